@@ -1,0 +1,66 @@
+"""``faust-anomaly``: one program, its commands loaded when they are asked for.
+
+A command is one module of this folder; the table below is all that ``--help`` reads, so it answers at once
+and a command pays for its own imports only (Faust, numba and aiokafka take seconds).
+
+Exit codes: 0 done; 1 an error, in one line on stderr; 2 settings, topics or options are wrong: nothing was
+begun; 130 stopped by Ctrl-C; 141 the reader of our output went away.
+"""
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from app import __version__, errors
+
+COMMANDS = {
+    "demo": ("app.cli.demo:demo", "See it work: a broker, a worker, data and the web view."),
+    "worker": ("app.cli.worker:worker", "Score raw-data from Kafka until stopped."),
+    "detect": ("app.cli.detect:detect", "Score CSV or NDJSON files; needs no Kafka."),
+    "generate": ("app.cli.generate:generate", "Write points to raw-data, made up or from files."),
+    "kafka": ("app.cli.kafka:kafka", "Start, stop or ask for a local Kafka broker."),
+    "topics": ("app.cli.topics:topics", "Create the topics, or check them."),
+    "settings": ("app.cli.settings:settings", "Print every setting and where it came from."),
+}
+WRONG_BEFORE_BEGUN = (errors.ConfigurationError, errors.TopicError)
+
+
+class Commands(click.Group):
+    """The commands of the table; whatever one of them raises on purpose becomes a line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        return getattr(import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except errors.AnomalyError as error:
+            click.echo(f"faust-anomaly: {error}", err=True)
+            ctx.exit(2 if isinstance(error, WRONG_BEFORE_BEGUN) else 1)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except BrokenPipeError:
+            # The interpreter flushes stdout once more at its end: give it somewhere to write.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(141)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="faust-anomaly")
+def main() -> None:
+    """Score every point of many time series: which are anomalous, and why."""
