@@ -1,168 +1,398 @@
 """Every setting of the program: default, unit, range and description stand together.
 
 ``load`` reads a YAML file, then environment variables, which win, and returns one frozen ``Settings``.
-All problems are reported at once, each naming the setting, where its value came from (file:line or
+All problems are reported at once, each naming the setting, where its value was given (file:line or
 variable), what is allowed and what was found. Nothing else in the program reads a configuration.
+
+    ANOMALY_CONFIG=anomaly.yaml
+    ANOMALY_KAFKA__BOOTSTRAP_SERVERS=a:9092,b:9092
+    ANOMALY_DETECTION__DETECTORS__MOVING_AVERAGE__WEIGHT=2
+    ANOMALY_SOURCES='[{match: "pump-*", threshold: 0.9}]'
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")  # Kafka's own rule for topics; "." and ".." are not names
-NAME_RANGE = "1 to 249 of a-z A-Z 0-9 . _ -"
+from app import configuration, settings_rules
+from app.configuration import Given, Keys, spell, unknown
+from app.errors import ConfigurationError
+from app.settings_rules import allowed, unit
+
 DEAD_LETTERS, CHANGELOG = "-dead-letters", "-sources-changelog"
+NAME_LENGTH = 249  # Kafka's limit for a topic's name
+OTHER_NAMES = {"anomaly_detection": "detection"}
+SECRET = "******"
+
+
+def _matching(pattern: str) -> AfterValidator:
+    def matched(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return AfterValidator(matched)
+
+
+def _broker(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")  # an IPv6 address
+    if not re.fullmatch(r"[^\s:/,@]+", host[1:-1].replace(":", "") if bracketed else host):
+        raise ValueError
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError
+    return text
+
+
+# "." and ".." are legal characters and no names: a broker keeps a topic in a folder of its name.
+KafkaName = Annotated[str, _matching(r"(?!\.{1,2}$)[a-zA-Z0-9._-]+")]
+Broker = Annotated[str, AfterValidator(_broker)]
+FieldName = Annotated[str, _matching(r"(?s).{1,128}")]
+DetectorName = Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,64}")]
 
 
 def setting(default: Any, description: str, unit: str = "", allowed: str = "", **limits: Any) -> Any:
-    """A field; ``allowed`` is its range in words where limits and type do not say it."""
-    extra = {"unit": unit, "allowed": allowed}
-    if isinstance(default, (list, dict)):
-        return Field(default_factory=lambda: default, description=description, json_schema_extra=extra, **limits)
-    return Field(default, description=description, json_schema_extra=extra, **limits)
+    """A field; ``allowed`` is its range in words, where its type and limits do not say it."""
+    words: dict[str, Any] = {"unit": unit, "allowed": allowed}
+    return Field(default, description=description, json_schema_extra=words, **limits)
+
+
+def kafka_name(default: str, description: str, suffix: str = "") -> Any:
+    """A field for a topic or group; with the suffix of the topic named after it the name stays legal."""
+    most = NAME_LENGTH - len(suffix)
+    return setting(default, description, allowed=f"1 to {most} of a-z A-Z 0-9 . _ -", max_length=most)
 
 
 class Section(BaseModel):
+    # Strict: true is no number, "8000" is no port. A number without a fraction is read as a float.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class KafkaSettings(Section):
-    bootstrap_servers: list[str] = setting(
-        ["localhost:9092"], "brokers to ask first", allowed="host:port, one or more", min_length=1)
-    input_topic: str = setting("raw-data", "topic of the points to score", allowed=NAME_RANGE)
-    output_topic: str = setting("anomaly-results", "topic of the results, one a point", allowed=NAME_RANGE)
-    anomalies_topic: str = setting("anomalies", "topic of opened and closed episodes", allowed=NAME_RANGE)
-    group_id: str = setting("anomaly-detection-group", "workers of one group share the partitions; names the state",
-                            allowed=NAME_RANGE)
+    bootstrap_servers: list[Broker] = setting(
+        ["localhost:9092"], "brokers to ask first", allowed="one or more host:port", min_length=1
+    )
+    input_topic: KafkaName = kafka_name("raw-data", "topic of the points to score", DEAD_LETTERS)
+    output_topic: KafkaName = kafka_name("anomaly-results", "topic of the results, one for each point")
+    anomalies_topic: KafkaName = kafka_name("anomalies", "topic of episodes that open and close")
+    group_id: KafkaName = kafka_name(
+        "anomaly-detection-group", "workers of one group share the partitions and the state", CHANGELOG
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
-        "PLAINTEXT", "how the brokers are reached")
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = setting("PLAIN", "how the user is proved")
-    sasl_username: str | None = setting(None, "user name for SASL")
-    sasl_password: SecretStr | None = setting(None, "password for SASL; better given as a variable")
-    ssl_cafile: str | None = setting(None, "certificates of the authorities to trust (PEM); none: the system's")
-    ssl_certfile: str | None = setting(None, "this client's certificate (PEM)")
-    ssl_keyfile: str | None = setting(None, "key of this client's certificate (PEM)")
-    session_timeout_s: float = setting(10.0, "a worker silent for so long is replaced", "s", ge=1.0, le=1800.0)
-    ack_timeout_s: float = setting(30.0, "longest wait for an acknowledgement before the worker stops", "s",
-                                   ge=1.0, le=600.0)
+        "PLAINTEXT", "how the brokers are reached"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = setting(
+        "PLAIN", "how user name and password are proved"
+    )
+    sasl_username: str | None = setting(None, "user name for SASL", allowed="text", min_length=1)
+    sasl_password: SecretStr | None = setting(
+        None, "password for SASL; better a variable than a line of the file", allowed="text"
+    )
+    ssl_cafile: str | None = setting(
+        None, "authorities to trust; none: the system's", allowed="path of a PEM file", min_length=1
+    )
+    ssl_certfile: str | None = setting(
+        None, "this client's certificate", allowed="path of a PEM file", min_length=1
+    )
+    ssl_keyfile: str | None = setting(
+        None,
+        "key of the certificate, when it is not in the same file",
+        allowed="path of a PEM file",
+        min_length=1,
+    )
+    session_timeout_s: float = setting(
+        10.0, "a worker silent for so long is replaced", "s", ge=1.0, le=1800.0
+    )
+    ack_timeout_s: float = setting(
+        30.0, "a worker whose writes wait longer for their acknowledgement stops", "s", ge=1.0, le=600.0
+    )
     fetch_min_bytes: int = setting(3000, "a fetch waits for so much", "bytes", ge=1, le=2**30)
-    fetch_max_wait_ms: int = setting(5, "but not for longer", "ms", ge=0, le=60_000)
+    fetch_max_wait_ms: int = setting(5, "but no longer than this", "ms", ge=0, le=60_000)
     max_poll_records: int = setting(4000, "largest batch of one partition", "records", ge=1, le=1_000_000)
 
     @property
     def dead_letters_topic(self) -> str:
+        """Where records go that cannot be read."""
         return self.input_topic + DEAD_LETTERS
 
     @property
     def changelog_topic(self) -> str:
+        """Where the state of the sources is kept."""
         return self.group_id + CHANGELOG
 
 
 class InputSettings(Section):
-    source_field: str | None = setting(None, "field that names the source; none: source, sourceId or entity_id",
-                                       min_length=1)
-    timestamp_field: str | None = setting(None, "field of the event time; none: timestamp", min_length=1)
-    value_fields: list[str] = setting([], "fields that are metrics; none: value or values")
+    source_field: FieldName | None = setting(
+        None,
+        "field that names the source; none: source, sourceId or entity_id",
+        allowed="1 to 128 characters",
+    )
+    timestamp_field: FieldName | None = setting(
+        None, "field of the event time; none: timestamp", allowed="1 to 128 characters"
+    )
+    value_fields: list[FieldName] = setting(
+        [],
+        "fields that are metrics, each by its own name; none: value or values",
+        allowed="names, comma between",
+    )
     timestamp_unit: Literal["s", "ms"] = setting("s", "unit of timestamps that are numbers")
-    max_metrics: int = setting(32, "most metrics of one source", "metrics", ge=1, le=1024)
+    max_metrics: int = setting(
+        32, "most metrics of one source; more in one point is refused", "metrics", ge=1, le=1024
+    )
 
 
 class DetectorSettings(Section):
-    """One member of the ensemble: a detector by name, its weight, and any parameter of its own."""
+    """A member of the ensemble: a detector, its weight, and any parameter of the detector beside them."""
 
     model_config = ConfigDict(extra="allow")
-    method: str = setting("", "detector or River class; none: the name it stands under")
-    weight: float = setting(1.0, "its share of a weighted average", ge=0.0, le=1e6)
+    method: DetectorName = setting(
+        "",
+        "detector or River class; none: the name it stands under",
+        allowed="name of a detector or River class",
+    )
+    weight: float = setting(1.0, "its share in a weighted average", ge=0.0, le=1e6)
 
     @property
     def params(self) -> dict[str, Any]:
+        """Parameters as given; ``app.detectors`` knows their ranges."""
         return dict(self.model_extra or {})
 
 
+DEFAULT_DETECTORS = {
+    name: DetectorSettings(method=name) for name in ("moving_average", "StandardAbsoluteDeviation")
+}
+
+
 class Detection(Section):
-    method: str = setting("ensemble", "ensemble of the detectors below, or one detector alone",
-                          allowed="ensemble or a detector's name", min_length=1)
+    method: DetectorName = setting(
+        "ensemble",
+        "all of the detectors below, or one of them alone",
+        allowed="ensemble or the name of a detector",
+    )
     threshold: float = setting(0.8, "alert score at which an episode opens", gt=0.0, le=1.0)
-    ensemble: Literal["weighted_average", "max"] = setting("weighted_average", "how the detectors' scores become one")
-    window_points: int = setting(100, "past points a detector can see", "points", ge=2, le=4096)
-    detectors: dict[str, DetectorSettings] = setting(
-        {"moving_average": DetectorSettings(method="moving_average"),
-         "StandardAbsoluteDeviation": DetectorSettings(method="StandardAbsoluteDeviation")},
-        "the ensemble: name -> method, weight, parameters", allowed="one or more detectors", min_length=1)
+    ensemble: Literal["weighted_average", "max"] = setting(
+        "weighted_average", "how the scores of the detectors become one"
+    )
+    window_points: int = setting(100, "past points that a detector sees", "points", ge=2, le=4096)
+    detectors: dict[DetectorName, DetectorSettings] = setting(
+        DEFAULT_DETECTORS,
+        "the ensemble: name -> method, weight, parameters",
+        allowed="one or more detectors by name",
+        min_length=1,
+        max_length=32,
+    )
 
     @field_validator("detectors", mode="before")
     @classmethod
-    def _method_is_the_name(cls, detectors: Any) -> Any:
+    def _stand_for_their_name(cls, detectors: Any) -> Any:
         if not isinstance(detectors, Mapping):
             return detectors
-        return {name: {"method": name, **(given or {})} if given is None or isinstance(given, Mapping) else given
-                for name, given in detectors.items()}
+        return {
+            name: {"method": name, **(given or {})} if isinstance(given, Mapping | None) else given
+            for name, given in detectors.items()
+        }
 
     def overridden(self, override: SourceOverride) -> Detection:
-        """This detection with what the override says in its place."""
-        said = {name: getattr(override, name) for name in override.model_fields_set - {"match"}}
-        return self.model_copy(update=said)
+        """This detection, with what the override says in its place."""
+        said = override.model_fields_set - {"match"}
+        return self.model_copy(update={name: getattr(override, name) for name in said})
 
 
 class SourceOverride(Detection):
-    """Detection of the sources whose name matches; what is not said here stands as in ``detection``."""
+    """Detection of the sources whose name matches; what is not said here is as in ``detection``."""
 
-    match: str = Field(description="pattern of source names", min_length=1,
-                       json_schema_extra={"unit": "", "allowed": "a pattern with * ? [..], case counts"})
+    match: str = Field(
+        min_length=1,
+        description="pattern of source names",
+        json_schema_extra={"unit": "", "allowed": "pattern with * ? [abc]; upper and lower case differ"},
+    )
+
+    def matches(self, source: str) -> bool:
+        return fnmatchcase(source, self.match)
 
 
 class StateSettings(Section):
-    snapshot_every: int = setting(256, "a source is written to the changelog after so many points", "points",
-                                  ge=1, le=1_000_000)
-    replay_records: int = setting(50_000, "most records of a partition read again at a restart", "records",
-                                  ge=1000, le=100_000_000)
-    idle_snapshot_s: float = setting(1.0, "a partition silent for so long writes what is open", "s", ge=0.05, le=3600.0)
+    snapshot_every: int = setting(
+        256, "a source's state is written after so many of its points", "points", ge=1, le=1_000_000
+    )
+    replay_records: int = setting(
+        50_000,
+        "most records of a partition that are read again after a restart",
+        "records",
+        ge=1000,
+        le=10**8,
+    )
+    idle_snapshot_s: float = setting(
+        1.0, "a partition silent for so long writes what is not yet written", "s", ge=0.05, le=3600.0
+    )
 
 
 class DashboardSettings(Section):
     enabled: bool = setting(True, "serve the web view")
-    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0: all", min_length=1)
-    port: int = setting(8000, "port to listen on; 0: any free one", ge=0, le=65535)
-    websocket_enabled: bool = setting(True, "serve /ws")
-    real_time_updates: bool = setting(True, "push results to the view as they come")
+    host: str = setting(
+        "127.0.0.1", "address it listens on; 0.0.0.0: all", allowed="address or host name", min_length=1
+    )
+    port: int = setting(8000, "port it listens on; 0: any that is free", ge=0, le=65535)
+    websocket_enabled: bool = setting(True, "serve the stream of results to the view")
+    real_time_updates: bool = setting(True, "the view shows results as they come")
 
 
 class Settings(BaseSettings):
-    """All of them. Made by ``load``."""
+    """All sections, checked. Made by ``load``."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", strict=True, env_prefix="ANOMALY_",
-                                      env_nested_delimiter="__", nested_model_default_partial_update=False)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
     kafka: KafkaSettings = KafkaSettings()
     input: InputSettings = InputSettings()
     detection: Detection = Detection()
-    sources: list[SourceOverride] = setting([], "detection of some sources; the first match wins")
+    sources: list[SourceOverride] = setting(
+        [],
+        "detection of some sources: match and any field of detection; the first match wins",
+        allowed="mappings, each with match",
+    )
     state: StateSettings = StateSettings()
     dashboard: DashboardSettings = DashboardSettings()
 
-    _origins: ClassVar[dict] = {}
+    _given: Given = PrivateAttr(default_factory=Given)
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
-                                   **_: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """None but what ``load`` hands over: see app/configuration.py."""
         return (init_settings,)
 
 
-def load(config: str | Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """The settings of a file (else of $ANOMALY_CONFIG), then of the environment, then of the caller."""
-    import yaml
+SECTIONS: dict[str, Any] = {name: field.annotation for name, field in Settings.model_fields.items()}
 
+
+def load(
+    config: str | Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any
+) -> Settings:
+    """Read and check all settings.
+
+    Parameters
+    ----------
+    config
+        YAML file; else the one that $ANOMALY_CONFIG names, else none.
+    environ
+        Variables; else the process's own. They beat the file.
+    overrides
+        Sections, kafka={"group_id": "blue"}: they beat both.
+
+    Raises
+    ------
+    ConfigurationError
+        With one line for each problem.
+    """
     environ = os.environ if environ is None else environ
-    path = config or environ.get("ANOMALY_CONFIG")
-    data: dict[str, Any] = (yaml.safe_load(Path(path).read_text("utf-8")) or {}) if path else {}
-    if "anomaly_detection" in data:
-        data["detection"] = data.pop("anomaly_detection")
+    path = config or environ.get(configuration.FILE_VARIABLE)
+    given = configuration.from_file(path) if path else Given()
+    _one_name(given)
+    _begin_with_default_detectors(given, environ)
+    configuration.from_environment(given, environ, SECTIONS, OTHER_NAMES)
     for section, values in overrides.items():
-        data[section] = {**data.get(section, {}), **values} if isinstance(values, Mapping) else values
-    return Settings(**data)
+        for name, value in values.items() if isinstance(values, Mapping) else [("", values)]:
+            given.put((section, name) if name else (section,), value, "command line")
+    return check(given)
+
+
+def check(given: Given) -> Settings:
+    """Settings of what was given. Raises ConfigurationError with one line for each problem."""
+    sections: dict[str, Any] = {}
+    for name, value in given.values.items():
+        if name not in SECTIONS:
+            given.problem((name,), unknown(name, [*SECTIONS, *OTHER_NAMES]))
+        elif value is not None:  # "kafka:" with nothing under it says nothing
+            sections[name] = value
+    trial = settings_rules.trial(Settings, sections, given)
+    if trial is not None:
+        for rule in settings_rules.RULES:
+            rule(trial)
+    if given.problems or trial is None:
+        lines = list(dict.fromkeys(map(str, given.problems)))
+        head = f"{len(lines)} settings are wrong:\n" if len(lines) > 1 else ""
+        raise ConfigurationError(head + "\n".join(lines))
+    trial.settings._given = given
+    return trial.settings
+
+
+def _one_name(given: Given) -> None:
+    """Sections under their own names; a section under both is a problem."""
+    for other, name in OTHER_NAMES.items():
+        if other not in given.values:
+            continue
+        if name in given.values:
+            where = given.origin((name,))
+            given.problem((other,), f"is another name of {name}, which is given too ({where}); keep one")
+        given.values.setdefault(name, given.values.pop(other))
+        moved = {(name, *keys[1:]): where for keys, where in given.origins.items() if keys[0] == other}
+        given.origins = {keys: where for keys, where in given.origins.items() if keys[0] != other} | moved
+
+
+def _begin_with_default_detectors(given: Given, environ: Mapping[str, str]) -> None:
+    """A variable for one detector changes it in the ensemble that would run without the variable."""
+    if any("DETECTION__DETECTORS__" in name for name in environ if name.startswith(configuration.PREFIX)):
+        detection = given.values.get("detection") or given.values.setdefault("detection", {})
+        if isinstance(detection, dict) and not detection.get("detectors"):
+            detection["detectors"] = {name: {} for name in DEFAULT_DETECTORS}
+
+
+# --- what the settings are
+
+
+class Row(NamedTuple):
+    """One setting, for a table."""
+
+    name: str
+    value: Any  # "******" for a secret
+    origin: str  # file:line, variable, "command line" or "default"
+    unit: str
+    range: str
+    description: str
+
+
+def describe(settings: Settings) -> list[Row]:
+    """Every setting, in the order of the models; of an override only what it says."""
+    return list(_rows(settings, settings._given, ()))
+
+
+def _rows(model: BaseModel, given: Given, at: Keys) -> Iterator[Row]:
+    for name, field in type(model).model_fields.items():
+        value, keys = getattr(model, name), (*at, name)
+        if isinstance(model, SourceOverride) and name not in model.model_fields_set:
+            continue
+        if isinstance(value, BaseModel):
+            yield from _rows(value, given, keys)
+        elif value and isinstance(value, dict):
+            for member, inner in value.items():
+                yield from _rows(inner, given, (*keys, member))
+        elif value and isinstance(value, list) and isinstance(value[0], BaseModel):
+            for i, inner in enumerate(value):
+                yield from _rows(inner, given, (*keys, i))
+        else:
+            shown = SECRET if isinstance(value, SecretStr) else value
+            yield _row(keys, shown, given, unit(field), allowed(field), field.description or "")
+    for name, value in (model.model_extra or {}).items():
+        yield _row((*at, name), value, given, "", "", f"parameter of {getattr(model, 'method', '')}")
+
+
+def _row(keys: Keys, value: Any, given: Given, *words: str) -> Row:
+    origin = given.origin(keys) if given.has(keys) else ""
+    return Row(spell(keys), value, origin or "default", *words)

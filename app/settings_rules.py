@@ -1,0 +1,241 @@
+"""What must hold between settings, and how a problem is put in words.
+
+A rule looks at settings of which every field is valid by itself. Where some are not, it looks at the
+others: ``trial`` is built without the wrong ones, and a rule leaves out what it would need of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from app.configuration import Given, Keys, kind, unknown
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+
+# --- words
+
+
+def unit(field: FieldInfo) -> str:
+    return _words(field).get("unit", "")
+
+
+def _words(field: FieldInfo) -> dict[str, str]:
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}  # type: ignore[return-value]
+
+
+def allowed(field: FieldInfo) -> str:
+    """The range of a field in words: said by the field, or by its type and limits."""
+    if said := _words(field).get("allowed"):
+        return said
+    limits = {
+        name: getattr(m, name) for m in field.metadata for name in ("gt", "ge", "le") if hasattr(m, name)
+    }
+    options = typing.get_args(field.annotation)
+    if field.annotation is bool:
+        return "true or false"
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return " | ".join(map(str, options))
+    if limits:
+        whole = "a whole number" if field.annotation is int else "a number"
+        low = f"above {limits['gt']:g}" if "gt" in limits else f"from {_number(limits['ge'])}"
+        return f"{whole} {low} to {_number(limits['le'])}"
+    return "text"
+
+
+def _number(limit: float) -> str:
+    return f"{limit:g}" if abs(limit) < 1e6 and limit != int(limit) else f"{int(limit):_}"
+
+
+def field_at(model: Any, keys: Keys) -> FieldInfo | None:
+    """The innermost field that a path names: detection.detectors for ("detection", "detectors", "x")."""
+    found = None
+    annotation: Any = model
+    for key in keys:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            if key not in annotation.model_fields:
+                break
+            found = annotation.model_fields[key]  # type: ignore[index]
+            annotation = found.annotation
+        elif typing.get_origin(annotation) in (list, dict):
+            annotation = typing.get_args(annotation)[-1]
+    return found
+
+
+def in_words(model: Any, wrong: Any) -> tuple[Keys, str]:
+    """One entry of ValidationError.errors(): the path, and what is wrong with it."""
+    keys: Keys = tuple(wrong["loc"])
+    if keys[-1] == "[key]":
+        return keys[:-1], "a name must be 1 to 64 of a-z A-Z 0-9 . _ -"
+    field = field_at(model, keys)
+    if wrong["type"] == "extra_forbidden":
+        return keys, unknown(str(keys[-1]), section_at(model, keys[:-1]).model_fields)
+    if wrong["type"] == "missing":
+        return keys, f"is missing: must be {allowed(field)}" if field else "is missing"
+    found = "******" if "password" in str(keys) else kind(wrong["input"])
+    if field is None or _is_section(field.annotation):
+        return keys, f"must be a mapping of settings, got {found}"
+    return keys, f"must be {allowed(field)}{f' ({unit(field)})' if unit(field) else ''}, got {found}"
+
+
+def section_at(model: Any, keys: Keys) -> Any:
+    """The model around a path."""
+    annotation = model
+    for key in keys:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            annotation = annotation.model_fields[key].annotation  # type: ignore[index]
+        else:
+            annotation = typing.get_args(annotation)[-1]
+    return annotation
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+# --- rules
+
+
+class Trial(typing.NamedTuple):
+    settings: Settings
+    given: Given
+    wrong: set[Keys]
+
+    def sound(self, *paths: Keys) -> bool:
+        """Nothing at these paths, within or around them, is wrong by itself."""
+        return not any(
+            path[: len(bad)] == bad or bad[: len(path)] == path for path in paths for bad in self.wrong
+        )
+
+
+def trial(model: Any, sections: dict[str, Any], given: Given) -> Trial | None:
+    """Settings made without what is wrong by itself, which is added to the problems."""
+    wrong: set[Keys] = set()
+    sections = copy.deepcopy(sections)
+    while True:
+        try:
+            return Trial(model(**sections), given, wrong)
+        except ValidationError as error:
+            for entry in error.errors(include_url=False):
+                keys, what = in_words(model, entry)
+                if keys in wrong:
+                    return None  # leaving it out did not help
+                wrong.add(keys)
+                given.problem(keys, what)
+                _leave_out(sections, keys)
+
+
+def _leave_out(values: Any, keys: Keys) -> None:
+    for depth, key in enumerate(keys):
+        inner = values.get(key) if isinstance(values, dict) else values[key]
+        if depth == len(keys) - 1 or (isinstance(inner, list) and keys[0] != "sources"):
+            if key == "match":
+                values[key] = "*"
+            elif isinstance(values, dict):
+                values.pop(key, None)
+            else:
+                values[key] = {"match": "*"}
+            return
+        values = inner
+
+
+def check_kafka(trial: Trial) -> None:
+    """No two topics may be one; SASL needs to know who."""
+    kafka = trial.settings.kafka
+    topics: dict[Keys, str] = {
+        ("kafka", "input_topic"): kafka.input_topic,
+        ("kafka", "output_topic"): kafka.output_topic,
+        ("kafka", "anomalies_topic"): kafka.anomalies_topic,
+        ("kafka", "input_topic", "dead letters"): kafka.dead_letters_topic,
+        ("kafka", "group_id"): kafka.changelog_topic,
+    }
+    seen: dict[str, Keys] = {}
+    for keys, topic in topics.items():
+        if not trial.sound(keys[:2]):
+            continue
+        # Brokers refuse a.b beside a_b: their metrics would share a name.
+        other = seen.setdefault(topic.replace(".", "_"), keys)
+        if other is not keys:
+            said, here = (keys, other) if trial.given.origin(keys) else (other, keys)
+            named = topics[here]
+            trial.given.problem(
+                said[:2], f"must name a topic of its own, got {topic!r}: {_topic_of(here)} is {named!r}"
+            )
+    if kafka.security_protocol.startswith("SASL") and trial.sound(("kafka", "security_protocol")):
+        for name in ("sasl_username", "sasl_password"):
+            if not getattr(kafka, name) and trial.sound(("kafka", name)):
+                trial.given.problem(
+                    ("kafka", name), f"must be set when kafka.security_protocol is {kafka.security_protocol}"
+                )
+
+
+def _topic_of(keys: Keys) -> str:
+    if keys[-1] == "dead letters":
+        return "the topic of kafka.input_topic's dead letters"
+    return "the changelog of kafka.group_id" if keys[-1] == "group_id" else ".".join(map(str, keys))
+
+
+def check_input(trial: Trial) -> None:
+    """Each field has one meaning, and all metrics fit."""
+    settings = trial.settings.input
+    keys = ("input", "value_fields")
+    if not trial.sound(keys):
+        return
+    names = settings.value_fields
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        trial.given.problem(keys, f"must name each field once, got {name!r} {names.count(name)} times")
+    for role in ("source_field", "timestamp_field"):
+        taken = getattr(settings, role)
+        if taken in names and trial.sound(("input", role)):
+            trial.given.problem(keys, f"must not name {taken!r}, which is input.{role}")
+    if settings.source_field and settings.source_field == settings.timestamp_field:
+        what = f"must not name {settings.source_field!r}, which is input.source_field"
+        trial.given.problem(("input", "timestamp_field"), what)
+    if len(set(names)) > settings.max_metrics and trial.sound(("input", "max_metrics")):
+        trial.given.problem(
+            keys, f"must be at most input.max_metrics = {settings.max_metrics} names, got {len(set(names))}"
+        )
+
+
+def check_detection(trial: Trial) -> None:
+    """Every detector exists and takes the parameters it is given; somebody has a vote."""
+    settings = trial.settings
+    places: list[tuple[Keys, Any]] = [(("detection",), settings.detection)]
+    places += [(("sources", i), override) for i, override in enumerate(settings.sources)]
+    for at, detection in places:
+        for name, member in detection.detectors.items():
+            here = (*at, "detectors", name)
+            if not trial.sound((*here, "method")):
+                continue
+            for parameter, what in detector_problems(member.method, member.params):
+                trial.given.problem((*here, parameter), what)
+        whole = detection if at == ("detection",) else settings.detection.overridden(detection)
+        if not trial.sound((*at, "detectors"), ("detection", "detectors")):
+            continue
+        weighted = whole.method == "ensemble" and whole.ensemble == "weighted_average"
+        if weighted and not any(m.weight for m in whole.detectors.values()):
+            trial.given.problem(
+                (*at, "detectors"), "must give one detector at least a weight above 0, got 0 for all"
+            )
+        alone = whole.method != "ensemble" and whole.method not in whole.detectors
+        if alone and trial.sound((*at, "method")):
+            for _, what in detector_problems(whole.method, {}):
+                trial.given.problem((*at, "method"), what)
+
+
+def detector_problems(method: str, params: dict[str, Any]) -> list[tuple[str, str]]:
+    """(parameter or "method", what is wrong), from the registry of detectors."""
+    from app import detectors  # here: it imports numba's kernels, which need no settings
+
+    known = getattr(detectors, "check", None)
+    return list(known(method, params)) if known else []
+
+
+RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_detection)
