@@ -56,9 +56,9 @@ class Given:
         """Whether anybody gave this very value."""
         values: Any = self.values
         for key in keys:
-            if isinstance(values, Mapping) and key in values:
-                values = values[key]
-            elif isinstance(values, list) and isinstance(key, int) and key < len(values):
+            if (isinstance(values, Mapping) and key in values) or (
+                isinstance(values, list) and isinstance(key, int) and key < len(values)
+            ):
                 values = values[key]
             else:
                 return False

@@ -133,15 +133,18 @@ def trial(model: Any, sections: dict[str, Any], given: Given) -> Trial | None:
 
 
 def _leave_out(values: Any, keys: Keys) -> None:
+    """Remove what stands at a path; an override keeps its place, a list of simple values goes as a whole."""
     for depth, key in enumerate(keys):
+        if not (isinstance(values, dict) or (isinstance(values, list) and isinstance(key, int))):
+            return  # gone already, with something around it
         inner = values.get(key) if isinstance(values, dict) else values[key]
         if depth == len(keys) - 1 or (isinstance(inner, list) and keys[0] != "sources"):
             if key == "match":
                 values[key] = "*"
-            elif isinstance(values, dict):
-                values.pop(key, None)
-            else:
+            elif isinstance(values, list):
                 values[key] = {"match": "*"}
+            else:
+                values.pop(key, None)
             return
         values = inner
 
