@@ -153,6 +153,16 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
+    def total(self, *names: str) -> dict[str, float]:
+        """Values of counters and gauges, summed over their labels; names without prefix, for the web view."""
+        full = {PREFIX + name: name for name in names}
+        values = dict.fromkeys(names, 0.0)
+        for metric in self.registry.restricted_registry(list(full)).collect():
+            for sample in metric.samples:
+                if sample.name in full:
+                    values[full[sample.name]] += sample.value
+        return values
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         self.documented.append(Documented(PREFIX + name, "counter", labels, text))
         return Counter(PREFIX + name, text, labels, registry=self.registry)

@@ -86,6 +86,17 @@ def test_counts_of_a_batch_arrive_on_the_page():
     assert shown[PREFIX + "replay_backlog_records[('partition', '3')]"] == 17
 
 
+def test_totals_sum_over_labels():
+    metrics = filled()
+    metrics.lag(partition=4, consumed=0, end=5)
+    assert metrics.total("lag_records", "invalid_total", "rebalances_total") == {
+        "lag_records": 15,
+        "invalid_total": 3,
+        "rebalances_total": 3,
+    }
+    assert Metrics().total("lag_records") == {"lag_records": 0}
+
+
 def test_a_lost_partition_leaves_no_gauge_behind():
     metrics = filled()
     metrics.forget([3, 4])  # 4 never had a gauge: revoked before its first batch

@@ -1,0 +1,265 @@
+"""What the web view knows: latest result of each source, recent points, recent episodes; all of it bounded.
+
+Bytes of records in, rows for the page out; no Kafka, clock or network. Points are kept as the bytes they came
+in and decoded when somebody looks: memory can be bounded in bytes, whatever the number of metrics, and 500
+points take 1 ms. All sources share one budget, so that with 100 sources each has 500 points and with 10,000
+each has a few; a source somebody looked at, or whose episode opened, is among the `kept` ones with a full
+series of its own. (A plain "last active sources" ring was worse: with 2,000 sources in turn none had a second
+point.)
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import nsmallest
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+
+RECORD_BYTES = 65_536  # a larger record is not ours, or has hundreds of metrics: counted as unreadable
+PerMetric = float | dict[str, float | None] | None
+
+
+class Result(msgspec.Struct, omit_defaults=True):
+    """One record of anomaly-results, as far as the view shows it; unknown fields are passed over."""
+
+    id: str
+    source: str
+    timestamp: float
+    metric: str | None = None
+    value: float | None = None
+    values: dict[str, float] | None = None
+    expected: PerMetric = None
+    expected_lower: PerMetric = None
+    expected_upper: PerMetric = None
+    anomaly_score: float | None = None
+    alert_score: float | None = None
+    is_anomaly: bool | None = None
+    episode: str | None = None
+    severity: str | None = None
+    status: str | None = None
+    direction: str | None = None
+    detectors: dict[str, float] | None = None
+    attribution: dict[str, float] | None = None
+    explanation: str | None = None
+
+
+SORTS: dict[str, Callable[[Result], Any]] = {
+    "alert": lambda r: (not r.is_anomaly, -(r.alert_score or 0.0), -(r.anomaly_score or 0.0), r.source),
+    "source": lambda r: r.source,
+    "recent": lambda r: (-r.timestamp, r.source),
+}
+
+
+class Event(Result, kw_only=True):
+    """One record of the topic anomalies: `opened` has a result's fields, `closed` the last four."""
+
+    id: str = ""
+    event: str
+    points: int | None = None
+    peak_score: float | None = None
+    opened_at: float | None = None
+
+
+class Episode(NamedTuple):
+    """`opener` is None when only the end of the episode was read, `end` while it is open."""
+
+    opener: Event | None
+    end: Event | None
+
+    @property
+    def source(self) -> str:
+        return (self.opener or self.end).source  # type: ignore[union-attr]
+
+    @property
+    def opened_at(self) -> float:
+        if self.opener:
+            return self.opener.timestamp
+        return self.end.opened_at or self.end.timestamp  # type: ignore[union-attr]
+
+    def row(self, episode: str) -> dict[str, Any]:
+        """What the API shows: the opener's fields, and when and how it ended."""
+        row = {"episode": episode, "source": self.source, "opened_at": self.opened_at}
+        row |= {"state": "closed" if self.end else "open"}
+        if self.opener:
+            row |= msgspec.to_builtins(self.opener)
+            del row["event"]
+        if self.end:
+            row |= {
+                "closed_at": self.end.timestamp,
+                "points": self.end.points,
+                "peak_score": self.end.peak_score,
+            }
+        return row
+
+
+@dataclass(slots=True)
+class Changes:
+    """What is new since the last look: sources by name, ids of episodes that opened or closed."""
+
+    sources: dict[str, Result] = field(default_factory=dict)
+    points: dict[str, deque[Result]] = field(default_factory=dict)  # of watched sources only
+    episodes: dict[str, Episode] = field(default_factory=dict)
+
+
+class Series:
+    """The last points of one source, as bytes."""
+
+    __slots__ = ("nbytes", "points")
+
+    def __init__(self) -> None:
+        self.points: deque[bytes] = deque()
+        self.nbytes = 0
+
+    def append(self, raw: bytes) -> None:
+        self.points.append(raw)
+        self.nbytes += len(raw)
+
+    def trim(self, points: int, nbytes: int) -> None:
+        """Drop the oldest; the newest always stays."""
+        while len(self.points) > 1 and (len(self.points) > points or self.nbytes > nbytes):
+            self.nbytes -= len(self.points.popleft())
+
+
+class Feed:
+    """At most about `shared_bytes` + `kept` x `kept_bytes` + 1 KB a source: 45 MB by default."""
+
+    def __init__(
+        self,
+        max_sources: int = 10_000,
+        kept: int = 100,
+        series_points: int = 500,
+        kept_bytes: int = 150_000,
+        shared_bytes: int = 16 << 20,
+        max_episodes: int = 1_000,
+    ) -> None:
+        self.results = self.unreadable = self.skipped = self.opened = 0
+        self.watched: set[str] = set()  # sources whose new points drain() hands out
+        self._max_sources, self._kept_sources, self._max_episodes = max_sources, kept, max_episodes
+        self._points, self._kept_bytes, self._shared_bytes = series_points, kept_bytes, shared_bytes
+        self._latest: OrderedDict[str, Result] = OrderedDict()  # least recently active first
+        self._series: dict[str, Series] = {}
+        self._kept: OrderedDict[str, None] = OrderedDict()
+        self._episodes: OrderedDict[str, Episode] = OrderedDict()
+        self._rung = 128  # sources that the shared budget is divided by: the next power of two
+        self._changes = Changes()
+        self._decode_result = msgspec.json.Decoder(Result).decode
+        self._decode_event = msgspec.json.Decoder(Event).decode
+
+    def __len__(self) -> int:
+        """Sources known."""
+        return len(self._latest)
+
+    @property
+    def open_episodes(self) -> int:
+        """Episodes that opened and did not close, among the remembered ones."""
+        return sum(episode.end is None for episode in self._episodes.values())
+
+    def take_result(self, raw: bytes) -> None:
+        """Take the value of one record of anomaly-results."""
+        result = self._decoded(self._decode_result, raw)
+        if result is None:
+            return
+        source = result.source
+        self.results += 1
+        self._latest[source] = self._changes.sources[source] = result
+        self._latest.move_to_end(source)
+        series = self._series.get(source)
+        if series is None:
+            series = self._series[source] = Series()
+            self._make_room()
+        series.append(raw)
+        series.trim(self._points, self._kept_bytes if source in self._kept else self._share)
+        if source in self.watched:
+            self._changes.points.setdefault(source, deque(maxlen=self._points)).append(result)
+
+    def take_event(self, raw: bytes) -> None:
+        """Take the value of one record of anomalies; a repeated one (sent at least once) changes nothing."""
+        event = self._decoded(self._decode_event, raw)
+        if event is None or event.event not in ("opened", "closed"):
+            return
+        name = event.episode or event.id
+        opener, end = before = self._episodes.get(name, Episode(None, None))
+        if event.event == "opened" and opener is None:
+            self.opened += 1
+            opener = event
+            self._keep(event.source)
+        elif event.event == "closed":
+            end = end or event
+        after = Episode(opener, end)
+        if after != before:
+            self._episodes[name] = self._changes.episodes[name] = after
+            if len(self._episodes) > self._max_episodes:
+                self._episodes.popitem(last=False)
+
+    def sources(self, search: str = "", sort: str = "alert", limit: int = 200) -> tuple[int, list[Result]]:
+        """How many sources match, and the first of them in one of the orders `SORTS`."""
+        needle = search.casefold()
+        found = [result for name, result in self._latest.items() if needle in name.casefold()]
+        return len(found), nsmallest(limit, found, key=SORTS[sort])
+
+    def series(self, source: str, limit: int = 500) -> list[Result] | None:
+        """The last points of a source, in order of arrival; None when it is unknown.
+
+        The source has a full series of its own from now on, until `kept` others were looked at.
+        """
+        series = self._series.get(source)
+        if series is None:
+            return None
+        self._keep(source)
+        return [
+            self._decode_result(raw)
+            for raw in islice(series.points, max(len(series.points) - limit, 0), None)
+        ]
+
+    def anomalies(self, limit: int = 100, source: str | None = None) -> list[dict[str, Any]]:
+        """The newest episodes, newest first, of one source or of all."""
+        found = [(e.opened_at, name, e) for name, e in self._episodes.items() if source in (None, e.source)]
+        found.sort(reverse=True)
+        return [episode.row(name) for _, name, episode in found[:limit]]
+
+    def drain(self) -> Changes:
+        """What changed since the last call."""
+        changes, self._changes = self._changes, Changes()
+        return changes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all series."""
+        return sum(series.nbytes for series in self._series.values())
+
+    @property
+    def _share(self) -> int:
+        return self._shared_bytes // self._rung
+
+    def _decoded(self, decode: Any, raw: bytes) -> Any:
+        """None, and counted, when it is not JSON of ours: a topic can be written by anybody."""
+        if raw is None or len(raw) > RECORD_BYTES:
+            self.unreadable += 1
+            return None
+        try:
+            return decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the last: nested 1,000 deep
+            self.unreadable += 1
+            return None
+
+    def _keep(self, source: str) -> None:
+        self._kept[source] = None
+        self._kept.move_to_end(source)
+        if len(self._kept) > self._kept_sources:
+            dropped, _ = self._kept.popitem(last=False)
+            if dropped in self._series:
+                self._series[dropped].trim(self._points, self._share)
+
+    def _make_room(self) -> None:
+        if len(self._latest) > self._max_sources:
+            oldest, _ = self._latest.popitem(last=False)
+            del self._series[oldest]
+            self._kept.pop(oldest, None)
+        if len(self._latest) > self._rung:
+            # Doubling, not dividing by the exact number: every series is trimmed at once only 7 times.
+            self._rung *= 2
+            for source, series in self._series.items():
+                if source not in self._kept:
+                    series.trim(self._points, self._share)

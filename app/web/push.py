@@ -1,0 +1,159 @@
+"""New results and episodes to the pages that are open, over WebSocket.
+
+One message is encoded once and queued for every client. Nothing ever waits for a client: each has a bounded
+queue and a task of its own, and one that does not keep up is dropped (its page connects again).
+
+Messages are JSON objects with a `type`:
+
+    anomalies  {"anomalies": [..]}              episodes that opened or closed, as in /api/anomalies
+    sources    {"sources": [..]}                latest results that changed, those in an episode first
+    points     {"source": .., "points": [..]}   new points of the source this client watches
+    statistics {"statistics": {..}}             as /api/statistics, once a second
+
+A client may send {"watch": "<source>"} or {"watch": null}, nothing else.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from app.web.feed import SORTS, Feed, Result
+
+TICK_S = 1.0
+QUEUED_MESSAGES = 64
+MAX_CLIENTS = 100
+MAX_SOURCES = 500  # changed sources in one message; the page asks again for its list every few seconds
+MESSAGE_BYTES = 4096  # from a client
+
+encode = msgspec.json.encode
+
+
+class Watch(msgspec.Struct, forbid_unknown_fields=True):
+    """What a client may say."""
+
+    watch: str | None
+
+
+class Client:
+    """One open page. Its queue holds encoded messages."""
+
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
+        self.socket, self.transport = socket, transport
+        self.watch: str | None = None
+        self.queue: asyncio.Queue[str] = asyncio.Queue(QUEUED_MESSAGES)
+
+    async def write(self) -> None:
+        """Send what is queued until cancelled."""
+        while True:
+            await self.socket.send_str(await self.queue.get())
+
+
+class Push:
+    """All clients, and the task that tells them what is new."""
+
+    def __init__(self, feed: Feed, statistics: Callable[[], dict[str, Any]]) -> None:
+        self.clients: dict[Client, asyncio.Task] = {}
+        self._feed, self._statistics = feed, statistics
+
+    async def run(self, tick_s: float = TICK_S) -> None:
+        """Tell everybody once a tick, until cancelled."""
+        while True:
+            await asyncio.sleep(tick_s)
+            self.tell()
+
+    def tell(self) -> None:
+        """Queue what changed since the last call; costs nothing but the drain while nobody looks."""
+        changes = self._feed.drain()
+        if not self.clients:
+            return
+        everybody = list(self.clients)
+        if changes.episodes:
+            rows = [episode.row(name) for name, episode in changes.episodes.items()]
+            self._queue(everybody, {"type": "anomalies", "anomalies": rows})
+        if changes.sources:
+            rows = [
+                row(result) for result in sorted(changes.sources.values(), key=SORTS["alert"])[:MAX_SOURCES]
+            ]
+            self._queue(everybody, {"type": "sources", "sources": rows})
+        for source, points in changes.points.items():
+            watching = [client for client in everybody if client.watch == source]
+            self._queue(watching, {"type": "points", "source": source, "points": list(points)})
+        self._queue(everybody, {"type": "statistics", "statistics": self._statistics()})
+
+    async def serve(self, request: web.Request) -> web.WebSocketResponse:
+        """One client, until it leaves or is dropped."""
+        if len(self.clients) >= MAX_CLIENTS:
+            raise web.HTTPServiceUnavailable(text=f"{MAX_CLIENTS} pages are open already")
+        socket = web.WebSocketResponse(heartbeat=30.0, max_msg_size=MESSAGE_BYTES, compress=False)
+        await socket.prepare(request)
+        client = Client(socket, request.transport)
+        writer = self.clients[client] = asyncio.create_task(client.write())
+        try:
+            async for message in socket:
+                if message.type is not WSMsgType.TEXT or not self._said(client, message.data):
+                    reason = b'expected {"watch": "<source>"}'
+                    await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason)
+        finally:
+            self.clients.pop(client, None)
+            self._watched()
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await writer
+        return socket
+
+    async def close(self) -> None:
+        """Tell every client that the server goes away."""
+        for client in list(self.clients):
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                await asyncio.wait_for(client.socket.close(code=WSCloseCode.GOING_AWAY), 1.0)
+
+    def _said(self, client: Client, text: str) -> bool:
+        try:
+            client.watch = msgspec.json.decode(text, type=Watch).watch
+        except (msgspec.DecodeError, UnicodeError):
+            return False
+        self._watched()
+        return True
+
+    def _watched(self) -> None:
+        self._feed.watched = {client.watch for client in self.clients if client.watch is not None}
+
+    def _queue(self, clients: list[Client], message: dict[str, Any]) -> None:
+        text = encode(message).decode()
+        for client in clients:
+            try:
+                client.queue.put_nowait(text)
+            except asyncio.QueueFull:
+                self._drop(client)
+
+    def _drop(self, client: Client) -> None:
+        """Cut the connection: a client that does not read would not read a farewell either."""
+        writer = self.clients.pop(client, None)
+        if writer:
+            writer.cancel()
+            if client.transport:
+                client.transport.abort()
+
+
+ROW = (
+    "source",
+    "timestamp",
+    "metric",
+    "value",
+    "values",
+    "anomaly_score",
+    "alert_score",
+    "is_anomaly",
+    "severity",
+    "status",
+    "direction",
+)
+
+
+def row(result: Result) -> dict[str, Any]:
+    """A result as a row of the table of sources: without explanation and detectors."""
+    return {name: value for name in ROW if (value := getattr(result, name)) is not None}

@@ -1,0 +1,236 @@
+"""The routes of the web view, of probes and of the scrape.
+
+    GET /                        the page
+    GET /static/{path}           its script and style
+    GET /api/health              what the worker says about itself; always 200
+    GET /api/statistics          counts, rates and lag
+    GET /api/sources             latest result of each source: ?search= &sort=alert|source|recent &limit=
+    GET /api/series/{source}     its last points, in order of arrival: ?limit=
+    GET /api/anomalies           newest episodes: ?limit=
+    GET /api/anomalies/{source}  those of one source: ?limit=
+    GET /ws                      what is new, as it comes (app/web/push.py)
+    GET /metrics                 for Prometheus
+    GET /livez                   200, or 503: restart me
+    GET /readyz                  200, or 503: send me nothing yet
+
+Read only, and only for pages of this server: no CORS, a WebSocket's Origin must be this host, a strict
+content security policy. There is no authentication yet, hence the loopback address by default.
+"""
+
+import fnmatch
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from app import __version__
+from app.metrics import Metrics
+from app.settings import Settings
+from app.web.feed import SORTS, Feed
+from app.web.probes import Check
+from app.web.push import Push, row
+from app.web.tail import Tail
+
+STATIC = Path(__file__).parent / "static"
+MAX_LIMIT = 1_000
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+class Server:
+    """Handlers over what the view knows; holds no state but the last look at the worker's throughput."""
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, health: Check, feed: Feed, results: Tail, anomalies: Tail
+    ) -> None:
+        self.feed = feed
+        self.push = Push(feed, self.statistics)
+        self._settings, self._metrics, self._health = settings, metrics, health
+        self._results, self._anomalies = results, anomalies
+        self._looked: tuple[float, float] | None = None  # when, and records consumed then
+        self._records_per_s: float | None = None
+
+    def application(self) -> web.Application:
+        """All routes; without dashboard.enabled only those that machines ask for."""
+        app = web.Application(middlewares=[in_json])
+        app.on_response_prepare.append(secured)
+        get = app.router.add_get
+        get("/metrics", self.scrape)
+        get("/livez", self.livez)
+        get("/readyz", self.readyz)
+        get("/api/health", self.health)
+        if self._settings.dashboard.enabled:
+            get("/", self.page)
+            app.router.add_static("/static", STATIC)
+            get("/api/statistics", self.get_statistics)
+            get("/api/sources", self.sources)
+            get("/api/series/{source:.+}", self.series)
+            get("/api/anomalies", self.anomalies)
+            get("/api/anomalies/{source:.+}", self.anomalies)
+            get("/ws", self.websocket)
+        return app
+
+    @property
+    def updates(self) -> str:
+        """How the page learns what is new: push, poll or off."""
+        dashboard = self._settings.dashboard
+        if not dashboard.real_time_updates:
+            return "off"
+        return "push" if dashboard.websocket_enabled else "poll"
+
+    def statistics(self) -> dict[str, Any]:
+        """What /api/statistics shows: of the topics (all workers), and of this worker."""
+        worker = self._metrics.total(*WORKER)
+        self._look(worker["records_consumed_total"])
+        return {
+            "version": __version__,
+            "updates": self.updates,
+            "input_topic": self._settings.kafka.input_topic,
+            "results": {"state": self._results.state, "per_s": self._results.produced_per_s},
+            "anomalies": {"state": self._anomalies.state},
+            "shown": self.feed.results,
+            "skipped": self._results.skipped,
+            "unreadable": self.feed.unreadable,
+            "sources": len(self.feed),
+            "episodes_open": self.feed.open_episodes,
+            "episodes_opened": self.feed.opened,
+            "pages_open": len(self.push.clients),
+            "worker": worker | {"records_per_s": self._records_per_s},
+        }
+
+    async def page(self, request: web.Request) -> web.FileResponse:
+        return web.FileResponse(STATIC / "index.html")
+
+    async def health(self, request: web.Request) -> web.Response:
+        return json(self._health())
+
+    async def livez(self, request: web.Request) -> web.Response:
+        health = self._health()
+        return json(health, 200 if health.alive else 503)
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        health = self._health()
+        return json(health, 200 if health.alive and health.ready else 503)
+
+    async def scrape(self, request: web.Request) -> web.Response:
+        page, content_type = self._metrics.render(request.headers.get("Accept", ""))
+        return web.Response(body=page, headers={"Content-Type": content_type})
+
+    async def get_statistics(self, request: web.Request) -> web.Response:
+        query(request)
+        return json(self.statistics())
+
+    async def sources(self, request: web.Request) -> web.Response:
+        asked = query(request, search="", sort="alert", limit=200)
+        matching, found = self.feed.sources(**asked)
+        return json(
+            {"known": len(self.feed), "matching": matching, "sources": [row(result) for result in found]}
+        )
+
+    async def series(self, request: web.Request) -> web.Response:
+        source, asked = request.match_info["source"], query(request, limit=500)
+        points = self.feed.series(source, **asked)
+        if points is None:
+            raise web.HTTPNotFound(text=f"no result of source {source!r} since this view started")
+        sampled = self._results.skipped > 0
+        return json(
+            {"source": source, "threshold": self.threshold(source), "sampled": sampled, "points": points}
+        )
+
+    async def anomalies(self, request: web.Request) -> web.Response:
+        source = request.match_info.get("source")
+        asked = query(request, limit=50 if source else 100)
+        return json({"anomalies": self.feed.anomalies(source=source, **asked)})
+
+    async def websocket(self, request: web.Request) -> web.WebSocketResponse:
+        if self.updates != "push":
+            raise web.HTTPNotFound(
+                text="off: dashboard.websocket_enabled or dashboard.real_time_updates is false"
+            )
+        origin = request.headers.get("Origin")  # browsers always send it; what sends none acts for no page
+        if origin is not None and urlsplit(origin).netloc != request.host:
+            raise web.HTTPForbidden(text=f"Origin must be this server, {request.host!r}, got {origin!r}")
+        return await self.push.serve(request)
+
+    def threshold(self, source: str) -> float:
+        """The alert score at which an episode of this source opens."""
+        for override in self._settings.sources:
+            if fnmatch.fnmatchcase(source, override.match):
+                return self._settings.detection.overridden(override).threshold
+        return self._settings.detection.threshold
+
+    def _look(self, consumed: float) -> None:
+        now = time.monotonic()
+        if self._looked is None:
+            self._looked = now, consumed
+        elif now - self._looked[0] >= 0.9:  # many pages ask; a shorter time would show noise
+            self._records_per_s = (consumed - self._looked[1]) / (now - self._looked[0])
+            self._looked = now, consumed
+
+
+WORKER = (
+    "records_consumed_total",
+    "results_delivered_total",
+    "invalid_total",
+    "lag_records",
+    "assigned_partitions",
+    "sources_active",
+    "sources_warming_up",
+)
+
+
+def query(request: web.Request, **defaults: Any) -> dict[str, Any]:
+    """The parameters of a request, by name and default; anything else is a 400 that says what is allowed."""
+    values = dict(defaults)
+    for name, text in request.query.items():
+        if name not in defaults:
+            known = ", ".join(defaults) or "none"
+            raise web.HTTPBadRequest(text=f"{name}: no such parameter; known: {known}")
+        if name == "limit":
+            if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MAX_LIMIT):
+                raise web.HTTPBadRequest(
+                    text=f"limit: expected a whole number from 0 to {MAX_LIMIT}, got {text!r}"
+                )
+            values[name] = int(text)
+        elif name == "sort" and text not in SORTS:
+            raise web.HTTPBadRequest(text=f"sort: expected one of {', '.join(SORTS)}, got {text!r}")
+        else:
+            values[name] = text
+    return values
+
+
+def json(body: Any, status: int = 200) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(
+        body=msgspec.json.encode(body), status=status, content_type="application/json", headers=headers
+    )
+
+
+@web.middleware
+async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refusals in the form of every other answer: {"error": sentence}."""
+    try:
+        return await handler(request)
+    except web.HTTPException as refused:
+        if refused.status < 400:
+            raise
+        answer = json({"error": refused.text}, refused.status)
+        if "Allow" in refused.headers:
+            answer.headers["Allow"] = refused.headers["Allow"]
+        return answer
+
+
+async def secured(request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)

@@ -1,0 +1,144 @@
+"""Reads the output topics for the view, without a group and on a fixed budget.
+
+Every worker shows the results of all workers, so the view reads the topics as any other reader would and
+never touches the worker's own data. It must not cost the worker its throughput: of anomaly-results at most
+`per_s` records a second are decoded, whatever is produced; what lies further back than one such second is
+skipped by seeking near the end, so the view shows a sample of a busy stream and all of a quiet one. The topic
+anomalies holds few records and is read in full.
+
+A broker that is away is waited for: nothing here ever ends the worker.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.25
+RETRY_S = 2.0
+BURST = 500  # records handed over before the worker gets its turn again
+FETCH_BYTES = 65_536  # a partition; the broker sends a whole batch when its first one is larger
+
+# Not a group's member, so nothing is committed; after retention removed our position, go on at the end.
+CONSUMER = {
+    "group_id": None,
+    "enable_auto_commit": False,
+    "auto_offset_reset": "latest",
+    "max_partition_fetch_bytes": FETCH_BYTES,
+    "request_timeout_ms": 10_000,
+}
+
+
+class Tail:
+    """Hands the values of one topic's records to `take`, from its last `start_records` a partition.
+
+    ``per_s`` records a second at most, over all partitions; None reads everything. ``connect`` makes a
+    consumer (aiokafka's, or a test's); ``clock`` and ``sleep`` are seconds.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        take: Callable[[bytes], None],
+        connect: Callable[[], Any],
+        start_records: int,
+        per_s: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.topic, self.state = topic, "connecting"
+        self.skipped = 0  # records passed over to stay inside the budget
+        self.produced_per_s: float | None = None  # by all workers; None until two looks at the ends
+        self._take, self._connect, self._start_records, self._per_s = take, connect, start_records, per_s
+        self._clock, self._sleep = clock, sleep
+        self._positions: dict[TopicPartition, int] = {}  # kept over reconnects: nothing is shown twice
+        self._looked: tuple[float, int] | None = None  # when, and the sum of the ends then
+
+    async def run(self) -> None:
+        """Read until cancelled; a missing topic, a broker that is away: connect again after a while."""
+        while True:
+            consumer = self._connect()
+            try:
+                await consumer.start()
+                found = consumer.partitions_for_topic(self.topic)
+                if found:
+                    await self._read(
+                        consumer, [TopicPartition(self.topic, number) for number in sorted(found)]
+                    )
+                self._now(f"waiting for topic {self.topic}")
+            except (KafkaError, OSError) as error:
+                self._now(f"reconnecting: {error!r}")
+            finally:
+                await consumer.stop()
+            await self._sleep(RETRY_S)
+
+    async def _read(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        consumer.assign(partitions)
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+        for tp in partitions:
+            first = self._positions.get(tp, ends[tp] - self._start_records)
+            self._seek(consumer, tp, min(max(first, begins[tp]), ends[tp]))
+        self._now("reading")
+        self._looked, looked = None, self._clock()
+        while True:
+            started = self._clock()
+            if self._per_s and started - looked >= 1.0:
+                looked = started
+                self._catch_up(consumer, await consumer.end_offsets(partitions))
+            left = limit = int(self._per_s * TICK_S) if self._per_s else BURST
+            # Each partition its share first: getmany serves the first one that has records, up to the limit.
+            for tp in partitions:
+                if left:
+                    share = min(max(limit // len(partitions), 1), left)
+                    left -= self._hand_over(await consumer.getmany(tp, max_records=share))
+            if left:
+                left -= self._hand_over(await consumer.getmany(max_records=left))
+            partitions = partitions[1:] + partitions[:1]  # more partitions than limit: each has its turn
+            idle = TICK_S - (self._clock() - started)
+            await self._sleep(max(idle, 0.0) if self._per_s or left else 0.0)
+
+    def _hand_over(self, fetched: dict[TopicPartition, list[Any]]) -> int:
+        for tp, records in fetched.items():
+            for record in records:
+                self._take(record.value)
+            self._positions[tp] = records[-1].offset + 1
+        return sum(map(len, fetched.values()))
+
+    def _catch_up(self, consumer: Any, ends: dict[TopicPartition, int]) -> None:
+        """Seek near the end where more waits than the budget can read in a second."""
+        now, total = self._clock(), sum(ends.values())
+        if self._looked:
+            self.produced_per_s = max(total - self._looked[1], 0) / max(now - self._looked[0], 1e-9)
+        self._looked = now, total
+        assert self._per_s
+        if sum(max(end - self._positions[tp], 0) for tp, end in ends.items()) <= self._per_s:
+            return
+        fair = max(self._per_s // len(ends), 1)
+        for tp, end in ends.items():
+            behind = end - self._positions[tp] - fair
+            if behind > 0:
+                self.skipped += behind
+                self._seek(consumer, tp, end - fair)
+
+    def _now(self, state: str) -> None:
+        if state != self.state:
+            log.log(
+                logging.INFO if state == "reading" else logging.WARNING, "web view: %s: %s", self.topic, state
+            )
+        self.state = state
+
+    def _seek(self, consumer: Any, tp: TopicPartition, offset: int) -> None:
+        consumer.seek(tp, offset)
+        self._positions[tp] = offset
+
+
+def kafka_consumer(options: dict[str, Any]) -> Callable[[], AIOKafkaConsumer]:
+    """A maker of consumers for `Tail`; ``options`` are those of app.kafka_client.client_options."""
+    return lambda: AIOKafkaConsumer(**options, **CONSUMER)

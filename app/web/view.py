@@ -1,0 +1,118 @@
+"""The web view of one worker: its server, the two tails that feed it, and their tasks."""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import socket
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from app import errors
+from app.metrics import Metrics
+from app.settings import Settings
+from app.web.feed import Feed
+from app.web.probes import Check
+from app.web.server import Server
+from app.web.tail import Tail, kafka_consumer
+
+log = logging.getLogger(__name__)
+
+RESULTS_PER_S = 2_000  # about 2 % of a core
+START_RESULTS, START_ANOMALIES = 200, 1_000  # records a partition read back at start
+
+
+class View:
+    """Serves `settings.dashboard`; without `enabled` probes and metrics only.
+
+    ``health`` is asked at each probe. ``options`` are those of app.kafka_client.client_options. The worker
+    goes on when a tail fails: its fault is logged and shown in /api/statistics.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, health: Check, options: dict[str, Any]) -> None:
+        self.feed = Feed()
+        connect, kafka = kafka_consumer(options), settings.kafka
+        self._tails = [
+            Tail(kafka.output_topic, self.feed.take_result, connect, START_RESULTS, RESULTS_PER_S),
+            Tail(kafka.anomalies_topic, self.feed.take_event, connect, START_ANOMALIES),
+        ]
+        self._dashboard = settings.dashboard
+        self._server = Server(settings, metrics, health, self.feed, *self._tails)
+        self._runner: web.AppRunner | None = None
+        self._tasks: list[asyncio.Task] = []
+
+    @property
+    def port(self) -> int:
+        """The port listened on, once started; 0 before."""
+        return self._runner.addresses[0][1] if self._runner and self._runner.addresses else 0
+
+    async def start(self) -> None:
+        """Listen, then begin to read the topics.
+
+        Raises
+        ------
+        ConfigurationError
+            The address cannot be listened on; names the setting and the cure.
+        """
+        host, port = self._dashboard.host, self._dashboard.port
+        runner = web.AppRunner(self._server.application(), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise errors.ConfigurationError(_cure(error, host, port)) from error
+        self._runner = runner
+        if not is_loopback(host):
+            log.warning(
+                "dashboard.host is %s: whoever reaches port %d reads every result, as there is no "
+                "authentication yet; put a proxy that asks for one before it, or use 127.0.0.1",
+                host,
+                self.port,
+            )
+        if self._dashboard.enabled:
+            jobs = [tail.run() for tail in self._tails] + [self._server.push.run()]
+            self._tasks = [asyncio.create_task(job) for job in jobs]
+            for task, tail in zip(self._tasks, [*self._tails, None]):
+                task.add_done_callback(partial(_ended, tail))
+            log.info("web view on http://%s:%d/", host, self.port)
+
+    async def stop(self) -> None:
+        """Close connections and end the tasks; also when never started."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self._runner:
+            await self._server.push.close()
+            await self._runner.cleanup()
+            self._runner = None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _cure(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"dashboard.port: {port} on {host} is in use; free it, choose another, or 0 for any free one"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"dashboard.port: {port} may not be listened on by this user; choose one from 1024, or 0 for any"
+        )
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"dashboard.host: expected an address of this machine, got {host!r}: {error.strerror}"
+    return f"dashboard.host, dashboard.port: cannot listen on {host}:{port}: {error}"
+
+
+def _ended(tail: Tail | None, task: asyncio.Task) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("web view: a task ended; the worker goes on", exc_info=error)
+        if tail:
+            tail.state = f"stopped: {error!r}"

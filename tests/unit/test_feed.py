@@ -1,0 +1,224 @@
+import json
+import random
+
+import pytest
+
+from app.web.feed import SORTS, Feed
+
+
+def result(source="pump-7", at=0.0, value=1.0, **fields):
+    body = {"id": f"raw-data:0:{at:.0f}:0", "source": source, "timestamp": at, "value": value}
+    body |= {"anomaly_score": 0.1, "alert_score": 0.1, "is_anomaly": False, "severity": "low", "status": "ok"}
+    return json.dumps(body | fields).encode()
+
+
+def opened(episode="raw-data:0:9:0", source="pump-7", at=9.0, **fields):
+    body = {"event": "opened", **json.loads(result(source, at)), "id": episode, "episode": episode}
+    return json.dumps(body | {"is_anomaly": True, "severity": "high"} | fields).encode()
+
+
+def closed(episode="raw-data:0:9:0", source="pump-7", at=12.0, **fields):
+    body = {"event": "closed", "episode": episode, "source": source, "timestamp": at, "points": 3}
+    return json.dumps(body | {"peak_score": 0.97, "opened_at": 9.0} | fields).encode()
+
+
+def times(feed, source, limit=500):
+    return [point.timestamp for point in feed.series(source, limit)]
+
+
+def test_the_latest_result_and_the_series_of_a_source():
+    feed = Feed()
+    for at in range(700):
+        feed.take_result(result(at=at, value=at * 0.5))
+    matching, [latest] = feed.sources()
+    assert (matching, latest.timestamp, latest.value) == (1, 699, 349.5)
+    assert times(feed, "pump-7") == list(range(200, 700))
+    assert times(feed, "pump-7", 3) == [697, 698, 699]
+    assert times(feed, "pump-7", 0) == []
+    assert feed.series("pump-8") is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_series_is_the_end_of_what_came(seed):
+    """Against plain lists: whatever the order of sources and lookups, a series is a suffix of its source's points."""
+    rng, feed, came = random.Random(seed), Feed(max_sources=300, kept=5, shared_bytes=200_000), {}
+    for at in range(5_000):
+        source = f"s{min(int(rng.expovariate(0.02)), 280)}"
+        feed.take_result(result(source, at))
+        came.setdefault(source, []).append(at)
+        if rng.random() < 0.01:
+            feed.series(rng.choice(list(came)))
+    for source, all_times in came.items():
+        shown = times(feed, source)
+        assert shown and all_times[-len(shown) :] == shown
+
+
+def test_memory_is_bounded_whatever_comes():
+    feed = Feed(max_sources=1_000, kept=10, kept_bytes=20_000, shared_bytes=1_000_000)
+    rng = random.Random(3)
+    for at in range(30_000):
+        wide = {"values": {f"m{k}": 1.5 for k in range(rng.choice([1, 32]))}}
+        feed.take_result(result(f"s{rng.randrange(3_000)}", at, **wide))
+        feed.take_event(opened(f"e{at}", f"s{at % 3_000}", at))
+        if at % 100 == 0:
+            feed.drain()
+    assert len(feed) == 1_000
+    newest_of_each = 1_000 * 1_000  # the newest point of a source stays, however large
+    assert feed.nbytes <= 1_000_000 + 10 * 20_000 + newest_of_each
+    assert len(feed.anomalies(limit=5_000)) == 1_000
+
+
+def test_the_least_recently_active_source_goes_first():
+    feed = Feed(max_sources=2)
+    for at, source in enumerate(["a", "b", "a", "c"]):
+        feed.take_result(result(source, at))
+    assert feed.series("b") is None
+    assert {found.source for found in feed.sources()[1]} == {"a", "c"}
+
+
+def test_a_source_somebody_looks_at_keeps_a_full_series():
+    feed = Feed(kept=2, shared_bytes=128 * 3 * len(result("quiet", 100)))
+    feed.take_result(result("looked-at", 100))
+    feed.series("looked-at")
+    for at in range(100, 150):
+        feed.take_result(result("quiet", at))
+        feed.take_result(result("looked-at", at))
+    assert len(times(feed, "looked-at")) == 51
+    assert len(feed._series["quiet"].points) == 3
+    feed.series("quiet")
+    feed.take_event(opened(source="quieter"))  # its episode opened: kept in the place of looked-at
+    assert len(feed._series["looked-at"].points) <= 3
+
+
+def test_many_sources_share_the_budget_without_losing_their_latest():
+    feed = Feed(kept=1, shared_bytes=1 << 18)
+    for at in range(5):
+        for number in range(2_000):
+            feed.take_result(result(f"s{number}", at))
+    lengths = {len(series.points) for series in feed._series.values()}
+    assert min(lengths) >= 1 and feed.nbytes <= (1 << 18) + 2_000 * 200
+    assert feed.sources()[0] == 2_000
+
+
+def test_sources_in_an_episode_come_first_then_by_score():
+    feed = Feed()
+    feed.take_result(result("calm", 3, alert_score=0.2))
+    feed.take_result(result("rising", 1, alert_score=0.7))
+    feed.take_result(result("inside", 2, alert_score=0.1, is_anomaly=True))
+    order = {sort: [found.source for found in feed.sources(sort=sort)[1]] for sort in SORTS}
+    assert order == {
+        "alert": ["inside", "rising", "calm"],
+        "source": ["calm", "inside", "rising"],
+        "recent": ["calm", "inside", "rising"],
+    }
+    assert [found.source for found in feed.sources(limit=1)[1]] == ["inside"]
+    assert feed.sources(limit=1)[0] == 3
+
+
+def test_search_finds_parts_of_names_in_any_case():
+    feed = Feed()
+    for source in ("Pump-7", "pump-8", "fan"):
+        feed.take_result(result(source))
+    assert feed.sources("PUMP", sort="source")[0] == 2
+    assert feed.sources("*")[0] == 0
+
+
+def test_an_episode_opens_and_closes_once_however_often_it_is_told():
+    feed = Feed()
+    for _ in range(2):
+        feed.take_event(opened(explanation="9.3 deviations above the mean"))
+    assert feed.open_episodes == feed.opened == 1
+    for _ in range(2):
+        feed.take_event(closed())
+    feed.take_event(opened())  # repeated late
+    [episode] = feed.anomalies()
+    assert feed.open_episodes == 0 and feed.opened == 1
+    assert episode["explanation"] == "9.3 deviations above the mean"
+    assert (episode["state"], episode["opened_at"], episode["closed_at"]) == ("closed", 9.0, 12.0)
+    assert (episode["points"], episode["peak_score"], episode["severity"]) == (3, 0.97, "high")
+
+
+def test_the_end_of_an_episode_whose_start_was_not_read_is_shown():
+    feed = Feed()
+    feed.take_event(closed())
+    [episode] = feed.anomalies()
+    assert (episode["state"], episode["opened_at"], episode["source"]) == ("closed", 9.0, "pump-7")
+    assert feed.open_episodes == 0
+
+
+def test_anomalies_are_newest_first_and_of_one_source():
+    feed = Feed()
+    for at in (5.0, 9.0, 7.0):
+        feed.take_event(opened(f"e{at}", f"pump-{at:.0f}", at))
+    assert [episode["opened_at"] for episode in feed.anomalies()] == [9.0, 7.0, 5.0]
+    assert [episode["episode"] for episode in feed.anomalies(limit=1)] == ["e9.0"]
+    assert [episode["episode"] for episode in feed.anomalies(source="pump-7")] == ["e7.0"]
+
+
+def test_drain_says_what_is_new_and_only_once():
+    feed = Feed()
+    feed.watched = {"pump-7"}
+    feed.take_result(result(at=1))
+    feed.take_result(result(at=2))
+    feed.take_result(result("other", at=3))
+    feed.take_event(opened())
+    changes = feed.drain()
+    assert changes.sources["pump-7"].timestamp == 2 and set(changes.sources) == {"pump-7", "other"}
+    assert [point.timestamp for point in changes.points["pump-7"]] == [1, 2] and len(changes.points) == 1
+    assert list(changes.episodes) == ["raw-data:0:9:0"]
+    empty = feed.drain()
+    assert not (empty.sources or empty.points or empty.episodes)
+
+
+UNREADABLE = [
+    b"",
+    None,
+    b"not json",
+    b"[]",
+    b"{}",
+    b'{"id": 1, "source": "s", "timestamp": 0}',
+    b'{"id": "i", "source": "s", "timestamp": NaN}',
+    b'{"id": "i", "source": "s", "timestamp": 1e999}',
+    b'{"id": "i", "source": "\xff", "timestamp": 0}',
+    b'{"id": "i", "source": "s", "timestamp": 0, "value": "high"}',
+    b'{"id": "i", "source": "s", "timestamp": 0, "ignored": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    b'{"id": "i", "source": "' + b"s" * 70_000 + b'", "timestamp": 0}',
+]
+
+
+@pytest.mark.parametrize("raw", UNREADABLE, ids=lambda raw: repr(raw)[:40])
+def test_what_cannot_be_read_is_counted_and_passed_over(raw):
+    feed = Feed()
+    feed.take_result(raw)
+    feed.take_event(raw)
+    assert feed.unreadable == 2 and len(feed) == 0 and not feed.anomalies()
+
+
+def test_fields_of_a_later_release_are_passed_over():
+    feed = Feed()
+    feed.take_result(result(added_in_2030={"x": [1]}))
+    feed.take_event(opened(added_in_2030=1))
+    feed.take_event(closed(event="paused"))
+    assert len(feed) == 1 and feed.unreadable == 0 and feed.open_episodes == 1
+
+
+def test_values_of_several_metrics_stay_together():
+    feed = Feed()
+    body = json.loads(result(at=1))
+    del body["value"]
+    body |= {
+        "values": {"pressure": 2.0, "temperature": 45.0},
+        "expected": {"pressure": 2.1, "temperature": None},
+    }
+    feed.take_result(json.dumps(body).encode())
+    [point] = feed.series("pump-7")
+    assert point.value is None and point.values == {"pressure": 2.0, "temperature": 45.0}
+    assert point.expected == {"pressure": 2.1, "temperature": None}
+
+
+def test_a_flood_of_watched_points_does_not_grow_without_a_drain():
+    feed = Feed()
+    feed.watched = {"pump-7"}
+    for at in range(5_000):
+        feed.take_result(result(at=at))
+    assert len(feed.drain().points["pump-7"]) <= 500

@@ -1,0 +1,189 @@
+"""The tail against a fake consumer in simulated time: no broker, no sleeping."""
+
+import asyncio
+from collections import defaultdict
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from app.web import tail as module
+from app.web.tail import Tail
+
+
+class Broker:
+    """A topic that grows at `per_s` records a second, and the time; hands out consumers of itself."""
+
+    def __init__(self, partitions=4, per_s=0.0, before=0, begin=0):
+        self.partitions, self.per_s, self.before, self.begin = partitions, per_s, before, begin
+        self.now, self.end_of_time = 0.0, 10.0
+        self.down_until, self.created_at, self.starts = 0.0, 0.0, 0
+        self.fetched = defaultdict(list)  # partition -> offsets handed over
+
+    def end(self):
+        return self.before + int(self.now * self.per_s / self.partitions)
+
+    def clock(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        self.now += max(seconds, 1e-3)
+        if self.now > self.end_of_time:
+            raise asyncio.CancelledError
+
+    def consumer(self):
+        return Consumer(self)
+
+
+class Consumer:
+    def __init__(self, broker):
+        self.broker, self.position, self.stopped = broker, {}, False
+
+    async def start(self):
+        self.broker.starts += 1
+        if self.broker.now < self.broker.down_until:
+            raise KafkaConnectionError("nobody there")
+
+    async def stop(self):
+        self.stopped = True
+
+    def partitions_for_topic(self, topic):
+        return set(range(self.broker.partitions)) if self.broker.now >= self.broker.created_at else None
+
+    def assign(self, partitions):
+        self.position = {tp: None for tp in partitions}
+
+    async def beginning_offsets(self, partitions):
+        return {tp: self.broker.begin for tp in partitions}
+
+    async def end_offsets(self, partitions):
+        return {tp: self.broker.end() for tp in partitions}
+
+    def seek(self, tp, offset):
+        assert self.broker.begin <= offset <= self.broker.end()
+        self.position[tp] = offset
+
+    async def getmany(self, *wanted, max_records):
+        """As aiokafka: the first partition that has records is served first, up to the limit."""
+        fetched = {}
+        for tp in wanted or self.position:
+            first = self.position[tp]
+            last = min(self.broker.end(), first + max_records)
+            if last > first:
+                fetched[tp] = [SimpleNamespace(offset=o, value=b"%d" % o) for o in range(first, last)]
+                self.broker.fetched[tp.partition] += range(first, last)
+                self.position[tp] = last
+                max_records -= last - first
+            if not max_records:
+                break
+        return fetched
+
+
+def watch(broker, start_records=200, per_s=2_000):
+    """Tail it until the end of time; the tail, and what it handed over."""
+    taken = []
+    tail = Tail("t", taken.append, broker.consumer, start_records, per_s, broker.clock, broker.sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(tail.run())
+    return tail, taken
+
+
+@pytest.mark.parametrize("partitions", [1, 4, 12, 700])
+@pytest.mark.parametrize("per_s", [10_000, 100_000, 1_000_000])
+def test_a_busy_worker_pays_for_no_more_than_the_budget(per_s, partitions):
+    broker = Broker(partitions, per_s)
+    tail, taken = watch(broker, start_records=0)
+    assert len(taken) <= 2_000 * broker.end_of_time * 1.03
+    assert tail.skipped > 0
+    assert tail.produced_per_s == pytest.approx(per_s, rel=0.1)
+
+
+@pytest.mark.parametrize("partitions", [1, 4, 12])
+def test_a_busy_view_still_shows_something_fresh_of_every_partition(partitions):
+    broker = Broker(partitions, per_s=100_000)
+    watch(broker)
+    for partition in range(partitions):
+        age = (broker.end() - broker.fetched[partition][-1]) / (broker.per_s / partitions)
+        assert age < 2.5, "seconds behind the end"
+
+
+@pytest.mark.parametrize("per_s", [0, 7, 900, 1_900])
+def test_a_quiet_topic_is_read_whole_and_once(per_s):
+    broker = Broker(per_s=per_s, before=50)
+    tail, _ = watch(broker)
+    assert tail.skipped == 0
+    for partition in range(4):
+        offsets = broker.fetched[partition]
+        assert offsets == list(range(len(offsets)))
+        assert len(offsets) >= broker.end() - per_s
+
+
+def test_it_starts_with_the_last_records_of_each_partition():
+    broker = Broker(before=10_000, begin=9_950)
+    watch(broker)
+    assert all(broker.fetched[partition] == list(range(9_950, 10_000)) for partition in range(4))
+    broker = Broker(before=10_000)
+    watch(broker)
+    assert all(broker.fetched[partition] == list(range(9_800, 10_000)) for partition in range(4))
+
+
+def test_a_topic_without_budget_is_read_in_full():
+    broker = Broker(per_s=20_000)
+    tail, taken = watch(broker, start_records=1_000, per_s=None)
+    assert tail.skipped == 0
+    assert len(taken) >= 0.95 * 20_000 * broker.end_of_time
+
+
+def test_a_topic_that_does_not_exist_yet_is_waited_for():
+    broker = Broker(before=3)
+    broker.created_at = 5.0
+    tail, taken = watch(broker)
+    assert taken and tail.state == "reading"
+    broker.created_at = 50.0
+    assert watch(broker)[0].state == "waiting for topic t"
+
+
+def test_a_broker_that_comes_back_is_read_from_where_it_was_left(monkeypatch):
+    broker = Broker(per_s=400)
+    broken = []
+
+    async def breaks_once(self, partitions):
+        if not broken and broker.now > 4.0:
+            broken.append(True)
+            broker.down_until = 8.5
+            raise KafkaConnectionError("gone")
+        return {tp: broker.end() for tp in partitions}
+
+    monkeypatch.setattr(Consumer, "end_offsets", breaks_once)
+    tail, _ = watch(broker)
+    assert broken and broker.starts > 2 and tail.state == "reading"
+    for offsets in broker.fetched.values():
+        assert offsets == list(range(len(offsets))), "nothing shown twice, nothing left out"
+
+
+def test_our_own_faults_are_not_hidden():
+    def fails(value):
+        raise ZeroDivisionError
+
+    broker = Broker(before=1)
+    tail = Tail("t", fails, broker.consumer, 10, 100, broker.clock, broker.sleep)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(tail.run())
+
+
+def test_the_consumer_belongs_to_no_group_and_fetches_little():
+    assert module.CONSUMER["group_id"] is None
+    assert module.CONSUMER["enable_auto_commit"] is False
+    assert module.CONSUMER["max_partition_fetch_bytes"] <= 65_536
+
+
+def test_a_consumer_is_stopped_even_when_it_never_started():
+    broker, made = Broker(), []
+    broker.down_until = 100.0
+    tail = Tail(
+        "t", print, lambda: made.append(broker.consumer()) or made[-1], 10, 100, broker.clock, broker.sleep
+    )
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(tail.run())
+    assert len(made) > 2 and all(consumer.stopped for consumer in made)
+    assert tail.state.startswith("reconnecting")
