@@ -4,12 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from app.stream.commit import Ledger
 
 DEAD_LETTER = -1
-SETTINGS = settings(max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 class Worker(RuleBasedStateMachine):
@@ -42,7 +51,9 @@ class Worker(RuleBasedStateMachine):
             self.log.append(sources[len(self.log) - self.ledger.next])
         first, end = self.ledger.next, self.ledger.next + len(sources)
         batch = self.ledger.open(first, end)
-        offsets = [o for o in range(first, end) if self.log[o] != DEAD_LETTER and o > self.saved.get(self.log[o], -1)]
+        offsets = [
+            o for o in range(first, end) if self.log[o] != DEAD_LETTER and o > self.saved.get(self.log[o], -1)
+        ]
         for offset in offsets:
             self.state.setdefault(self.log[offset], set()).add(offset)
         slots = np.array([self.log[o] for o in offsets], np.int64)
@@ -57,7 +68,9 @@ class Worker(RuleBasedStateMachine):
 
     def send(self, batch, slots):
         self.ledger.take(batch, slots)
-        self.flight.append({"batch": batch, "snapshots": {s: batch.end - 1 for s in slots}, "answered": False})
+        self.flight.append(
+            {"batch": batch, "snapshots": {s: batch.end - 1 for s in slots}, "answered": False}
+        )
 
     @precondition(lambda self: any(not b["answered"] for b in self.flight))
     @rule()
@@ -93,7 +106,9 @@ class Worker(RuleBasedStateMachine):
     def nothing_is_uncovered_below_the_replay_point(self):
         for offset in range(min(self.ledger.replay_point, len(self.log))):
             source = self.log[offset]
-            assert source == DEAD_LETTER or offset <= self.saved.get(source, -1), f"{offset} of {source} is lost"
+            assert source == DEAD_LETTER or offset <= self.saved.get(source, -1), (
+                f"{offset} of {source} is lost"
+            )
 
     @invariant()
     def the_position_is_answered(self):
@@ -139,7 +154,9 @@ def test_the_replay_point_never_passes_an_uncovered_or_unacknowledged_point():
 @pytest.mark.parametrize("broken", [CommitsTheAckedPosition, ForgetsSnapshotsInFlight, ForgetsWhatIsDirty])
 def test_the_model_flags_a_wrong_ledger(broken):
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(machine(broken), settings=settings(SETTINGS, database=None, derandomize=True, max_examples=2000))
+        run_state_machine_as_test(
+            machine(broken), settings=settings(SETTINGS, database=None, derandomize=True, max_examples=2000)
+        )
 
 
 def test_batches_close_in_order():

@@ -1,0 +1,42 @@
+"""The end of a process that met what it cannot retry: at once, without committing.
+
+A partition's next owner finds everything it needs in Kafka, so the safest thing a worker can do after a lost
+delivery or a bug is to stop before anything else is sent.
+"""
+
+import asyncio
+import logging
+import os
+import traceback
+from collections.abc import Coroutine
+from typing import Any, NoReturn
+
+from app.errors import AnomalyError
+
+EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
+
+log = logging.getLogger(__name__)
+
+
+def stop_process(error: BaseException) -> NoReturn:
+    """Say why on standard error, then end without any clean-up."""
+    if isinstance(error, AnomalyError):
+        log.critical("stopping without a commit: %s", error)
+    else:
+        log.critical("stopping without a commit: %s", "".join(traceback.format_exception(error)))
+    logging.shutdown()
+    os._exit(EXIT_CODE)
+
+
+def guard(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """A task whose failure ends the process; it may be cancelled."""
+
+    async def guarded() -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a task nobody awaits: the process is the only one to tell
+            stop_process(error)
+
+    return asyncio.create_task(guarded(), name=name)

@@ -1,0 +1,91 @@
+"""Records out, in order, each acknowledged within a deadline or not at all.
+
+Record batches are built here and handed to the producer whole (``send_batch``): one future for hundreds of
+records. The producer is idempotent and retries for ever by itself, hence a deadline of our own; and when it gives
+a batch up, the process ends inside aiokafka's own failure path, before the next batch of the partition can go out:
+results must stay a prefix without gaps.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer.message_accumulator import MessageBatch
+
+from app.errors import DeliveryError
+from app.stream.crash import stop_process
+
+Header = tuple[str, bytes]
+Record = tuple[bytes | None, bytes | None, Sequence[Header]]
+
+
+class Sent(NamedTuple):
+    """One record batch under way: its acknowledgement and how many records it holds."""
+
+    acknowledged: asyncio.Future[Any]
+    records: int
+
+
+class Outbox:
+    """Sends to any topic. ``producer`` gives the started aiokafka producer; ``timeout_s`` is an ack's deadline."""
+
+    def __init__(self, producer: Callable[[], AIOKafkaProducer], timeout_s: float) -> None:
+        self._started = producer
+        self._timeout_s = timeout_s
+
+    @property
+    def _producer(self) -> AIOKafkaProducer:
+        return self._started()
+
+    async def send(self, topic: str, partition: int, records: Iterable[tuple[Any, ...]]) -> list[Sent]:
+        """Hand (key, value) or (key, value, headers) records over, in order; does not wait for their acks."""
+        sent: list[Sent] = []
+        async with asyncio.timeout(self._timeout_s):
+            for batch in self._batches(topic, records):
+                future = await self._producer.send_batch(batch, topic, partition=partition)
+                sent.append(Sent(future, batch.record_count()))
+        return sent
+
+    async def acknowledged(self, sent: Sequence[Sent]) -> int | None:
+        """Wait for the acks, in order. Returns the offset after the last record, None if nothing was sent.
+
+        Raises DeliveryError when one fails or the deadline passes.
+        """
+        end = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for future, records in sent:
+                    end = (await asyncio.shield(future)).offset + records
+        except TimeoutError as error:
+            raise DeliveryError(
+                f"no acknowledgement within {self._timeout_s:g} s (kafka.ack_timeout_s): is the broker reachable?"
+            ) from error
+        return end
+
+    def _batches(self, topic: str, records: Iterable[tuple[Any, ...]]) -> Iterable[Any]:
+        now_ms = int(time.time() * 1000)
+        batch = None
+        for key, value, *headers in records:
+            attached = headers[0] if headers else []
+            if batch is not None and batch.append(key=key, value=value, timestamp=now_ms, headers=attached) is None:
+                batch.close()
+                yield batch
+                batch = None
+            if batch is None:
+                batch = self._producer.create_batch()
+                if batch.append(key=key, value=value, timestamp=now_ms, headers=attached) is None:
+                    raise DeliveryError(f"{topic}: a record of {len(value or b'')} bytes fits into no batch")
+        if batch is not None:
+            batch.close()
+            yield batch
+
+
+def stop_when_a_batch_is_lost() -> None:
+    """Make aiokafka's give-up the end of this process: nothing may follow a lost batch."""
+
+    def failure(self: Any, exception: Exception) -> None:
+        stop_process(DeliveryError(f"{self.tp.topic}[{self.tp.partition}]: a record batch was lost: {exception!r}"))
+
+    MessageBatch.failure = failure

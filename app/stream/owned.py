@@ -1,0 +1,77 @@
+"""The partitions this worker owns, and how it hands them over."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from app.errors import DeliveryError
+from app.stream.crash import stop_process
+from app.stream.partition import Job, Partition
+
+SAVE_FOR_S = 2.0  # longest that snapshots are taken before partitions are given up; replay covers the rest
+SAVE_AT_ONCE = 1000  # sources
+
+log = logging.getLogger(__name__)
+
+
+class Partitions(dict[int, Partition]):
+    """Number -> partition. ``commit`` commits all of them and says whether the group accepted."""
+
+    def __init__(self, job: Job, commit: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__()
+        self._job = job
+        self._commit = commit
+        self.generation = -1  # of the group, when recovery last completed
+        self.committed_at = -1e9  # loop time of the last accepted commit
+
+    def takes(self, number: int) -> bool:
+        """Records of the partition may be delivered now."""
+        partition = self.get(number)
+        return partition is not None and partition.active
+
+    async def take(self, message: Any) -> None:
+        """Give a fetched batch to its partition; dropped when that is not ours any more."""
+        partition = self.get(message.partition)
+        if partition is not None:
+            await partition.take(message)
+
+    async def hand_over(self, why: str) -> None:
+        """Take nothing more, finish what is in flight, save what is not saved yet (bounded), commit."""
+        if not self:
+            return
+        began = time.monotonic()
+        for partition in self.values():
+            partition.active = False
+        try:
+            async with asyncio.timeout(self._job.settings.kafka.session_timeout_s):
+                saved = await asyncio.gather(*(self._save_all(p, began + SAVE_FOR_S) for p in self.values()))
+        except TimeoutError:
+            stop_process(DeliveryError("acknowledgements are missing while partitions are handed over"))
+        accepted = await self._commit()
+        log.info(
+            "%s: %d partitions handed over in %.2f s, %d snapshots, commit %s",
+            why, len(self), time.monotonic() - began, sum(saved), "accepted" if accepted else "not accepted",
+        )  # fmt: skip
+
+    async def _save_all(self, partition: Partition, until: float) -> int:
+        saved = 0
+        while time.monotonic() < until and (now := await partition.save(SAVE_AT_ONCE)):
+            saved += now
+        await partition.settled()
+        return saved
+
+    async def save_idle(self) -> None:
+        """Partitions without traffic save what is dirty, so that a later restart replays nothing."""
+        for partition in list(self.values()):
+            if partition.active and partition.silent_s > self._job.settings.state.idle_snapshot_s:
+                await partition.save(SAVE_AT_ONCE // 2)
+
+    def drop(self, number: int) -> None:
+        self.pop(number).close()
+        self._job.metrics.forget([number])
+
+    def clear(self) -> None:
+        for number in list(self):
+            self.drop(number)

@@ -1,0 +1,318 @@
+"""One partition from its raw records to its committed offset, in three steps that overlap.
+
+compute   waiting records are scored as one batch and the snapshots that are due are taken, without a pause in
+          between, so that state, open batches and snapshots always speak of the same offset
+deliver   dead letters and episodes go out and are acknowledged; then the results go out
+settle    the results' acks come in; then the snapshots go out; their acks close the batch
+
+Each step keeps the batches in order, and a few may be on the way at once. Results come last because they are the
+mark by which a successor knows that a point is done: see app/stream/recovery.py.
+"""
+
+import asyncio
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from app.errors import HistoryLost
+from app.metrics import Metrics
+from app.pipeline import Outcome, Pipeline
+from app.records import DeadLetter, Points, Reader, encode_episodes, encode_results
+from app.settings import Settings
+from app.severity import severity
+from app.stream import failpoints
+from app.stream.commit import Batch, Ledger
+from app.stream.crash import guard
+from app.stream.outbox import Outbox, Sent
+
+IN_FLIGHT = 4  # batches computed whose acks are still out
+WAITING = 8  # fetched batches that may wait for their turn
+
+
+@dataclass
+class Job:
+    """What every partition of one worker shares."""
+
+    settings: Settings
+    pipeline: Pipeline
+    metrics: Metrics
+    table: Any  # tables.sources.SourcesTable
+    outbox: Outbox
+    log_start: Callable[[int], Awaitable[int]]  # partition -> first offset still in the input topic
+    partitions_of: dict[str, int] = field(default_factory=dict)  # topic -> its number of partitions
+
+
+@dataclass
+class Answer:
+    """All that one computed batch gives, on its way out."""
+
+    batch: Batch
+    began: float
+    letters: list[DeadLetter] = field(default_factory=list)
+    episodes: list[tuple[bytes, bytes]] = field(default_factory=list)
+    results: list[tuple[bytes, bytes]] = field(default_factory=list)
+    produced_at: Any = None  # Kafka timestamps of the answered records, seconds
+    snapshots: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+
+
+class Partition:
+    """The owner's side of one partition of the input topic, from the end of recovery to its revocation."""
+
+    def __init__(self, number: int, job: Job, owned: Any, ledger: Ledger, mark: tuple[int, int]) -> None:
+        self.number = number
+        self.owned = owned
+        self.ledger = ledger
+        self.active = False  # records are taken only while we are the owner and recovered
+        self.generation = -1  # of the group, when last confirmed as ours
+        self.results_end: int | None = None  # offset after our last result, by its ack
+        self.changelog_end: int | None = None
+        self._job = job
+        self._outbox = job.outbox
+        self._mark = mark  # (offset, index): everything up to it has been emitted before
+        settings = job.settings
+        self._reader = Reader(
+            settings.input,
+            settings.kafka.input_topic,
+            number,
+            job.partitions_of[settings.kafka.input_topic] > 1,
+        )
+        self._waiting: asyncio.Queue[Any] = asyncio.Queue(WAITING)
+        self._outgoing: asyncio.Queue[Answer] = asyncio.Queue()
+        self._unsettled: asyncio.Queue[Answer] = asyncio.Queue()
+        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._touched = time.monotonic()
+        steps = {"compute": self._compute_all(), "deliver": self._deliver_all(), "settle": self._settle_all()}
+        self._tasks = [guard(step, f"{name}-{number}") for name, step in steps.items()]
+
+    async def take(self, message: Any) -> None:
+        """Queue one fetched batch; waits while too many are queued."""
+        await self._waiting.put(message)
+
+    def close(self) -> None:
+        """Forget the partition; what is in flight stays unconfirmed."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def settled(self) -> None:
+        """Wait until nothing is in flight."""
+        await self._settled.wait()
+
+    async def save(self, limit: int) -> int:
+        """Take snapshots of the oldest dirty sources, as a batch without points; returns how many."""
+        if not self.ledger.oldest(1):
+            return 0
+        await self._room.acquire()
+        slots = self.ledger.oldest(limit)
+        answer = Answer(self._open(self.ledger.next, self.ledger.next), time.monotonic())
+        self._save(answer, slots)
+        self._outgoing.put_nowait(answer)
+        return len(slots)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last record."""
+        return time.monotonic() - self._touched
+
+    # --- compute
+
+    async def _compute_all(self) -> None:
+        most = self._job.settings.kafka.max_poll_records
+        while True:
+            messages = [await self._waiting.get()]
+            count = len(messages[0].records)
+            while count < most and not self._waiting.empty():
+                messages.append(self._waiting.get_nowait())
+                count += len(messages[-1].records)
+            await self._room.acquire()
+            records = self._still_ours(messages)
+            if records and records[0].offset > self.ledger.next:
+                await self._explain_gap(records[0].offset)
+                records = self._still_ours(messages)
+            # From here to the queue no await: nobody may see state, open batches and snapshots disagree.
+            if records:
+                self._outgoing.put_nowait(self._compute(records))
+            else:
+                self._room.release()
+
+    def _still_ours(self, messages: list[Any]) -> list[Any]:
+        """The records that were fetched since we became the owner and are not computed yet."""
+        if not self.active:
+            return []
+        start = self.ledger.next
+        fetched = [message.records for message in messages if message.generation_id == self.generation]
+        return [record for records in fetched for record in records if record.offset >= start]
+
+    async def _explain_gap(self, got: int) -> None:
+        """Compaction and transaction markers leave gaps; retention and a reset of offsets lose records."""
+        expected = self.ledger.next
+        begin = await self._job.log_start(self.number)
+        if begin > expected:
+            raise HistoryLost(
+                f"{self._job.settings.kafka.input_topic}[{self.number}]: expected offset {expected}, got {got}, and "
+                f"the log starts at {begin}: {max(begin, got) - expected} records were deleted before they were read. "
+                "Raise the topic's retention."
+            )
+
+    def _compute(self, records: list[Any]) -> Answer:
+        began = time.monotonic()
+        first, end = records[0].offset, records[-1].offset + 1
+        answer = Answer(self._open(first, end), began)
+        metrics = self._job.metrics
+        metrics.records_consumed.inc(len(records))
+        metrics.batch_size.observe(len(records))
+        points, letters = self._reader.read(records)
+        decoded = time.monotonic()
+        metrics.stage_duration["decode"].observe(decoded - began)
+        points = self._not_yet_learned(points)
+        outcome = self._job.pipeline.run(self.owned.rows, points)
+        letters += _rejected(records, points, outcome)
+        scored = time.monotonic()
+        metrics.stage_duration["score"].observe(scored - decoded)
+        learned = outcome.slot >= 0
+        touched = self.ledger.learned(outcome.slot[learned], np.array(points.offset, np.int64)[learned])
+        self._save(answer, self.ledger.due(touched))
+        self._encode(answer, records, points, outcome, letters)
+        metrics.stage_duration["encode"].observe(time.monotonic() - scored)
+        self._touched = time.monotonic()
+        return answer
+
+    def _open(self, first: int, end: int) -> Batch:
+        self._settled.clear()
+        return self.ledger.open(first, end)
+
+    def _not_yet_learned(self, points: Points) -> Points:
+        """Without the points that a recovered snapshot holds: all of them, once replay has passed the last."""
+        covered = self.owned.covered
+        if not covered or not len(points) or points.offset[0] > self.owned.covers:
+            return points
+        keep = [i for i, (s, o) in enumerate(zip(points.source, points.offset)) if o > covered.get(s, -1)]
+        self._job.metrics.replayed_points.inc(len(keep))
+        return points if len(keep) == len(points) else points.select(keep)
+
+    def _encode(
+        self, answer: Answer, records: list[Any], points: Points, outcome: Outcome, letters: list[DeadLetter]
+    ) -> None:
+        """Fill in what lies beyond the mark; what lies before it was emitted by an earlier owner."""
+        start = 0
+        mark = self._mark
+        answered = records
+        if records[0].offset <= mark[0]:
+            answered = [record for record in records if record.offset > mark[0]]
+            start = bisect_right(range(len(points)), mark, key=lambda i: (points.offset[i], points.index[i]))
+            letters = [letter for letter in letters if (letter.offset, letter.index) > mark]
+            self._job.metrics.results_suppressed.inc(start)
+        topic = self._job.settings.kafka.input_topic
+        answer.letters = letters
+        answer.results = encode_results(points, outcome, topic, self.number, start)
+        answer.episodes = encode_episodes(points, outcome, topic, self.number, start)
+        answer.produced_at = np.array([record.timestamp for record in answered], np.float64) / 1000.0
+        self._count(points, outcome, letters, start)
+
+    def _count(self, points: Points, outcome: Outcome, letters: list[DeadLetter], start: int) -> None:
+        metrics = self._job.metrics
+        if letters:
+            metrics.invalid(Counter(letter.label for letter in letters))
+        if not len(outcome):
+            return
+        for number, profile in enumerate(outcome.profiles):
+            of = outcome.votes[start:][outcome.profile[start:] == number]
+            if len(of):
+                votes = np.count_nonzero(~np.isnan(of), axis=0).tolist()
+                metrics.scored(dict(zip(profile.detectors, votes)))
+        metrics.anomalous_points.inc(int(outcome.anomaly[start:].sum()))
+        opened = outcome.alert[start:][outcome.opened[start:]]
+        if len(opened):
+            metrics.opened(Counter(severity(alert) for alert in opened.tolist()))
+        metrics.event_time_lag.set(time.time() - max(points.timestamp))
+
+    def _save(self, answer: Answer, slots: list[int]) -> None:
+        """Snapshots of these slots, as they stand at the end of the batch."""
+        self.ledger.take(answer.batch, slots)
+        answer.snapshots = list(self.owned.records(slots, answer.batch.end - 1))
+
+    # --- deliver
+
+    async def _deliver_all(self) -> None:
+        kafka = self._job.settings.kafka
+        while True:
+            answer = await self._outgoing.get()
+            letters = [letter.record(kafka.input_topic, self.number) for letter in answer.letters]
+            before = [
+                *await self._send_beside(kafka.dead_letters_topic, letters),
+                *await self._send_beside(kafka.anomalies_topic, answer.episodes),
+            ]
+            await self._outbox.acknowledged(before)
+            if failpoints.due("results_half_sent") and len(answer.results) > 1:
+                half = answer.results[: len(answer.results) // 2]
+                await self._outbox.acknowledged(await self._outbox.send(kafka.output_topic, self.number, half))
+            if len(answer.results) > 1:
+                failpoints.reach("results_half_sent")
+            answer.sent = await self._outbox.send(kafka.output_topic, self.number, answer.results)
+            self._unsettled.put_nowait(answer)
+
+    async def _send_beside(self, topic: str, records: list[Any]) -> list[Sent]:
+        if not records:
+            return []
+        return await self._outbox.send(topic, self.number % self._job.partitions_of[topic], records)
+
+    # --- settle
+
+    async def _settle_all(self) -> None:
+        metrics = self._job.metrics
+        while True:
+            answer = await self._unsettled.get()
+            began = time.monotonic()
+            end = await self._outbox.acknowledged(answer.sent)
+            now = time.monotonic()
+            if end is not None:
+                self.results_end = end
+                metrics.results_delivered.inc(len(answer.results))
+                metrics.end_to_end_latency.observe_many(time.time() - answer.produced_at)
+                metrics.batch_duration.observe(now - answer.began)
+                metrics.stage_duration["results_ack"].observe(now - began)
+                failpoints.reach("results_acked")
+            await self._settle_snapshots(answer.snapshots)
+            self.ledger.close(answer.batch)
+            self._room.release()
+            if self.ledger.idle:
+                self._settled.set()
+
+    async def _settle_snapshots(self, snapshots: list[tuple[bytes, bytes | None]]) -> None:
+        if not snapshots:
+            return
+        began = time.monotonic()
+        topic = self._job.settings.kafka.changelog_topic
+        if failpoints.due("snapshots_half_sent") and len(snapshots) > 1:
+            half = snapshots[: len(snapshots) // 2]
+            await self._outbox.acknowledged(await self._outbox.send(topic, self.number, half))
+        if len(snapshots) > 1:
+            failpoints.reach("snapshots_half_sent")
+        self.changelog_end = await self._outbox.acknowledged(await self._outbox.send(topic, self.number, snapshots))
+        metrics = self._job.metrics
+        metrics.snapshots.inc(sum(value is not None for _, value in snapshots))
+        metrics.snapshot_bytes.inc(sum(len(value) for _, value in snapshots if value is not None))
+        metrics.stage_duration["snapshot_ack"].observe(time.monotonic() - began)
+        failpoints.reach("snapshots_acked")
+
+
+def _rejected(records: list[Any], points: Points, outcome: Outcome) -> list[DeadLetter]:
+    """Dead letters of the points that could be read but not scored."""
+    if not outcome.rejected:
+        return []
+    record_at = {record.offset: record for record in records}
+    letters = []
+    for position, label, reason in outcome.rejected:
+        offset = points.offset[position]
+        record = record_at[offset]
+        letters.append(
+            DeadLetter(offset, points.index[position], reason, label, record.key, record.value, record.headers)
+        )
+    return letters

@@ -1,0 +1,170 @@
+"""The worker, put together: settings, pipeline, tables, agents and web view on one Faust application.
+
+``faust -A app worker`` and ``faust-anomaly worker`` both run the ``app`` made here. Whatever can be wrong before
+joining the group (settings, topics, a port in use) is found by ``Preflight``, which Faust starts first.
+"""
+
+import logging
+import sys
+import tempfile
+from typing import Any
+
+import faust
+import uvloop
+from aiokafka.structs import TopicPartition
+from mode import Service
+
+from agents import score
+from app import topics
+from app.errors import AnomalyError, ConfigurationError, TopicError
+from app.kafka_client import client_options, ssl_context
+from app.metrics import Metrics
+from app.pipeline import Pipeline
+from app.settings import Settings, load
+from app.stream.outbox import stop_when_a_batch_is_lost
+from app.stream.recovery import SnapshotRecovery
+from app.stream.transport import App
+from app.web import View
+from app.web.probes import Health
+from tables.sources import SourcesTable
+
+BATCH_BYTES = 900_000  # under the broker's usual limit of 1 MiB for a record batch
+COMMIT_EVERY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Preflight(Service):
+    """Checks what can be wrong, compiles the detectors and opens the port, before the group is joined."""
+
+    def __init__(self, app: App, view: View, **options: Any) -> None:
+        self._app, self._view = app, view
+        super().__init__(**options)
+
+    async def on_start(self) -> None:
+        job = self._app.job
+        try:
+            job.partitions_of.update(
+                await topics.require(job.settings, largest_snapshot_bytes=job.pipeline.max_snapshot_bytes())
+            )
+            job.pipeline.compile()
+            await self._view.start()
+        except AnomalyError as error:
+            print(f"faust-anomaly: {error}", file=sys.stderr, flush=True)
+            logging.shutdown()
+            sys.exit(2)  # nothing was begun
+
+    async def on_stop(self) -> None:
+        await self._view.stop()
+
+
+def make(settings: Settings) -> App:
+    """The application for these settings; nothing is connected yet."""
+    pipeline = Pipeline(settings.detection, settings.sources, settings.input.max_metrics)
+    metrics = Metrics(pipeline.engine)
+    kafka = settings.kafka
+    app = App(
+        kafka.group_id,
+        settings=settings,
+        pipeline=pipeline,
+        metrics=metrics,
+        table=SourcesTable(pipeline),
+        broker=[f"kafka://{server}" for server in kafka.bootstrap_servers],
+        broker_credentials=_credentials(settings),
+        store="memory://",
+        datadir=tempfile.gettempdir(),  # Faust wants one; nothing is written there
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        broker_max_poll_records=kafka.max_poll_records,
+        broker_session_timeout=kafka.session_timeout_s,
+        broker_heartbeat_interval=min(1.0, kafka.session_timeout_s / 4),
+        broker_rebalance_timeout=max(10.0, kafka.session_timeout_s),
+        broker_request_timeout=max(30.0, kafka.session_timeout_s + 1),
+        broker_commit_interval=COMMIT_EVERY_S,
+        producer_linger=0.0,
+        producer_max_batch_size=BATCH_BYTES,
+        producer_max_request_size=8 << 20,
+        producer_request_timeout=kafka.ack_timeout_s,
+        stream_buffer_maxsize=16,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        table_standby_replicas=0,
+    )
+    app.tables._recovery = SnapshotRecovery(app, app.tables, beacon=app.tables.beacon, loop=app.tables.loop)
+    raw_data = app.topic(kafka.input_topic, key_type=bytes, value_type=bytes, value_serializer="raw")
+    score.attach(app, raw_data, app.partitions)
+    view = View(settings, metrics, lambda: health(app), client_options(kafka))
+    app.before_joining.append(Preflight(app, view, beacon=app.beacon))
+    _attach_timers(app)
+    return app
+
+
+def health(app: App) -> Health:
+    """Ready: in the group, recovered, and the group took a commit within the session timeout."""
+    loop_time = app.loop.time()
+    partitions = app.partitions
+    silent_s = loop_time - partitions.committed_at
+    recovered = app.tables.actives_ready and not app.rebalancing
+    answers = not partitions or silent_s < app.job.settings.kafka.session_timeout_s
+    details = {
+        "partitions": sorted(partitions),
+        "recovered": recovered,
+        "group_answers": answers,
+        "generation": partitions.generation,
+    }
+    return Health(alive=True, ready=bool(recovered and answers), details=details)
+
+
+def _attach_timers(app: App) -> None:
+    @app.timer(0.1)
+    async def save_idle() -> None:
+        await app.partitions.save_idle()
+
+    @app.timer(1.0)
+    async def measure() -> None:
+        job, topic = app.job, app.job.settings.kafka.input_topic
+        rows = [partition.owned.rows for partition in app.partitions.values()]
+        job.metrics.sources_active.set(sum(map(len, rows)))
+        job.metrics.sources_warming_up.set(sum(row.warming_up for row in rows))
+        job.metrics.state_bytes.set(sum(row.nbytes for row in rows))
+        for number, partition in app.partitions.items():
+            ledger = partition.ledger
+            end = app.consumer.highwater(TopicPartition(topic, number)) or ledger.position
+            job.metrics.lag(number, ledger.position, end)
+            job.metrics.replay_backlog(number, ledger.position - ledger.replay_point)
+
+    @app.on_worker_init.connect
+    def before_anything(*_: Any, **__: Any) -> None:
+        logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
+
+def _credentials(settings: Settings) -> Any:
+    kafka = settings.kafka
+    secured = "SSL" in kafka.security_protocol
+    context = ssl_context(kafka) if secured else None
+    if kafka.security_protocol.startswith("SASL"):
+        options = client_options(kafka)
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if secured else None
+
+
+def _make_from_environment() -> App:
+    try:
+        settings = load()
+        uvloop.install()
+        stop_when_a_batch_is_lost()
+        logging.disable(logging.DEBUG)  # aiokafka builds its debug records even when nobody reads them: 6 % of the time
+        return make(settings)
+    except (ConfigurationError, TopicError) as error:
+        print(f"faust-anomaly: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+app = _make_from_environment()
