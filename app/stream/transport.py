@@ -22,6 +22,7 @@ import faust
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
+    KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
@@ -103,6 +104,13 @@ class Consumer(driver.Consumer):
         return {partition: value for partition, value in found.items() if value.offset >= 0}
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            await self._drain(fetcher)
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+
+    async def _drain(self, fetcher: Any) -> None:
         while not (self._stopped.is_set() or fetcher._stopped.is_set()):
             fetched, active = await self._wait_next_records(1.0)
             await asyncio.sleep(0)

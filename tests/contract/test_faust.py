@@ -1,0 +1,110 @@
+"""Every private attribute of Faust and aiokafka that this program relies on, by name.
+
+Faust is pinned exactly; when the pin moves, this file says what to look at.
+"""
+
+import inspect
+
+import aiokafka
+import faust
+import pytest
+from aiokafka.consumer import consumer as aiokafka_consumer
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
+from faust.app import base
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.transport import conductor, consumer
+from faust.transport.drivers import aiokafka as driver
+from faust.types.tuples import ConsumerMessage, Message
+
+RELIED_ON = [
+    (base.BootStrategy, "server"),
+    (base.BootStrategy, "enable_web"),
+    (base.App, "_new_transport"),
+    (base.App, "_fetcher"),
+    (base.App, "consumer_generation_id"),
+    (base.App, "flow_control"),
+    (base.App, "on_rebalance_end"),
+    (base.App, "on_rebalance_complete"),
+    (base.App, "rebalancing"),
+    (driver.Transport, "Consumer"),
+    (driver.Transport, "Producer"),
+    (driver.Producer, "_settings_extra"),
+    (driver.Producer, "_producer"),
+    (driver.Consumer, "_new_consumer_thread"),
+    (driver.Consumer, "_drain_messages"),
+    (driver.Consumer, "_wait_next_records"),
+    (driver.Consumer, "on_partitions_revoked"),
+    (driver.Consumer, "on_buffer_full"),
+    (driver.Consumer, "on_buffer_drop"),
+    (driver.Consumer, "commit"),
+    (driver.Consumer, "consumer_stopped_errors"),
+    (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+    (driver.AIOKafkaConsumerThread, "_ensure_consumer"),
+    (driver.AIOKafkaConsumerThread, "call_thread"),
+    (driver.AIOKafkaConsumerThread, "seek"),
+    (TableManager, "_recovery"),
+    (TableManager, "on_actives_ready"),
+    (TableManager, "on_standbys_ready"),
+    (Recovery, "_restart_recovery"),
+    (Recovery, "_slurp_changelogs"),
+    (Recovery, "_publish_stats"),
+    (Recovery, "signal_recovery_start"),
+    (Recovery, "_set_recovery_started"),
+    (Recovery, "_set_recovery_ended"),
+    (Recovery, "_wait"),
+    (GroupCoordinator, "fetch_committed_offsets"),
+    (MessageBatch, "failure"),
+    (MessageBatch, "tp"),
+    (BatchBuilder, "append"),
+    (BatchBuilder, "close"),
+    (BatchBuilder, "record_count"),
+    (aiokafka.AIOKafkaProducer, "create_batch"),
+    (aiokafka.AIOKafkaProducer, "send_batch"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), RELIED_ON, ids=lambda part: getattr(part, "__name__", part))
+def test_it_is_there(owner, name):
+    declared = {key for kind in owner.__mro__ for key in (*vars(kind), *getattr(kind, "__annotations__", {}))}
+    assert name in declared
+
+
+ASSIGNED = [
+    (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._fetch_min_bytes = "),
+    (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._fetch_max_wait_ms = "),
+    (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_min_bytes=self._fetch_min_bytes"),
+    (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_max_wait_ms=self._fetch_max_wait_ms"),
+    (aiokafka_consumer.AIOKafkaConsumer.start, "self._coordinator = GroupCoordinator("),
+    (consumer.Consumer.__init__, "self.callback = "),
+    (consumer.Consumer.resume_flow, "self.flow_active = True"),
+    (consumer.Consumer.__init__, "self.suspend_flow = "),
+    (consumer.Consumer._commit_handler.fun, "await self.commit()"),
+    (Recovery.on_rebalance, "self.signal_recovery_start.set()"),
+    (Recovery.on_rebalance, "self._generation_id = generation_id"),
+    (Recovery.__init__, "self.completed = "),
+    (consumer.ThreadDelegateConsumer.__init__, "self._thread = "),
+]
+
+
+@pytest.mark.parametrize(("function", "text"), ASSIGNED, ids=[text for _, text in ASSIGNED])
+def test_it_still_works_as_read(function, text):
+    assert text in inspect.getsource(inspect.unwrap(function))
+
+
+def test_a_message_takes_what_we_pass():
+    for kind in (ConsumerMessage, Message):
+        assert list(inspect.signature(kind.__init__).parameters)[1:13] == [
+            "topic", "partition", "offset", "timestamp", "timestamp_type", "headers",
+            "key", "value", "checksum", "serialized_key_size", "serialized_value_size", "tp",
+        ]  # fmt: skip
+    assert "generation_id" in inspect.signature(Message.__init__).parameters
+
+
+def test_the_conductor_hands_a_message_to_the_topic_channel_whole():
+    assert "ConsumerCallback" in inspect.getsource(conductor)
+
+
+def test_faust_is_the_pinned_version():
+    assert (faust.__version__, aiokafka.__version__) == ("0.15.3", "0.14.0")
