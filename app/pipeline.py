@@ -6,15 +6,22 @@ whichever engine runs: no clock, no randomness, no environment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from app import compile, rows, snapshot
+from app.detectors.kit import Adapter
+from app.explain import DEFAULT, explain
+from app.profile import Profile
+from app.sources import NONE, VALUE, Sources
+
 if TYPE_CHECKING:
     from app.records import Points
-    from app.sources import Sources
 
 WARMING_UP, OK, DEGRADED = 0, 1, 2
 STATUS = ("warming_up", "ok", "degraded")  # Outcome.status is an index into it
@@ -36,7 +43,7 @@ class Outcome:
     to ``Points.values``. Scores are in 0..1, rounded to 6 decimals.
     """
 
-    profiles: Sequence[Any]  # Profile: .detectors (names, in the order of votes' columns), .config_hash
+    profiles: Sequence[Profile]  # .detectors (names, in the order of votes' columns), .config_hash
     profile: np.ndarray  # i8[n] index into profiles
     slot: np.ndarray  # i8[n] the source's row; -1 where rejected
     score: np.ndarray  # f8[n] anomaly score
@@ -64,6 +71,42 @@ class Outcome:
         return len(self.slot)
 
 
+POINT = rows.dtype(
+    [
+        ("slot", "i8"),
+        ("time", "f8"),
+        ("offset", "i8"),
+        ("index", "i8"),
+        ("first", "i8"),  # its cells
+        ("last", "i8"),
+        ("score", "f8"),
+        ("alert", "f8"),
+        ("opened_at", "f8"),
+        ("peak", "f8"),
+        ("episode_offset", "i8"),
+        ("episode_index", "i8"),
+        ("length", "i8"),
+        ("top", "i8"),  # the cell with the highest score
+        ("lead", "i8"),  # the detector that voted most for it; -1: none voted
+        ("own", "?"),
+        ("repeat", "?"),
+        ("anomaly", "?"),
+        ("opened", "?"),
+        ("closed", "?"),
+        ("status", "u1"),
+        ("direction", "i1"),
+    ]
+)
+CELL = rows.dtype(
+    [("row", "i8"), ("x", "f8"), ("count", "i8"), ("score", "f8"), ("expected", "f8"), ("lower", "f8"), ("upper", "f8")]
+)
+_POINT_COLUMNS = (
+    *("slot", "score", "alert", "anomaly", "status", "direction", "opened", "closed"),
+    *("episode_offset", "episode_index", "opened_at", "peak", "length"),
+)
+LARGEST = 1e150  # a value's size; the window's variance stays finite
+
+
 class Pipeline:
     """Every profile of the settings (the default one and each override), compiled once, for all partitions.
 
@@ -79,20 +122,227 @@ class Pipeline:
         max_metrics: int = 32,
         engine: Literal["numba", "python"] | None = None,
     ) -> None:
-        raise NotImplementedError
+        self.engine = engine or ("numba" if importlib.util.find_spec("numba") else "python")
+        self.max_metrics = max_metrics
+        self.patterns = [override.match for override in overrides]
+        self.profiles = [Profile(detection)]
+        self.profiles += [Profile(detection.overridden(override)) for override in overrides]
+        self._columns = max(len(profile.members) for profile in self.profiles)
+        self._passes: list[tuple[Callable, Callable]] = []
+        parameters = [profile.parameters() for profile in self.profiles]
+        self._parameters = [record if self.engine == "numba" else plain for record, plain in parameters]
+
+    def profile_of(self, source: str) -> int:
+        """Index into profiles of a source's settings."""
+        for i, pattern in enumerate(self.patterns):
+            if fnmatchcase(source, pattern):
+                return i + 1
+        return 0
 
     def compile(self) -> None:
         """Compile every profile (seconds, or tenths from the cache). Call it before joining the group."""
-        raise NotImplementedError
+        if not self._passes:
+            self._passes = [compile.passes(profile, self.engine) for profile in self.profiles]
+            sources = self.sources()
+            for i in range(len(self.profiles)):
+                self._compute(sources, i, np.zeros(0, POINT), np.zeros(0, CELL))
 
     def sources(self) -> Sources:
         """No sources yet: the state of one partition."""
-        raise NotImplementedError
-
-    def run(self, sources: Sources, points: Points) -> Outcome:
-        """Score every point by what was known before it, then learn it; ``sources`` advances."""
-        raise NotImplementedError
+        kind = rows.ArrayRows if self.engine == "numba" else rows.ObjectRows
+        return Sources(self.profiles, self.profile_of, self.max_metrics, kind)
 
     def max_snapshot_bytes(self) -> int:
         """The largest snapshot any source can have: 256 bytes of name, max_metrics metrics, any profile."""
-        raise NotImplementedError
+        return max(snapshot.largest(profile, self.max_metrics) for profile in self.profiles)
+
+    def run(self, sources: Sources, points: Points) -> Outcome:
+        """Score every point by what was known before it, then learn it; ``sources`` advances."""
+        if not self._passes:
+            self.compile()
+        p, cells, rejected = self._placed(sources, points)
+        if len(self.profiles) == 1 and not rejected:
+            profile = np.zeros(len(p), np.int64)
+            votes, raw, bands = self._compute(sources, 0, p, cells)
+        else:
+            profile, votes, raw, bands = self._by_profile(sources, p, cells)
+        outcome = Outcome(
+            profiles=self.profiles,
+            profile=profile,
+            votes=votes,
+            **{name: p[name] for name in _POINT_COLUMNS},
+            **{name: cells[name] for name in ("expected", "lower", "upper")},
+            cell_score=cells["score"],
+            explanation={},
+            attribution={},
+            rejected=rejected,
+        )
+        for i in np.flatnonzero(p["anomaly"]).tolist():
+            self._explain(outcome, points, p[i], cells, raw, bands, i)
+        return outcome
+
+    def _placed(self, sources: Sources, points: Points) -> tuple[np.ndarray, np.ndarray, list[Rejected]]:
+        """The points with the slots and rows they belong to; those that have none are rejected."""
+        n = len(points)
+        p, cells = np.zeros(n, POINT), np.zeros(len(points.values), CELL)
+        cells["x"] = points.values
+        p["time"], p["own"] = points.timestamp, points.own_time
+        p["offset"], p["index"] = points.offset, points.index
+        if points.start is None:
+            p["first"] = np.arange(n)
+            p["last"] = p["first"] + 1
+        else:
+            p["first"], p["last"] = points.start[:-1], points.start[1:]
+        rejected: list[Rejected] = []
+        if not (np.abs(cells["x"]) <= LARGEST).all() or not np.isfinite(p["time"]).all():
+            raise ValueError(f"points must be finite, values at most {LARGEST:g} in size")
+        known = sources.slots.get
+        slots = [known(source, NONE) for source in points.source]
+        if points.metrics is None:
+            if NONE in slots:
+                slots = [sources.slot(source) for source in points.source]
+            p["slot"] = slots
+            row = sources.value_row[p["slot"]] if n else np.zeros(0, np.int64)
+            if (row == NONE).any():
+                row, rejected = self._rows(sources, points, p, slots)
+            cells["row"] = row
+        else:
+            cells["row"], rejected = self._rows(sources, points, p, slots)
+        return p, cells, rejected
+
+    def _rows(
+        self, sources: Sources, points: Points, p: np.ndarray, slots: list[int]
+    ) -> tuple[np.ndarray, list[Rejected]]:
+        """The row of each cell by its metric's name, made at first sight; a point over the limit makes none."""
+        found = np.full(len(points.values), NONE, np.int64)
+        rejected = []
+        bounds = points.start or range(len(points) + 1)
+        for i, source in enumerate(points.source):
+            first, last = bounds[i], bounds[i + 1]
+            names = points.metrics[first:last] if points.metrics is not None else [VALUE]
+            known = sources.metrics(slots[i]) if slots[i] != NONE else {}
+            missing = [name for name in names if name not in known]
+            if missing and len(known) + len(missing) > self.max_metrics:
+                rejected.append(Rejected(i, "too_many_metrics", self._too_many(source, known, missing)))
+                slots[i] = NONE
+                continue
+            if missing:
+                slots[i] = sources.slot(source)
+                for name in missing:
+                    sources.add_metric(slots[i], name)
+                known = sources.metrics(slots[i])
+            found[first:last] = [known[name] for name in names]
+        p["slot"] = slots
+        return found, rejected
+
+    def _too_many(self, source: str, known: dict[str, int], missing: list[str]) -> str:
+        return (
+            f"source {source!r} may have {self.max_metrics} metrics, has {len(known)}, and this point brings "
+            f"{len(missing)} more ({missing[0]!r} first); raise input.max_metrics or send them as other sources"
+        )
+
+    def _compute(
+        self, sources: Sources, number: int, p: np.ndarray, cells: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Both passes over points of one profile: fills p and cells, returns votes, raw scores and bands."""
+        profile = self.profiles[number]
+        learn, judge = self._passes[number]
+        raw = np.empty((len(cells), len(profile.members)))
+        bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
+        votes = np.full((len(p), len(profile.members)), np.nan)
+        plain = self.engine == "python"
+        points: Any = _plain(p) if plain else p
+        values: Any = _plain(cells) if plain else cells
+        state = sources.rows.data, sources.cells[number].data, self._parameters[number]
+        learn(*state, points, values, raw, bands, sources.keep[number].data)
+        if profile.adapters:
+            if plain:
+                _back(points, p)
+                _back(values, cells)
+            for place, (member, adapter) in enumerate(profile.adapters):
+                raw[:, member.place] = _adapted(adapter, member.params, sources.models[number][place], p, cells)
+        judge(*state, points, values, raw, bands, votes)
+        if plain:
+            _back(points, p)
+            _back(values, cells)
+        return votes, raw, bands
+
+    def _by_profile(
+        self, sources: Sources, p: np.ndarray, cells: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """As ``_compute``, for points of several profiles or with some rejected; and each point's profile."""
+        placed = p["slot"] != NONE
+        profile = np.where(placed, sources.profile[p["slot"]], 0)
+        votes = np.full((len(p), self._columns), np.nan)
+        raw = np.full((len(cells), self._columns), np.nan)
+        bands = np.full((len(cells), 3 * self._columns), np.nan)
+        for number in np.unique(profile[placed]).tolist():
+            chosen = np.flatnonzero(placed & (profile == number))
+            sizes = p["last"][chosen] - p["first"][chosen]
+            last = np.cumsum(sizes)
+            where = np.repeat(p["first"][chosen] - (last - sizes), sizes) + np.arange(sizes.sum())
+            own, values = p[chosen], cells[where]
+            own["first"], own["last"] = last - sizes, last
+            found = self._compute(sources, number, own, values)
+            own["first"], own["last"], own["top"] = p["first"][chosen], p["last"][chosen], where[own["top"]]
+            p[chosen], cells[where] = own, values
+            for whole, part, place in zip((votes, raw, bands), found, (chosen, where, where)):
+                whole[place, : part.shape[1]] = part
+        return profile, votes, raw, bands
+
+    def _explain(
+        self, outcome: Outcome, points: Points, point: Any, cells: np.ndarray, raw: Any, bands: Any, i: int
+    ) -> None:
+        profile = self.profiles[int(outcome.profile[i])]
+        first, last, top = int(point["first"]), int(point["last"]), int(point["top"])
+        names = points.metrics[first:last] if points.metrics is not None else [VALUE]
+        outcome.attribution[i] = dict(zip(names, cells["score"][first:last].tolist()))
+        if point["lead"] < 0:
+            return
+        member = profile.members[int(point["lead"])]
+        expected = bands[top, 3 * profile.banded.index(member)] if member in profile.banded else np.nan
+        outcome.explanation[i] = explain(
+            getattr(member.detector, "explanation", "") or DEFAULT,
+            member.name,
+            points.values[top],
+            float(raw[top, member.place]),
+            float(expected),
+            min(int(cells["count"][top]), member.params.get("window_size") or profile.window_points),
+        )
+
+
+def _adapted(
+    adapter: Adapter, params: Mapping[str, Any], models: list[Any], p: np.ndarray, cells: np.ndarray
+) -> list[float]:
+    """Raw scores of a detector that is a Python object; nan where it failed, and then it starts anew."""
+    scores = []
+    sizes = (p["last"] - p["first"]).tolist()
+    times = np.repeat(p["time"], sizes).tolist()
+    repeats = np.repeat(p["repeat"], sizes).tolist()
+    for row, x, t, again in zip(cells["row"].tolist(), cells["x"].tolist(), times, repeats):
+        model = models[row]
+        if model is None:
+            model = models[row] = adapter.make(params)
+        try:
+            score = float(adapter.score_one(model, x, t))
+            if not again:
+                adapter.learn_one(model, x, t)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 (River's Rust panics are no Exception; the vote is left out: degraded)
+            score = np.nan
+        if not np.isfinite(score):
+            score = np.nan
+            if not again:
+                models[row] = None
+        scores.append(score)
+    return scores
+
+
+def _plain(records: np.ndarray) -> list[rows.Row]:
+    names = records.dtype.names or ()
+    return [rows.Row.of(dict(zip(names, values))) for values in records.tolist()]
+
+
+def _back(plain: list[rows.Row], records: np.ndarray) -> None:
+    records[:] = [tuple(row.__dict__.values()) for row in plain]

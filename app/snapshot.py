@@ -1,23 +1,186 @@
-"""The state of one source <-> bytes that name themselves. No pickle."""
+"""The state of one source <-> bytes that name themselves. No pickle.
+
+    magic, format, length of the name, length of it all, covered offset, number of metrics
+    name of the source
+    sections: name, version, digest (what they were computed with), length, has a model
+    the source's row
+    for each metric: its name, its row, and for each section with a model: length, bytes
+    CRC-32 of everything before
+
+A section is taken over when name, version and digest are those of the present settings; else it starts
+anew while the others go on. The sections of a profile never change, so they are packed once; a snapshot
+is then a join of slices. Everything is little-endian, as are all machines this runs on.
+"""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from app import episodes
+from app.errors import StateError
+from app.profile import SOURCE, Profile, Section
 from app.sources import Sources
+
+MAGIC, FORMAT = b"fasn", 1
+_HEAD = struct.Struct("<4sHHIqH")
+_COUNT = struct.Struct("<H")
+_SECTION = struct.Struct("<I8sI?")
+_MODEL = struct.Struct("<I")
+_CHECK = struct.Struct("<I")
+
+_OWN = Section("source", episodes.VERSION, 0, SOURCE.itemsize, str(SOURCE))  # the source's row, the first section
+
+
+@cache
+def table(profile: Profile) -> bytes:
+    """The sections of a profile's rows, packed."""
+    sections = [_OWN, *profile.sections]
+    made = [_COUNT.pack(len(sections))]
+    for s in sections:
+        made += [_text(s.name), _SECTION.pack(s.version, s.digest, s.end - s.start, s.adapter)]
+    return b"".join(made)
+
+
+def _text(name: str) -> bytes:
+    data = name.encode()
+    return _COUNT.pack(len(data)) + data
 
 
 def dumps(sources: Sources, slot: int, offset: int) -> bytes:
     """The source in ``slot``, with every record up to and including ``offset`` learned."""
-    raise NotImplementedError
+    name = sources.names[slot].encode()
+    number = int(sources.profile[slot])
+    profile, cells = sources.profiles[number], sources.cells[number]
+    metrics = sources.metrics(slot)
+    parts = [b"", name, table(profile), sources.rows.dump(slot)]
+    for metric, row in metrics.items():
+        parts += [_text(metric), cells.dump(row)]
+        for (_, adapter), models in zip(profile.adapters, sources.models[number]):
+            model = b"" if models[row] is None else adapter.dumps(models[row])
+            parts += [_MODEL.pack(len(model)), model]
+    length = _HEAD.size + sum(map(len, parts)) + _CHECK.size
+    parts[0] = _HEAD.pack(MAGIC, FORMAT, len(name), length, offset, len(metrics))
+    data = b"".join(parts)
+    return data + _CHECK.pack(crc32(data))
+
+
+def peek(data: bytes) -> tuple[str, int]:
+    """(source, covered offset) after checking the whole snapshot; StateError when damaged."""
+    name, offset, _, _ = _opened(data)
+    return name, offset
+
+
+def _opened(data: bytes) -> tuple[str, int, int, _Reader]:
+    if len(data) < _HEAD.size + _CHECK.size or data[:4] != MAGIC:
+        raise StateError(f"snapshot of {len(data)} bytes: must start with {MAGIC!r}, found {bytes(data[:4])!r}")
+    _, version, size, length, offset, metrics = _HEAD.unpack_from(data)
+    if version != FORMAT:
+        raise StateError(
+            f"snapshot of format {version}: this release reads format {FORMAT}; run the release that wrote it"
+        )
+    if length != len(data):
+        raise StateError(f"snapshot must have {length} bytes by its head, found {len(data)}: it is cut or damaged")
+    (check,) = _CHECK.unpack_from(data, length - _CHECK.size)
+    if (found := crc32(memoryview(data)[: -_CHECK.size])) != check:
+        raise StateError(f"snapshot is damaged: its checksum must be {check:08x}, found {found:08x}")
+    reader = _Reader(data, _HEAD.size, length - _CHECK.size)
+    try:
+        return reader.take(size).decode(), offset, metrics, reader
+    except UnicodeDecodeError as e:
+        raise StateError(f"snapshot's source must be UTF-8: {e}") from e
+
+
+class _Reader:
+    """Slices in order; StateError rather than one too short."""
+
+    def __init__(self, data: bytes, at: int, end: int) -> None:
+        self.data, self.at, self.end = data, at, end
+
+    def take(self, size: int) -> bytes:
+        start, self.at = self.at, self.at + size
+        if self.at > self.end:
+            raise StateError(f"snapshot ends at byte {self.end}, inside a part of {size} bytes from {start}")
+        return self.data[start : self.at]
+
+    def unpack(self, form: struct.Struct) -> tuple:
+        return form.unpack(self.take(form.size))
+
+    def text(self) -> str:
+        return self.take(*self.unpack(_COUNT)).decode()
+
+
+class _Stored(NamedTuple):
+    name: str
+    version: int
+    digest: bytes
+    length: int
+    model: bool
+
+
+def _sections(reader: _Reader) -> Iterator[_Stored]:
+    (count,) = reader.unpack(_COUNT)
+    for _ in range(count):
+        yield _Stored(reader.text(), *reader.unpack(_SECTION))
 
 
 def loads(sources: Sources, data: bytes) -> tuple[int, int]:
     """Put a snapshot into its source's slot (made when there is none): (slot, covered offset).
 
-    What the present settings do not know, or know differently, starts anew. StateError when damaged.
+    What the present settings do not know, or know differently, starts anew. StateError when damaged;
+    then nothing has changed.
     """
-    raise NotImplementedError
+    name, offset, metrics, reader = _opened(data)
+    number = sources.profile_of(name)
+    profile, cells = sources.profiles[number], sources.cells[number]
+    try:
+        own, *stored = _sections(reader)
+        row = reader.take(own.length)
+        found = {reader.text(): _cell(profile, stored, reader) for _ in range(metrics)}
+    except UnicodeDecodeError as e:
+        raise StateError(f"snapshot of {name!r}: names must be UTF-8: {e}") from e
+    slot = sources.slot(name)
+    sources.rows.load(slot, row if _same(own, _OWN) else bytes(SOURCE.itemsize))
+    for (cell, models), place in zip(found.values(), sources.renew(slot, list(found))):
+        cells.load(place, cell)
+        for kept, model in zip(sources.models[number], models):
+            kept[place] = model
+    return slot, offset
 
 
-def peek(data: bytes) -> tuple[str, int]:
-    """(source, covered offset) after checking the whole snapshot; StateError when damaged."""
-    raise NotImplementedError
+def _cell(profile: Profile, stored: list[_Stored], reader: _Reader) -> tuple[bytes, list[Any]]:
+    """The row of one metric, and the models of the profile's adapters, from what is stored of them."""
+    row = bytearray(profile.cell.itemsize)
+    parts = [reader.take(s.length) for s in stored]
+    bytes_of = {s.name: reader.take(*reader.unpack(_MODEL)) for s in stored if s.model}
+    known = {s.name: (s, part) for s, part in zip(stored, parts)}
+    models: dict[str, Any] = {}
+    adapters = {"detector:" + member.name: (member, adapter) for member, adapter in profile.adapters}
+    for section in profile.sections:
+        if section.name not in known or not _same(known[section.name][0], section):
+            continue
+        row[section.start : section.end] = known[section.name][1]
+        if section.adapter and bytes_of[section.name]:
+            member, adapter = adapters[section.name]
+            models[section.name] = adapter.loads(bytes_of[section.name], member.params)
+    window = np.frombuffer(row, profile.cell)[0]["window"]
+    size = profile.window_points
+    if not (0 <= window["head"] < size and 0 <= window["moments"]["n"] <= size and window["order"].max() < size):
+        raise StateError(f"snapshot's window must stay within its {size} points: it was not written by this program")
+    return bytes(row), [models.get(name) for name in adapters]
+
+
+def _same(stored: _Stored, section: Section) -> bool:
+    return stored[1:] == (section.version, section.digest, section.end - section.start, section.adapter)
+
+
+def largest(profile: Profile, max_metrics: int, name_bytes: int = 256) -> int:
+    """No snapshot of a source with this profile has more bytes."""
+    models = sum(_MODEL.size + adapter.max_state_bytes(m.params) for m, adapter in profile.adapters)
+    metric = _COUNT.size + name_bytes + profile.cell.itemsize + models
+    return _HEAD.size + name_bytes + len(table(profile)) + SOURCE.itemsize + max_metrics * metric + _CHECK.size

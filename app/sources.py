@@ -1,30 +1,111 @@
-"""The state of the sources of one partition, in rows."""
+"""The state of the sources of one partition, in rows.
+
+A source has one row for itself (its last point, its episode) and one for each of its metrics. Most
+sources have one metric called "value": its row is found by array, so that a batch of plain points
+resolves without a step of Python per point beside one look into a dict.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from app import rows
+from app.profile import SOURCE, Profile
+
+VALUE = "value"  # the metric of a point that names none
+NONE = -1
 
 
 class Sources:
     """Source -> slot (a row that never moves). Made by ``Pipeline.sources()``."""
 
-    names: list[str]  # by slot
+    def __init__(
+        self,
+        profiles: Sequence[Profile],
+        profile_of: Callable[[str], int],
+        max_metrics: int,
+        kind: type[rows.ArrayRows] | type[rows.ObjectRows],
+    ) -> None:
+        self.profiles = profiles
+        self.max_metrics = max_metrics
+        self.names: list[str] = []  # by slot
+        self.slots: dict[str, int] = {}
+        self.rows = kind(SOURCE)
+        self.cells = [kind(profile.cell) for profile in profiles]  # by profile: rows of metrics
+        # by profile: for each adapter, models by row of metric; None until the first point
+        self.models: list[list[list[Any]]] = [[[] for _ in profile.adapters] for profile in profiles]
+        self.keep: list[Any] = [kind(profile.cell) for profile in profiles]  # room to hold a row aside
+        for spare in self.keep:
+            spare.add()
+        self.profile = np.zeros(16, np.int64)  # by slot
+        self.value_row = np.full(16, NONE, np.int64)  # by slot: row of the metric "value"
+        self._metrics: dict[int, dict[str, int]] = {}  # slot -> metric -> row, for slots with another metric
+        self.profile_of = profile_of
 
     def slot(self, source: str) -> int:
         """The source's slot; a new one, empty, at first sight."""
-        raise NotImplementedError
+        slot = self.slots.get(source)
+        if slot is None:
+            slot = self.slots[source] = self.rows.add()
+            self.names.append(source)
+            if slot >= len(self.profile):
+                self.profile = np.concatenate([self.profile, np.zeros_like(self.profile)])
+                self.value_row = np.concatenate([self.value_row, np.full_like(self.value_row, NONE)])
+            self.profile[slot] = self.profile_of(source)
+        return slot
 
     def find(self, source: str) -> int | None:
         """The source's slot, or None when it has none."""
-        raise NotImplementedError
+        return self.slots.get(source)
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        return len(self.names)
 
     @property
     def warming_up(self) -> int:
         """Sources whose last point was scored by no detector yet."""
-        raise NotImplementedError
+        return int((self.rows.column("status") == 0).sum())
 
     @property
     def nbytes(self) -> int:
         """Bytes of the rows held (models of adapters not counted)."""
-        raise NotImplementedError
+        return self.rows.nbytes + sum(cells.nbytes for cells in self.cells)
+
+    def metrics(self, slot: int) -> dict[str, int]:
+        """Metric -> row, in order of first sight. Not to be changed."""
+        if slot in self._metrics:
+            return self._metrics[slot]
+        row = int(self.value_row[slot])
+        return {} if row == NONE else {VALUE: row}
+
+    def add_metric(self, slot: int, metric: str, row: int | None = None) -> int:
+        """An empty row (or that one) for a metric that the source does not have yet."""
+        profile = int(self.profile[slot])
+        if row is None:
+            row = self.cells[profile].add()
+            for models in self.models[profile]:
+                models.append(None)
+        known = self.metrics(slot)
+        if metric == VALUE:
+            self.value_row[slot] = row
+        if known or metric != VALUE:
+            self._metrics[slot] = {**known, metric: row}
+        return row
+
+    def renew(self, slot: int, metrics: list[str]) -> list[int]:
+        """Let the source have these metrics and no others, in this order; their rows, emptied."""
+        profile = int(self.profile[slot])
+        had = dict(self.metrics(slot))
+        self._metrics.pop(slot, None)
+        self.value_row[slot] = NONE
+        for metric in metrics:
+            self.add_metric(slot, metric, had.get(metric))
+        rows = list(self.metrics(slot).values())
+        for row in rows:
+            self.cells[profile].load(row, bytes(self.profiles[profile].cell.itemsize))
+            for models in self.models[profile]:
+                models[row] = None
+        return rows

@@ -1,0 +1,102 @@
+"""Every detector there is, found by its file's name.
+
+A module of this package with ``STATE`` and ``step`` is a kernel detector; one with ``adapters`` and
+``adapter`` offers detectors of a library. What each declares is in ``kit.py``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from app.detectors.kit import Adapter, Params
+from app.errors import ConfigurationError
+
+SCALES = ("deviations", "own_past")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A detector that is one plain file."""
+
+    name: str
+    version: int
+    params: Params
+    state: Any
+    step: Callable
+    band: Callable | None
+    scale: str
+    alert_at: str
+    explanation: str
+    module: ModuleType
+
+    def fields(self, p: Mapping[str, Any]) -> list[tuple]:
+        """The fields of its state with these parameters; none for a detector that only reads the window."""
+        return list(self.state(p) if callable(self.state) else self.state)
+
+
+def _kernel(name: str, module: ModuleType) -> Kernel:
+    found = Kernel(
+        name,
+        module.VERSION,
+        module.PARAMS,
+        module.STATE,
+        module.step,
+        getattr(module, "band", None),
+        module.SCALE,
+        module.ALERT_AT,
+        module.EXPLANATION,
+        module,
+    )
+    if found.scale not in SCALES:
+        raise TypeError(f"{module.__name__}: SCALE must be one of {', '.join(SCALES)}, got {found.scale!r}")
+    for needed in ("warmup", found.alert_at):
+        if needed not in found.params.declared:
+            raise TypeError(f"{module.__name__}: PARAMS must have {needed!r}")
+    return found
+
+
+KERNELS: dict[str, Kernel] = {}  # by method; complete from here on
+_libraries: list[ModuleType] = []
+
+
+def register(module: ModuleType) -> None:
+    """Make a kernel detector, or a library's adapters, known. Done for every module of this package."""
+    if hasattr(module, "STATE") and hasattr(module, "step"):
+        name = module.__name__.rpartition(".")[2]
+        KERNELS[name] = _kernel(name, module)
+    elif hasattr(module, "adapters") and hasattr(module, "adapter"):
+        _libraries.append(module)
+
+
+def names() -> list[str]:
+    """Methods that ``find`` knows; of libraries, those they list."""
+    return sorted([*KERNELS, *(name for library in _libraries for name in library.adapters())])
+
+
+def find(method: str) -> Kernel | Adapter:
+    """The detector of this name; ConfigurationError listing the known ones."""
+    if method in KERNELS:
+        return KERNELS[method]
+    for library in _libraries:
+        if adapter := library.adapter(method):
+            return adapter
+    raise ConfigurationError(f"no detector is called {method!r}; known are {', '.join(names())}")
+
+
+def kernel(method: str) -> Kernel:
+    """A detector that is a plain file, by its name."""
+    return KERNELS[method]
+
+
+def check(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of a detector, with what is given in place of defaults; ConfigurationError if they do not fit."""
+    return find(method).params.check(method, given)
+
+
+for _found in pkgutil.iter_modules(__path__):
+    register(importlib.import_module(f"{__name__}.{_found.name}"))

@@ -1,15 +1,192 @@
 """What a detector file may use, and what a detector of another kind has to offer.
 
-A kernel detector is one plain file in this directory (see ``moving_average.py``). A detector that is
-an object in some library takes part through an ``Adapter``; ``river.py`` offers one for every River
-detector. A module offers adapters by two functions: ``adapters() -> list[str]``, the names it knows,
-and ``adapter(method: str) -> Adapter | None``.
+A kernel detector is one plain file in this directory, found by its name. It declares
+
+    VERSION      raised when old state would mean something else
+    PARAMS       params(name=param(default, "help; range"), derived values); one is ``warmup``, in points
+    STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of the parameters
+    SCALE        "deviations": the raw score is in standard deviations; "own_past": in any unit, and is
+                 standardised by the detector's own past scores
+    ALERT_AT     the name of the parameter that is its alert line k
+    step(s, p, x, t, w) -> raw score    score x by what was known before it, then learn it
+    band(s, p, w) -> (expected, lower, upper)   optional: what the next value should be; called before step
+    EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}
+
+where s is its state, p its parameters, t the event time (UTC epoch seconds) and w the window of past
+values. Warm-up, the vote's exclusion during it, and the reset after a score that is not finite are done
+for it. A parameter called ``window_size`` makes the window at least that large. The file is run by CPython
+and compiled by numba, with the same bits: its kernels use + - * /, comparisons, loops and the names
+imported here; no ``**``, sum(), math or numpy (``tests/contract/test_kernel_lint.py`` holds it to that).
+
+A detector that is an object in some library takes part through an ``Adapter``; ``river.py`` offers one for
+every River detector. A module offers adapters by two functions: ``adapters() -> list[str]``, the names it
+knows, and ``adapter(method: str) -> Adapter | None``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Protocol
+
+from app.errors import ConfigurationError
+from app.numeric import deviation, exp, finite, floored, inf, log, nan, sqrt, whole
+from app.window import (
+    MOMENTS,
+    average,
+    before,
+    count,
+    highest,
+    lowest,
+    mean,
+    percentile,
+    slide,
+    spread,
+    std,
+    z,
+)
+
+__all__ = [
+    "MOMENTS",
+    "Adapter",
+    "average",
+    "before",
+    "count",
+    "derived",
+    "deviation",
+    "exp",
+    "finite",
+    "floored",
+    "highest",
+    "inf",
+    "log",
+    "lowest",
+    "mean",
+    "nan",
+    "param",
+    "params",
+    "percentile",
+    "run",
+    "slide",
+    "spread",
+    "sqrt",
+    "std",
+    "whole",
+    "z",
+]
+
+_RANGE = re.compile(r"(?:(?P<how>>=|>) *(?P<low>\S+)|(?P<from>\S+?)\.\.(?P<to>\S+)|one of (?P<names>.+))$")
+
+
+class Param(NamedTuple):
+    """A parameter: its type is its default's (None: anything), its range is what stands after the last ";"."""
+
+    default: Any
+    help: str
+    allowed: str
+    accepts: Callable[[Any], bool]
+
+
+def param(default: Any, help: str) -> Param:
+    """``help``: "what it is, unit; range", range as in "> 0", ">= 1", "2..4096", "one of mean|median" or none."""
+    text, _, allowed = help.rpartition(";") if ";" in help else (help, "", "")
+    allowed = allowed.strip()
+    found = _RANGE.match(allowed) if allowed else None
+    if allowed and not found:
+        raise TypeError(f"param({default!r}, {help!r}): cannot read the range {allowed!r}")
+    accepts: Callable[[Any], bool] = lambda v: True  # noqa: E731
+    if found and found["names"]:
+        names = [name.strip() for name in found["names"].split("|")]
+        accepts = names.__contains__
+    elif found and found["how"]:
+        low = float(found["low"])
+        accepts = (lambda v: v > low) if found["how"] == ">" else (lambda v: v >= low)
+    elif found:
+        low, high = float(found["from"]), float(found["to"])
+        accepts = lambda v: low <= v <= high  # noqa: E731
+    made = Param(default, text.strip(), allowed, accepts)
+    if default is not None and not accepts(default):
+        raise TypeError(f"param({default!r}, {help!r}): the default is out of range")
+    return made
+
+
+class derived(NamedTuple):
+    """A value computed once from the parameters, read like one: ``derived(lambda p: 1.0 / p.half_life)``."""
+
+    compute: Callable[[Any], float]
+
+
+class Params:
+    """The parameters of a detector, in the order written."""
+
+    def __init__(self, declared: Mapping[str, Param | derived]) -> None:
+        self.declared = {name: d for name, d in declared.items() if isinstance(d, Param)}
+        self.derived = {name: d for name, d in declared.items() if isinstance(d, derived)}
+
+    def check(self, where: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Every parameter, as given or by default; ConfigurationError naming ``where`` and what is allowed."""
+        unknown = sorted(set(given) - set(self.declared))
+        if unknown:
+            raise ConfigurationError(
+                f"{where}.{unknown[0]}: no such parameter; it has {', '.join(self.declared) or 'none'}"
+            )
+        return {name: _checked(f"{where}.{name}", p, given.get(name, p.default)) for name, p in self.declared.items()}
+
+    def values(self, checked: Mapping[str, Any]) -> SimpleNamespace:
+        """What a step sees as p: the parameters and what is derived from them."""
+        p = SimpleNamespace(**checked)
+        for name, d in self.derived.items():
+            setattr(p, name, float(d.compute(p)))
+        return p
+
+
+def _checked(where: str, p: Param, value: Any) -> Any:
+    kind = type(p.default)
+    if p.default is None or value is p.default:
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float and number and math.isfinite(value):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or not (
+        kind is not float or math.isfinite(value)
+    ):
+        raise ConfigurationError(f"{where}: must be {_words(p)}, got {value!r}")
+    if not p.accepts(value):
+        raise ConfigurationError(f"{where}: must be {_words(p)}, got {value!r}")
+    return value
+
+
+def _words(p: Param) -> str:
+    kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return f"{kinds.get(type(p.default), type(p.default).__name__)} {p.allowed}".strip()
+
+
+def params(**declared: Param | derived) -> Params:
+    return Params(declared)
+
+
+def run(
+    name: str, values: Sequence[float], times: Sequence[float] | None = None, window_points: int = 100, **given: Any
+) -> list[float]:
+    """Raw scores of one series by a kernel detector, in CPython: what its docstring's example shows.
+
+    0.0 while warming up. ``times`` are a minute apart unless given.
+    """
+    from app import detectors, rows, window
+
+    kernel = detectors.kernel(name)
+    p = kernel.params.values(kernel.params.check(name, given))
+    fields = kernel.fields(vars(p))
+    s = rows.Row(rows.dtype(fields)) if fields else None
+    w = rows.Row(rows.dtype(window.fields(max(window_points, getattr(p, "window_size", 0)))))
+    scores = []
+    for i, x in enumerate(values):
+        raw = kernel.step(s, p, x, times[i] if times else 60.0 * i, w)
+        scores.append(raw if i >= p.warmup else 0.0)
+        window.push(w, x)
+    return scores
 
 
 class Adapter(Protocol):

@@ -1,0 +1,299 @@
+"""The two passes over a batch, written out for a profile's detectors and compiled, or run as they stand.
+
+``learn`` goes through the points in order: is it the last point again, what did each kernel expect, how
+odd is it, then learn it. Detectors that are Python objects then fill their columns of the raw scores;
+``judge`` turns raw scores into votes, scores and episodes.
+
+The passes are text because a closure over compiled functions is never found in numba's disk cache, and
+a module is. It stands in $FAUST_ANOMALY_CACHE, else the user's cache directory, in a file named by the
+hash of the text, of the source of everything it calls and of the versions of Python, numpy and numba, so
+that nothing stale is ever run. Without a writable place it is compiled in memory (seconds each start).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from app import calibration, ensemble, episodes, numeric, rows, window
+from app.detectors import Kernel
+from app.profile import Profile
+
+SHARED = (numeric, window, calibration, ensemble, episodes, rows)
+
+_HEAD = '''\
+"""Made by app/compile.py for the detectors {methods}; do not edit."""
+
+from app.calibration import above_past, learn as calibrate, on_line, restart
+from app.ensemble import combine
+from app.episodes import follow, may_repeat, remember
+from app.numeric import finite, nan
+from app.rows import copied
+from app.window import newest, push
+{imports}
+
+{clears}
+def learn(sources, cells, profile, points, values, raw, bands, keep):
+    p = profile[0]
+    for i in range(len(points)):
+        point = points[i]
+        source = sources[point.slot]
+        again = may_repeat(source, point)
+        for c in range(point.first, point.last):
+            cell = cells[values[c].row]
+            if cell.at != source.seen or newest(cell.window) != values[c].x:
+                again = False
+        point.repeat = again
+        for c in range(point.first, point.last):
+            value = values[c]
+            x = value.x
+            if again:
+                keep[0] = copied(cells[value.row])
+            cell = cells[value.row]
+            w = cell.window
+            value.count = w.moments.n
+{steps}\
+            push(w, x)
+            cell.at = source.seen + 1
+            if again:
+                cells[value.row] = copied(keep[0])
+        if not again:
+            remember(source, point)
+
+
+def judge(sources, cells, profile, points, values, raw, bands, votes):
+    p = profile[0]
+    for i in range(len(points)):
+        point = points[i]
+        source = sources[point.slot]
+        again = point.repeat
+        best = -1.0
+        ready = False
+        failed = False
+        for c in range(point.first, point.last):
+            value = values[c]
+            cell = cells[value.row]
+            total = 0.0
+            weight = 0.0
+            highest = 0.0
+            strongest = -1.0
+            lead = -1
+            value.expected = nan
+            value.lower = nan
+            value.upper = nan
+{votes}\
+            value.score = combine(p.mode, total, weight, highest)
+            if value.score > best:
+                best = value.score
+                point.top = c
+                point.lead = lead
+        top = values[point.top]
+        point.score = best
+        point.alert = best
+        point.status = 2 if failed else 1 if ready else 0
+        point.direction = 1 if top.x > top.expected else -1 if top.x < top.expected else 0
+        if not again:
+            source.status = point.status
+        follow(source, p, point)
+'''
+
+_STEP = '''\
+            score = step_{k}({state}, p.d{k}.params, x, point.time, w)
+            if not finite(score):
+                {clear}
+                score = nan
+            raw[c, {k}] = score
+'''
+
+_BAND = "            bands[c, {a}], bands[c, {b}], bands[c, {c}] = band_{k}({state}, p.d{k}.params, w)\n"
+
+_VOTE = '''\
+            score = float(raw[c, {k}])
+            known = cell.d{k}.calibration
+            if not finite(score):
+                failed = True
+                if not again:
+                    restart(known)
+            else:
+                if known.seen >= p.d{k}.warmup:
+                    ready = True
+                    vote = on_line({z}, p.d{k}.alert_at)
+                    if not votes[i, {k}] >= vote:
+                        votes[i, {k}] = vote
+                    total += p.d{k}.weight * vote
+                    weight += p.d{k}.weight
+                    highest = max(highest, vote)
+                    share = vote if p.mode == 1 else p.d{k}.weight * vote
+                    if share > strongest:
+                        strongest = share
+                        lead = {k}
+{expect}\
+                if not again:
+                    calibrate(known, score)
+'''
+
+_EXPECT = '''\
+                    if value.expected != value.expected:
+                        value.expected = float(bands[c, {a}])
+                        value.lower = float(bands[c, {b}])
+                        value.upper = float(bands[c, {c}])
+'''
+
+
+def text(profile: Profile) -> str:
+    """The module of both passes for these detectors."""
+    imports, clears, steps, votes = [], [], [], []
+    for m in profile.members:
+        names: dict[str, Any] = {"k": m.place, "z": "score" if m.detector.scale == "deviations" else
+                                 "above_past(known, score)", "expect": ""}
+        if isinstance(m.detector, Kernel):
+            names["state"] = f"cell.d{m.place}.state" if m.fields else "None"
+            names["clear"] = f"clear_{m.place}({names['state']})" if m.fields else "pass"
+            if m.fields:
+                clears.append(f"def clear_{m.place}(s):\n{_zeros('s', m.fields)}\n\n")
+            also = f", band as band_{m.place}" if m in profile.banded else ""
+            imports.append(f"from {m.detector.module.__name__} import step as step_{m.place}{also}")
+            if m in profile.banded:
+                first = 3 * profile.banded.index(m)
+                names |= {"a": first, "b": first + 1, "c": first + 2}
+                steps.append(_BAND.format(**names))
+                names["expect"] = _EXPECT.format(**names)
+            steps.append(_STEP.format(**names))
+        votes.append(_VOTE.format(**names))
+    return _HEAD.format(
+        methods=", ".join(m.method for m in profile.members),
+        imports="\n".join(imports),
+        clears="\n".join(clears),
+        steps="".join(steps),
+        votes="".join(votes),
+    )
+
+
+def _zeros(name: str, fields: rows.Fields) -> str:
+    lines = []
+    for field, kind, *shape in fields:
+        where = f"{name}.{field}"
+        if not isinstance(kind, str):
+            lines.append(_zeros(where, kind))
+            continue
+        zero = "0.0" if kind.startswith("f") else "0"
+        if shape:
+            lines.append(f"    for k in range({shape[0][0]}):\n        {where}[k] = {zero}")
+        else:
+            lines.append(f"    {where} = {zero}")
+    return "\n".join(lines)
+
+
+def passes(profile: Profile, engine: str) -> tuple[Callable, Callable]:
+    """(learn, judge) for these detectors. Compiling happens at the first call."""
+    used = {m.detector.module for m in profile.kernels if isinstance(m.detector, Kernel)}
+    return _passes(text(profile), tuple(sorted(used, key=lambda module: module.__name__)), engine)
+
+
+@cache
+def _passes(source: str, modules: tuple[ModuleType, ...], engine: str) -> tuple[Callable, Callable]:
+    if engine == "python":
+        module = _in_memory(source)
+        for name, f in vars(module).copy().items():
+            if name.startswith(("step_", "band_")):
+                setattr(module, name, _guarded(f, 3 if name.startswith("band_") else 1))
+        return module.learn, module.judge
+    import numba
+
+    register(*SHARED, *modules)
+    path = _file(source, modules)
+    module = _from_file(path) if path else _in_memory(source)
+    register(module)
+    jit = numba.njit(error_model="numpy", cache=path is not None)
+    return jit(module.learn), jit(module.judge)
+
+
+def _guarded(f: Callable, width: int) -> Callable:
+    """Arithmetic that compiled code answers with nan or inf raises in CPython: the same to the caller."""
+
+    def call(*args: Any) -> Any:
+        try:
+            return f(*args)
+        except (ArithmeticError, ValueError):
+            return numeric.nan if width == 1 else (numeric.nan,) * width
+
+    return call
+
+
+_registered: set[FunctionType] = set()
+
+
+def register(*modules: ModuleType) -> None:
+    """Let compiled code call the functions of these modules; they stay plain functions to CPython."""
+    from numba import extending
+
+    if rows.copied not in _registered:
+        _registered.add(rows.copied)  # type: ignore[arg-type]
+        extending.overload(rows.copied)(lambda row: lambda row: row)
+    for module in modules:
+        for f in vars(module).values():
+            if isinstance(f, FunctionType) and f.__module__ == module.__name__ and f not in _registered:
+                _registered.add(f)
+                extending.register_jitable(f)
+
+
+def _in_memory(source: str) -> ModuleType:
+    module = ModuleType("app.passes")
+    exec(compile(source, "<app.passes>", "exec"), vars(module))
+    return module
+
+
+def _from_file(path: Path) -> ModuleType:
+    name = f"app.passes_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # numba's cache looks it up by name
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def _file(source: str, modules: tuple[ModuleType, ...]) -> Path | None:
+    """The file of this text, written if need be; None where nothing can be written."""
+    import numba
+
+    of = [source, sys.version, np.__version__, numba.__version__]
+    of += [inspect.getsource(module) for module in (*SHARED, *modules)]
+    path = directory() / f"{hashlib.sha256(chr(0).join(of).encode()).hexdigest()[:32]}.py"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "__pycache__").mkdir(exist_ok=True)
+        if not os.access(path.parent / "__pycache__", os.W_OK):
+            return None
+        if not path.exists() or path.read_text() != source:
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as new:
+                new.write(source)
+            os.replace(new.name, path)
+    except OSError:
+        return None
+    return path
+
+
+def directory() -> Path:
+    """Where compiled passes are kept from one start to the next."""
+    if given := os.environ.get("FAUST_ANOMALY_CACHE"):
+        return Path(given)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home()
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "faust-anomaly"

@@ -1,0 +1,45 @@
+"""Distance from the mean of the last points, in their standard deviations.
+
+The plainest detector there is: fits a level that holds still or moves slowly against its noise; blind to
+seasons, and a spike inside the window hides the next one. O(1) time and memory.
+
+Score: float in [0, 1e9], standard deviations; 0.0 is the most normal. A point is an anomaly above
+``threshold`` of them.
+
+References
+----------
+.. [1] W. A. Shewhart (1931), Economic Control of Quality of Manufactured Product: limits at three sigma.
+.. [2] T. Finch (2009), Incremental calculation of weighted mean and variance, University of Cambridge.
+
+Examples
+--------
+>>> from app.detectors.kit import run
+>>> run("moving_average", [9.0, 11.0, 9.0, 11.0, 10.0, 20.0], window_size=4, warmup=4)
+[0.0, 0.0, 0.0, 0.0, 0.0, 11.758942438532781]
+"""
+
+from app.detectors.kit import MOMENTS, average, deviation, floored, param, params, slide, spread
+
+VERSION = 1
+PARAMS = params(
+    window_size=param(0, "points averaged; 0 takes all of window_points; 0..4096"),
+    threshold=param(3.0, "standard deviations at which a point alerts; > 0"),
+    warmup=param(30, "points learned before the first vote; >= 1"),
+)
+STATE = [("recent", MOMENTS)]
+SCALE = "deviations"
+ALERT_AT = "threshold"
+EXPLANATION = "{value} is {score} standard deviations {side} the mean {expected} of the last {count} points"
+
+
+def band(s, p, w):
+    mean = average(s.recent)
+    reach = p.threshold * floored(spread(s.recent), mean)
+    return mean, mean - reach, mean + reach
+
+
+def step(s, p, x, t, w):
+    """Score x by what was known before it, then learn it."""
+    score = abs(deviation(x, average(s.recent), spread(s.recent)))
+    slide(s.recent, w, x, p.window_size if p.window_size > 0 else len(w.ring))
+    return score

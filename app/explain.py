@@ -1,0 +1,20 @@
+"""A sentence for an anomaly, in the words of the detector that voted for it most."""
+
+DEFAULT = "{value} is unusual: {name} scores it {score}"
+
+
+def figure(number: float) -> str:
+    """Four significant figures: for reading, not for computing."""
+    return f"{number:.4g}"
+
+
+def explain(template: str, name: str, value: float, score: float, expected: float, count: int) -> str:
+    """``score``: the detector's raw score; ``expected``: nan when unknown; ``count``: points it looked back on."""
+    return template.format(
+        name=name,
+        value=figure(value),
+        score=figure(score),
+        expected=figure(expected),
+        side="below" if value < expected else "above",
+        count=count,
+    )

@@ -1,0 +1,130 @@
+"""Rows of state, declared once as numpy fields, held in either of two ways.
+
+Compiled code works on a structured array. CPython works on plain objects with the same attributes and
+lists, because a numpy record costs it 65 times more; both give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Fields = Sequence[tuple]  # (name, "f8" | "i8" | .. or Fields[, (length,)])
+
+
+def dtype(fields: Fields) -> np.dtype:
+    """An aligned structured type; a field's type may be fields again."""
+    made = []
+    for name, kind, *shape in fields:
+        made.append((name, kind if isinstance(kind, (str, np.dtype)) else dtype(kind), *shape))
+    return np.dtype(made, align=True)
+
+
+class Row:
+    """One row as a plain object: attributes, lists and further rows."""
+
+    def __init__(self, kind: np.dtype) -> None:
+        for name in kind.names or ():
+            field = kind[name]
+            if field.names:
+                setattr(self, name, Row(field))
+            elif field.shape:
+                setattr(self, name, [field.base.type().item()] * field.shape[0])
+            else:
+                setattr(self, name, field.type().item())
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Row:
+        row = cls.__new__(cls)
+        row.__dict__ = values
+        return row
+
+    def copy(self) -> Row:
+        return Row.of({name: v.copy() if isinstance(v, (Row, list)) else v for name, v in self.__dict__.items()})
+
+    def write(self, record: Any) -> None:
+        """Into a numpy record of the same type."""
+        for name, v in self.__dict__.items():
+            if isinstance(v, Row):
+                v.write(record[name])
+            else:
+                record[name] = v
+
+    def read(self, record: Any) -> None:
+        """From a numpy record of the same type."""
+        for name, v in self.__dict__.items():
+            if isinstance(v, Row):
+                v.read(record[name])
+            else:
+                setattr(self, name, record[name].tolist())
+
+
+def copied(row):
+    """A row that does not change when the original does. (Compiled: assignment copies, this is the row.)"""
+    return row.copy()
+
+
+class ArrayRows:
+    """Rows in a structured array that doubles when it is full."""
+
+    def __init__(self, kind: np.dtype) -> None:
+        self.kind = kind
+        self.count = 0
+        self.data: Any = np.zeros(16, kind)
+
+    def add(self, number: int = 1) -> int:
+        """So many empty rows more; the index of the first."""
+        first = self.count
+        self.count += number
+        if self.count > len(self.data):
+            grown = np.zeros(max(self.count, 2 * len(self.data)), self.kind)
+            grown[:first] = self.data[:first]
+            self.data = grown
+        return first
+
+    def dump(self, i: int) -> bytes:
+        return self.data[i].tobytes()
+
+    def load(self, i: int, data: bytes) -> None:
+        self.data[i] = np.frombuffer(data, self.kind)[0]
+
+    def column(self, name: str) -> np.ndarray:
+        return self.data[name][: self.count]
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+
+class ObjectRows:
+    """Rows as plain objects in a list."""
+
+    def __init__(self, kind: np.dtype) -> None:
+        self.kind = kind
+        self.data: Any = []
+        self._record = np.zeros(1, kind)
+
+    @property
+    def count(self) -> int:
+        return len(self.data)
+
+    def add(self, number: int = 1) -> int:
+        first = len(self.data)
+        self.data.extend(Row(self.kind) for _ in range(number))
+        return first
+
+    def dump(self, i: int) -> bytes:
+        self.data[i].write(self._record[0])
+        return self._record.tobytes()
+
+    def load(self, i: int, data: bytes) -> None:
+        self.data[i].read(np.frombuffer(data, self.kind)[0])
+
+    def column(self, name: str) -> np.ndarray:
+        return np.array([getattr(row, name) for row in self.data], self.kind[name])
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data) * self.kind.itemsize

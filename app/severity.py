@@ -1,0 +1,16 @@
+"""How bad: a word for an alert score."""
+
+import numpy as np
+
+NAMES = ("low", "medium", "high", "critical")
+ABOVE = (0.8, 0.9, 0.95)
+
+
+def severity(alert: float) -> str:
+    """critical above .95, high above .9, medium above .8, else low."""
+    return NAMES[(alert > ABOVE[0]) + (alert > ABOVE[1]) + (alert > ABOVE[2])]
+
+
+def severities(alerts: np.ndarray) -> np.ndarray:
+    """Indices into NAMES of many alert scores."""
+    return np.searchsorted(ABOVE, alerts, side="left")
