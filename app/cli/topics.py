@@ -1,0 +1,46 @@
+"""``faust-anomaly topics``: are they as the worker needs them, and make those that are missing."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from app.cli.common import settings_option
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+
+@click.command()
+@settings_option
+@click.option("--create", is_flag=True, help="Make the topics that are missing.")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Of the input topic, when it is made; the others get as many as it has.",
+)
+@click.option(
+    "--replication-factor",
+    type=click.IntRange(1, 32767),
+    help="Copies of each partition.  [default: 3, or as many as there are brokers]",
+)
+def topics(settings: "Settings", create: bool, partitions: int, replication_factor: int | None) -> None:
+    """Check the topics, or create them.
+
+    Tells every problem and what mends it. Topics that exist are never changed. Exit code 0: a worker may start.
+    """
+    from app import topics as job  # not at the top: --help does without
+    from app.pipeline import Pipeline
+
+    largest = Pipeline(settings.detection, settings.sources, settings.input.max_metrics).max_snapshot_bytes()
+
+    async def run() -> dict[str, int]:
+        if create:
+            for name in await job.create(settings, partitions, replication_factor, largest):
+                click.echo(f"created {name}")
+        return await job.require(settings, largest)
+
+    for name, number in asyncio.run(run()).items():
+        click.echo(f"{name}: {number} partition{'s' if number > 1 else ''}, ok")

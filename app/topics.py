@@ -1,0 +1,271 @@
+"""The topics of one job: what they must be like, whether they are, and making those that are missing.
+
+A result, a snapshot and the point they belong to lie in partitions of the same number, and the changelog is
+kept by compaction alone: made otherwise, topics lose results or state later and without a word. So the worker
+asks ``require`` before it joins its group, and ``faust-anomaly topics`` is the same check by hand.
+
+Nothing here makes a topic by asking for it, whatever the broker's ``auto.create.topics.enable`` says.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.metadata import MetadataRequest
+
+from app import errors
+from app.kafka_client import client_options
+
+if TYPE_CHECKING:
+    from app.settings import KafkaSettings, Settings
+
+TIMEOUT_S = 10.0
+CREATE = "`faust-anomaly topics --create`"
+DEFAULT_PARTITIONS = 4
+UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
+KAFKA_MESSAGE_BYTES = 1_048_588  # max.message.bytes unless somebody sets it
+MESSAGE_OVERHEAD = 1024  # bytes of a batch around one snapshot: headers, key of 264, lengths
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a broker says of one of our topics; ``configs`` None: it may not tell us."""
+
+    partitions: int
+    configs: Mapping[str, str] | None = field(default_factory=dict)
+    denied: bool = False
+
+
+async def check(settings: "Settings", largest_snapshot_bytes: int = 0) -> list[str]:
+    """Everything that is wrong with the topics, each with what mends it; empty when a worker may start.
+
+    Raises TopicError when no broker answers within 10 s.
+    """
+    async with connected(settings.kafka) as admin:
+        return problems(settings.kafka, await _describe(admin, settings.kafka), largest_snapshot_bytes)
+
+
+async def require(settings: "Settings", largest_snapshot_bytes: int = 0) -> dict[str, int]:
+    """Number of partitions of each topic.
+
+    Raises TopicError telling every problem at once, or that no broker answers within 10 s.
+    """
+    async with connected(settings.kafka) as admin:
+        topics = await _describe(admin, settings.kafka)
+    if found := problems(settings.kafka, topics, largest_snapshot_bytes):
+        raise errors.TopicError(listed(settings.kafka, found))
+    return {name: topic.partitions for name, topic in topics.items()}
+
+
+async def create(
+    settings: "Settings",
+    partitions: int = DEFAULT_PARTITIONS,
+    replication_factor: int | None = None,
+    largest_snapshot_bytes: int = 0,
+) -> list[str]:
+    """Make the topics that are missing, and name them. Those that exist are left as they are.
+
+    ``partitions`` are the input topic's; where that exists, the others get the number it has.
+    ``replication_factor`` None: 3, or the number of brokers where there are fewer.
+    Raises TopicError when a topic could not be made.
+    """
+    kafka = settings.kafka
+    async with connected(kafka) as admin:
+        found = await _describe(admin, kafka)
+        if kafka.input_topic in found:
+            partitions = found[kafka.input_topic].partitions
+        if replication_factor is None:
+            replication_factor = min(3, len((await admin.describe_cluster())["brokers"]))
+        wanted = _configs(kafka, largest_snapshot_bytes)
+        missing = [name for name in names(kafka) if name not in found]
+        new = [NewTopic(name, partitions, replication_factor, topic_configs=wanted[name]) for name in missing]
+        if new:
+            answer = await admin.create_topics(new)
+            failed = [
+                f"topic {name}: {for_code(code).__name__}: {message or for_code(code).description}"
+                for name, code, message in answer.topic_errors
+                if code not in (0, TopicAlreadyExistsError.errno)
+            ]
+            if failed:
+                raise errors.TopicError(f"{_at(kafka)}: topics could not be made:\n- " + "\n- ".join(failed))
+            while len(await _describe(admin, kafka)) < len(wanted):
+                await asyncio.sleep(0.05)
+    return missing
+
+
+def names(kafka: "KafkaSettings") -> list[str]:
+    """The job's topics, the input first."""
+    outputs = [kafka.output_topic, kafka.anomalies_topic, kafka.dead_letters_topic]
+    return [kafka.input_topic, *outputs, kafka.changelog_topic]
+
+
+def problems(kafka: "KafkaSettings", found: Mapping[str, Topic], largest_snapshot_bytes: int) -> list[str]:
+    """What is wrong with these topics, in sentences: which, expected, found, cure."""
+    told = []
+    for name in names(kafka):
+        if name not in found:
+            told.append(f"topic {name} is missing: make it with {CREATE}")
+        elif found[name].denied:
+            told.append(f"topic {name}: this user may not see it: allow it Describe on the topic")
+    topics = {name: topic for name, topic in found.items() if not topic.denied}
+    source = topics.get(kafka.input_topic)
+    for name, cure in (
+        (kafka.output_topic, "delete it, and the results in it, or name another in kafka.output_topic"),
+        (kafka.changelog_topic, "delete it, and the state in it, or name another kafka.group_id"),
+    ):
+        if source and name in topics and topics[name].partitions != source.partitions:
+            told.append(
+                f"topic {name} must have as many partitions as {kafka.input_topic}, {source.partitions}, "
+                f"but has {topics[name].partitions}: {cure}; then {CREATE}. State and results of another "
+                "number of partitions cannot be used on"
+            )
+    if kafka.changelog_topic in topics:
+        told += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
+    return told
+
+
+def listed(kafka: "KafkaSettings", told: list[str]) -> str:
+    """The problems as one message."""
+    return f"{_at(kafka)}: the topics do not fit:\n- " + "\n- ".join(told)
+
+
+def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | None, largest: int) -> list[str]:
+    name = kafka.changelog_topic
+    if configs is None:
+        return [
+            f"topic {name}: whether it is compacted cannot be told: allow this user DescribeConfigs on the topic"
+        ]
+    mend = f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} --add-config"
+    told = []
+    if configs.get("cleanup.policy") != "compact":
+        told.append(
+            f"topic {name}: cleanup.policy must be compact, or the state of quiet sources is deleted, but is "
+            f"{configs.get('cleanup.policy')}: `{mend} cleanup.policy=compact`, or delete it and {CREATE}"
+        )
+    limit = int(configs.get("max.message.bytes", KAFKA_MESSAGE_BYTES))
+    if limit < largest + MESSAGE_OVERHEAD:
+        needed = largest + MESSAGE_OVERHEAD
+        told.append(
+            f"topic {name}: max.message.bytes must be {needed} or more, as large as a source's state can be, but "
+            f"is {limit}: `{mend} max.message.bytes={needed}`, or lower detection.window_points or "
+            "input.max_metrics"
+        )
+    return told
+
+
+def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, dict[str, str]]:
+    changelog = {
+        "cleanup.policy": "compact",
+        # The newest segment is never compacted, and all of it is read at a restart: 64 MiB instead of 1 GiB.
+        "segment.bytes": str(64 * 2**20),
+        "min.cleanable.dirty.ratio": "0.2",
+    }
+    needed = largest_snapshot_bytes + MESSAGE_OVERHEAD
+    if needed > KAFKA_MESSAGE_BYTES:
+        changelog |= {"max.message.bytes": str(needed), "segment.bytes": str(64 * max(2**20, needed))}
+    return {name: {"cleanup.policy": "delete"} for name in names(kafka)} | {kafka.changelog_topic: changelog}
+
+
+async def _describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[str, Topic]:
+    """Those of the job's topics that exist; configurations of the changelog alone."""
+    # Not admin.describe_topics: it asks with allow_auto_topic_creation, so that asking makes the topic.
+    request = MetadataRequest(names(kafka), allow_auto_topic_creation=False)
+    found = {}
+    for topic in (await admin._send_request(request)).to_object()["topics"]:
+        if topic["error_code"] == DENIED:
+            found[topic["topic"]] = Topic(0, None, denied=True)
+        elif topic["error_code"] != UNKNOWN_TOPIC and topic["partitions"]:
+            found[topic["topic"]] = Topic(len(topic["partitions"]))
+    name = kafka.changelog_topic
+    if name in found and not found[name].denied:
+        [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+        code, _, _, _, entries = answer.resources[0]
+        if code not in (0, DENIED):
+            raise for_code(code)(f"configuration of {name}")
+        configs = {entry[0]: entry[1] for entry in entries} if code == 0 else None
+        found[name] = Topic(found[name].partitions, configs)
+    return found
+
+
+@asynccontextmanager
+async def connected(kafka: "KafkaSettings", timeout_s: float = TIMEOUT_S) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client for a ``with`` block that ends within twice ``timeout_s``, or TopicError.
+
+    A broker that is not there yet is tried again for ``timeout_s``; one that refuses the user is not.
+    """
+    options: dict[str, Any] = {**client_options(kafka), "request_timeout_ms": int(timeout_s * 1000)}
+    admin = AIOKafkaAdminClient(**options)
+    try:
+        await _bootstrap(admin, kafka, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            yield admin
+    except KafkaError as error:
+        raise errors.TopicError(f"{_at(kafka)}: {type(error).__name__}: {error}") from error
+    except TimeoutError as error:
+        raise errors.TopicError(f"{_at(kafka)}: no answer within {timeout_s:g} s") from error
+    finally:
+        await admin.close()
+
+
+async def _bootstrap(admin: AIOKafkaAdminClient, kafka: "KafkaSettings", timeout_s: float) -> None:
+    reasons: list[logging.LogRecord] = []
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                reasons.clear()
+                try:
+                    with _heard(reasons):
+                        return await admin.start()
+                except KafkaConnectionError:
+                    if any(_final(record) for record in reasons):
+                        raise
+                await asyncio.sleep(0.25)
+    except (KafkaConnectionError, TimeoutError) as error:
+        why = "; ".join(record.getMessage() for record in reasons)
+        raise errors.TopicError(
+            f"{_at(kafka)}: no broker could be reached{': ' + why if why else ''}. Check kafka.bootstrap_servers and "
+            "kafka.security_protocol; without a Kafka of your own, start one: `faust-anomaly kafka start`"
+        ) from error
+
+
+class _Collect(logging.Handler):
+    def __init__(self, records: list[logging.LogRecord]) -> None:
+        super().__init__(logging.WARNING)
+        self._records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record)
+
+
+@contextmanager
+def _heard(records: list[logging.LogRecord]) -> Iterator[None]:
+    """aiokafka tells why it could not connect to its log alone: collect that, and keep it off the screen."""
+    logger = logging.getLogger("aiokafka")
+    handler = _Collect(records)
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
+
+
+def _final(record: logging.LogRecord) -> bool:
+    """Whether trying again cannot help: a refused user or certificate, not a broker that is not there yet."""
+    causes = [arg for arg in record.args or () if isinstance(arg, Exception)]
+    return any(
+        isinstance(cause, ssl.SSLError) or (isinstance(cause, KafkaError) and not cause.retriable)
+        for cause in causes
+    )
+
+
+def _at(kafka: "KafkaSettings") -> str:
+    return f"Kafka at {', '.join(kafka.bootstrap_servers)}"
