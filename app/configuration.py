@@ -127,9 +127,7 @@ def parse(text: str, name: str = "") -> Given:
     finally:
         loader.dispose()
     if not isinstance(values, dict):
-        raise ConfigurationError(
-            f"{name}:1: expected sections (kafka:, detection:, ...), found {kind(values)}"
-        )
+        raise ConfigurationError(f"{name}:1: expected sections (kafka:, detection:, ...), found {kind(values)}")
     given.values = values
     return given
 
@@ -140,9 +138,7 @@ def _nodes(node: yaml.Node, keys: Keys, above: tuple[yaml.Node, ...]) -> Iterato
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                raise yaml.MarkedYAMLError(
-                    problem="names of settings must be words", problem_mark=key.start_mark
-                )
+                raise yaml.MarkedYAMLError(problem="names of settings must be words", problem_mark=key.start_mark)
             yield (*keys, key.value), key
             yield from _nodes(value, (*keys, key.value), (*above, node))
     elif isinstance(node, yaml.SequenceNode):
@@ -156,9 +152,7 @@ def from_file(path: str | Path) -> Given:
     try:
         text = Path(path).read_text("utf-8")
     except OSError as error:
-        raise ConfigurationError(
-            f"{path}: expected a readable settings file (YAML): {error.strerror}"
-        ) from error
+        raise ConfigurationError(f"{path}: expected a readable settings file (YAML): {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: expected UTF-8, byte {error.start} is not") from error
     return parse(text, str(path))
@@ -215,9 +209,7 @@ def _walk(values: Any, words: list[str], annotation: Any) -> tuple[Keys, Any]:
 
 
 def _fields(annotation: Any) -> dict[str, Any]:
-    return (
-        annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
-    )
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
 
 
 def _value(text: str, annotation: Any) -> Any:

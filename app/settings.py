@@ -107,18 +107,14 @@ class KafkaSettings(Section):
     ssl_cafile: str | None = setting(
         None, "authorities to trust; none: the system's", allowed="path of a PEM file", min_length=1
     )
-    ssl_certfile: str | None = setting(
-        None, "this client's certificate", allowed="path of a PEM file", min_length=1
-    )
+    ssl_certfile: str | None = setting(None, "this client's certificate", allowed="path of a PEM file", min_length=1)
     ssl_keyfile: str | None = setting(
         None,
         "key of the certificate, when it is not in the same file",
         allowed="path of a PEM file",
         min_length=1,
     )
-    session_timeout_s: float = setting(
-        10.0, "a worker silent for so long is replaced", "s", ge=1.0, le=1800.0
-    )
+    session_timeout_s: float = setting(10.0, "a worker silent for so long is replaced", "s", ge=1.0, le=1800.0)
     ack_timeout_s: float = setting(
         30.0, "a worker whose writes wait longer for their acknowledgement stops", "s", ge=1.0, le=600.0
     )
@@ -152,9 +148,7 @@ class InputSettings(Section):
         allowed="names, comma between",
     )
     timestamp_unit: Literal["s", "ms"] = setting("s", "unit of timestamps that are numbers")
-    max_metrics: int = setting(
-        32, "most metrics of one source; more in one point is refused", "metrics", ge=1, le=1024
-    )
+    max_metrics: int = setting(32, "most metrics of one source; more in one point is refused", "metrics", ge=1, le=1024)
 
 
 class DetectorSettings(Section):
@@ -174,9 +168,7 @@ class DetectorSettings(Section):
         return dict(self.model_extra or {})
 
 
-DEFAULT_DETECTORS = {
-    name: DetectorSettings(method=name) for name in ("moving_average", "StandardAbsoluteDeviation")
-}
+DEFAULT_DETECTORS = {name: DetectorSettings(method=name) for name in ("moving_average", "StandardAbsoluteDeviation")}
 
 
 class Detection(Section):
@@ -282,9 +274,7 @@ class Settings(BaseSettings):
 SECTIONS: dict[str, Any] = {name: field.annotation for name, field in Settings.model_fields.items()}
 
 
-def load(
-    config: str | Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any
-) -> Settings:
+def load(config: str | Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Read and check all settings.
 
     Parameters

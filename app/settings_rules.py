@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from app.configuration import Given, Keys, kind, unknown
+from app.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -35,9 +36,7 @@ def allowed(field: FieldInfo) -> str:
     """The range of a field in words: said by the field, or by its type and limits."""
     if said := _words(field).get("allowed"):
         return said
-    limits = {
-        name: getattr(m, name) for m in field.metadata for name in ("gt", "ge", "le") if hasattr(m, name)
-    }
+    limits = {name: getattr(m, name) for m in field.metadata for name in ("gt", "ge", "le") if hasattr(m, name)}
     options = typing.get_args(field.annotation)
     if field.annotation is bool:
         return "true or false"
@@ -110,9 +109,7 @@ class Trial(typing.NamedTuple):
 
     def sound(self, *paths: Keys) -> bool:
         """Nothing at these paths, within or around them, is wrong by itself."""
-        return not any(
-            path[: len(bad)] == bad or bad[: len(path)] == path for path in paths for bad in self.wrong
-        )
+        return not any(path[: len(bad)] == bad or bad[: len(path)] == path for path in paths for bad in self.wrong)
 
 
 def trial(model: Any, sections: dict[str, Any], given: Given) -> Trial | None:
@@ -224,9 +221,7 @@ def check_detection(trial: Trial) -> None:
             continue
         weighted = whole.method == "ensemble" and whole.ensemble == "weighted_average"
         if weighted and not any(m.weight for m in whole.detectors.values()):
-            trial.given.problem(
-                (*at, "detectors"), "must give one detector at least a weight above 0, got 0 for all"
-            )
+            trial.given.problem((*at, "detectors"), "must give one detector at least a weight above 0, got 0 for all")
         alone = whole.method != "ensemble" and whole.method not in whole.detectors
         if alone and trial.sound((*at, "method")):
             for _, what in detector_problems(whole.method, {}):
@@ -234,11 +229,20 @@ def check_detection(trial: Trial) -> None:
 
 
 def detector_problems(method: str, params: dict[str, Any]) -> list[tuple[str, str]]:
-    """(parameter or "method", what is wrong), from the registry of detectors."""
-    from app import detectors  # here: it imports numba's kernels, which need no settings
+    """(parameter or "method", what is wrong) of every problem, from the registry of detectors."""
+    from app import detectors  # here: it takes its time, and most who import the settings' types do without
 
-    known = getattr(detectors, "check", None)
-    return list(known(method, params)) if known else []
+    try:
+        detectors.find(method)
+    except ConfigurationError as error:
+        return [("method", str(error))]
+    problems = []
+    for name, value in params.items():
+        try:
+            detectors.check(method, {name: value})
+        except ConfigurationError as error:
+            problems.append((name, str(error).removeprefix(f"{method}.{name}: ")))
+    return problems
 
 
 RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_detection)

@@ -1,0 +1,162 @@
+"""Why bytes are not a point: found out slowly, for the dead letter's reader.
+
+msgspec says where and which type; here the value is found as well, and NaN is called by its name. Reasons
+depend on the bytes alone, so that a record read again gives the same dead letter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from app.errors import InvalidPoint
+from app.schema import Names, Time
+
+LABELS = (
+    "bad_metric", "bad_source", "bad_timestamp", "empty", "invalid_json", "key_mismatch", "no_value", "not_finite",
+    "out_of_range", "too_deep", "too_many_metrics", "wrong_type",
+)  # fmt: skip
+
+MAX_DEPTH = 128  # far from where any stack ends; a point needs 3
+# A string, or from a quote to the end. Possessive: a quote without its pair must not cost a square.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_MOST_SHOWN = 80
+
+
+def too_deep(value: bytes) -> bool:
+    """Whether arrays and objects are nested deeper than MAX_DEPTH, strings aside. O(length)."""
+    if value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
+        return False
+    brackets = np.frombuffer(_STRING.sub(b"", value).translate(None, _NO_BRACKETS), np.uint8)
+    steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
+    return bool(len(steps)) and int(np.cumsum(steps).max()) > MAX_DEPTH
+
+
+def nested() -> InvalidPoint:
+    return InvalidPoint("too_deep", f"value must not be nested deeper than {MAX_DEPTH}")
+
+
+def explain(raw: bytes, names: Names, error: str, path: str) -> InvalidPoint:
+    """What is wrong with JSON (valid UTF-8, not too deep) that msgspec refused with ``error``."""
+    try:
+        found = _loads(raw)
+    except ValueError:
+        return InvalidPoint("invalid_json", f"{path} must be JSON: {error}")
+    if not (path == "$" and isinstance(found, list)):
+        for label, reason in _complaints(found, names, path):
+            return InvalidPoint(label, reason)
+    for where, number in _not_finite(found, path):
+        return InvalidPoint("not_finite", f"{where} must be finite, got {number.text}")
+    return InvalidPoint("invalid_json", f"{path} must be JSON that we can read: {error}")
+
+
+def elements(raw: bytes) -> list[bytes] | None:
+    """The elements, each as bytes, of an array that is JSON but for NaN and Infinity; None if it is none.
+
+    Python's json writes NaN for a number that is missing. The elements around it are good.
+    """
+    try:
+        found = _loads(raw)
+    except ValueError:
+        return None
+    return [json.dumps(element).encode() for element in found] if isinstance(found, list) else None
+
+
+def shown(value: Any) -> str:
+    """A value as JSON, cut when long."""
+    if isinstance(value, NotFinite):
+        text = value.text
+    elif isinstance(value, dict):
+        return "an object"
+    elif isinstance(value, list):
+        return f"an array of {len(value)}"
+    else:
+        text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
+
+
+class NotFinite(float):
+    """NaN, Infinity, or a number beyond every float, as it was written."""
+
+    text: str
+
+    def __new__(cls, text: str) -> NotFinite:
+        self = super().__new__(cls, math.nan)
+        self.text = text
+        return self
+
+
+def _loads(raw: bytes) -> Any:
+    return json.loads(raw.decode(), parse_constant=NotFinite, parse_float=_float, parse_int=_int)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else NotFinite(text)
+
+
+def _int(text: str) -> float:
+    return int(text) if len(text) <= 300 else NotFinite(text)
+
+
+def _complaints(found: Any, names: Names, path: str) -> Iterator[tuple[str, str]]:
+    """(label, reason) of everything wrong in the fields of a point."""
+    if not isinstance(found, dict):
+        yield "wrong_type", f"{path} must be an object, got {shown(found)}"
+        return
+    for name in names.source:
+        if not isinstance(source := found.get(name), str | None):
+            yield "bad_source", f"{path}.{name} must be text, got {shown(source)}"
+    time = found.get(names.timestamp)
+    if isinstance(time, NotFinite) or not _is_time(time):
+        wanted = 'epoch seconds or a time such as "2023-10-27T09:37:40Z"'
+        yield "bad_timestamp", f"{path}.{names.timestamp} must be {wanted}, got {shown(time)}"
+    for name in names.values or ("value",):
+        yield from _number(found.get(name), f"{path}.{name}")
+    if names.values:
+        return
+    values = found.get("values")
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from _number(value, f"{path}.values.{_cut(name)}")
+    elif values is not None:
+        yield "wrong_type", f"{path}.values must be an object of numbers, got {shown(values)}"
+    if not isinstance(metric := found.get("metric"), str | None):
+        yield "bad_metric", f"{path}.metric must be text, got {shown(metric)}"
+
+
+def _number(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, NotFinite):
+        yield "not_finite", f"{path} must be finite, got {shown(value)}"
+    elif isinstance(value, bool) or not isinstance(value, int | float | None):
+        yield "wrong_type", f"{path} must be a number, got {shown(value)}"
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        msgspec.convert(value, Time, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _not_finite(found: Any, path: str) -> Iterator[tuple[str, NotFinite]]:
+    if isinstance(found, NotFinite):
+        yield path, found
+    elif isinstance(found, dict):
+        for name, value in found.items():
+            yield from _not_finite(value, f"{path}.{_cut(name)}")
+    elif isinstance(found, list):
+        for i, value in enumerate(found):
+            yield from _not_finite(value, f"{path}[{i}]")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _MOST_SHOWN else name[: _MOST_SHOWN - 3] + "..."

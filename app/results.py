@@ -1,0 +1,226 @@
+"""Results and episodes to bytes: the wire format of anomaly-results and anomalies.
+
+Whole columns are made first, then one msgspec struct a point out of them (map over columns: no bytecode
+a point); the names and types of the detectors' scores are fixed once per profile.
+
+Field names and their order are a promise to other programs: ``tests/golden`` holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import compress, repeat
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+
+from app import severity
+
+if TYPE_CHECKING:
+    from app.pipeline import Outcome
+    from app.records import Points
+
+VALUE = "value"
+STATUS = np.array(["warming_up", "ok", "degraded"], object)
+SEVERITY = np.array(severity.NAMES, object)
+DIRECTION = np.array([UNSET, "above", "below"], object)  # by 0, 1, -1
+
+Numbers = float | dict[str, float] | UnsetType
+
+
+class Result(msgspec.Struct, gc=False):
+    """One value of anomaly-results. What is UNSET does not apply and is left out."""
+
+    id: str  # topic:partition:offset:index
+    source: str
+    timestamp: float  # epoch s, UTC
+    metric: str | UnsetType  # of a single value that has a name of its own
+    value: float | UnsetType
+    values: dict[str, float] | UnsetType  # by metric, when there are several
+    expected: Numbers
+    expected_lower: Numbers
+    expected_upper: Numbers
+    anomaly_score: float  # 0..1
+    alert_score: float  # 0..1
+    is_anomaly: bool
+    episode: str | UnsetType  # id of the result that opened it
+    severity: str
+    status: str
+    direction: str | UnsetType
+    detectors: Any  # {name: score}
+    attribution: dict[str, float] | UnsetType
+    explanation: str | UnsetType
+    config_hash: str
+
+
+class Closed(msgspec.Struct, gc=False):
+    """The end of an episode, as the topic of anomalies has it."""
+
+    event: str
+    episode: str
+    source: str
+    timestamp: float  # of the first point after it
+    points: int
+    peak_score: float
+    opened_at: float
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_results(
+    points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0
+) -> list[tuple[bytes, bytes]]:
+    """Key and value of the result of every point from position ``start`` on that was not rejected."""
+    results = _results(points, outcome, f"{topic}:{partition}:", range(start, len(points)))
+    keys = list(map(str.encode, points.source[start:] if start else points.source))
+    encoded = list(zip(keys, map(_encode, results)))
+    return encoded if not outcome.rejected else list(compress(encoded, (outcome.slot[start:] >= 0).tolist()))
+
+
+def encode_episodes(
+    points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0
+) -> list[tuple[bytes, bytes]]:
+    """Key and value of every episode that opened or closed at a point from position ``start`` on.
+
+    {"event": "opened", and all of the opener's result} | {"event": "closed", "episode", "source", ...}
+    """
+    at = (np.flatnonzero((outcome.opened | outcome.closed)[start:] & (outcome.slot[start:] >= 0)) + start).tolist()
+    if not at:
+        return []
+    prefix = f"{topic}:{partition}:"
+    opened = [i for i in at if outcome.opened[i]]
+    events = dict(zip(opened, _results(points, outcome, prefix, opened)))
+    return [
+        (points.source[i].encode(), _opened(events[i]) if i in events else _closed(points, outcome, prefix, i))
+        for i in at
+    ]
+
+
+def _opened(result: Result) -> bytes:
+    return b'{"event":"opened",' + _encode(result)[1:]
+
+
+def _closed(points: Points, outcome: Outcome, prefix: str, i: int) -> bytes:
+    return _encode(
+        Closed(
+            "closed",
+            f"{prefix}{outcome.episode_offset[i]}:{outcome.episode_index[i]}",
+            points.source[i],
+            points.timestamp[i],
+            int(outcome.length[i]),
+            float(outcome.peak[i]),
+            float(outcome.opened_at[i]),
+        )
+    )
+
+
+def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -> list[Result]:
+    """One result a position. ``at``: ascending positions."""
+    if not len(at):
+        return []
+    rows: Any = slice(at.start, None) if isinstance(at, range) else at
+    anomaly = outcome.anomaly[rows]
+    columns = (
+        _ids(prefix, _pick(points.offset, at), _pick(points.index, at)),
+        _pick(points.source, at),
+        _pick(points.timestamp, at),
+        *_cells(points, outcome, at),
+        outcome.score[rows].tolist(),
+        outcome.alert[rows].tolist(),
+        anomaly.tolist(),
+        _episodes(prefix, outcome, rows, anomaly),
+        SEVERITY[severity.severities(outcome.alert[rows])].tolist(),
+        STATUS[outcome.status[rows]].tolist(),
+        DIRECTION[outcome.direction[rows]].tolist(),
+        _votes(outcome, rows),
+        _where(outcome.attribution, at),
+        _where(outcome.explanation, at),
+        [outcome.profiles[number].config_hash for number in outcome.profile[rows].tolist()],
+    )
+    return list(map(Result, *columns))
+
+
+def _pick(column: list, at: Sequence[int]) -> list:
+    if isinstance(at, range):
+        return column[at.start :] if at.start else column
+    return [column[i] for i in at]
+
+
+def _ids(prefix: str, offsets: list[int], indices: list[int]) -> list[str]:
+    return [f"{prefix}{offset}:{index}" for offset, index in zip(offsets, indices)]
+
+
+def _where(known: dict[int, Any], at: Sequence[int]) -> Iterable[Any]:
+    return [known.get(i, UNSET) for i in at] if known else repeat(UNSET)
+
+
+def _episodes(prefix: str, outcome: Outcome, rows: Any, anomaly: np.ndarray) -> Iterable[Any]:
+    if not anomaly.any():
+        return repeat(UNSET)
+    ids = _ids(prefix, outcome.episode_offset[rows].tolist(), outcome.episode_index[rows].tolist())
+    return [id if inside else UNSET for id, inside in zip(ids, anomaly.tolist())]
+
+
+def _votes(outcome: Outcome, rows: Any) -> list[Any]:
+    """{name: score} of each point's detectors, without those whose vote was left out."""
+    votes, profiles = outcome.votes[rows], outcome.profile[rows]
+    cast = np.count_nonzero(~np.isnan(votes), axis=1)
+    types = [_votes_type(tuple(profile.detectors)) for profile in outcome.profiles]
+    widths = np.array([len(profile.detectors) for profile in outcome.profiles])
+    if len(types) == 1 and len(cast) and cast.min() == widths[0]:
+        return list(map(types[0], *votes[:, : widths[0]].T.tolist()))
+    complete = cast == widths[profiles]
+    return [
+        (types[number](*row[: widths[number]]) if whole else _some(types[number], row)) if given else UNSET
+        for row, number, given, whole in zip(votes.tolist(), profiles.tolist(), cast.tolist(), complete.tolist())
+    ]
+
+
+def _some(type_: Any, row: list[float]) -> Any:
+    return type_(*(UNSET if vote != vote else vote for vote in row[: len(type_.__struct_fields__)]))
+
+
+@lru_cache(maxsize=256)
+def _votes_type(detectors: tuple[str, ...]) -> Any:
+    fields: list[tuple] = [(f"vote{i}", float | UnsetType, UNSET) for i in range(len(detectors))]
+    rename = {f"vote{i}": name for i, name in enumerate(detectors)}
+    return msgspec.defstruct("Votes", fields, rename=rename, gc=False)
+
+
+def _cells(points: Points, outcome: Outcome, at: Sequence[int]) -> tuple[Iterable[Any], ...]:
+    """metric, value, values, expected, expected_lower, expected_upper."""
+    bands = (outcome.expected, outcome.lower, outcome.upper)
+    if points.start is None or points.metrics is None:
+        known = [_known(band[at.start :] if isinstance(at, range) else band[at]) for band in bands]
+        return repeat(UNSET), _pick(points.values, at), repeat(UNSET), *known
+    columns: tuple[list[Any], ...] = ([], [], [], [], [], [])
+    flat = [band.tolist() for band in bands]
+    for i in at:
+        first, end = points.start[i], points.start[i + 1]
+        metrics = points.metrics[first:end]
+        if end - first == 1:
+            row = (
+                UNSET if metrics[0] == VALUE else metrics[0],
+                points.values[first],
+                UNSET,
+                *(UNSET if band[first] != band[first] else band[first] for band in flat),
+            )
+        else:
+            row = (
+                UNSET,
+                UNSET,
+                dict(zip(metrics, points.values[first:end])),
+                *({m: v for m, v in zip(metrics, band[first:end]) if v == v} or UNSET for band in flat),
+            )
+        for column, cell in zip(columns, row):
+            column.append(cell)
+    return columns
+
+
+def _known(band: np.ndarray) -> list[Any]:
+    numbers = band.tolist()
+    return numbers if not np.isnan(band).any() else [UNSET if v != v else v for v in numbers]
