@@ -1,0 +1,85 @@
+"""``make bench``: faust-anomaly and its rivals on one job, one broker, one machine.
+
+Prints tables in Markdown. Ends with status 1 when an answer was lost, repeated or wrong: by anybody in
+a run without faults, by faust-anomaly in any. ``--write-readme`` puts the tables into README.md.
+"""
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import click
+
+from app.local_kafka import LocalKafka
+from app.local_kafka.jars import KAFKA
+from tests.bench import report
+from tests.bench.bench import Bench
+from tests.bench.cluster import Cluster
+from tests.bench.contestants import CONTESTANTS, ROOT
+from tests.bench.progress import say
+
+PARTS = ("throughput", "latency", "recovery", "point")
+
+
+@click.command()
+@click.option("--records", default=400_000, show_default=True, help="Records waiting in the throughput runs.")
+@click.option("--rounds", default=3, show_default=True, help="Throughput runs of each; the median is shown.")
+@click.option("--latency-s", default=20.0, show_default=True, help="Seconds measured at 2,000 records/s.")
+@click.option("--quick", is_flag=True, help="100,000 records, 1 round, 5 s: for a look, not for figures.")
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only this part; may be given again.")
+@click.option("--contestant", "names", multiple=True, help="Only names with this in them; may be given again.")
+@click.option("--broker", help="host:port of a Kafka that runs already; default: start one.")
+@click.option("--write-readme", is_flag=True, help="Replace the figures in README.md.")
+def main(
+    records: int,
+    rounds: int,
+    latency_s: float,
+    quick: bool,
+    only: tuple[str, ...],
+    names: tuple[str, ...],
+    broker: str | None,
+    write_readme: bool,
+) -> None:
+    """Measure faust-anomaly beside its rivals on one job (see job.py)."""
+    if quick:
+        records, rounds, latency_s = 100_000, 1, 5.0
+    entrants = [c for c in CONTESTANTS if not names or any(name in c.name for name in names)]
+    text, failures = asyncio.run(_run(broker, Bench(records, rounds, latency_s, entrants), only or PARTS))
+    print(text)
+    if write_readme and not failures:
+        report.write_readme(text, ROOT / "README.md")
+    for failure in failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    sys.exit(1 if failures else 0)
+
+
+async def _run(broker: str | None, bench: Bench, parts: tuple[str, ...]) -> tuple[str, list[str]]:
+    sections = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        bench.directory = Path(directory)
+        async with _kafka(broker, bench.directory) as (address, kafka), Cluster(address) as bench.cluster:
+            for part in PARTS:
+                if part in parts:
+                    sections.append(await getattr(bench, part)())
+    return "\n\n".join([*sections, report.machine(kafka)]), bench.failures
+
+
+@contextlib.asynccontextmanager
+async def _kafka(broker: str | None, directory: Path) -> AsyncIterator[tuple[str, str]]:
+    """Address and name of the broker given, or of one that lives as long as the block."""
+    if broker:
+        yield broker, f"Kafka at {broker}"
+        return
+    kafka = LocalKafka(directory / "kafka", port=0, say=say)
+    await asyncio.to_thread(kafka.start)
+    try:
+        yield kafka.bootstrap_servers, f"Kafka {KAFKA} (one node)"
+    finally:
+        await asyncio.to_thread(kafka.stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Who takes part, and how each is started: faust-anomaly as a user runs it, the rivals from ``rivals/``."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.bench.job import THRESHOLD_Z, WARMUP, WINDOW
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, "-m", "app"]  # faust-anomaly, of this tree whatever is installed
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one contestant: topics and group of its own, a directory for its files."""
+
+    broker: str
+    input: str
+    output: str
+    group: str
+    directory: Path
+
+
+Command = tuple[list[str], dict[str, str]]  # argv, environment
+
+
+@dataclass(frozen=True)
+class Contestant:
+    name: str
+    command: Callable[[Run, int], Command]  # the run and the number of the worker in it
+    topics: Callable[[Run], Command] | None = None  # makes the topics it needs beside input and output
+    share: float = 1.0  # of the records: the slow get fewer
+    promises: bool = False  # nothing lost, repeated or wrong, even after kill -9: required, not only reported
+    note: str = ""
+
+
+def environment(run: Run) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "BENCH_BROKER": run.broker,
+        "BENCH_INPUT": run.input,
+        "BENCH_OUTPUT": run.output,
+        "BENCH_GROUP": run.group,
+    }
+
+
+def faust_anomaly(run: Run, worker: int) -> Command:
+    """One detector, all fields of a result, the web view at its defaults but for the port."""
+    return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(_settings(run))}
+
+
+def faust_anomaly_topics(run: Run) -> Command:
+    return [*PROGRAM, "topics", "--create"], {**environment(run), "ANOMALY_CONFIG": str(_settings(run))}
+
+
+def _settings(run: Run) -> Path:
+    config = run.directory / "settings.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "kafka": {
+                    "bootstrap_servers": [run.broker],
+                    "input_topic": run.input,
+                    "output_topic": run.output,
+                    "anomalies_topic": f"{run.output}-episodes",
+                    "group_id": run.group,
+                },
+                "detection": {
+                    "method": "moving_average",
+                    "window_points": WINDOW,
+                    "detectors": {"moving_average": {"threshold": THRESHOLD_Z, "warmup": WARMUP}},
+                },
+                "dashboard": {"port": 0},
+            }
+        )
+    )
+    return config
+
+
+def stock_faust(run: Run, worker: int) -> Command:
+    return (
+        [
+            sys.executable,
+            "-m",
+            "tests.bench.rivals.stock_faust",
+            "-L",
+            "uvloop",
+            "--datadir",
+            str(run.directory / f"faust-{worker}"),
+            "worker",
+            "-l",
+            "info",
+            "--without-web",
+        ],
+        environment(run),
+    )
+
+
+def aiokafka_loop(run: Run, worker: int, send: str = "record") -> Command:
+    return [sys.executable, "-m", "tests.bench.rivals.aiokafka_loop"], {**environment(run), "BENCH_SEND": send}
+
+
+def aiokafka_loop_batch(run: Run, worker: int) -> Command:
+    return aiokafka_loop(run, worker, "batch")
+
+
+CONTESTANTS = (
+    Contestant("faust-anomaly", faust_anomaly, faust_anomaly_topics, promises=True),
+    Contestant("stock Faust, tuned", stock_faust, share=0.1, note="a tenth of the records"),
+    Contestant("aiokafka loop", aiokafka_loop, note="a dict; nothing durable but offsets"),
+    Contestant("aiokafka loop, send_batch", aiokafka_loop_batch, note="the same, batches built by hand"),
+)
