@@ -1,0 +1,134 @@
+"""Laws that hold for every registered detector: a new one is tested by existing."""
+
+import doctest
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from points import alone, awkward, batches, columns, gaussian, points, scores, states, together
+
+from app import detectors, snapshot
+
+KERNELS = sorted(detectors.KERNELS)
+every_detector = pytest.mark.parametrize("method", KERNELS)
+
+
+@every_detector
+def test_its_docstring_runs(method):
+    module = detectors.KERNELS[method].module
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
+
+
+@every_detector
+def test_compiled_and_plain_code_agree_in_every_bit(method):
+    corpus = together(awkward())
+    found = []
+    for engine in ("numba", "python"):
+        pipeline = alone(method, engine)
+        sources = pipeline.sources()
+        found.append((columns([pipeline.run(sources, corpus)]), states(sources)))
+    assert found[0] == found[1]
+
+
+@every_detector
+def test_scores_are_finite_and_within_0_and_1(method):
+    pipeline = alone(method)
+    outcome = pipeline.run(pipeline.sources(), together(awkward()))
+    for column in (outcome.score, outcome.alert, outcome.cell_score):
+        assert np.isfinite(column).all() and column.min() >= 0.0 and column.max() <= 1.0
+    assert (outcome.status != 2).all(), "none may be degraded"
+    ready = outcome.status == 1
+    assert np.isfinite(outcome.votes[ready]).all()
+
+
+@every_detector
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(1, 13 * 150), max_size=12))
+def test_results_and_state_do_not_depend_on_the_batches(method, cuts):
+    pipeline, corpus = alone(method), together(awkward())
+    whole, parts = pipeline.sources(), pipeline.sources()
+    once = columns([pipeline.run(whole, corpus)])
+    split = columns([pipeline.run(parts, batch) for batch in batches(corpus, cuts)])
+    assert split == once
+    assert states(parts) == states(whole)
+
+
+@every_detector
+@pytest.mark.parametrize("engine", ["numba", "python"])
+def test_a_restored_snapshot_goes_on_as_the_original(method, engine):
+    pipeline, corpus = alone(method, engine), together(awkward())
+    before, after = batches(corpus, [13 * 70 + 5])
+    original, restored = pipeline.sources(), pipeline.sources()
+    pipeline.run(original, before)
+    for data in states(original).values():
+        snapshot.loads(restored, data)
+    assert columns([pipeline.run(original, after)]) == columns([pipeline.run(restored, after)])
+    assert states(original) == states(restored)
+
+
+def looks_ahead(score, values, at):
+    """Does any score before ``at`` change when what comes from ``at`` on does?"""
+    changed = [*values[:at], *(1e6 - v for v in values[at:])]
+    return score(values)[:at] != score(changed)[:at]
+
+
+@every_detector
+@pytest.mark.parametrize("at", [6, 40, 99])
+def test_no_score_depends_on_later_points(method, at):
+    assert not looks_ahead(lambda values: scores(alone(method), values), gaussian(100), at)
+
+
+def test_a_detector_that_scales_by_the_whole_series_is_seen_to_look_ahead():
+    def leaky(values):
+        return [v / max(values) for v in values]
+
+    assert looks_ahead(leaky, gaussian(100), 99)
+
+
+def learns_before_it_scores(band, values):
+    """Does what is expected of the last point depend on that point?"""
+    return band(values) != band([*values[:-1], values[-1] + 1000.0])
+
+
+@every_detector
+def test_what_is_expected_of_a_point_does_not_depend_on_it(method):
+    def band(values):
+        outcome = alone(method).run(alone(method).sources(), points(values))
+        return outcome.expected[-1], outcome.lower[-1], outcome.upper[-1]
+
+    if detectors.KERNELS[method].band:
+        assert not learns_before_it_scores(band, gaussian(50))
+
+
+def test_a_mean_that_holds_its_own_point_is_seen_to_learn_before_it_scores():
+    assert learns_before_it_scores(lambda values: sum(values) / len(values), gaussian(50))
+
+
+@every_detector
+@pytest.mark.parametrize("warmup", [1, 7])
+def test_it_does_not_vote_before_it_has_learned_its_warmup(method, warmup):
+    from points import Pipeline, detection
+
+    pipeline = Pipeline(detection(method, warmup=warmup))
+    outcome = pipeline.run(pipeline.sources(), points(gaussian(30)))
+    assert (outcome.status[:warmup] == 0).all() and (outcome.status[warmup:] == 1).all()
+    assert np.isnan(outcome.votes[:warmup]).all() and np.isfinite(outcome.votes[warmup:]).all()
+    assert (outcome.score[:warmup] == 0.0).all() and np.isnan(outcome.expected[:warmup]).all()
+
+
+@every_detector
+def test_its_state_does_not_grow(method):
+    pipeline = alone(method)
+    sources = pipeline.sources()
+    pipeline.run(sources, points(gaussian(10)))
+    first = len(snapshot.dumps(sources, 0, 0))
+    pipeline.run(sources, points(gaussian(20_000), start=10))
+    assert len(snapshot.dumps(sources, 0, 0)) == first <= pipeline.max_snapshot_bytes()
+
+
+@every_detector
+def test_a_far_outlier_scores_above_everything_before_it(method):
+    found = scores(alone(method), [*gaussian(100), 1000.0])
+    assert found[-1] > max(found[:-1]) and found[-1] >= 0.8
