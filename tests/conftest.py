@@ -16,6 +16,7 @@ BROKER = {
     "log.initial.task.delay.ms": "500",
     "log.cleaner.backoff.ms": "500",
     "log.retention.check.interval.ms": "1000",
+    "group.min.session.timeout.ms": "500",  # Kafka's own least is 6 s, and tests wait for killed workers
 }
 
 
