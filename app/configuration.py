@@ -7,6 +7,7 @@ A value is known by its path, ("kafka", "group_id"); its origin is "anomaly.yaml
 
 from __future__ import annotations
 
+import difflib
 import re
 import types
 import typing
@@ -56,12 +57,10 @@ class Given:
         """Whether anybody gave this very value."""
         values: Any = self.values
         for key in keys:
-            if (isinstance(values, Mapping) and key in values) or (
-                isinstance(values, list) and isinstance(key, int) and key < len(values)
-            ):
-                values = values[key]
-            else:
+            known = range(len(values)) if isinstance(values, list) else values
+            if not isinstance(known, Mapping | range) or key not in known:
                 return False
+            values = values[key]
         return True
 
     def problem(self, keys: Keys, what: str) -> None:
@@ -173,6 +172,7 @@ def from_environment(
     also
         Other names of sections -> their own.
     """
+    seen: dict[Keys, str] = {}
     for variable in sorted(environ, key=lambda name: (name.count(DELIMITER), name)):
         text = environ[variable]
         if not variable.startswith(PREFIX) or variable == FILE_VARIABLE or text == "":
@@ -181,6 +181,8 @@ def from_environment(
         words[0] = also.get(words[0], words[0])
         if words[0] in models:
             keys, kind_of = _walk(given.values, words, models[words[0]])
+            if (first := seen.setdefault(keys, variable)) != variable:
+                given.problem(keys, f"is given twice, as {first} and {variable}; keep one")
             given.put(keys, _value(text, kind_of), variable)
         elif len(words) > 1:
             given.problems.append(Problem(variable, "environment", unknown(words[0], models)))
@@ -248,11 +250,9 @@ def _one_underscore(word: str, models: Mapping[str, Any]) -> str:
 
 def unknown(name: str, known: Any) -> str:
     """No such setting; what there is, and which was probably meant."""
-    import difflib
-
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], 1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    return f"no such setting; {meant}known: {', '.join(sorted(map(str, known)))}"
+    names = sorted(map(str, known))
+    near = difflib.get_close_matches(str(name), names, 1)
+    return f"no such setting; did you mean {near[0]}?" if near else f"no such setting; known: {', '.join(names)}"
 
 
 def kind(value: Any) -> str:

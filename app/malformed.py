@@ -57,13 +57,13 @@ def explain(raw: bytes, names: Names, error: str, path: str) -> InvalidPoint:
     return InvalidPoint("invalid_json", f"{path} must be JSON that we can read: {error}")
 
 
-def elements(raw: bytes) -> list[bytes] | None:
+def elements(raw: bytes | None) -> list[bytes] | None:
     """The elements, each as bytes, of an array that is JSON but for NaN and Infinity; None if it is none.
 
     Python's json writes NaN for a number that is missing. The elements around it are good.
     """
     try:
-        found = _loads(raw)
+        found = _loads(raw or b"")
     except ValueError:
         return None
     return [json.dumps(element).encode() for element in found] if isinstance(found, list) else None

@@ -20,10 +20,10 @@ a point in one process and a dead letter in another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -78,10 +78,16 @@ class Points:
 
     def select(self, keep: Sequence[int]) -> Points:
         """The points at these positions, in that order."""
-        heads = (self.offset, self.index, self.source, self.timestamp, self.own_time)
-        picked: list[list] = [[column[i] for i in keep] for column in heads]
+        points = Points(
+            [self.offset[i] for i in keep],
+            [self.index[i] for i in keep],
+            [self.source[i] for i in keep],
+            [self.timestamp[i] for i in keep],
+            [self.own_time[i] for i in keep],
+        )
         if self.start is None or self.metrics is None:
-            return Points(*picked, [self.values[i] for i in keep])
+            points.values = [self.values[i] for i in keep]
+            return points
         values: list[float] = []
         metrics: list[str] = []
         start = [0]
@@ -90,7 +96,8 @@ class Points:
             values += self.values[cells]
             metrics += self.metrics[cells]
             start.append(len(values))
-        return Points(*picked, values, metrics, start)
+        points.values, points.metrics, points.start = values, metrics, start
+        return points
 
 
 @dataclass(slots=True)
@@ -134,15 +141,6 @@ class DeadLetter:
 def _cut(text: str, most: int) -> bytes:
     raw = text.encode("utf-8", "backslashreplace")
     return raw if len(raw) <= most else raw[: most - 3].decode("utf-8", "ignore").encode() + b"..."
-
-
-class _Point(NamedTuple):
-    """One point, before it is put into the columns."""
-
-    source: str
-    timestamp: float
-    own_time: bool
-    cells: list[tuple[str, float]]  # by metric
 
 
 class Reader:
@@ -229,45 +227,37 @@ class Reader:
         points = Points(metrics=[], start=[0])
         letters: list[DeadLetter] = []
         for record in records:
-            for index, found in self._elements(record):
-                if isinstance(found, InvalidPoint):
-                    reason = f"{self._topic}[{self._partition}]@{record.offset}: {found}"
-                    letters.append(
-                        DeadLetter(record.offset, index, reason, found.label, record.key, record.value, record.headers)
-                    )
-                else:
-                    _append(points, record.offset, index, found)
-        if all(metric == VALUE for metric in points.metrics or ()) and len(points.values) == len(points):
+            try:
+                found = self._decode(record.value)
+                if type(found) is not list:
+                    self._add(points, found, record, 0, "$")
+                    continue
+            except InvalidPoint as invalid:
+                found = None
+                if invalid.label == "not_finite":
+                    found = malformed.elements(record.value)
+                if found is None:
+                    letters.append(self._letter(record, 0, invalid))
+                    continue
+            for index, raw in enumerate(found):
+                try:
+                    self._add(points, self._decode_element(raw, index), record, index, f"$[{index}]")
+                except InvalidPoint as invalid:
+                    letters.append(self._letter(record, index, invalid))
+        if len(points.values) == len(points) == points.metrics.count(VALUE):  # type: ignore[union-attr]
             points.metrics = points.start = None
         return points, letters
 
-    def _elements(self, record: Record) -> Iterator[tuple[int, _Point | InvalidPoint]]:
-        """(index, point or what is wrong) of each element; of an object that is one."""
-        try:
-            found = self._decode(record.value)
-        except InvalidPoint as invalid:
-            found = malformed.elements(record.value) if invalid.label == "not_finite" else None
-            if found is None:
-                yield 0, invalid
-                return
-        if not isinstance(found, list):
-            yield 0, self._checked(found, record, "$")
-            return
-        for index, raw in enumerate(found):
-            path = f"$[{index}]"
-            try:
-                element = self._decode_one(raw)
-            except msgspec.DecodeError as error:
-                yield index, malformed.explain(bytes(raw), self._names, str(error), path)
-            else:
-                yield index, self._checked(element, record, path)
+    def _letter(self, record: Record, index: int, invalid: InvalidPoint) -> DeadLetter:
+        reason = f"{self._topic}[{self._partition}]@{record.offset}: {invalid}"
+        return DeadLetter(record.offset, index, reason, invalid.label, record.key, record.value, record.headers)
 
     def _decode(self, value: bytes | None) -> Any:
-        """The object, or the raw elements of the array. Raises InvalidPoint."""
+        """The object, or a list of the raw elements of the array. Raises InvalidPoint."""
         if not value:
             found = "null" if value is None else "no bytes"
             raise InvalidPoint("empty", f"value must be a JSON object or an array of them, got {found}")
-        if malformed.too_deep(value):
+        if len(value) > malformed.MAX_DEPTH and malformed.too_deep(value):
             raise malformed.nested()
         try:
             if not value.isascii():
@@ -283,19 +273,32 @@ class Reader:
             raise InvalidPoint("empty", "$ must hold at least one object, got an empty array")
         return found
 
-    def _checked(self, one: Any, record: Record, path: str) -> _Point | InvalidPoint:
+    def _decode_element(self, raw: Any, index: int) -> Any:
         try:
-            source = self._source(one, record, path)
-            timestamp, own_time = self._timestamp(one, record, path)
-            return _Point(source, timestamp, own_time, self._cells(one, path))
-        except InvalidPoint as invalid:
-            return invalid
+            return self._decode_one(raw)
+        except msgspec.DecodeError as error:
+            raise malformed.explain(bytes(raw), self._names, str(error), f"$[{index}]") from None
+
+    def _add(self, points: Points, one: Any, record: Record, index: int, path: str) -> None:
+        """Append one point, or raise InvalidPoint and append nothing."""
+        source = self._source(one, record, path)
+        timestamp = self._timestamp(one, record, path)
+        cells = self._cells(one, path)
+        points.offset.append(record.offset)
+        points.index.append(index)
+        points.source.append(source)
+        points.timestamp.append(timestamp)
+        points.own_time.append(one.timestamp is not None)
+        for metric, value in cells:
+            points.metrics.append(metric)  # type: ignore[union-attr]
+            points.values.append(value)
+        points.start.append(len(points.values))  # type: ignore[union-attr]
 
     def _source(self, one: Any, record: Record, path: str) -> str:
-        names = self._names.source
-        name, source = next(((n, s) for n, s in zip(names, one.sources()) if s is not None), (names[0], None))
+        name, source = one.named()
         if source is None:
-            raise InvalidPoint("bad_source", f"{path}.{name} must name the source, got nothing")
+            wanted = " or ".join(f"{path}.{name}" for name in self._names.source)
+            raise InvalidPoint("bad_source", f"{wanted} must name the source, got nothing")
         raw = source.encode()
         if not 0 < len(raw) <= MAX_SOURCE_BYTES:
             wanted = f"must be 1 to {MAX_SOURCE_BYTES} bytes"
@@ -308,25 +311,30 @@ class Reader:
             )
         return source
 
-    def _timestamp(self, one: Any, record: Record, path: str) -> tuple[float, bool]:
+    def _timestamp(self, one: Any, record: Record, path: str) -> float:
         given = one.timestamp
         if given is None:
-            time, what = record.timestamp / 1000.0, "Kafka's own timestamp (the record has none)"
-        elif isinstance(given, datetime):
-            time, what = _epoch(given), f"{path}.{self._names.timestamp}"
+            time = record.timestamp / 1000.0
         else:
-            time, what = given / self._per_second, f"{path}.{self._names.timestamp}"
+            time = _epoch(given) if isinstance(given, datetime) else given / self._per_second
         if 0.0 <= time < END_OF_TIME:
-            return time, given is not None
-        found = given.isoformat() if isinstance(given, datetime) else f"{time * self._per_second:.15g}"
+            return time
+        if given is None:
+            what, found = "Kafka's timestamp (the record holds none)", f"{record.timestamp} ms"
+        else:
+            what = f"{path}.{self._names.timestamp}"
+            found = given.isoformat() if isinstance(given, datetime) else f"{given:.15g}"
         hint = ""
-        if self._per_second == 1.0 and isinstance(given, float) and 0.0 <= time / 1000.0 < END_OF_TIME:
+        if isinstance(given, float) and self._per_second == 1.0 and 0.0 < time / 1000.0 < END_OF_TIME:
             hint = "; it looks like milliseconds: set input.timestamp_unit to ms"
         raise InvalidPoint("bad_timestamp", f"{what} must be a time in 1970..2199, got {found}{hint}")
 
     def _cells(self, one: Any, path: str) -> list[tuple[str, float]]:
-        cells = sorted((name, value) for name, value in one.cells() if value is not None)
-        if not cells:
+        """(metric, value), by metric."""
+        cells = one.cells()
+        if len(cells) > 1:
+            cells.sort()
+        elif not cells:
             wanted = " or ".join(f"{path}.{name}" for name in self._names.values or ("value", "values"))
             raise InvalidPoint("no_value", f"{wanted} must hold a number, got none")
         if len(cells) > self._max_metrics:
@@ -336,26 +344,14 @@ class Reader:
             )
         for name, value in cells:
             if not -MAX_SIZE <= value <= MAX_SIZE:
-                at = one.path(name)
-                raise InvalidPoint("out_of_range", f"{path}.{at} must be within -1e150..1e150, got {value!r}")
-            if not 0 < len(name.encode()) <= MAX_METRIC_BYTES:
+                wanted = f"{path}.{one.path(shown(name)[1:-1])} must be within -1e150..1e150"
+                raise InvalidPoint("out_of_range", f"{wanted}, got {value!r}")
+            if not 0 < len(name) <= MAX_METRIC_BYTES or len(name.encode()) > MAX_METRIC_BYTES:
                 raise InvalidPoint(
                     "bad_metric",
                     f"{path}: a metric's name must be 1 to {MAX_METRIC_BYTES} bytes, got {shown(name)}",
                 )
         return cells
-
-
-def _append(points: Points, offset: int, index: int, point: _Point) -> None:
-    points.offset.append(offset)
-    points.index.append(index)
-    points.source.append(point.source)
-    points.timestamp.append(point.timestamp)
-    points.own_time.append(point.own_time)
-    for metric, value in point.cells:
-        points.metrics.append(metric)  # type: ignore[union-attr]
-        points.values.append(value)
-    points.start.append(len(points.values))  # type: ignore[union-attr]
 
 
 def _epoch(time: datetime) -> float:

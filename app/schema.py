@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -35,15 +34,19 @@ class Usual(msgspec.Struct, gc=False):
     values: dict[str, float | None] | None = None
     metric: str | None = None
 
-    def sources(self) -> tuple[str | None, ...]:
-        return self.source, self.sourceId, self.entity_id
+    def named(self) -> tuple[str, str | None]:
+        """The field that names the source, and the name."""
+        if self.source is not None:
+            return "source", self.source
+        return ("sourceId", self.sourceId) if self.sourceId is not None else ("entity_id", self.entity_id)
 
-    def cells(self) -> Iterable[tuple[str, float | None]]:
+    def cells(self) -> list[tuple[str, float]]:
+        """Metrics and their values, as they come; those that are null are missing."""
         if self.values is None:
-            return ((VALUE if self.metric is None else self.metric, self.value),)
+            return [] if self.value is None else [(VALUE if self.metric is None else self.metric, self.value)]
         if self.value is not None:
-            raise InvalidPoint("wrong_type", "value and values must not both be given; got both")
-        return self.values.items()
+            raise InvalidPoint("wrong_type", "value and values must not both be given, got both")
+        return [cell for cell in self.values.items() if cell[1] is not None]  # type: ignore[misc]
 
     def path(self, metric: str) -> str:
         return VALUE if self.values is None else f"values.{metric}"
@@ -52,19 +55,23 @@ class Usual(msgspec.Struct, gc=False):
 class Named(msgspec.Struct, gc=False):
     """A point of other names: the base of the type made for them."""
 
-    def sources(self) -> tuple[str | None, ...]:
-        return tuple(getattr(self, name) for name in self.__struct_fields__ if name.startswith("source"))
+    def named(self) -> tuple[str, str | None]:
+        known = [(name, source) for name, source in self._given("source") if source is not None]
+        return known[0] if known else (self.__struct_encode_fields__[0], None)
 
-    def cells(self) -> Iterable[tuple[str, float | None]]:
+    def cells(self) -> list[tuple[str, float]]:
+        return [(name, value) for name, value in self._given("value") if value is not None]
+
+    def _given(self, role: str) -> list[tuple[str, Any]]:
         names = zip(self.__struct_fields__, self.__struct_encode_fields__)
-        return [(encoded, getattr(self, name)) for name, encoded in names if name.startswith("value")]
+        return [(encoded, getattr(self, name)) for name, encoded in names if name.startswith(role)]
 
     def path(self, metric: str) -> str:
         return metric
 
 
 def full(names: Names) -> Any:
-    """A type that takes every point of these names: sources(), timestamp, cells(), path(metric)."""
+    """A type that takes every point of these names: named(), timestamp, cells(), path(metric)."""
     if names == Names():
         return Usual
     fields: list[tuple] = [(f"source{i}", str | None, None) for i in range(len(names.source))]

@@ -105,13 +105,15 @@ class KafkaSettings(Section):
         None, "password for SASL; better a variable than a line of the file", allowed="text"
     )
     ssl_cafile: str | None = setting(
-        None, "authorities to trust; none: the system's", allowed="path of a PEM file", min_length=1
+        None, "authorities to trust; none: the system's", allowed="the path of a PEM file", min_length=1
     )
-    ssl_certfile: str | None = setting(None, "this client's certificate", allowed="path of a PEM file", min_length=1)
+    ssl_certfile: str | None = setting(
+        None, "this client's certificate", allowed="the path of a PEM file", min_length=1
+    )
     ssl_keyfile: str | None = setting(
         None,
         "key of the certificate, when it is not in the same file",
-        allowed="path of a PEM file",
+        allowed="the path of a PEM file",
         min_length=1,
     )
     session_timeout_s: float = setting(10.0, "a worker silent for so long is replaced", "s", ge=1.0, le=1800.0)
@@ -158,7 +160,7 @@ class DetectorSettings(Section):
     method: DetectorName = setting(
         "",
         "detector or River class; none: the name it stands under",
-        allowed="name of a detector or River class",
+        allowed="the name of a detector or River class",
     )
     weight: float = setting(1.0, "its share in a weighted average", ge=0.0, le=1e6)
 
@@ -212,7 +214,7 @@ class SourceOverride(Detection):
     match: str = Field(
         min_length=1,
         description="pattern of source names",
-        json_schema_extra={"unit": "", "allowed": "pattern with * ? [abc]; upper and lower case differ"},
+        json_schema_extra={"unit": "", "allowed": "a pattern with * ? [abc]; upper and lower case differ"},
     )
 
     def matches(self, source: str) -> bool:
@@ -238,7 +240,7 @@ class StateSettings(Section):
 class DashboardSettings(Section):
     enabled: bool = setting(True, "serve the web view")
     host: str = setting(
-        "127.0.0.1", "address it listens on; 0.0.0.0: all", allowed="address or host name", min_length=1
+        "127.0.0.1", "address it listens on; 0.0.0.0: all", allowed="an address or host name", min_length=1
     )
     port: int = setting(8000, "port it listens on; 0: any that is free", ge=0, le=65535)
     websocket_enabled: bool = setting(True, "serve the stream of results to the view")

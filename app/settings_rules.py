@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from app.configuration import Given, Keys, kind, unknown
 from app.errors import ConfigurationError
+from app.schema import SOURCE_NAMES
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -72,16 +73,16 @@ def in_words(model: Any, wrong: Any) -> tuple[Keys, str]:
     """One entry of ValidationError.errors(): the path, and what is wrong with it."""
     keys: Keys = tuple(wrong["loc"])
     if keys[-1] == "[key]":
-        return keys[:-1], "a name must be 1 to 64 of a-z A-Z 0-9 . _ -"
+        return keys[:-1], f"a name must be 1 to 64 of a-z A-Z 0-9 . _ -, got {kind(wrong['input'])}"
     field = field_at(model, keys)
     if wrong["type"] == "extra_forbidden":
         return keys, unknown(str(keys[-1]), section_at(model, keys[:-1]).model_fields)
     if wrong["type"] == "missing":
         return keys, f"is missing: must be {allowed(field)}" if field else "is missing"
     found = "******" if "password" in str(keys) else kind(wrong["input"])
-    if field is None or _is_section(field.annotation):
+    if field is None or _is_section(section_at(model, keys)):
         return keys, f"must be a mapping of settings, got {found}"
-    return keys, f"must be {allowed(field)}{f' ({unit(field)})' if unit(field) else ''}, got {found}"
+    return keys, f"must be {f'{allowed(field)} {unit(field)}'.strip()}, got {found}"
 
 
 def section_at(model: Any, keys: Keys) -> Any:
@@ -124,13 +125,15 @@ def trial(model: Any, sections: dict[str, Any], given: Given) -> Trial | None:
                 keys, what = in_words(model, entry)
                 if keys in wrong:
                     return None  # leaving it out did not help
+                if not any(keys[:length] in wrong for length in range(len(keys))):
+                    given.problem(keys, what)
                 wrong.add(keys)
-                given.problem(keys, what)
                 _leave_out(sections, keys)
 
 
 def _leave_out(values: Any, keys: Keys) -> None:
     """Remove what stands at a path; an override keeps its place, a list of simple values goes as a whole."""
+    key: Any
     for depth, key in enumerate(keys):
         if not (isinstance(values, dict) or (isinstance(values, list) and isinstance(key, int))):
             return  # gone already, with something around it
@@ -185,23 +188,27 @@ def _topic_of(keys: Keys) -> str:
 def check_input(trial: Trial) -> None:
     """Each field has one meaning, and all metrics fit."""
     settings = trial.settings.input
-    keys = ("input", "value_fields")
-    if not trial.sound(keys):
-        return
-    names = settings.value_fields
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        trial.given.problem(keys, f"must name each field once, got {name!r} {names.count(name)} times")
-    for role in ("source_field", "timestamp_field"):
-        taken = getattr(settings, role)
-        if taken in names and trial.sound(("input", role)):
-            trial.given.problem(keys, f"must not name {taken!r}, which is input.{role}")
-    if settings.source_field and settings.source_field == settings.timestamp_field:
-        what = f"must not name {settings.source_field!r}, which is input.source_field"
-        trial.given.problem(("input", "timestamp_field"), what)
-    if len(set(names)) > settings.max_metrics and trial.sound(("input", "max_metrics")):
-        trial.given.problem(
-            keys, f"must be at most input.max_metrics = {settings.max_metrics} names, got {len(set(names))}"
-        )
+    meanings = {
+        "source_field": [settings.source_field] if settings.source_field else list(SOURCE_NAMES),
+        "timestamp_field": [settings.timestamp_field or "timestamp"],
+        "value_fields": settings.value_fields or ["value", "values", "metric"],
+    }
+    seen: dict[str, str] = {}
+    for role, names in meanings.items():
+        for name in names:
+            other = seen.setdefault(name, role)
+            if other == role and names.count(name) > 1 and trial.sound(("input", role)):
+                trial.given.problem(("input", role), f"must name each field once, got {name!r} twice")
+                break
+            if other != role and trial.sound(("input", role), ("input", other)):
+                said = role if trial.given.has(("input", role)) else other
+                also = role if said == other else other
+                trial.given.problem(("input", said), f"must not name {name!r}, which is read as input.{also}")
+    most = settings.max_metrics
+    if len(settings.value_fields) > most and trial.sound(("input", "value_fields"), ("input", "max_metrics")):
+        found = len(settings.value_fields)
+        what = f"must be at most input.max_metrics = {most} names, got {found}"
+        trial.given.problem(("input", "value_fields"), what)
 
 
 def check_detection(trial: Trial) -> None:
