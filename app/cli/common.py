@@ -1,9 +1,13 @@
-"""What several commands share: the settings they are given."""
+"""What several commands share: the settings they are given, and lines for the user on stderr."""
 
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+REMARKS_SHOWN = 10
 
 
 def settings_option(command: Callable) -> Callable:
@@ -25,3 +29,44 @@ def _load(ctx: click.Context, param: click.Parameter, path: str | None) -> Any:
     from app.settings import load  # not at the top: --help does without
 
     return load(path)
+
+
+class StatusLine:
+    """A line on stderr that changes in place; none where stderr is not a terminal."""
+
+    EVERY_S = 0.2
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self._next = self.begin + self.EVERY_S if sys.stderr.isatty() else float("inf")
+        self._shown = False
+
+    def show(self, text: Callable[[], str], now: bool = False) -> None:
+        """``text`` is asked for only when it is time to show it."""
+        if time.monotonic() >= self._next or (now and self._next < float("inf")):
+            sys.stderr.write(f"\r\x1b[K{text()}")
+            sys.stderr.flush()
+            self._next = time.monotonic() + self.EVERY_S
+            self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            self._shown = False
+
+
+class Remarks:
+    """Remarks on the data, a line each; after the first few only their number."""
+
+    def __init__(self, line: StatusLine) -> None:
+        self.line, self.count = line, 0
+
+    def say(self, text: str) -> None:
+        self.count += 1
+        if self.count <= REMARKS_SHOWN:
+            self.line.clear()
+            click.echo(text, err=True)
+
+    def end(self) -> None:
+        if self.count > REMARKS_SHOWN:
+            click.echo(f"... and {self.count - REMARKS_SHOWN:,} more such lines", err=True)

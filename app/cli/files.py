@@ -1,0 +1,97 @@
+"""The files ``detect`` reads and those it writes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import click
+
+from app.errors import ConfigurationError
+
+ENDINGS = (".csv", ".tsv", ".ndjson", ".jsonl")  # looked for in a folder; a file may be called as it likes
+
+
+class Input(NamedTuple):
+    path: Path | None  # None: standard input
+    name: str  # in messages
+    relative: str  # without ending; with the folders below the one given
+
+    @property
+    def source(self) -> str:
+        """Of a file without a column of sources; also the first part of its results' ids."""
+        return self.relative.rpartition("/")[2].replace(":", "_") or "_"
+
+    def open(self) -> BinaryIO:
+        return open(sys.stdin.fileno(), "rb", closefd=False) if self.path is None else self.path.open("rb")
+
+    def size(self) -> int:
+        """Bytes; 0 where that cannot be told before the end."""
+        return self.path.stat().st_size if self.path else 0
+
+
+def inputs(files: tuple[str, ...]) -> list[Input]:
+    """What is to be read, folders searched. ConfigurationError: not there, or two with results of one name."""
+    found: dict[str, Input] = {}
+    for each in _found(files):
+        if each.relative in found:
+            raise ConfigurationError(
+                f"{found[each.relative].name}, {each.name}: the results of both would be called {each.relative}: "
+                "give the folder both lie in, or one at a time"
+            )
+        found[each.relative] = each
+    return list(found.values())
+
+
+def _found(files: tuple[str, ...]) -> Iterator[Input]:
+    for file in files:
+        path = Path(file)
+        if file == "-":
+            yield Input(None, "standard input", "stdin")
+        elif path.is_dir():
+            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS and each.is_file())
+            if not inside:
+                raise ConfigurationError(f"{file}: expected files that end in {', '.join(ENDINGS)}, found none")
+            for each in inside:
+                yield Input(each, str(each), each.relative_to(path).with_suffix("").as_posix())
+        elif path.exists():
+            yield Input(path, file, path.stem)
+        else:
+            raise ConfigurationError(f"{file}: no such file or folder")
+
+
+class Outputs:
+    """Where results go: all to one file, or each input's to its own in a folder, or nowhere.
+
+    ``to`` is a path or - or None: standard output unless that is a terminal. It is a folder where it is one
+    already, ends in a slash, or a folder is read.
+    """
+
+    def __init__(self, to: str | None, files: tuple[str, ...], read: list[Input]) -> None:
+        self.to = "-" if to is None and not sys.stdout.isatty() else to
+        is_folder = self.to not in (None, "-") and any(
+            [str(self.to).endswith(("/", os.sep)), *(Path(each).is_dir() for each in (str(self.to), *files))]
+        )
+        self.folder = Path(str(self.to)) if is_folder else None
+        self.one: AbstractContextManager[BinaryIO | None] = nullcontext()
+        known = {each.path.resolve() for each in read if each.path}
+        for path in [self.path(each) for each in read] if self.folder else [Path(self.to or "-")]:
+            if path.resolve() in known:
+                raise ConfigurationError(f"--output {to}: {path} is a file to read: name another place")
+        if self.to is not None and not self.folder:
+            self.one = click.open_file(self.to, "wb")  # type: ignore[assignment]
+
+    def path(self, each: Input) -> Path:
+        return (self.folder or Path()) / f"{each.relative}.ndjson"
+
+    def open(self, each: Input, one: BinaryIO | None) -> AbstractContextManager[BinaryIO | None]:
+        """For the results of one input; ``one`` is what ``self.one`` gave."""
+        if self.folder is None:
+            return nullcontext(one)
+        path = self.path(each)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")

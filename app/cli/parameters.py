@@ -1,0 +1,89 @@
+"""The keyword parameters of a generator as options of its command: what a new one needs no code for."""
+
+import inspect
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+
+from app.columns import parse_time
+from generators.kit import Option, Time
+
+
+class TimeType(click.ParamType):
+    """Epoch seconds; written as ISO 8601, as a number, or as "now"."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        if value == "now":
+            return time.time()
+        try:
+            return parse_time(value)
+        except ValueError as error:
+            self.fail(f"expected now, {error}", param, ctx)
+
+
+class RateType(click.ParamType):
+    """Records per second; written as 1000, 1000/s, 60/min or 60/h."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        number, _, unit = str(value).partition("/")
+        try:
+            rate = float(number) / {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}[unit.strip()]
+        except (KeyError, ValueError):
+            rate = 0.0
+        if not 0.0 < rate <= 1e9:
+            self.fail(f"expected records above 0 per s, min or h, as in 1000/s, got {value!r}", param, ctx)
+        return rate
+
+
+def parameters_of(function: Callable) -> list[click.Parameter]:
+    """One for each parameter; those that may be given by position are arguments, the others options.
+
+    Annotations are ``Annotated[type, Option(...)]``; types: str, int, float, bool, Literal, a tuple of
+    one of these (may be given again), and these or None.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    return [_parameter(each, *get_args(hints[each.name])) for each in inspect.signature(function).parameters.values()]
+
+
+def _parameter(parameter: inspect.Parameter, annotation: Any, option: Option) -> click.Parameter:
+    types = [each for each in get_args(annotation) if each not in (NoneType, ...)]
+    many = get_origin(annotation) is tuple
+    if parameter.kind is not parameter.KEYWORD_ONLY:
+        metavar = parameter.name.removesuffix("s").upper() + ("..." if many else "")
+        return click.Argument([parameter.name], nargs=-1 if many else 1, required=True, metavar=metavar)
+    plain = types[0] if types and get_origin(annotation) is not Literal else annotation
+    name = "--" + parameter.name.replace("_", "-")
+    default, help_line = parameter.default, option.help[0].upper() + option.help[1:] + "."
+    if plain is bool:
+        return click.Option([name], is_flag=True, default=default, help=help_line)
+    shown = default not in (None, ())
+    if shown and isinstance(option, Time):
+        shown, moment = False, datetime.fromtimestamp(default, UTC).isoformat().replace("+00:00", "Z")
+        help_line += f"  [default: {moment}; now with --speed or --rate]"
+    return click.Option(
+        [name], type=_type(plain, option), multiple=many, default=default, show_default=shown, help=help_line
+    )
+
+
+def _type(plain: Any, option: Option) -> click.ParamType:
+    if isinstance(option, Time):
+        return TimeType()
+    if get_origin(plain) is Literal:
+        return click.Choice(get_args(plain))
+    if plain not in (int, float):
+        return click.STRING
+    if option.low is None and option.high is None:
+        return click.INT if plain is int else click.FLOAT
+    return (click.IntRange if plain is int else click.FloatRange)(option.low, option.high)  # type: ignore[arg-type]

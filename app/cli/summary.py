@@ -1,0 +1,140 @@
+"""What ``detect`` found, in a table that a person reads: counts, and the episodes with the highest scores."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from app.pipeline import Outcome
+    from app.records import Points
+
+TOP = 10
+
+
+@dataclass(order=True)
+class Episode:
+    """An anomaly from its beginning to its end, shown by its most anomalous point."""
+
+    score: float
+    source: str
+    timestamp: float
+    metric: str = field(compare=False)
+    value: float = field(compare=False)
+    lower: float = field(compare=False)
+    upper: float = field(compare=False)
+    explanation: str = field(compare=False)
+    points: int = field(compare=False, default=1)
+
+
+@dataclass
+class Summary:
+    """Counts of one file or of several; memory grows with sources and TOP, not with points."""
+
+    points: int = 0
+    anomalous: int = 0
+    episodes: int = 0
+    unreadable: int = 0
+    empty: int = 0
+    sources: int = 0
+    top: list[Episode] = field(default_factory=list)  # a heap
+    _open: dict[int, tuple[tuple[int, int], Episode]] = field(default_factory=dict)  # by the source's slot
+
+    def add(self, points: Points, outcome: Outcome) -> None:
+        """Results of one file, in its order."""
+        self.points += len(points) - len(outcome.rejected)
+        self.unreadable += len(outcome.rejected)
+        self.episodes += int(outcome.opened.sum())
+        anomalous = np.flatnonzero(outcome.anomaly).tolist()
+        self.anomalous += len(anomalous)
+        for i in anomalous:
+            slot = int(outcome.slot[i])
+            key = int(outcome.episode_offset[i]), int(outcome.episode_index[i])
+            known, best = self._open.get(slot, (None, None))
+            if best is None or known != key:
+                if best is not None:
+                    self._keep(best)
+                self._open[slot] = key, _episode(points, outcome, i)
+            else:
+                count = best.points + 1
+                if outcome.score[i] > best.score:
+                    best = _episode(points, outcome, i)
+                best.points = count
+                self._open[slot] = key, best
+
+    def end(self, sources: int) -> None:
+        """The file has ended, and with it every episode."""
+        self.sources += sources
+        for _, episode in self._open.values():
+            self._keep(episode)
+        self._open.clear()
+
+    def __iadd__(self, other: Summary) -> Summary:
+        for name in ("points", "anomalous", "episodes", "unreadable", "empty", "sources"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for episode in other.top:
+            self._keep(episode)
+        return self
+
+    def counts(self) -> str:
+        text = f"{_many(self.points, 'point')} of {_many(self.sources, 'source')}, {_many(self.episodes, 'anomaly')}"
+        text += f" ({_many(self.anomalous, 'point')})" if self.episodes else ""
+        text += f", {_many(self.unreadable, 'row')} unreadable" if self.unreadable else ""
+        return text + (f", {_many(self.empty, 'row')} without a value" if self.empty else "")
+
+    def lines(self) -> Iterator[str]:
+        """The episodes with the highest scores, in order of time."""
+        if len(self.top) < self.episodes:
+            yield f"The {len(self.top)} highest of {self.episodes:,} anomalies:"
+        shown = sorted(self.top, key=lambda each: (each.source, each.timestamp))
+        rows = [_row(each) for each in shown]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        for row in rows:
+            yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+
+    def _keep(self, episode: Episode) -> None:
+        heapq.heappush(self.top, episode)
+        if len(self.top) > TOP:
+            heapq.heappop(self.top)
+
+
+def _episode(points: Points, outcome: Outcome, i: int) -> Episode:
+    cell, metric = i, "value"
+    if points.start is not None and points.metrics is not None:
+        first, last = points.start[i], points.start[i + 1]
+        cell = first + int(np.argmax(outcome.cell_score[first:last]))
+        metric = points.metrics[cell]
+    return Episode(
+        score=float(outcome.score[i]),
+        source=points.source[i],
+        timestamp=points.timestamp[i],
+        metric=metric,
+        value=points.values[cell],
+        lower=float(outcome.lower[cell]),
+        upper=float(outcome.upper[cell]),
+        explanation=outcome.explanation.get(i, ""),
+    )
+
+
+def _many(count: int, what: str) -> str:
+    several = what[:-1] + "ies" if what.endswith("y") else what + "s"
+    return f"{count:,} {what if count == 1 else several}"
+
+
+def _row(episode: Episode) -> tuple[str, ...]:
+    time = datetime.fromtimestamp(episode.timestamp, UTC).isoformat(sep=" ", timespec="seconds")
+    band = "" if np.isnan(episode.lower) else f"expected {episode.lower:.4g} to {episode.upper:.4g}"
+    return (
+        time.removesuffix("+00:00"),
+        episode.source,
+        f"{episode.metric} {episode.value:.6g}",
+        band,
+        f"score {episode.score:.3f}",
+        _many(episode.points, "point"),
+        episode.explanation,
+    )

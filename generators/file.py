@@ -1,0 +1,108 @@
+"""Points of CSV or NDJSON files, or of the series that come with the program; several files by time.
+
+``app.columns`` says what is read as what. The series that come along are given by name, without folder and
+ending; they are a part of the Numenta Anomaly Benchmark (series/README.md).
+"""
+
+import sys
+from collections.abc import Iterator
+from heapq import merge
+from pathlib import Path
+from typing import Annotated, Literal
+
+from app import series
+from app.errors import ConfigurationError
+from app.settings import InputSettings
+from generators.kit import Option, Record, Remark, Time
+
+SERIES = Path(__file__).with_name("series")
+
+
+def records(
+    files: Annotated[tuple[str, ...], Option("files; - is standard input; or names of series that come along")],
+    *,
+    loop: Annotated[
+        bool, Option("begin again at the end, with the times moved on; several files begin together")
+    ] = False,
+    start: Annotated[float | None, Time("move the times: each file begins then")] = None,
+    time: Annotated[str | None, Option("column of the time")] = None,
+    source: Annotated[str | None, Option("column of the source; none: the file's name")] = None,
+    value: Annotated[tuple[str, ...], Option("column of a value; may be given again")] = (),
+    time_unit: Annotated[Literal["s", "ms"], Option("unit of times that are numbers")] = "s",
+    time_format: Annotated[str | None, Option("of the times, as strptime's, when not ISO 8601")] = None,
+) -> Iterator[Record | Remark]:
+    """The points of each file in its order, those of several files merged by time."""
+    fields = InputSettings(
+        timestamp_field=time, source_field=source, value_fields=list(value), timestamp_unit=time_unit
+    )
+    paths = [_path(file) for file in files]
+    if loop and None in paths:
+        raise ConfigurationError("--loop: expected files, got -: standard input can be read only once")
+    if loop and start is None and len(paths) > 1:
+        # Else the file that begins first would go round until its times reach the others'.
+        start = next((e.timestamp for e in _read(paths[0], fields, time_format) if isinstance(e, Record)), None)
+    if len(paths) == 1:
+        return _moved(paths[0], fields, time_format, start, loop)
+    streams = [_moved(path, fields, time_format, start, loop) for path in paths]
+    return merge(*streams, key=lambda each: each.timestamp if isinstance(each, Record) else float("-inf"))
+
+
+def bundled() -> dict[str, Path]:
+    """The series that come with the program, by name."""
+    return {path.stem: path for path in sorted(SERIES.glob("*.csv"))}
+
+
+def _path(file: str) -> Path | None:
+    """None for standard input. A file goes before a series of the same name."""
+    if file == "-":
+        return None
+    if not Path(file).is_file() and file not in bundled():
+        raise ConfigurationError(f"{file}: expected a file or one of {', '.join(bundled())}")
+    return Path(file) if Path(file).is_file() else bundled()[file]
+
+
+def _moved(
+    path: Path | None, fields: InputSettings, time_format: str | None, start: float | None, loop: bool
+) -> Iterator[Record | Remark]:
+    """The file's points from ``start``; with ``loop`` again and again, a usual gap between end and beginning."""
+    first = last = None
+    move, points = 0.0, 0
+    while True:
+        begun = points
+        for each in _read(path, fields, time_format):
+            if isinstance(each, Record):
+                if first is None:
+                    first = last = each.timestamp
+                    move = 0.0 if start is None else start - first
+                last = max(last, each.timestamp)
+                points += 1
+                each = each._replace(timestamp=each.timestamp + move)
+            elif begun:
+                continue  # said the first time
+            yield each
+        if not loop or first is None:
+            return
+        rows = points - begun
+        move += (last - first) * rows / (rows - 1) if last > first else float(rows)
+
+
+def _read(path: Path | None, fields: InputSettings, time_format: str | None) -> Iterator[Record | Remark]:
+    name = str(path or "standard input")
+    source = path.stem if path else "stdin"
+    with path.open("rb") if path else open(sys.stdin.fileno(), "rb", closefd=False) as file:
+        for chunk in series.read(file, name, source, fields, time_format):
+            yield from (Remark(note) for note in chunk.notes)
+            yield from (Remark(letter.reason, unreadable=True) for letter in chunk.bad)
+            yield from _records(chunk)
+
+
+def _records(chunk: series.Chunk) -> Iterator[Record]:
+    points = chunk.points
+    for i in range(len(points)):
+        if points.start is None or points.metrics is None:
+            values = {"value": points.values[i]}
+        else:
+            cells = slice(points.start[i], points.start[i + 1])
+            values = dict(zip(points.metrics[cells], points.values[cells]))
+        label = chunk.labels[i] if chunk.labels else ""
+        yield Record(points.source[i], points.timestamp[i], values, label)

@@ -1,0 +1,97 @@
+"""Points made up: a wave, a trend or a constant with noise, and anomalies of known kinds in it.
+
+The same options give the same points, byte for byte; each source has its own random numbers, so more
+sources do not change the first ones. Normal points lie within low..high. One anomaly at a time:
+
+\b
+spike    one point, 1.05 to 1.55 ranges (high - low) off: always outside low..high
+drift    the level moves by half a range to a whole one, for 40 points, then returns
+stuck    the value stays what it was, to the last bit, for 25 points
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from math import floor, log10, pi, sin
+from random import Random
+from typing import Annotated, Literal
+
+from app.errors import ConfigurationError
+from generators.kit import Option, Record, Time
+
+Shape = Literal["sine", "trend", "constant"]
+Kind = Literal["spike", "drift", "stuck"]
+KINDS: tuple[Kind, ...] = ("spike", "drift", "stuck")
+DRIFT_POINTS, STUCK_POINTS = 40, 25
+NOISE_CUT = 3.0  # standard deviations; without a cut a normal point could lie anywhere
+
+
+def records(
+    *,
+    shape: Annotated[Shape, Option("what is normal; a trend rises, then falls")] = "sine",
+    frequency: Annotated[float, Option("cycles per second of event time", 0.0)] = 0.005,
+    low: Annotated[float, Option("smallest normal value")] = 0.0,
+    high: Annotated[float, Option("largest normal value")] = 100.0,
+    noise: Annotated[float, Option("standard deviation of the noise over high - low", 0.0, 0.15)] = 0.02,
+    anomaly_probability: Annotated[float, Option("that an anomaly begins at a point", 0.0, 1.0)] = 0.002,
+    anomaly: Annotated[tuple[Kind, ...], Option("kind of anomaly; may be given again")] = KINDS,
+    sources: Annotated[int, Option("number of sources", 1, 1_000_000)] = 1,
+    source: Annotated[str, Option("their name, to which -0, -1, ... is added")] = "synthetic",
+    points: Annotated[int, Option("points of each source; 0: without end", 0)] = 1000,
+    interval: Annotated[float, Option("seconds from one point of a source to the next", 1e-6)] = 1.0,
+    start: Annotated[float, Time("time of the first points")] = 1704067200.0,
+    seed: Annotated[int, Option("another seed gives other points")] = 0,
+) -> Iterator[Record]:
+    """A point of each source in turn, then the next of each."""
+    if not 0.0 < high - low <= 1e149:  # so that points with an anomaly are legal, too
+        raise ConfigurationError(f"--low, --high: high must be more than low, by at most 1e149, got {low}, {high}")
+    series = []
+    for i in range(sources):
+        random = Random(f"{seed}:{i}")
+        normal = _normal(random, shape, frequency * interval, low, high, noise)
+        series.append((f"{source}-{i}", _disturbed(random, normal, low, high, anomaly_probability, anomaly)))
+    for i in count() if points == 0 else range(points):
+        timestamp = start + i * interval
+        for name, values in series:
+            value, label = next(values)
+            yield Record(name, timestamp, {"value": value}, label)
+
+
+def _normal(random: Random, shape: str, step: float, low: float, high: float, noise: float) -> Iterator[float]:
+    """Values within low..high, without end; step: cycles from one point to the next."""
+    margin = NOISE_CUT * noise  # the wave keeps so much away from low and high
+    phase = random.random()
+    for i in count():
+        wave = margin + (1.0 - 2.0 * margin) * _wave(shape, (phase + i * step) % 1.0)
+        jitter = min(max(random.gauss(0.0, noise), -margin), margin)
+        yield min(max(low + (high - low) * (wave + jitter), low), high)
+
+
+def _disturbed(
+    random: Random, normal: Iterator[float], low: float, high: float, chance: float, kinds: Sequence[Kind]
+) -> Iterator[tuple[float, str]]:
+    """(value, kind of anomaly or "") for each normal value."""
+    size = high - low
+    digits = 6 - floor(log10(size))  # more are only longer to read
+    value, kind, left, move = 0.0, "", 0, 0.0
+    for i, level in enumerate(normal):
+        if left == 0:
+            kind, move = "", 0.0
+            if i and random.random() < chance:
+                kind, sign, far = random.choice(kinds), random.choice((-1.0, 1.0)), 0.5 * random.random()
+                left = {"spike": 1, "drift": DRIFT_POINTS, "stuck": STUCK_POINTS}[kind]
+                move = sign * size * {"spike": 1.05 + far, "drift": 0.5 + far, "stuck": 0.0}[kind]
+        if kind == "":
+            value = min(max(round(level, digits), low), high)
+        elif kind != "stuck":
+            value = round(level + move, digits)
+        left -= kind != ""
+        yield value, kind
+
+
+def _wave(shape: str, phase: float) -> float:
+    """0..1 over one cycle."""
+    if shape == "sine":
+        return 0.5 + 0.5 * sin(2.0 * pi * phase)
+    if shape == "trend":
+        return 1.0 - abs(2.0 * phase - 1.0)
+    return 0.5
