@@ -9,89 +9,16 @@ point.)
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from app.web.shown import SORTS, Episode, Event, Result
+
 RECORD_BYTES = 65_536  # a larger record is not ours, or has hundreds of metrics: counted as unreadable
-PerMetric = float | dict[str, float | None] | None
-
-
-class Result(msgspec.Struct, omit_defaults=True):
-    """One record of anomaly-results, as far as the view shows it; unknown fields are passed over."""
-
-    id: str
-    source: str
-    timestamp: float
-    metric: str | None = None
-    value: float | None = None
-    values: dict[str, float] | None = None
-    expected: PerMetric = None
-    expected_lower: PerMetric = None
-    expected_upper: PerMetric = None
-    anomaly_score: float | None = None
-    alert_score: float | None = None
-    is_anomaly: bool | None = None
-    episode: str | None = None
-    severity: str | None = None
-    status: str | None = None
-    direction: str | None = None
-    detectors: dict[str, float] | None = None
-    attribution: dict[str, float] | None = None
-    explanation: str | None = None
-
-
-SORTS: dict[str, Callable[[Result], Any]] = {
-    "alert": lambda r: (not r.is_anomaly, -(r.alert_score or 0.0), -(r.anomaly_score or 0.0), r.source),
-    "source": lambda r: r.source,
-    "recent": lambda r: (-r.timestamp, r.source),
-}
-
-
-class Event(Result, kw_only=True):
-    """One record of the topic anomalies: `opened` has a result's fields, `closed` the last four."""
-
-    id: str = ""
-    event: str
-    points: int | None = None
-    peak_score: float | None = None
-    opened_at: float | None = None
-
-
-class Episode(NamedTuple):
-    """`opener` is None when only the end of the episode was read, `end` while it is open."""
-
-    opener: Event | None
-    end: Event | None
-
-    @property
-    def source(self) -> str:
-        return (self.opener or self.end).source  # type: ignore[union-attr]
-
-    @property
-    def opened_at(self) -> float:
-        if self.opener:
-            return self.opener.timestamp
-        return self.end.opened_at or self.end.timestamp  # type: ignore[union-attr]
-
-    def row(self, episode: str) -> dict[str, Any]:
-        """What the API shows: the opener's fields, and when and how it ended."""
-        row = {"episode": episode, "source": self.source, "opened_at": self.opened_at}
-        row |= {"state": "closed" if self.end else "open"}
-        if self.opener:
-            row |= msgspec.to_builtins(self.opener)
-            del row["event"]
-        if self.end:
-            row |= {
-                "closed_at": self.end.timestamp,
-                "points": self.end.points,
-                "peak_score": self.end.peak_score,
-            }
-        return row
 
 
 @dataclass(slots=True)
@@ -208,10 +135,7 @@ class Feed:
         if series is None:
             return None
         self._keep(source)
-        return [
-            self._decode_result(raw)
-            for raw in islice(series.points, max(len(series.points) - limit, 0), None)
-        ]
+        return [self._decode_result(raw) for raw in islice(series.points, max(len(series.points) - limit, 0), None)]
 
     def anomalies(self, limit: int = 100, source: str | None = None) -> list[dict[str, Any]]:
         """The newest episodes, newest first, of one source or of all."""

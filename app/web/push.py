@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from app.web.feed import SORTS, Feed, Result
+from app.web.feed import Feed
+from app.web.shown import SORTS, row
 
 TICK_S = 1.0
 QUEUED_MESSAGES = 64
@@ -75,9 +76,7 @@ class Push:
             rows = [episode.row(name) for name, episode in changes.episodes.items()]
             self._queue(everybody, {"type": "anomalies", "anomalies": rows})
         if changes.sources:
-            rows = [
-                row(result) for result in sorted(changes.sources.values(), key=SORTS["alert"])[:MAX_SOURCES]
-            ]
+            rows = [row(result) for result in sorted(changes.sources.values(), key=SORTS["alert"])[:MAX_SOURCES]]
             self._queue(everybody, {"type": "sources", "sources": rows})
         for source, points in changes.points.items():
             watching = [client for client in everybody if client.watch == source]
@@ -137,23 +136,3 @@ class Push:
             writer.cancel()
             if client.transport:
                 client.transport.abort()
-
-
-ROW = (
-    "source",
-    "timestamp",
-    "metric",
-    "value",
-    "values",
-    "anomaly_score",
-    "alert_score",
-    "is_anomaly",
-    "severity",
-    "status",
-    "direction",
-)
-
-
-def row(result: Result) -> dict[str, Any]:
-    """A result as a row of the table of sources: without explanation and detectors."""
-    return {name: value for name in ROW if (value := getattr(result, name)) is not None}

@@ -23,29 +23,29 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from app import __version__
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.feed import SORTS, Feed
+from app.web.answers import in_json, json, query, secured
+from app.web.feed import Feed
 from app.web.probes import Check
-from app.web.push import Push, row
+from app.web.push import Push
+from app.web.shown import row
 from app.web.tail import Tail
 
 STATIC = Path(__file__).parent / "static"
-MAX_LIMIT = 1_000
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'; object-src 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
+
+WORKER = (
+    "records_consumed_total",
+    "results_delivered_total",
+    "invalid_total",
+    "lag_records",
+    "assigned_partitions",
+    "sources_active",
+    "sources_warming_up",
+)
 
 
 class Server:
@@ -134,9 +134,7 @@ class Server:
     async def sources(self, request: web.Request) -> web.Response:
         asked = query(request, search="", sort="alert", limit=200)
         matching, found = self.feed.sources(**asked)
-        return json(
-            {"known": len(self.feed), "matching": matching, "sources": [row(result) for result in found]}
-        )
+        return json({"known": len(self.feed), "matching": matching, "sources": [row(result) for result in found]})
 
     async def series(self, request: web.Request) -> web.Response:
         source, asked = request.match_info["source"], query(request, limit=500)
@@ -144,9 +142,7 @@ class Server:
         if points is None:
             raise web.HTTPNotFound(text=f"no result of source {source!r} since this view started")
         sampled = self._results.skipped > 0
-        return json(
-            {"source": source, "threshold": self.threshold(source), "sampled": sampled, "points": points}
-        )
+        return json({"source": source, "threshold": self.threshold(source), "sampled": sampled, "points": points})
 
     async def anomalies(self, request: web.Request) -> web.Response:
         source = request.match_info.get("source")
@@ -155,9 +151,7 @@ class Server:
 
     async def websocket(self, request: web.Request) -> web.WebSocketResponse:
         if self.updates != "push":
-            raise web.HTTPNotFound(
-                text="off: dashboard.websocket_enabled or dashboard.real_time_updates is false"
-            )
+            raise web.HTTPNotFound(text="off: dashboard.websocket_enabled or dashboard.real_time_updates is false")
         origin = request.headers.get("Origin")  # browsers always send it; what sends none acts for no page
         if origin is not None and urlsplit(origin).netloc != request.host:
             raise web.HTTPForbidden(text=f"Origin must be this server, {request.host!r}, got {origin!r}")
@@ -177,60 +171,3 @@ class Server:
         elif now - self._looked[0] >= 0.9:  # many pages ask; a shorter time would show noise
             self._records_per_s = (consumed - self._looked[1]) / (now - self._looked[0])
             self._looked = now, consumed
-
-
-WORKER = (
-    "records_consumed_total",
-    "results_delivered_total",
-    "invalid_total",
-    "lag_records",
-    "assigned_partitions",
-    "sources_active",
-    "sources_warming_up",
-)
-
-
-def query(request: web.Request, **defaults: Any) -> dict[str, Any]:
-    """The parameters of a request, by name and default; anything else is a 400 that says what is allowed."""
-    values = dict(defaults)
-    for name, text in request.query.items():
-        if name not in defaults:
-            known = ", ".join(defaults) or "none"
-            raise web.HTTPBadRequest(text=f"{name}: no such parameter; known: {known}")
-        if name == "limit":
-            if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MAX_LIMIT):
-                raise web.HTTPBadRequest(
-                    text=f"limit: expected a whole number from 0 to {MAX_LIMIT}, got {text!r}"
-                )
-            values[name] = int(text)
-        elif name == "sort" and text not in SORTS:
-            raise web.HTTPBadRequest(text=f"sort: expected one of {', '.join(SORTS)}, got {text!r}")
-        else:
-            values[name] = text
-    return values
-
-
-def json(body: Any, status: int = 200) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(
-        body=msgspec.json.encode(body), status=status, content_type="application/json", headers=headers
-    )
-
-
-@web.middleware
-async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refusals in the form of every other answer: {"error": sentence}."""
-    try:
-        return await handler(request)
-    except web.HTTPException as refused:
-        if refused.status < 400:
-            raise
-        answer = json({"error": refused.text}, refused.status)
-        if "Allow" in refused.headers:
-            answer.headers["Allow"] = refused.headers["Allow"]
-        return answer
-
-
-async def secured(request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)

@@ -68,9 +68,7 @@ class Tail:
                 await consumer.start()
                 found = consumer.partitions_for_topic(self.topic)
                 if found:
-                    await self._read(
-                        consumer, [TopicPartition(self.topic, number) for number in sorted(found)]
-                    )
+                    await self._read(consumer, [TopicPartition(self.topic, number) for number in sorted(found)])
                 self._now(f"waiting for topic {self.topic}")
             except (KafkaError, OSError) as error:
                 self._now(f"reconnecting: {error!r}")
@@ -129,9 +127,7 @@ class Tail:
 
     def _now(self, state: str) -> None:
         if state != self.state:
-            log.log(
-                logging.INFO if state == "reading" else logging.WARNING, "web view: %s: %s", self.topic, state
-            )
+            log.log(logging.INFO if state == "reading" else logging.WARNING, "web view: %s: %s", self.topic, state)
         self.state = state
 
     def _seek(self, consumer: Any, tp: TopicPartition, offset: int) -> None:

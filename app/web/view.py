@@ -103,9 +103,7 @@ def _cure(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"dashboard.port: {port} on {host} is in use; free it, choose another, or 0 for any free one"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return (
-            f"dashboard.port: {port} may not be listened on by this user; choose one from 1024, or 0 for any"
-        )
+        return f"dashboard.port: {port} may not be listened on by this user; choose one from 1024, or 0 for any"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         return f"dashboard.host: expected an address of this machine, got {host!r}: {error.strerror}"
     return f"dashboard.host, dashboard.port: cannot listen on {host}:{port}: {error}"

@@ -3,7 +3,8 @@ import random
 
 import pytest
 
-from app.web.feed import SORTS, Feed
+from app.web.feed import Feed
+from app.web.shown import SORTS
 
 
 def result(source="pump-7", at=0.0, value=1.0, **fields):
@@ -40,7 +41,7 @@ def test_the_latest_result_and_the_series_of_a_source():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_series_is_the_end_of_what_came(seed):
-    """Against plain lists: whatever the order of sources and lookups, a series is a suffix of its source's points."""
+    """Against plain lists: whatever comes in what order, a series is a suffix of its source's points."""
     rng, feed, came = random.Random(seed), Feed(max_sources=300, kept=5, shared_bytes=200_000), {}
     for at in range(5_000):
         source = f"s{min(int(rng.expovariate(0.02)), 280)}"

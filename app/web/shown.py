@@ -1,0 +1,111 @@
+"""Records of the output topics as the view reads and shows them.
+
+The view is a reader like any other: it takes the fields it knows and passes over the rest, so that a view of this
+release shows the results of the next.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+PerMetric = float | dict[str, float | None] | None
+
+
+class Result(msgspec.Struct, omit_defaults=True):
+    """One record of anomaly-results, as far as the view shows it; unknown fields are passed over."""
+
+    id: str
+    source: str
+    timestamp: float
+    metric: str | None = None
+    value: float | None = None
+    values: dict[str, float] | None = None
+    expected: PerMetric = None
+    expected_lower: PerMetric = None
+    expected_upper: PerMetric = None
+    anomaly_score: float | None = None
+    alert_score: float | None = None
+    is_anomaly: bool | None = None
+    episode: str | None = None
+    severity: str | None = None
+    status: str | None = None
+    direction: str | None = None
+    detectors: dict[str, float] | None = None
+    attribution: dict[str, float] | None = None
+    explanation: str | None = None
+
+
+class Event(Result, kw_only=True):
+    """One record of the topic anomalies: `opened` has a result's fields, `closed` the last four."""
+
+    id: str = ""
+    event: str
+    points: int | None = None
+    peak_score: float | None = None
+    opened_at: float | None = None
+
+
+class Episode(NamedTuple):
+    """`opener` is None when only the end of the episode was read, `end` while it is open."""
+
+    opener: Event | None
+    end: Event | None
+
+    @property
+    def source(self) -> str:
+        return (self.opener or self.end).source  # type: ignore[union-attr]
+
+    @property
+    def opened_at(self) -> float:
+        if self.opener:
+            return self.opener.timestamp
+        return self.end.opened_at or self.end.timestamp  # type: ignore[union-attr]
+
+    def row(self, episode: str) -> dict[str, Any]:
+        """What the API shows: the opener's fields, and when and how it ended."""
+        row = {"episode": episode, "source": self.source, "opened_at": self.opened_at}
+        row |= {"state": "closed" if self.end else "open"}
+        if self.opener:
+            row |= msgspec.to_builtins(self.opener)
+            del row["event"]
+        if self.end:
+            row |= {
+                "closed_at": self.end.timestamp,
+                "points": self.end.points,
+                "peak_score": self.end.peak_score,
+            }
+        return row
+
+
+def _by_alert(result: Result) -> tuple[bool, float, str]:
+    """In an episode first, then high alert scores; below that by name, or noise would shuffle the list."""
+    score = result.alert_score or 0.0
+    return not result.is_anomaly, -score if score >= 0.5 else 0.0, result.source
+
+
+SORTS: dict[str, Callable[[Result], Any]] = {
+    "alert": _by_alert,
+    "source": lambda r: r.source,
+    "recent": lambda r: (-r.timestamp, r.source),
+}
+
+
+ROW = (
+    "source",
+    "timestamp",
+    "metric",
+    "value",
+    "values",
+    "anomaly_score",
+    "alert_score",
+    "is_anomaly",
+    "severity",
+    "status",
+    "direction",
+)
+
+
+def row(result: Result) -> dict[str, Any]:
+    """A result as a row of the table of sources: without explanation and detectors."""
+    return {name: value for name in ROW if (value := getattr(result, name)) is not None}

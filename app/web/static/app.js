@@ -1,0 +1,381 @@
+// The page: what is asked, what is shown. Old figures are never shown as new ones: the banner says since when.
+
+import { Chart } from "./chart.js";
+import { cell, count, duration, el, h, iso, metricsOf, number, rate, say, score, severity, time, valueOf } from "./dom.js";
+
+const LIST_MS = 5000;       // the list's order, counts and health; values in between come over the WebSocket
+const SOURCES = 200, EPISODES = 100, POINTS = 500;
+
+const rows = new Map();     // source -> row of the table
+const episodes = new Map(); // episode -> entry of the list
+let updates = null;         // push, poll or off: the worker says
+let socket = null, retries = 0;
+let heard = null;           // when the worker last answered, ms
+let shown = null;           // the source in the detail panel: {name, points, metric, threshold, sampled}
+let topic = "raw-data";
+let asked = 0;              // number of the last request for the list: an older answer must not win
+
+async function get(path) {
+  const answer = await fetch(path, { cache: "no-store" });
+  const body = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(body.error ?? answer.statusText), { status: answer.status });
+  return body;
+}
+
+// --- header
+
+function pulse() {
+  heard = Date.now();
+  say(el("as-of"), time(heard / 1000));
+}
+
+function lost(error) {
+  pill("unreachable", "bad");
+  const since = heard ? ` since ${time(heard / 1000)} UTC; what you see is from then` : "";
+  banner(`The worker does not answer${since}. Trying again. (${error.message})`);
+}
+
+function pill(word, kind) {
+  const node = el("health-word");
+  say(node, word);
+  node.className = `pill ${kind}`;
+}
+
+function banner(text) {
+  el("banner").hidden = !text;
+  say(el("banner"), text);
+}
+
+function showHealth({ alive, ready, details }) {
+  if (!alive) pill("failing", "bad");
+  else if (!ready) pill("not ready", "warn");
+  else pill("ready", "good");
+  const facts = Object.entries(details).map(([name, value]) =>
+    h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))));
+  el("health-details").replaceChildren(...(facts.length ? facts : [h("div", {}, "The worker gives no details.")]));
+}
+
+function showStatistics(statistics) {
+  updates = statistics.updates;
+  topic = statistics.input_topic;
+  say(el("rate"), rate(statistics.results.per_s));
+  say(el("known"), count(statistics.sources));
+  say(el("open"), count(statistics.episodes_open));
+  el("open").className = statistics.episodes_open ? "raised" : "";
+  say(el("lag"), count(statistics.worker.lag_records));
+  const states = [statistics.results.state, statistics.anomalies.state].filter((state) => !["reading", "connecting"].includes(state));
+  const notes = [...new Set(states)].map((state) => `Kafka: ${state}.`);
+  if (statistics.unreadable) notes.push(`${count(statistics.unreadable)} records of the output topics could not be read.`);
+  if (updates === "off") notes.push("Live updates are off (dashboard.real_time_updates): reload to see what is new.");
+  banner(notes.join(" "));
+  document.title = statistics.episodes_open ? `(${statistics.episodes_open}) faust-anomaly` : "faust-anomaly";
+  pulse();
+}
+
+// --- table of sources
+
+function reading(point) {
+  const names = metricsOf(point);
+  return names.length > 1 ? `${names.length} metrics` : number(valueOf(point, names[0]));
+}
+
+function state(point) {
+  if (point.is_anomaly) return [severity(point.severity), severity(point.severity)];
+  if (point.status === "warming_up") return ["warming up", ""];
+  if (point.status === "degraded") return ["degraded", "medium"];
+  return ["ok", ""];
+}
+
+function makeRow(source) {
+  const link = h("a", { href: `#source=${encodeURIComponent(source)}`, title: source }, h("bdi", {}, source));
+  const row = {
+    node: null, value: h("td", { class: "number value" }), fill: h("span", { class: "fill" }), score: h("span", { class: "figure" }),
+    status: h("td", { class: "status" }), time: h("td", { class: "number time" }),
+  };
+  const bar = h("span", { class: "track", "aria-hidden": "true" }, row.fill);
+  row.node = h("tr", {}, h("th", { scope: "row", class: "name" }, link), row.value,
+    h("td", { class: "score" }, row.score, bar), row.status, row.time);
+  row.node.addEventListener("click", (event) => { if (!event.target.closest("a")) location.hash = link.hash; });
+  return row;
+}
+
+function patch(row, point) {
+  const [word, kind] = state(point);
+  say(row.value, reading(point));
+  say(row.score, score(point.anomaly_score));
+  row.fill.style.width = `${Math.min(Math.max(point.anomaly_score ?? 0, 0), 1) * 100}%`;
+  say(row.status, word);
+  say(row.time, time(point.timestamp));
+  if (row.time.textContent.length > 8) el("table").classList.add("dated");
+  row.time.title = iso(point.timestamp);
+  row.status.title = point.is_anomaly ? "in an episode" : "";
+  row.node.className = `${point.is_anomaly ? "anomalous" : ""} ${kind} ${point.source === shown?.name ? "chosen" : ""}`;
+}
+
+async function loadSources(force = false) {
+  const number = ++asked, search = el("search").value;
+  const query = new URLSearchParams({ search, sort: el("sort").value, limit: SOURCES });
+  const list = await get(`/api/sources?${query}`);
+  if (number !== asked) return;
+  const body = el("rows");
+  // A row must not move away under a pointer or the keyboard.
+  const held = !force && rows.size > 0 && (body.matches(":hover") || body.contains(document.activeElement));
+  if (!held) {
+    const wanted = new Set(list.sources.map((point) => point.source));
+    for (const source of rows.keys()) if (!wanted.has(source)) rows.delete(source);
+    for (const { source } of list.sources) if (!rows.has(source)) rows.set(source, makeRow(source));
+    const order = list.sources.map(({ source }) => rows.get(source).node);
+    if (order.length !== body.children.length || order.some((node, i) => node !== body.children[i])) body.replaceChildren(...order);
+  }
+  showPoints(list.sources);
+  mark();
+  const empty = el("no-sources");
+  empty.hidden = list.matching > 0;
+  if (list.known === 0) empty.replaceChildren(...howToBegin());
+  else if (list.matching === 0) empty.replaceChildren(h("p", {}, `No source's name contains “${search}”.`));
+  const total = list.matching === list.known ? count(list.known) : `${count(list.matching)} matching of ${count(list.known)}`;
+  say(el("sources-note"), list.known === 0 ? "" : list.sources.length < list.matching
+    ? `The first ${count(list.sources.length)} of ${total}; filter by name to see others` : `${total} ${list.known === 1 ? "source" : "sources"}`);
+}
+
+function howToBegin() {
+  return [
+    h("p", { class: "strong" }, "No results yet"),
+    h("p", {}, "Produce points to the topic ", h("code", {}, topic), ", keyed by their source:"),
+    h("pre", {}, '{"source": "pump-7", "timestamp": "2023-10-27T09:37:40Z", "value": 45.2}'),
+    h("p", {}, "or let ", h("code", {}, "faust-anomaly generate"), " make some. They appear here as they are scored."),
+  ];
+}
+
+function showPoints(points) {
+  for (const point of points) {
+    const row = rows.get(point.source);
+    if (row) patch(row, point);
+  }
+}
+
+function mark() {
+  for (const [source, row] of rows) row.node.classList.toggle("chosen", source === shown?.name);
+}
+
+// --- episodes
+
+function band(row, name) {
+  const lower = cell(row, "expected_lower", name), upper = cell(row, "expected_upper", name);
+  return lower === null || upper === null ? null : `${number(lower)} to ${number(upper)}`;
+}
+
+// With its source in the list of all; one line each beneath a source's chart.
+function makeEpisode(row, withSource) {
+  const kind = severity(row.severity), known = row.value !== undefined || row.values !== undefined;
+  const ended = row.state === "closed";
+  const facts = [];
+  const metric = worst(row) ?? metricsOf(row)[0];
+  if (known) facts.push([row.values ? metric : "", number(valueOf(row, metric))]);
+  const expected = known && withSource && band(row, metric);
+  if (expected) facts.push(["expected", expected]);
+  const peak = row.peak_score ?? row.anomaly_score;
+  facts.push([ended ? "peak" : "score", score(peak)]);
+  if (ended && row.points) facts.push(["", `${count(row.points)} ${row.points === 1 ? "point" : "points"} in ${duration(row.closed_at - row.opened_at)}`]);
+  const link = h("a", { href: `#source=${encodeURIComponent(row.source)}`, title: row.source }, h("bdi", {}, row.source));
+  return h("article", { class: `episode ${kind} ${ended ? "closed" : "open"}`, title: withSource ? null : row.explanation },
+    h("div", { class: "line" },
+      h("time", { datetime: iso(row.opened_at), title: iso(row.opened_at) }, time(row.opened_at)),
+      withSource ? h("span", { class: "name" }, link) : null,
+      h("span", { class: `severity ${kind}` }, kind),
+      h("span", { class: "state" }, ended ? "closed" : "open")),
+    h("dl", { class: "facts" }, ...facts.map(([name, text]) => h("div", {}, name ? h("dt", {}, name) : null, h("dd", {}, text)))),
+    withSource && row.explanation ? h("p", { class: "why" }, row.explanation) : null);
+}
+
+function showEpisodes(found, fresh = false) {
+  const list = el("episodes");
+  for (const row of found) {
+    const before = episodes.get(row.episode);
+    if (before && JSON.stringify(before.row) === JSON.stringify(row)) continue;
+    const node = makeEpisode(row, true);
+    if (fresh && !before) {
+      node.classList.add("fresh");
+      say(el("announce"), `Episode opened: ${row.source}, ${severity(row.severity)}`);
+    }
+    before?.node.remove();
+    episodes.set(row.episode, { row, node });
+  }
+  const order = [...episodes.values()].sort((a, b) => b.row.opened_at - a.row.opened_at || (a.row.episode < b.row.episode ? 1 : -1));
+  for (const { row } of order.splice(EPISODES)) episodes.delete(row.episode);
+  const focus = list.contains(document.activeElement) ? document.activeElement : null;
+  order.forEach(({ node }, i) => { if (list.children[i] !== node) list.insertBefore(node, list.children[i] ?? null); });
+  while (list.children.length > order.length) list.lastChild.remove();
+  if (focus?.isConnected && focus !== document.activeElement) focus.focus({ preventScroll: true });
+  el("no-episodes").hidden = order.length > 0;
+  el("no-episodes").replaceChildren(h("p", { class: "strong" }, "No anomaly so far"),
+    h("p", {}, "An entry appears here when a source's alert score reaches its threshold."));
+  if (shown && found.some((row) => row.source === shown.name)) loadOwnEpisodes().catch(lost);
+}
+
+// An episode that opens moves its source up at once, not at the next turn.
+let soon = null;
+function loadSoon() {
+  soon ??= setTimeout(() => { soon = null; loadSources().catch(lost); }, 1000);
+}
+
+async function loadEpisodes() {
+  showEpisodes((await get(`/api/anomalies?limit=${EPISODES}`)).anomalies);
+}
+
+// --- one source
+
+const chart = new Chart(el("chart"), (text) => say(el("readout"), text));
+
+async function open(name) {
+  shown = { name, points: [], metric: null, threshold: null, sampled: false };
+  el("detail").hidden = false;
+  el("detail-name").replaceChildren(h("bdi", {}, name));
+  el("detail-name").title = name;
+  el("detail-episodes").replaceChildren();
+  el("metrics").replaceChildren();
+  say(el("chart-note"), "");
+  draw();
+  mark();
+  tellWatch();
+  el("detail-name").focus({ preventScroll: true });
+  el("detail").scrollIntoView({ block: "nearest" });
+  await Promise.all([loadSeries(), loadOwnEpisodes()]);
+}
+
+function close() {
+  shown = null;
+  el("detail").hidden = true;
+  tellWatch();
+  mark();
+}
+
+async function loadSeries() {
+  const own = shown;
+  try {
+    const found = await get(`/api/series/${encodeURIComponent(own.name)}?limit=${POINTS}`);
+    Object.assign(own, found);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    own.missing = error.message;
+  }
+  if (own === shown) draw();
+}
+
+async function loadOwnEpisodes() {
+  const own = shown;
+  const { anomalies } = await get(`/api/anomalies/${encodeURIComponent(own.name)}?limit=4`);
+  if (own !== shown) return;
+  const head = h("h3", {}, anomalies.length ? "Last episodes" : "No episode of this source is remembered");
+  el("detail-episodes").replaceChildren(head, ...anomalies.map((row) => makeEpisode(row, false)));
+}
+
+function addPoints(source, points) {
+  if (source !== shown?.name) return;
+  const last = shown.points.at(-1)?.id;
+  const known = new Set(shown.points.map((point) => point.id));
+  shown.points = [...shown.points, ...points.filter((point) => !known.has(point.id))].slice(-POINTS);
+  if (shown.points.at(-1)?.id !== last) draw();
+}
+
+function draw() {
+  const { points, sampled, missing } = shown;
+  const names = points.length ? [...new Set(points.flatMap(metricsOf))].sort() : [];
+  if (!names.includes(shown.metric)) shown.metric = worst(points.at(-1)) ?? names[0] ?? null;
+  const buttons = names.length < 2 ? [] : names.map((name) => {
+    const button = h("button", { type: "button", "aria-pressed": name === shown.metric }, name);
+    button.addEventListener("click", () => { shown.metric = name; draw(); });
+    return button;
+  });
+  const before = [...el("metrics").children].map((node) => [node.textContent, node.getAttribute("aria-pressed")].join());
+  if (before.join("\n") !== buttons.map((node) => [node.textContent, node.getAttribute("aria-pressed")].join()).join("\n")) {
+    el("metrics").replaceChildren(...buttons);
+  }
+  chart.show(points, shown.metric, shown.threshold);
+  const notes = [];
+  if (points.length) notes.push(`${count(points.length)} points; shaded: expected band; dashed: threshold`);
+  else if (missing) notes.push(`${missing}.`);
+  if (points.length && points.length < 30) notes.push("more are collected while this is open");
+  if (sampled) notes.push("a sample: results come faster than this view reads them");
+  say(el("chart-note"), notes.join(" · "));
+}
+
+// The metric that the last anomaly is about, if the result says so.
+function worst(point) {
+  const shares = Object.entries(point?.attribution ?? {});
+  return shares.length ? shares.reduce((a, b) => (b[1] > a[1] ? b : a))[0] : undefined;
+}
+
+function route() {
+  const found = /^#source=(.+)$/.exec(location.hash);
+  let name = null;
+  try { name = found && decodeURIComponent(found[1]); } catch { name = null; }
+  if (name === null) { if (shown) close(); return; }
+  if (name !== shown?.name) open(name).catch(lost);
+}
+
+// --- what is new
+
+function connect() {
+  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
+  socket.addEventListener("open", () => {
+    if (retries) refresh(true).catch(lost); // what came in between
+    retries = 0;
+    tellWatch();
+  });
+  socket.addEventListener("message", (event) => hear(JSON.parse(event.data)));
+  socket.addEventListener("close", () => {
+    socket = null;
+    retries += 1;
+    setTimeout(connect, Math.min(1000 * 2 ** (retries - 1), 15000) * (0.75 + Math.random() / 2));
+  });
+}
+
+function tellWatch() {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ watch: shown?.name ?? null }));
+}
+
+function hear(message) {
+  pulse();
+  if (message.type === "sources") showPoints(message.sources);
+  else if (message.type === "anomalies") { showEpisodes(message.anomalies, true); loadSoon(); }
+  else if (message.type === "points") addPoints(message.source, message.points);
+  else if (message.type === "statistics") showStatistics(message.statistics);
+}
+
+async function refresh(everything) {
+  showStatistics(await get("/api/statistics"));
+  showHealth(await get("/api/health"));
+  await loadSources();
+  if (everything) {
+    await loadEpisodes();
+    if (shown) await Promise.all([loadSeries(), loadOwnEpisodes()]);
+  }
+}
+
+async function repeat() {
+  try {
+    if (!document.hidden) await refresh(updates !== "push" || socket === null);
+  } catch (error) {
+    lost(error);
+  }
+  if (updates !== "off") setTimeout(repeat, LIST_MS);
+}
+
+async function start() {
+  let typing = null;
+  el("search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => loadSources(true).catch(lost), 150); });
+  el("sort").addEventListener("change", () => loadSources(true).catch(lost));
+  el("close").addEventListener("click", () => { location.hash = ""; });
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && shown && event.target !== el("search")) location.hash = "";
+    else if (event.key === "/" && !event.target.closest("input, select")) { event.preventDefault(); el("search").focus(); }
+  });
+  addEventListener("hashchange", route);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && updates !== "off") refresh(true).catch(lost); });
+  route();
+  await repeat();
+  if (updates === "push") connect();
+}
+
+start();

@@ -1,0 +1,488 @@
+"""Routes, refusals, headers and the WebSocket, without Kafka: a real feed, fake tails."""
+
+import asyncio
+import errno
+import json
+import logging
+import re
+import socket
+from types import SimpleNamespace
+
+import pytest
+from aiohttp import ClientSession, WSMsgType
+from aiohttp.test_utils import TestClient, TestServer
+
+from app import errors
+from app.metrics import Metrics
+from app.settings import Settings
+from app.web import push as push_module
+from app.web import view as view_module
+from app.web.feed import Feed
+from app.web.probes import Health
+from app.web.server import STATIC, Server
+from app.web.view import View, is_loopback
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+WELL = Health(alive=True, ready=True, details={"partitions": 4})
+
+
+def result(source="pump-7", at=0.0, **fields):
+    body = {"id": f"raw-data:0:{at:.0f}:0", "source": source, "timestamp": at, "value": 1.5}
+    body |= {"anomaly_score": 0.1, "alert_score": 0.1, "is_anomaly": False, "severity": "low", "status": "ok"}
+    return json.dumps(body | fields).encode()
+
+
+def opened(source="pump-7", at=9.0):
+    body = json.loads(result(source, at, is_anomaly=True, severity="high", explanation="9 deviations"))
+    return json.dumps({"event": "opened", **body, "episode": body["id"]}).encode()
+
+
+def fed() -> Feed:
+    feed = Feed()
+    for at in range(20):
+        for source in ("pump-7", "line 3/boiler", HOSTILE, "Füllstand%2F?"):
+            feed.take_result(result(source, at))
+    feed.take_event(opened("pump-7", 8.0))
+    feed.take_event(opened(HOSTILE, 9.0))
+    feed.drain()
+    return feed
+
+
+def make(feed=None, health=WELL, skipped=0, **settings) -> Server:
+    tail = SimpleNamespace(state="reading", produced_per_s=4.0, skipped=skipped)
+    probe = health if callable(health) else lambda: health
+    return Server(Settings(**settings), Metrics(), probe, feed or fed(), tail, tail)
+
+
+def ask(*paths, server=None, method="GET", headers=None):
+    """(status, headers, body) of each path; body parsed when it is JSON."""
+
+    async def run():
+        async with TestClient(TestServer((server or make()).application())) as client:
+            answers = []
+            for path in paths:
+                async with client.request(method, path, headers=headers, allow_redirects=False) as answer:
+                    body = await answer.read()
+                    if answer.content_type == "application/json" and body:
+                        body = json.loads(body)
+                    answers.append((answer.status, answer.headers, body))
+            return answers
+
+    answers = asyncio.run(run())
+    return answers[0] if len(paths) == 1 else answers
+
+
+def test_sources_are_limited_searched_and_sorted():
+    status, _, body = ask("/api/sources")
+    assert status == 200 and (body["known"], body["matching"]) == (4, 4)
+    assert body["sources"][0].keys() >= {"source", "timestamp", "value", "anomaly_score", "status"}
+    assert ask("/api/sources?limit=2")[2]["sources"] == body["sources"][:2]
+    found = ask("/api/sources?search=PUMP&sort=recent")[2]
+    assert (found["known"], found["matching"], found["sources"][0]["source"]) == (4, 1, "pump-7")
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("pump-7", "pump-7"),
+        ("line%203%2Fboiler", "line 3/boiler"),
+        ("%3Cimg%20src=x%20onerror=alert(1)%3E", HOSTILE),
+        ("F%C3%BCllstand%252F%3F", "Füllstand%2F?"),
+    ],
+)
+def test_any_name_of_a_source_can_be_asked_for(path, source):
+    status, _, body = ask(f"/api/series/{path}?limit=5")
+    assert status == 200 and body["source"] == source
+    assert [point["timestamp"] for point in body["points"]] == [15, 16, 17, 18, 19]
+
+
+def test_a_source_without_results_is_named():
+    status, _, body = ask("/api/series/pump-8")
+    assert status == 404 and "'pump-8'" in body["error"]
+
+
+def test_a_series_says_its_own_threshold_and_whether_it_is_a_sample():
+    settings = {"detection": {"threshold": 0.7}, "sources": [{"match": "line*", "threshold": 0.95}]}
+    bodies = [ask(f"/api/series/{name}", server=make(**settings))[2] for name in ("pump-7", "line%203%2Fboiler")]
+    assert [body["threshold"] for body in bodies] == [0.7, 0.95]
+    assert not bodies[0]["sampled"] and ask("/api/series/pump-7", server=make(skipped=1))[2]["sampled"]
+
+
+def test_anomalies_of_all_sources_and_of_one():
+    found = ask("/api/anomalies")[2]["anomalies"]
+    assert [episode["source"] for episode in found] == [HOSTILE, "pump-7"]
+    assert found[0]["explanation"] == "9 deviations" and found[0]["state"] == "open"
+    assert ask("/api/anomalies?limit=1")[2]["anomalies"] == found[:1]
+    assert ask("/api/anomalies/pump-7")[2]["anomalies"] == found[1:]
+    assert ask("/api/anomalies/nobody")[2]["anomalies"] == []
+
+
+@pytest.mark.parametrize("limit", ["abc", "-1", "1001", "1e3", "", "٣", "9" * 5_000, "1.0", " 1"])
+@pytest.mark.parametrize("path", ["sources", "series/pump-7", "anomalies", "anomalies/pump-7"])
+def test_a_bad_limit_is_refused_with_what_is_allowed(path, limit):
+    status, _, body = ask(f"/api/{path}?limit={limit}")
+    assert status == 400 and body["error"].startswith("limit: expected a whole number from 0 to 1000, got ")
+
+
+@pytest.mark.parametrize("limit", [0, 1, 1000])
+def test_limits_are_allowed_up_to_their_ends(limit):
+    assert len(ask(f"/api/sources?limit={limit}")[2]["sources"]) == min(limit, 4)
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/api/sources?limt=5", "limt: no such parameter; known: search, sort, limit"),
+        ("/api/statistics?x=1", "x: no such parameter; known: none"),
+        ("/api/sources?sort=up", "sort: expected one of alert, source, recent, got 'up'"),
+    ],
+)
+def test_other_bad_parameters_are_refused_by_name(path, sentence):
+    assert ask(path)[::2] == (400, {"error": sentence})
+
+
+def test_statistics_say_what_is_known_of_all_workers_and_of_this_one():
+    server = make()
+    server._metrics.records_consumed.inc(80)
+    server._metrics.lag(partition=0, consumed=80, end=85)
+    body = ask("/api/statistics", server=server)[2]
+    assert (body["sources"], body["episodes_open"], body["results"]["per_s"]) == (4, 2, 4.0)
+    assert (body["worker"]["records_consumed_total"], body["worker"]["lag_records"]) == (80, 5)
+
+
+@pytest.mark.parametrize(
+    ("health", "livez", "readyz"),
+    [(Health(True, True), 200, 200), (Health(True, False), 200, 503), (Health(False, True), 503, 503)],
+)
+def test_probes_answer_by_status_and_say_why(health, livez, readyz):
+    answers = ask("/livez", "/readyz", "/api/health", server=make(health=health))
+    assert [status for status, *_ in answers] == [livez, readyz, 200]
+    assert all(body == {"alive": health.alive, "ready": health.ready, "details": {}} for *_, body in answers)
+
+
+def test_a_scrape_gets_text_and_openmetrics():
+    status, headers, body = ask("/metrics")
+    assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert b"faust_anomaly_records_consumed_total 0.0" in body
+    _, headers, body = ask("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert headers["Content-Type"].startswith("application/openmetrics-text") and body.endswith(b"# EOF\n")
+
+
+def test_without_the_view_probes_and_metrics_remain():
+    server = make(dashboard={"enabled": False})
+    answers = ask("/livez", "/readyz", "/metrics", "/api/health", "/", "/api/sources", "/ws", server=server)
+    assert [status for status, *_ in answers] == [200, 200, 200, 200, 404, 404, 404]
+
+
+EVERY_KIND = [
+    "/",
+    "/static/app.js",
+    "/api/sources",
+    "/api/series/nobody",
+    "/api/sources?limit=x",
+    "/nowhere",
+    "/metrics",
+    "/ws",
+]
+
+
+@pytest.mark.parametrize("path", EVERY_KIND)
+def test_every_answer_carries_the_security_headers(path):
+    _, headers, _ = ask(path)
+    assert headers["Content-Security-Policy"].startswith("default-src 'self'")
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert not [name for name in headers if name.startswith("Access-Control")]
+
+
+def test_nothing_can_be_changed_from_outside():
+    paths = ["/", "/api/sources", "/api/anomalies", "/metrics", "/livez", "/ws"]
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        assert {status for status, *_ in ask(*paths, method=method)} == {405}
+    assert ask("/api/sources", method="OPTIONS", headers={"Origin": "http://evil"})[0] == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../server.py", "/static/%2e%2e/server.py", "/static/..%2fserver.py", "/static/"]
+)
+def test_static_serves_its_own_files_only(path):
+    assert ask(path)[0] in (403, 404)
+
+
+def test_the_page_takes_everything_from_this_server_and_puts_text_in_as_text():
+    for file in STATIC.iterdir():
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(|new Function|srcdoc", text)
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), "nothing from elsewhere"
+        if file.suffix == ".html":
+            assert not re.search(r"\son\w+=|style=|<script(?![^>]*\ssrc=)", text), "the policy forbids inline code"
+
+
+# --- WebSocket
+
+
+def with_socket(scenario, given=None, headers=None):
+    """Run scenario(server, socket, client) with one open WebSocket."""
+
+    async def run():
+        made = given or make()
+        server = TestServer(made.application())
+        async with TestClient(server) as client, client.ws_connect("/ws", headers=headers) as socket:
+            while not made.push.clients:
+                await asyncio.sleep(0)
+            await scenario(made, socket, client)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+async def received(socket, *kinds):
+    """The next messages, which must be of these kinds."""
+    messages = [await socket.receive_json(timeout=5) for _ in kinds]
+    assert [message["type"] for message in messages] == list(kinds)
+    return messages
+
+
+def test_new_anomalies_and_results_are_pushed():
+    async def scenario(server, socket, client):
+        server.feed.take_event(opened("fan", 20.0))
+        server.feed.take_result(result("fan", 21.0))
+        server.push.tell()
+        anomalies, sources, statistics = await received(socket, "anomalies", "sources", "statistics")
+        assert [episode["source"] for episode in anomalies["anomalies"]] == ["fan"]
+        assert [row["timestamp"] for row in sources["sources"]] == [21.0]
+        assert statistics["statistics"]["pages_open"] == 1
+        server.push.tell()
+        await received(socket, "statistics")
+
+    with_socket(scenario)
+
+
+def test_points_of_the_watched_source_are_pushed_to_who_watches():
+    async def scenario(server, socket, client):
+        await socket.send_json({"watch": "pump-7"})
+        while not server.feed.watched:
+            await asyncio.sleep(0)
+        async with client.ws_connect("/ws") as other:
+            while len(server.push.clients) < 2:
+                await asyncio.sleep(0)
+            for at in (30.0, 31.0):
+                server.feed.take_result(result("pump-7", at))
+                server.feed.take_result(result("fan", at))
+            server.push.tell()
+            _, points, _ = await received(socket, "sources", "points", "statistics")
+            assert [point["timestamp"] for point in points["points"]] == [30.0, 31.0]
+            await received(other, "sources", "statistics")
+        await socket.send_json({"watch": None})
+        while server.feed.watched:
+            await asyncio.sleep(0)
+
+    with_socket(scenario)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"watch": 1}', '{"watch": "a", "x": 1}', "x" * 5_000, b"\x00"])
+def test_a_client_that_says_something_else_is_sent_away(text):
+    async def scenario(server, socket, client):
+        await (socket.send_bytes(text) if isinstance(text, bytes) else socket.send_str(text))
+        message = await socket.receive(timeout=5)
+        assert message.type is WSMsgType.CLOSE and message.data in (1008, 1009)
+        while server.push.clients:
+            await asyncio.sleep(0.01)
+
+    with_socket(scenario)
+
+
+def test_a_client_that_does_not_read_is_dropped_and_nobody_waits_for_it(monkeypatch):
+    monkeypatch.setattr(push_module, "QUEUED_MESSAGES", 8)
+
+    async def scenario(server, socket, client):
+        async with client.ws_connect("/ws") as other:
+            while len(server.push.clients) < 2:
+                await asyncio.sleep(0)
+            deaf = next(iter(server.push.clients))
+            deaf.socket.send_str = lambda text: asyncio.sleep(3600)  # as when TCP takes no more
+            for at in range(30):
+                server.feed.take_result(result("fan", at))
+                server.push.tell()
+                await received(other, "sources", "statistics")
+            assert len(server.push.clients) == 1
+            while (await socket.receive(timeout=5)).type is WSMsgType.TEXT:  # what was sent before it went deaf
+                pass
+            assert socket.closed
+
+    with_socket(scenario)
+
+
+def test_pages_beyond_the_most_are_refused(monkeypatch):
+    monkeypatch.setattr(push_module, "MAX_CLIENTS", 1)
+
+    async def scenario(server, socket, client):
+        async with client.get("/ws", headers=UPGRADE) as answer:
+            assert answer.status == 503
+
+    with_socket(scenario)
+
+
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1@evil.example", ""]
+)
+def test_a_page_of_another_origin_gets_no_socket(origin):
+    status, _, body = ask("/ws", headers=UPGRADE | {"Origin": origin, "Host": "127.0.0.1:8000"})
+    assert status == 403 and "Origin must be this server" in body["error"]
+
+
+@pytest.mark.parametrize("origin", ["http://view.example", "https://view.example"])
+def test_our_own_page_gets_one_also_behind_a_proxy(origin):
+    async def scenario(server, socket, client):
+        server.push.tell()
+        await received(socket, "statistics")
+
+    with_socket(scenario, headers={"Origin": origin, "Host": "view.example"})
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "updates"),
+    [({}, "push"), ({"websocket_enabled": False}, "poll"), ({"real_time_updates": False}, "off")],
+)
+def test_the_page_is_told_how_it_learns_what_is_new(dashboard, updates):
+    server = make(dashboard=dashboard)
+    statistics, (status, _, body) = ask("/api/statistics", "/ws", server=server)
+    assert statistics[2]["updates"] == updates
+    assert status == (400 if updates == "push" else 404)
+    assert updates == "push" or "dashboard.websocket_enabled" in body["error"]
+
+
+def test_an_unread_feed_does_not_grow_while_nobody_looks():
+    server = make()
+    for at in range(50):
+        server.feed.take_result(result("fan", at))
+        server.push.tell()
+    assert not server.feed.drain().sources
+
+
+# --- the view as a whole
+
+
+class NoTail:
+    def __init__(self, *args):
+        self.state, self.produced_per_s, self.skipped = "reading", None, 0
+
+    async def run(self):
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+def view(monkeypatch):
+    monkeypatch.setattr(view_module, "Tail", NoTail)
+
+    def make_view(**dashboard):
+        return View(Settings(dashboard={"port": 0} | dashboard), Metrics(), lambda: WELL, {})
+
+    return make_view
+
+
+def test_it_listens_on_loopback_says_its_port_and_stops(view):
+    async def run():
+        made = view()
+        assert made.port == 0
+        await made.start()
+        port = made.port
+        async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}/livez") as answer:
+            assert answer.status == 200
+        await made.stop()
+        await made.stop()
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", port)
+        return port
+
+    assert asyncio.run(run()) > 0
+
+
+def test_stop_does_not_wait_for_open_pages(view):
+    async def run():
+        made = view()
+        await made.start()
+        async with ClientSession() as session, session.ws_connect(f"http://127.0.0.1:{made.port}/ws") as page:
+            await asyncio.wait_for(asyncio.gather(made.stop(), page.receive()), 5)
+            assert page.close_code == 1001
+
+    asyncio.run(run())
+
+
+def test_a_port_in_use_is_named_with_its_cure(view):
+    async def run(port):
+        await view(port=port).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(errors.ConfigurationError, match=rf"dashboard\.port: {port} .* in use.* 0 for any free"):
+            asyncio.run(run(port))
+
+
+def test_an_address_of_another_machine_is_named(view):
+    with pytest.raises(errors.ConfigurationError, match=r"dashboard\.host: .*'192\.0\.2\.1'"):
+        asyncio.run(view(host="192.0.2.1").start())
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EACCES, "denied"), "dashboard.port: 80 may not be listened on"),
+        (socket.gaierror(-2, "Name or service not known"), "dashboard.host: expected an address of this machine"),
+        (OSError(errno.EIO, "odd"), "dashboard.host, dashboard.port"),
+    ],
+)
+def test_other_faults_of_listening_name_a_setting(error, words):
+    assert view_module._cure(error, "h", 80).startswith(words)
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_listening_beyond_this_machine_is_warned_of(view, caplog, host, warned):
+    async def run():
+        made = view(host=host)
+        await made.start()
+        await made.stop()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(run())
+    assert warned == ("no authentication" in caplog.text.replace("\n", " "))
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"), [("127.0.0.2", True), ("::1", True), ("localhost", True), ("::", False), ("10.0.0.1", False)]
+)
+def test_loopback_is_told_from_the_rest(host, expected):
+    assert is_loopback(host) is expected
+
+
+def test_a_tail_that_fails_is_shown_and_the_server_goes_on(view, monkeypatch, caplog):
+    async def fails(self):
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(NoTail, "run", fails)
+
+    async def run():
+        made = view()
+        await made.start()
+        await asyncio.sleep(0.01)
+        async with ClientSession() as session, session.get(f"http://127.0.0.1:{made.port}/api/statistics") as answer:
+            body = await answer.json()
+        await made.stop()
+        return body
+
+    assert asyncio.run(run())["results"]["state"].startswith("stopped: ZeroDivisionError")
+    assert "a fault of ours" in caplog.text
+
+
+def test_an_error_of_ours_is_not_dressed_up_as_an_answer():
+    def fails():
+        raise ZeroDivisionError
+
+    assert ask("/livez", server=make(health=fails))[0] == 500
