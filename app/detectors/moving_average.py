@@ -4,7 +4,7 @@ The plainest detector there is: fits a level that holds still or moves slowly ag
 seasons, and a spike inside the window hides the next one. O(1) time and memory.
 
 Score: float in [0, 1e9], standard deviations; 0.0 is the most normal. A point is an anomaly above
-``threshold`` of them.
+``threshold_multiplier`` of them.
 
 References
 ----------
@@ -23,18 +23,18 @@ from app.detectors.kit import MOMENTS, average, deviation, floored, param, param
 VERSION = 1
 PARAMS = params(
     window_size=param(0, "points averaged; 0 takes all of window_points; 0..4096"),
-    threshold=param(3.0, "standard deviations at which a point alerts; > 0"),
+    threshold_multiplier=param(3.0, "standard deviations at which a point alerts; > 0"),
     warmup=param(30, "points learned before the first vote; >= 1"),
 )
 STATE = [("recent", MOMENTS)]
 SCALE = "deviations"
-ALERT_AT = "threshold"
+ALERT_AT = "threshold_multiplier"
 EXPLANATION = "{value} is {score} standard deviations {side} the mean {expected} of the last {count} points"
 
 
 def band(s, p, w):
     mean = average(s.recent)
-    reach = p.threshold * floored(spread(s.recent), mean)
+    reach = p.threshold_multiplier * floored(spread(s.recent), mean)
     return mean, mean - reach, mean + reach
 
 

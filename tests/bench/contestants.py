@@ -73,7 +73,7 @@ def _settings(run: Run) -> Path:
                 "detection": {
                     "method": "moving_average",
                     "window_points": WINDOW,
-                    "detectors": {"moving_average": {"threshold": THRESHOLD_Z, "warmup": WARMUP}},
+                    "detectors": {"moving_average": {"threshold_multiplier": THRESHOLD_Z, "warmup": WARMUP}},
                 },
                 "dashboard": {"port": 0},
             }
