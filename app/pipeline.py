@@ -220,6 +220,8 @@ class Pipeline:
         for i, source in enumerate(points.source):
             first, last = bounds[i], bounds[i + 1]
             names = points.metrics[first:last] if points.metrics is not None else [VALUE]
+            if slots[i] == NONE:  # unless an earlier point of this batch was its first
+                slots[i] = sources.slots.get(source, NONE)
             known = sources.metrics(slots[i]) if slots[i] != NONE else {}
             missing = [name for name in names if name not in known]
             if missing and len(known) + len(missing) > self.max_metrics:

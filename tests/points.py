@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def together(series: dict[str, list[float]]) -> Points:
 
 def batches(all_points: Points, cuts: Iterable[int]) -> list[Points]:
     bounds = [0, *sorted({c for c in cuts if 0 < c < len(all_points)}), len(all_points)]
-    return [all_points.select(range(a, b)) for a, b in zip(bounds, bounds[1:])]
+    return [all_points.select(range(a, b)) for a, b in pairwise(bounds)]
 
 
 def columns(outcomes: Sequence[Outcome]) -> dict[str, Any]:

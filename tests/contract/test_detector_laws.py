@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from points import alone, awkward, batches, columns, gaussian, points, scores, states, together
+from points import alone, awkward, batches, columns, gaussian, points, scores, states, together, vectors
 
 from app import detectors, snapshot
 
@@ -51,6 +51,20 @@ def test_results_and_state_do_not_depend_on_the_batches(method, cuts):
     whole, parts = pipeline.sources(), pipeline.sources()
     once = columns([pipeline.run(whole, corpus)])
     split = columns([pipeline.run(parts, batch) for batch in batches(corpus, cuts)])
+    assert split == once
+    assert states(parts) == states(whole)
+
+
+@every_detector
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(1, 90), max_size=12), engine=st.sampled_from(["numba", "python"]))
+def test_nor_do_those_of_vectors(method, cuts, engine):
+    rng = np.random.default_rng(2)
+    names = [f"s{k}" for k in rng.integers(0, 3, 90)]
+    made = vectors([{m: rng.normal() for m in "pqr" if rng.random() < 0.7} or {"p": 0.0} for _ in names], names)
+    whole, parts = alone(method).sources(), alone(method, engine).sources()
+    once = columns([alone(method).run(whole, made)])
+    split = columns([alone(method, engine).run(parts, batch) for batch in batches(made, cuts)])
     assert split == once
     assert states(parts) == states(whole)
 
