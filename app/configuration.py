@@ -99,32 +99,26 @@ Loader.add_implicit_resolver(
 def parse(text: str, name: str = "") -> Given:
     """Values and lines of a YAML text. Raises ConfigurationError naming the line."""
     given = Given()
-    loader = Loader(text)
     try:
+        loader = Loader(text)
         root = loader.get_single_node()
         if root is None:
             return given
         for keys, node in _nodes(root, (), ()):
+            line = node.start_mark.line + 1
             if keys in given.origins:
                 first = given.origins[keys].rpartition(":")[2]
-                given.problems.append(
-                    Problem(
-                        spell(keys),
-                        f"{name}:{node.start_mark.line + 1}",
-                        f"is given twice, first on line {first}; keep one",
-                    )
-                )
-            given.origins[keys] = f"{name}:{node.start_mark.line + 1}"
+                what = f"is given twice, first on line {first}; keep one"
+                given.problems.append(Problem(spell(keys), f"{name}:{line}", what))
+            given.origins[keys] = f"{name}:{line}"
         values = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"{name}{line}: not plain YAML: {error.problem or error.context}") from error
+        at = f"{name}:{mark.line + 1}" if mark else name
+        raise ConfigurationError(f"{at}: not plain YAML: {error.problem or error.context}") from error
     # Odd characters, impossible dates, deep nesting.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{name}: not plain YAML: {error}") from error
-    finally:
-        loader.dispose()
+        raise ConfigurationError(f"{name}: not plain YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigurationError(f"{name}:1: expected sections (kafka:, detection:, ...), found {kind(values)}")
     given.values = values

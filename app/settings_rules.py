@@ -117,18 +117,21 @@ def trial(model: Any, sections: dict[str, Any], given: Given) -> Trial | None:
     """Settings made without what is wrong by itself, which is added to the problems."""
     wrong: set[Keys] = set()
     sections = copy.deepcopy(sections)
+    first = True
     while True:
         try:
             return Trial(model(**sections), given, wrong)
         except ValidationError as error:
-            for entry in error.errors(include_url=False):
-                keys, what = in_words(model, entry)
-                if keys in wrong:
-                    return None  # leaving it out did not help
-                if not any(keys[:length] in wrong for length in range(len(keys))):
-                    given.problem(keys, what)
-                wrong.add(keys)
-                _leave_out(sections, keys)
+            found = [in_words(model, entry) for entry in error.errors(include_url=False)]
+        if any(keys in wrong for keys, _ in found):
+            return None  # leaving it out did not help
+        for keys, what in found:
+            # What is wrong later is so only by what was left out; what is wrong within the wrong says nothing new.
+            if first and not any(keys[:length] in wrong for length in range(len(keys))):
+                given.problem(keys, what)
+            wrong.add(keys)
+            _leave_out(sections, keys)
+        first = False
 
 
 def _leave_out(values: Any, keys: Keys) -> None:
