@@ -177,7 +177,7 @@ async def _describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[
     """Those of the job's topics that exist; configurations of the changelog alone."""
     # Not admin.describe_topics: it asks with allow_auto_topic_creation, so that asking makes the topic.
     request = MetadataRequest(names(kafka), allow_auto_topic_creation=False)
-    found = {}
+    found: dict[str, Topic] = {}
     for topic in (await admin._send_request(request)).to_object()["topics"]:
         if topic["error_code"] == DENIED:
             found[topic["topic"]] = Topic(0, None, denied=True)
@@ -191,15 +191,17 @@ async def _describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[
             raise for_code(code)(f"configuration of {name}")
         configs = {entry[0]: entry[1] for entry in entries} if code == 0 else None
         found[name] = Topic(found[name].partitions, configs)
-    return found
+    return {name: found[name] for name in names(kafka) if name in found}
 
 
 @asynccontextmanager
-async def connected(kafka: "KafkaSettings", timeout_s: float = TIMEOUT_S) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client for a ``with`` block that ends within twice ``timeout_s``, or TopicError.
+async def connected(kafka: "KafkaSettings") -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client for a ``with`` block; TopicError when a broker cannot be reached or does not answer.
 
-    A broker that is not there yet is tried again for ``timeout_s``; one that refuses the user is not.
+    Connecting and the block have 10 s each. A broker that is not there yet is tried again; one that refuses
+    the user is not.
     """
+    timeout_s = TIMEOUT_S
     options: dict[str, Any] = {**client_options(kafka), "request_timeout_ms": int(timeout_s * 1000)}
     admin = AIOKafkaAdminClient(**options)
     try:
@@ -219,18 +221,19 @@ async def _bootstrap(admin: AIOKafkaAdminClient, kafka: "KafkaSettings", timeout
     try:
         async with asyncio.timeout(timeout_s):
             while True:
-                reasons.clear()
+                heard: list[logging.LogRecord] = []
                 try:
-                    with _heard(reasons):
+                    with _heard(heard):
                         return await admin.start()
                 except KafkaConnectionError:
+                    reasons = heard
                     if any(_final(record) for record in reasons):
                         raise
                 await asyncio.sleep(0.25)
     except (KafkaConnectionError, TimeoutError) as error:
-        why = "; ".join(record.getMessage() for record in reasons)
+        why = "; ".join(map(_told, reasons)) or f"no answer within {timeout_s:g} s"
         raise errors.TopicError(
-            f"{_at(kafka)}: no broker could be reached{': ' + why if why else ''}. Check kafka.bootstrap_servers and "
+            f"{_at(kafka)}: no broker could be reached: {why}. Check kafka.bootstrap_servers and "
             "kafka.security_protocol; without a Kafka of your own, start one: `faust-anomaly kafka start`"
         ) from error
 
@@ -256,6 +259,12 @@ def _heard(records: list[logging.LogRecord]) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagated
+
+
+def _told(record: logging.LogRecord) -> str:
+    """The record in words; a timeout has none of its own."""
+    causes = [type(arg).__name__ for arg in record.args or () if isinstance(arg, Exception) and not str(arg)]
+    return record.getMessage() + ", ".join(causes)
 
 
 def _final(record: logging.LogRecord) -> bool:

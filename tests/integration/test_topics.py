@@ -1,0 +1,94 @@
+"""Topics of a real broker: made, checked, and refused when they are made otherwise."""
+
+import asyncio
+
+import pytest
+from click.testing import CliRunner
+
+from app import topics
+from app.cli import main
+from app.errors import TopicError
+from tests import kafka_tools
+
+
+def run(job, *arguments):
+    return CliRunner().invoke(main, ["topics", *arguments], env=job.environ())
+
+
+def problems(job):
+    with pytest.raises(TopicError) as refused:
+        asyncio.run(topics.require(job.settings()))
+    told = asyncio.run(topics.check(job.settings()))
+    assert all(text in str(refused.value) for text in told)
+    return told
+
+
+def test_the_command_tells_what_is_missing_makes_it_and_is_content(job):
+    before = run(job)
+    assert before.exit_code == 2
+    names = topics.names(job.settings().kafka)
+    assert all(f"topic {name} is missing" in before.stderr for name in names)
+    assert not set(names) & set(kafka_tools.topics(job.servers))  # asking has made none
+
+    created = run(job, "--create", "--partitions", "3")
+    assert created.exit_code == 0, created.output
+    assert created.stdout.splitlines() == [
+        *(f"created {name}" for name in names),
+        *(f"{name}: 3 partitions, ok" for name in names),
+    ]
+    again = run(job, "--create")
+    assert again.exit_code == 0 and "created" not in again.stdout
+
+    configs = {name: kafka_tools.configs(job.servers, name) for name in names}
+    assert [configs[name]["cleanup.policy"] for name in names] == ["delete"] * 4 + ["compact"]
+    assert asyncio.run(topics.require(job.settings())) == dict.fromkeys(names, 3)
+
+
+def test_the_others_get_as_many_partitions_as_the_input_topic_has(job):
+    settings = job.settings()
+    kafka_tools.create_topic(job.servers, settings.kafka.input_topic, partitions=5)
+    made = asyncio.run(topics.create(settings, partitions=2))
+    assert made == topics.names(settings.kafka)[1:]
+    assert set(asyncio.run(topics.require(settings)).values()) == {5}
+
+
+def test_a_changelog_with_the_default_policy_is_refused(job):
+    settings = job.settings()
+    kafka_tools.create_topic(job.servers, settings.kafka.changelog_topic, partitions=4)
+    asyncio.run(topics.create(settings))
+    [told] = problems(job)
+    assert settings.kafka.changelog_topic in told and "cleanup.policy must be compact" in told
+
+
+def test_other_numbers_of_partitions_are_refused_all_at_once(job):
+    kafka = job.settings().kafka
+    kafka_tools.create_topic(job.servers, kafka.output_topic, partitions=3)
+    kafka_tools.create_topic(job.servers, kafka.changelog_topic, partitions=8, cleanup_policy="compact")
+    asyncio.run(topics.create(job.settings(), partitions=4))
+    results, changelog = problems(job)
+    assert kafka.output_topic in results and "4, but has 3" in results
+    assert kafka.changelog_topic in changelog and "4, but has 8" in changelog
+
+
+def test_a_changelog_for_small_records_is_refused_and_one_for_large_ones_is_made(job):
+    settings = job.settings()
+    largest = 3_000_000
+    asyncio.run(topics.create(settings, largest_snapshot_bytes=largest))
+    assert asyncio.run(topics.check(settings, largest)) == []
+    [told] = asyncio.run(topics.check(settings, 2 * largest))
+    assert "max.message.bytes must be" in told
+
+
+def test_what_a_broker_will_not_make_is_an_error_that_says_why(job):
+    result = run(job, "--create", "--replication-factor", "2")
+    assert result.exit_code == 2
+    assert "InvalidReplicationFactor" in result.stderr and job.settings().kafka.input_topic in result.stderr
+
+
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_PLAINTEXT"])
+def test_a_wrong_security_protocol_ends_in_bounded_time_and_names_the_setting(job, protocol, monkeypatch):
+    monkeypatch.setattr(topics, "TIMEOUT_S", 2.0)
+    user = {"sasl_username": "worker", "sasl_password": "secret"} if protocol == "SASL_PLAINTEXT" else {}
+    settings = job.settings(kafka={"security_protocol": protocol, **user})
+    with pytest.raises(TopicError, match=r"kafka\.security_protocol"):
+        asyncio.run(asyncio.wait_for(topics.check(settings), 5))

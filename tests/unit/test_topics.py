@@ -1,0 +1,87 @@
+"""What is wrong with topics, judged from a description of them. The broker's part is in tests/integration."""
+
+import asyncio
+
+import pytest
+
+from app import topics
+from app.errors import TopicError
+from app.settings import KafkaSettings, Settings
+from app.topics import Topic
+
+KAFKA = KafkaSettings()
+COMPACTED = {"cleanup.policy": "compact", "max.message.bytes": "1048588"}
+GOOD = {
+    "raw-data": Topic(4),
+    "anomaly-results": Topic(4),
+    "anomalies": Topic(1),  # any number will do
+    "raw-data-dead-letters": Topic(2),
+    "anomaly-detection-group-sources-changelog": Topic(4, COMPACTED),
+}
+CHANGELOG = KAFKA.changelog_topic
+
+
+def problems(largest_snapshot_bytes=10_000, **changed):
+    found = {**GOOD, **{name.replace("_", "-"): topic for name, topic in changed.items()}}
+    return topics.problems(KAFKA, {k: v for k, v in found.items() if v is not None}, largest_snapshot_bytes)
+
+
+def test_good_topics_have_no_problems():
+    assert list(GOOD) == topics.names(KAFKA)
+    assert problems() == []
+
+
+@pytest.mark.parametrize("missing", GOOD)
+def test_a_missing_topic_is_named_with_the_command_that_makes_it(missing):
+    [told] = problems(**{missing: None})
+    assert told == f"topic {missing} is missing: make it with `faust-anomaly topics --create`"
+
+
+@pytest.mark.parametrize("policy", ["delete", "compact,delete", "delete,compact", ""])
+def test_a_changelog_kept_by_anything_but_compaction_is_a_problem(policy):
+    [told] = problems(**{CHANGELOG: Topic(4, {**COMPACTED, "cleanup.policy": policy})})
+    assert CHANGELOG in told and "must be compact" in told and "--add-config cleanup.policy=compact" in told
+
+
+@pytest.mark.parametrize("name, setting", [("anomaly-results", "output_topic"), (CHANGELOG, "group_id")])
+@pytest.mark.parametrize("partitions", [1, 3, 5])
+def test_another_number_of_partitions_is_a_problem_of_results_and_changelog(name, setting, partitions):
+    [told] = problems(**{name: Topic(partitions, COMPACTED)})
+    assert f"topic {name} " in told and f"4, but has {partitions}" in told and f"kafka.{setting}" in told
+
+
+def test_grown_raw_data_makes_both_a_problem():
+    told = problems(**{"raw-data": Topic(8)})
+    assert len(told) == 2 and all("raw-data, 8, but has 4" in text for text in told)
+
+
+def test_the_largest_snapshot_must_fit_into_a_record_of_the_changelog():
+    limit = int(COMPACTED["max.message.bytes"])
+    assert problems(limit - topics.MESSAGE_OVERHEAD) == []
+    [told] = problems(limit - topics.MESSAGE_OVERHEAD + 1)
+    assert f"max.message.bytes={limit + 1}" in told
+
+
+def test_what_may_not_be_seen_names_the_right_that_is_needed():
+    [told] = problems(**{"raw-data": Topic(0, None, denied=True)})
+    assert "raw-data" in told and "allow it Describe" in told
+    [told] = problems(**{CHANGELOG: Topic(4, None)})
+    assert CHANGELOG in told and "DescribeConfigs" in told
+
+
+@pytest.mark.parametrize("largest", [0, 10_000, 5_000_000])
+def test_the_changelog_we_make_has_no_problems_whatever_the_largest_snapshot(largest):
+    configs = {"max.message.bytes": str(topics.KAFKA_MESSAGE_BYTES), **topics._configs(KAFKA, largest)[CHANGELOG]}
+    assert problems(largest, **{CHANGELOG: Topic(4, configs)}) == []
+    assert int(configs["segment.bytes"]) >= int(configs["max.message.bytes"])
+
+
+@pytest.mark.parametrize("ask", [topics.check, topics.require, topics.create])
+def test_a_broker_that_is_not_there_is_named_in_bounded_time(ask, monkeypatch, caplog):
+    monkeypatch.setattr(topics, "TIMEOUT_S", 0.5)
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers=["127.0.0.1:9"]))
+    with pytest.raises(TopicError) as failed:
+        asyncio.run(ask(settings))
+    for word in ("127.0.0.1:9", "Connect call failed", "kafka.bootstrap_servers", "faust-anomaly kafka start"):
+        assert word in str(failed.value)
+    assert not caplog.records  # the reason is told once, not in aiokafka's log as well
