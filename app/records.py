@@ -305,10 +305,8 @@ class Reader:
             raise InvalidPoint("bad_source", f"{path}.{name} {wanted}, got {len(raw)}: {shown(source)}")
         if self._keyed and record.key != raw:
             key = "none" if record.key is None else shown(record.key.decode("utf-8", "backslashreplace"))
-            raise InvalidPoint(
-                "key_mismatch",
-                f"the record's key must be its source, {shown(source)}, got {key}; key the records by source",
-            )
+            reason = f"{path}.{name} must be the record's key, got {shown(source)} under the key {key}"
+            raise InvalidPoint("key_mismatch", f"{reason}; key the records by source")
         return source
 
     def _timestamp(self, one: Any, record: Record, path: str) -> float:
@@ -331,7 +329,7 @@ class Reader:
 
     def _cells(self, one: Any, path: str) -> list[tuple[str, float]]:
         """(metric, value), by metric."""
-        cells = one.cells()
+        cells = one.cells(path)
         if len(cells) > 1:
             cells.sort()
         elif not cells:

@@ -40,12 +40,12 @@ class Usual(msgspec.Struct, gc=False):
             return "source", self.source
         return ("sourceId", self.sourceId) if self.sourceId is not None else ("entity_id", self.entity_id)
 
-    def cells(self) -> list[tuple[str, float]]:
+    def cells(self, path: str) -> list[tuple[str, float]]:
         """Metrics and their values, as they come; those that are null are missing."""
         if self.values is None:
             return [] if self.value is None else [(VALUE if self.metric is None else self.metric, self.value)]
         if self.value is not None:
-            raise InvalidPoint("wrong_type", "value and values must not both be given, got both")
+            raise InvalidPoint("wrong_type", f"{path} must have value or values, got both")
         return [cell for cell in self.values.items() if cell[1] is not None]  # type: ignore[misc]
 
     def path(self, metric: str) -> str:
@@ -59,7 +59,7 @@ class Named(msgspec.Struct, gc=False):
         known = [(name, source) for name, source in self._given("source") if source is not None]
         return known[0] if known else (self.__struct_encode_fields__[0], None)
 
-    def cells(self) -> list[tuple[str, float]]:
+    def cells(self, path: str) -> list[tuple[str, float]]:
         return [(name, value) for name, value in self._given("value") if value is not None]
 
     def _given(self, role: str) -> list[tuple[str, Any]]:
