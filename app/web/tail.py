@@ -66,15 +66,25 @@ class Tail:
             consumer = self._connect()
             try:
                 await consumer.start()
-                found = consumer.partitions_for_topic(self.topic)
-                if found:
-                    await self._read(consumer, [TopicPartition(self.topic, number) for number in sorted(found)])
+                if partitions := await self._partitions(consumer):
+                    await self._read(consumer, partitions)
                 self._now(f"waiting for topic {self.topic}")
             except (KafkaError, OSError) as error:
                 self._now(f"reconnecting: {error!r}")
             finally:
-                await consumer.stop()
+                await stopped(consumer)
             await self._sleep(RETRY_S)
+
+    async def _partitions(self, consumer: Any) -> list[TopicPartition]:
+        """None of them while the topic does not exist; looks first, as asking for one topic would create it."""
+        if self.topic not in await consumer.topics():
+            return []
+        consumer.assign([TopicPartition(self.topic, 0)])  # has the client fetch what it needs to know
+        for _ in range(200):
+            if found := consumer.partitions_for_topic(self.topic):
+                return [TopicPartition(self.topic, number) for number in sorted(found)]
+            await self._sleep(0.05)
+        return []
 
     async def _read(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)
@@ -133,6 +143,21 @@ class Tail:
     def _seek(self, consumer: Any, tp: TopicPartition, offset: int) -> None:
         consumer.seek(tp, offset)
         self._positions[tp] = offset
+
+
+async def stopped(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, whatever state its broker is in.
+
+    aiokafka 0.14: while a fetch waits for a broker that is away, stop() lets the cancellation of that fetch out, as
+    if the caller had been cancelled (the tail then ended without a word), and leaves the client's tasks running.
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        await consumer._client.close()
 
 
 def kafka_consumer(options: dict[str, Any]) -> Callable[[], AIOKafkaConsumer]:

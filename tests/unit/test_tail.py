@@ -5,10 +5,11 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
 from app.web import tail as module
-from app.web.tail import Tail
+from app.web.tail import Tail, stopped
 
 
 class Broker:
@@ -47,8 +48,13 @@ class Consumer:
     async def stop(self):
         self.stopped = True
 
+    async def topics(self):
+        return {topic for topic in ["t"] if self.broker.now >= self.broker.created_at}
+
     def partitions_for_topic(self, topic):
-        return set(range(self.broker.partitions)) if self.broker.now >= self.broker.created_at else None
+        """As aiokafka: unknown before something of the topic was assigned, which would create a missing topic."""
+        assert self.broker.now >= self.broker.created_at
+        return set(range(self.broker.partitions)) if self.position else None
 
     def assign(self, partitions):
         self.position = {tp: None for tp in partitions}
@@ -171,6 +177,46 @@ def test_our_own_faults_are_not_hidden():
         asyncio.run(tail.run())
 
 
+def test_a_cancellation_that_leaks_out_of_aiokafka_does_not_end_the_tail(monkeypatch):
+    closed = []
+
+    class Client:
+        async def close(self):
+            closed.append(True)
+
+    async def leaks(self):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Consumer, "stop", leaks)
+    monkeypatch.setattr(Consumer, "_client", Client(), raising=False)
+    broker = Broker()
+    broker.down_until = 100.0
+    watch(broker)
+    assert broker.starts > 2 and len(closed) == broker.starts
+
+
+def test_a_real_cancellation_ends_the_tail():
+    async def run():
+        forever = Tail("t", print, broker.consumer, 10, 100, broker.clock, lambda seconds: asyncio.sleep(0))
+        task = asyncio.create_task(forever.run())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled()
+
+    broker = Broker()
+    asyncio.run(run())
+
+
+def test_aiokafka_has_what_stopping_relies_on():
+    async def run():
+        consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+        assert asyncio.iscoroutinefunction(consumer._client.close)
+        await stopped(consumer)
+
+    asyncio.run(run())
+
+
 def test_the_consumer_belongs_to_no_group_and_fetches_little():
     assert module.CONSUMER["group_id"] is None
     assert module.CONSUMER["enable_auto_commit"] is False
@@ -180,9 +226,7 @@ def test_the_consumer_belongs_to_no_group_and_fetches_little():
 def test_a_consumer_is_stopped_even_when_it_never_started():
     broker, made = Broker(), []
     broker.down_until = 100.0
-    tail = Tail(
-        "t", print, lambda: made.append(broker.consumer()) or made[-1], 10, 100, broker.clock, broker.sleep
-    )
+    tail = Tail("t", print, lambda: made.append(broker.consumer()) or made[-1], 10, 100, broker.clock, broker.sleep)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(tail.run())
     assert len(made) > 2 and all(consumer.stopped for consumer in made)
