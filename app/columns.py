@@ -31,6 +31,8 @@ NO, YES = frozenset(("", "no", "false", "normal")), frozenset(("yes", "true", "a
 
 
 class Row(NamedTuple):
+    """A point, before it is put into the columns of ``records.Points``."""
+
     source: str
     timestamp: float | None  # None: the file has no time column
     values: list[float]  # by name of metric
@@ -64,16 +66,13 @@ class Columns:
         )
         self.max_metrics = fields.max_metrics
         self.text_is_told = bool(fields.value_fields) or len(self.values) == 1
+        # Points are a number each, not vectors or of a metric with a name.
+        self.one_plain_value = [metric for metric, _ in self.values] == ["value"]
         self.good_sources: set[str] = set()
 
     @property
     def has_labels(self) -> bool:
         return self.label_at is not None
-
-    @property
-    def one_plain_value(self) -> bool:
-        """Points are a number, not a vector or a metric with a name."""
-        return [metric for metric, _ in self.values] == ["value"]
 
     def row(self, cells: list[str]) -> Row | None:
         """The point of a row; None when it holds no value; InvalidPoint when it cannot be read."""
@@ -142,6 +141,7 @@ class Columns:
                         "(--value NAME reads it all the same, --source NAME as the source)"
                     )
             self.values, self.text_is_told = numbers, True
+            self.one_plain_value = [metric for metric, _ in numbers] == ["value"]
 
     def _source(self, cell: str) -> str:
         source = cell.strip()

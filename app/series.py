@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from app.columns import Columns, Row
 from app.errors import ConfigurationError, InvalidPoint
@@ -191,7 +191,8 @@ class _Line(NamedTuple):
 
 def _ndjson(lines: Lines, source: str, fields: InputSettings, chunk_points: int) -> Iterator[Chunk]:
     reader = Reader(fields, topic=source, partition=0, keyed=False)
-    number, records, at = 0, [], {}
+    records: list[Any] = []
+    number, at = 0, {}
     for line in lines:
         if line := line.removeprefix(BOM).strip():
             records.append(_Line(number, number * 1000, line))

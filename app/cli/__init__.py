@@ -58,6 +58,11 @@ class Commands(click.Group):
             # The interpreter flushes stdout once more at its end: give it somewhere to write.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(141)
+        except OSError as error:
+            if error.filename is None:  # not about a file somebody named
+                raise
+            click.echo(f"faust-anomaly: {error.filename}: {error.strerror}", err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -31,6 +31,12 @@ def _load(ctx: click.Context, param: click.Parameter, path: str | None) -> Any:
     return load(path)
 
 
+def many(count: int, what: str) -> str:
+    """1 point, 2,000 points, 3 anomalies."""
+    several = what[:-1] + "ies" if what.endswith("y") else what + "s"
+    return f"{count:,} {what if count == 1 else several}"
+
+
 class StatusLine:
     """A line on stderr that changes in place; none where stderr is not a terminal."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -131,6 +132,8 @@ class KafkaOutput:
         from aiokafka import AIOKafkaProducer
 
         await self._check_topic()
+        # While no broker answers, aiokafka says so thousands of times a second; we say it once, at the end.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         self._producer = AIOKafkaProducer(
             **client_options(self.kafka),
             acks="all",

@@ -6,12 +6,12 @@ import asyncio
 import sys
 import time
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import click
 
 import generators
-from app.cli.common import Remarks, StatusLine, settings_option
+from app.cli.common import Remarks, StatusLine, many, settings_option
 from app.cli.feed import FileOutput, KafkaOutput, Pace, Totals, feed
 from app.cli.parameters import RateType, parameters_of
 from app.errors import AnomalyError
@@ -66,7 +66,7 @@ def command(name: str) -> click.Command:
             if output is None:
                 to: Any = KafkaOutput(settings.kafka, topic or settings.kafka.input_topic, labels)
             else:
-                to = FileOutput(files.enter_context(click.open_file(output, "wb")), labels)
+                to = FileOutput(cast(BinaryIO, files.enter_context(click.open_file(output, "wb"))), labels)
             run(records(**options), to, Pace(speed, rate))
 
     about = sys.modules[records.__module__].__doc__
@@ -103,19 +103,17 @@ def run(records: Any, output: Any, pace: Pace) -> None:
 
     try:
         asyncio.run(all_of_them())
+        if not totals.points:
+            raise AnomalyError("there was no point to write")
     finally:
-        seconds = time.monotonic() - begin
         line.clear()
         remarks.end()
-        click.echo(summary(totals, seconds), err=True)
-    if not totals.points:
-        raise AnomalyError("there was no point to write")
+        if totals.points:
+            click.echo(summary(totals, time.monotonic() - begin), err=True)
 
 
 def summary(totals: Totals, seconds: float) -> str:
-    text = f"{totals.points:,} points of {len(totals.sources):,} sources in {seconds:.1f} s"
-    if totals.points:
-        text += f" ({totals.points / max(seconds, 1e-9):,.0f}/s)"
-    if totals.anomalies:
-        text += f", {totals.anomalies:,} labelled anomalous"
-    return text + (f", {totals.unreadable:,} rows unreadable" if totals.unreadable else "")
+    text = f"{many(totals.points, 'point')} of {many(len(totals.sources), 'source')} in {seconds:.1f} s"
+    text += f" ({totals.points / max(seconds, 1e-9):,.0f}/s)"
+    text += f", {totals.anomalies:,} labelled anomalous" if totals.anomalies else ""
+    return text + (f", {many(totals.unreadable, 'row')} unreadable" if totals.unreadable else "")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.cli.common import many
+
 if TYPE_CHECKING:
     from app.pipeline import Outcome
     from app.records import Points
@@ -82,10 +84,10 @@ class Summary:
         return self
 
     def counts(self) -> str:
-        text = f"{_many(self.points, 'point')} of {_many(self.sources, 'source')}, {_many(self.episodes, 'anomaly')}"
-        text += f" ({_many(self.anomalous, 'point')})" if self.episodes else ""
-        text += f", {_many(self.unreadable, 'row')} unreadable" if self.unreadable else ""
-        return text + (f", {_many(self.empty, 'row')} without a value" if self.empty else "")
+        text = f"{many(self.points, 'point')} of {many(self.sources, 'source')}, {many(self.episodes, 'anomaly')}"
+        text += f" ({many(self.anomalous, 'point')})" if self.episodes else ""
+        text += f", {many(self.unreadable, 'row')} unreadable" if self.unreadable else ""
+        return text + (f", {many(self.empty, 'row')} without a value" if self.empty else "")
 
     def lines(self) -> Iterator[str]:
         """The episodes with the highest scores, in order of time."""
@@ -121,11 +123,6 @@ def _episode(points: Points, outcome: Outcome, i: int) -> Episode:
     )
 
 
-def _many(count: int, what: str) -> str:
-    several = what[:-1] + "ies" if what.endswith("y") else what + "s"
-    return f"{count:,} {what if count == 1 else several}"
-
-
 def _row(episode: Episode) -> tuple[str, ...]:
     time = datetime.fromtimestamp(episode.timestamp, UTC).isoformat(sep=" ", timespec="seconds")
     band = "" if np.isnan(episode.lower) else f"expected {episode.lower:.4g} to {episode.upper:.4g}"
@@ -135,6 +132,6 @@ def _row(episode: Episode) -> tuple[str, ...]:
         f"{episode.metric} {episode.value:.6g}",
         band,
         f"score {episode.score:.3f}",
-        _many(episode.points, "point"),
+        many(episode.points, "point"),
         episode.explanation,
     )
