@@ -1,0 +1,52 @@
+# make demo    see it work: a Kafka, a worker, data and a page       make test    lint, types and all tests
+# make bench   throughput, latency, recovery beside others           make chaos   crashes by the hour
+#
+# Everything runs from .venv, made from setup.cfg. PYTHON=/path/to/python3.12 chooses the Python it is made of;
+# ARGS="..." is handed on: make test ARGS="-k topics", make demo ARGS="--help".
+
+.PHONY: demo test lint types bench chaos venv clean
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python3.14, \
+    $(shell $(p) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $(p))))
+
+.PHONY: help
+help:
+	@sed -n '1,5s/^# \{0,1\}//p' Makefile
+
+venv: $(VENV)/installed
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 || { \
+	    echo "make: needs Python 3.11 or newer with its module venv (Debian: python3-venv)," >&2; \
+	    echo "      found: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo none). PYTHON=/path/to/python3.12 names another." >&2; \
+	    exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,test]'
+	@touch $@
+
+demo: venv
+	$(BIN)/faust-anomaly demo $(ARGS)
+
+test: lint types
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pip check
+
+types: venv
+	$(BIN)/mypy
+
+bench: venv
+	$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: venv
+	$(BIN)/python -m pytest tests/chaos --timeout=0 $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

