@@ -15,7 +15,6 @@ from aiokafka.structs import TopicPartition
 from mode import Service
 
 from agents import score
-from app import topics
 from app.errors import AnomalyError, ConfigurationError, TopicError
 from app.kafka_client import client_options, ssl_context
 from app.metrics import Metrics
@@ -24,6 +23,7 @@ from app.settings import Settings, load
 from app.stream.outbox import stop_when_a_batch_is_lost
 from app.stream.recovery import SnapshotRecovery
 from app.stream.transport import App
+from app.topics import require
 from app.web import View
 from app.web.probes import Health
 from tables.sources import SourcesTable
@@ -45,7 +45,7 @@ class Preflight(Service):
         job = self._app.job
         try:
             job.partitions_of.update(
-                await topics.require(job.settings, largest_snapshot_bytes=job.pipeline.max_snapshot_bytes())
+                await require(job.settings, largest_snapshot_bytes=job.pipeline.max_snapshot_bytes())
             )
             job.pipeline.compile()
             await self._view.start()
