@@ -43,6 +43,7 @@ MAX_SOURCE_BYTES = 256
 MAX_METRIC_BYTES = 128
 END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
 
+MAX_LETTERS = 100  # of one record's elements, and one more for all the others
 CUT_VALUE, CUT_KEY, CUT_HEADERS, CUT_REASON = 512 * 1024, 64 * 1024, 64 * 1024, 1024  # bytes
 
 
@@ -105,7 +106,7 @@ class DeadLetter:
     """A record, or an element of an array in it, that could not be read.
 
     ``reason``: a sentence that begins with topic[partition]@offset; ``label``: one of malformed.LABELS (or
-    of the pipeline's); ``key``, ``value`` and ``headers`` are the whole record's.
+    of the pipeline's); ``key`` and ``headers`` are the record's; ``value`` is, of an element, its own bytes.
     """
 
     offset: int
@@ -177,6 +178,20 @@ class Reader:
         points = self._read_at_once(records) if self._decode_plain and records else None
         return self._read_each(records) if points is None else (points, [])
 
+    def refused(self, records: Iterable[Record], points: Points, rejected: Iterable[tuple]) -> list[DeadLetter]:
+        """Dead letters of points that were read but not scored: (position in points, label, reason)."""
+        bad: dict[int, list[tuple[int, InvalidPoint | str]]] = {}
+        for position, label, reason in rejected:
+            why = bad.setdefault(points.offset[position], [])
+            why.append((points.index[position], InvalidPoint(label, reason)))
+        letters: list[DeadLetter] = []
+        for record in records:
+            if why := bad.get(record.offset, []):
+                found = self._decode_or_split(record.value)
+                elements = found if type(found) is list else [record.value]
+                letters += self._of_elements(record, elements, why)
+        return letters
+
     # --- all at once
 
     def _read_at_once(self, records: Sequence[Record]) -> Points | None:
@@ -228,29 +243,60 @@ class Reader:
         letters: list[DeadLetter] = []
         for record in records:
             try:
-                found = self._decode(record.value)
-                if type(found) is not list:
+                found = self._decode_or_split(record.value)
+                if type(found) is list:
+                    letters += self._read_elements(points, found, record)
+                else:
                     self._add(points, found, record, 0, "$")
-                    continue
             except InvalidPoint as invalid:
-                found = None
-                if invalid.label == "not_finite":
-                    found = malformed.elements(record.value)
-                if found is None:
-                    letters.append(self._letter(record, 0, invalid))
-                    continue
-            for index, raw in enumerate(found):
-                try:
-                    self._add(points, self._decode_element(raw, index), record, index, f"$[{index}]")
-                except InvalidPoint as invalid:
-                    letters.append(self._letter(record, index, invalid))
+                letters.append(self._letter(record, 0, invalid, record.value))
         if len(points.values) == len(points) == points.metrics.count(VALUE):  # type: ignore[union-attr]
             points.metrics = points.start = None
         return points, letters
 
-    def _letter(self, record: Record, index: int, invalid: InvalidPoint) -> DeadLetter:
+    def _read_elements(self, points: Points, elements: Sequence[Any], record: Record) -> list[DeadLetter]:
+        bad: list[tuple[int, InvalidPoint | str]] = []
+        for index, raw in enumerate(elements):
+            try:
+                self._add(points, self._decode_one(raw), record, index, f"$[{index}]")
+            except InvalidPoint as invalid:
+                bad.append((index, invalid.with_traceback(None)))
+            except msgspec.DecodeError as error:
+                bad.append((index, str(error)))
+        return self._of_elements(record, elements, bad) if bad else []
+
+    def _of_elements(
+        self, record: Record, elements: Sequence[Any], bad: Sequence[tuple[int, InvalidPoint | str]]
+    ) -> list[DeadLetter]:
+        """Dead letters of elements, each with its own bytes; of many bad ones the last stands for the rest.
+
+        An array of 400,000 bad elements fits into a record: with the record in each they would be 200 GB.
+        """
+        letters = []
+        for index, why in bad[: MAX_LETTERS + 1]:
+            raw = bytes(elements[index])
+            if isinstance(why, str):
+                why = malformed.explain(raw, self._names, why, f"$[{index}]")
+            letters.append(self._letter(record, index, why, raw))
+        if len(bad) > len(letters):
+            letters[-1].reason += f"; {len(bad) - len(letters)} elements after it are bad too"
+        if len(bad) > MAX_LETTERS:
+            letters[-1].value = record.value
+        return letters
+
+    def _letter(self, record: Record, index: int, invalid: InvalidPoint, value: bytes | None) -> DeadLetter:
         reason = f"{self._topic}[{self._partition}]@{record.offset}: {invalid}"
-        return DeadLetter(record.offset, index, reason, invalid.label, record.key, record.value, record.headers)
+        return DeadLetter(record.offset, index, reason, invalid.label, record.key, value, record.headers)
+
+    def _decode_or_split(self, value: bytes | None) -> Any:
+        """As ``_decode``, and the elements of an array that is JSON but for NaN and Infinity in some of them."""
+        try:
+            return self._decode(value)
+        except InvalidPoint as invalid:
+            elements = malformed.elements(value) if invalid.label == "not_finite" else None
+            if elements is None:
+                raise
+            return elements
 
     def _decode(self, value: bytes | None) -> Any:
         """The object, or a list of the raw elements of the array. Raises InvalidPoint."""
@@ -272,12 +318,6 @@ class Reader:
         if found == []:
             raise InvalidPoint("empty", "$ must hold at least one object, got an empty array")
         return found
-
-    def _decode_element(self, raw: Any, index: int) -> Any:
-        try:
-            return self._decode_one(raw)
-        except msgspec.DecodeError as error:
-            raise malformed.explain(bytes(raw), self._names, str(error), f"$[{index}]") from None
 
     def _add(self, points: Points, one: Any, record: Record, index: int, path: str) -> None:
         """Append one point, or raise InvalidPoint and append nothing."""

@@ -186,7 +186,8 @@ def test_a_bad_record_is_a_dead_letter_that_says_why(value, label, said):
     assert said in letter.reason
     assert letter.reason.startswith("raw-data[3]@0: ")
     assert len(letter.reason) < 400
-    assert (letter.label, letter.offset, letter.index, letter.key, letter.value) == (label, 0, 0, KEY, value)
+    kept = value[1:-1] if "$[0]" in letter.reason else value  # an element's letter has the element's bytes
+    assert (letter.label, letter.offset, letter.index, letter.key, letter.value) == (label, 0, 0, KEY, kept)
 
 
 def test_every_label_occurs_and_no_other():
@@ -204,6 +205,36 @@ def test_one_bad_element_does_not_spoil_the_others(bad):
         assert [letter.index for letter in letters] == [1]
         assert "$[1]" in letters[0].reason
         assert rows(points) == [(0, i, "pump-7", 1698401060.1, True, {"value": 0.1}) for i in (0, 2)]
+
+
+def test_the_letters_of_one_record_are_few_and_small():
+    """An array of 400,000 bad elements must not become 400,000 records of its size."""
+    good, bad = b'{"source":"pump-7","value":1}', b'{"source":"pump-7","value":"x"}'
+    value = b"[" + b",".join([bad, good] * 5000) + b"]"
+    points, letters = read(value)
+    assert points.index == list(range(1, 10_000, 2))
+    assert [letter.index for letter in letters] == list(range(0, 202, 2))
+    assert [letter.value for letter in letters] == [bad] * 100 + [value]
+    assert letters[-1].reason.endswith('$[200].value must be a number, got "x"; 4899 elements after it are bad too')
+    points, letters = read(b"[" + b",".join([bad] * 101) + b"]")
+    assert len(letters) == 101
+    assert "after it" not in letters[-1].reason
+
+
+def test_a_point_that_the_pipeline_refuses_keeps_its_bytes():
+    values = [GOOD[0], GOOD[7], b'[{"source":"pump-7","value":NaN},' + GOOD[0] + b"]"]
+    records = [Record(value, offset) for offset, value in enumerate(values)]
+    points, _ = reader().read(records)
+    assert [row[:2] for row in rows(points)] == [(0, 0), (1, 0), (1, 1), (2, 1)]
+    refused = reader().refused(records, points, [(i, "too_many_metrics", "no") for i in (0, 2, 3)])
+    assert [(letter.offset, letter.index, letter.reason) for letter in refused] == [
+        (0, 0, "raw-data[3]@0: no"),
+        (1, 1, "raw-data[3]@1: no"),
+        (2, 1, "raw-data[3]@2: no"),
+    ]
+    assert [json.loads(letter.value) for letter in refused] == [
+        json.loads(value) for value in (GOOD[0], b'{"source":"pump-7","value":2.5}', GOOD[0])
+    ]
 
 
 def mutations(seed: int, count: int) -> list[bytes]:
@@ -360,12 +391,13 @@ def test_depth_is_counted_as_one_would_by_hand(value):
     depth = deepest = 0
     quoted = escaped = False
     for byte in value.decode("latin-1"):
-        if quoted:
-            quoted = escaped or byte != '"'
-            escaped = byte == "\\" and not escaped
-        elif byte == '"':
-            quoted = True
-        else:
+        if escaped and byte in '"\\':
+            escaped = False
+            continue
+        escaped = byte == "\\"
+        if byte == '"':
+            quoted = not quoted
+        elif not quoted:
             depth += (byte in "[{") - (byte in "]}")
             deepest = max(deepest, depth)
     many = value.count(b"[") + value.count(b"{") > malformed.MAX_DEPTH
