@@ -129,15 +129,17 @@ def _rows(lines: Lines, delimiter: str) -> Iterator[_Row]:
     """The rows that are not blank, the header too. What is not UTF-8 spoils its own cell only."""
     table = csv.reader(map(_text, lines), delimiter=delimiter, strict=True)
     while True:
+        line = lines.number + 1
         try:
             cells = next(table)
         except StopIteration:
             return
         except csv.Error as error:
-            yield _Row(lines.number, [], f"expected CSV, found {error}")
+            lost = f"; lost is all up to line {lines.number}: is a quote not closed?" if lines.number > line else ""
+            yield _Row(line, [], f"expected CSV, found {error}{lost}")
         else:
             if cells:
-                yield _Row(lines.number, cells)
+                yield _Row(line, cells)
 
 
 def _csv(lines: Lines, rows: Iterator[_Row], columns: Columns, delimiter: str, chunk_points: int) -> Iterator[Chunk]:
