@@ -256,17 +256,19 @@ class Reader:
 
     def _read_elements(self, points: Points, elements: Sequence[Any], record: Record) -> list[DeadLetter]:
         bad: list[tuple[int, InvalidPoint | str]] = []
+        more = 0
         for index, raw in enumerate(elements):
             try:
                 self._add(points, self._decode_one(raw), record, index, f"$[{index}]")
-            except InvalidPoint as invalid:
-                bad.append((index, invalid.with_traceback(None)))
-            except msgspec.DecodeError as error:
-                bad.append((index, str(error)))
-        return self._of_elements(record, elements, bad) if bad else []
+            except (InvalidPoint, msgspec.DecodeError) as error:
+                if len(bad) > MAX_LETTERS:
+                    more += 1
+                else:
+                    bad.append((index, error if isinstance(error, InvalidPoint) else str(error)))
+        return self._of_elements(record, elements, bad, more) if bad else []
 
     def _of_elements(
-        self, record: Record, elements: Sequence[Any], bad: Sequence[tuple[int, InvalidPoint | str]]
+        self, record: Record, elements: Sequence[Any], bad: Sequence[tuple[int, InvalidPoint | str]], more: int = 0
     ) -> list[DeadLetter]:
         """Dead letters of elements, each with its own bytes; of many bad ones the last stands for the rest.
 
@@ -278,8 +280,8 @@ class Reader:
             if isinstance(why, str):
                 why = malformed.explain(raw, self._names, why, f"$[{index}]")
             letters.append(self._letter(record, index, why, raw))
-        if len(bad) > len(letters):
-            letters[-1].reason += f"; {len(bad) - len(letters)} elements after it are bad too"
+        if more := more + len(bad) - len(letters):
+            letters[-1].reason += f"; {more} elements after it are bad too"
         if len(bad) > MAX_LETTERS:
             letters[-1].value = record.value
         return letters

@@ -3,7 +3,7 @@
 Whole columns are made first, then one msgspec struct a point out of them (map over columns: no bytecode
 a point); the names and types of the detectors' scores are fixed once per profile.
 
-Field names and their order are a promise to other programs: ``tests/golden`` holds them.
+Field names and their order are a promise to other programs; tests/unit/test_results.py holds them.
 """
 
 from __future__ import annotations
