@@ -211,6 +211,7 @@ def _passes(source: str, modules: tuple[ModuleType, ...], engine: str) -> tuple[
         return module.learn, module.judge
     import numba
 
+    name_records_by_content()
     register(*SHARED, *modules)
     path = _file(source, modules)
     module = _from_file(path) if path else _in_memory(source)
@@ -229,6 +230,22 @@ def _guarded(f: Callable, width: int) -> Callable:
             return numeric.nan if width == 1 else (numeric.nan,) * width
 
     return call
+
+
+def name_records_by_content() -> None:
+    """Let numba name compiled code by what a record type is, not by when this process first saw it.
+
+    numba 0.68.1 puts the number it counted up for a record type into the names of functions over it
+    (core/types/npytypes.py: Record.mangling_args). In its disk cache, code of two processes then shares
+    names though the records differ, and whichever is loaded first is called for both: a window of 20
+    points walked as one of 100. test_code_cached_by_two_processes_stays_apart fails without this.
+    """
+    from numba.core.types import Record
+
+    def named(self: Any) -> tuple[str, tuple[str]]:
+        return "Record", ("r" + hashlib.sha256(self.name.encode()).hexdigest()[:32],)
+
+    Record.mangling_args = property(named)
 
 
 _registered: set[FunctionType] = set()
@@ -270,7 +287,7 @@ def _file(source: str, modules: tuple[ModuleType, ...]) -> Path | None:
     import numba
 
     of = [source, sys.version, np.__version__, numba.__version__]
-    of += [inspect.getsource(module) for module in (*SHARED, *modules)]
+    of += [inspect.getsource(module) for module in (sys.modules[__name__], *SHARED, *modules)]
     path = directory() / f"{hashlib.sha256(chr(0).join(of).encode()).hexdigest()[:32]}.py"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -324,10 +324,11 @@ def _adapted(
     for row, x, t, again in zip(cells["row"].tolist(), cells["x"].tolist(), times, repeats):
         model = models[row]
         if model is None:
-            model = models[row] = adapter.make(params)
+            model = adapter.make(params)
         try:
             score = float(adapter.score_one(model, x, t))
             if not again:
+                models[row] = model
                 adapter.learn_one(model, x, t)
         except (KeyboardInterrupt, SystemExit):
             raise

@@ -1,0 +1,92 @@
+"""Kernels keep to what CPython and compiled code compute alike: read from their source."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import faulty
+import pytest
+
+from app import calibration, detectors, ensemble, episodes, numeric, window
+from app.detectors import kit
+
+SHARED = {m.__name__: m for m in (numeric, window, calibration, ensemble, episodes)}
+FILES = {name: k.module for name, k in detectors.KERNELS.items()} | SHARED
+COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+CALLS = {"abs", "min", "max", "len", "range", "float"}  # builtins that are alike
+OWN = {"numeric": {"int"}}  # whole() is where int() is checked
+
+
+def faults(source, imports_from, extra=frozenset()):
+    """Sentences, each with its line, on what a kernel file may not do."""
+    tree = ast.parse(source)
+    local = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module not in imports_from):
+            yield f"{node.lineno}: imports more than {', '.join(sorted(imports_from))}"
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {alias.asname or alias.name for alias in node.names}
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        names = {arg.arg for arg in function.args.args}
+        for node in ast.walk(function):
+            if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Pow | ast.MatMult):
+                yield f"{node.lineno}: ** is not alike in the last bit"
+            elif isinstance(node, ast.Call):
+                called = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+                if called not in local | imported | CALLS | extra:
+                    yield f"{node.lineno}: calls {called}()"
+            elif isinstance(node, ast.Try | ast.Raise | ast.With | ast.Lambda | ast.Global | COMPREHENSIONS):
+                yield f"{node.lineno}: {type(node).__name__} in a kernel"
+            elif isinstance(node, ast.Name) and node.id in ("math", "np", "numpy", "random", "time"):
+                if node.id not in names:
+                    yield f"{node.lineno}: names {node.id}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in ("f4", "f2", "i4", "u4", "i2", "i1", "u8"):
+            yield f"{node.lineno}: a field of {node.value}; counters and numbers have 64 bits (i8, f8)"
+
+
+def of(name):
+    module = FILES[name]
+    allowed = {"app.detectors.kit"} if name in detectors.KERNELS else {"app.numeric", "math"}
+    return list(faults(inspect.getsource(module), allowed, OWN.get(name.rpartition(".")[2], set())))
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_kernels_compute_alike_in_both_engines(name):
+    assert of(name) == []
+
+
+@pytest.mark.parametrize("name", sorted(detectors.KERNELS))
+def test_a_detector_imports_only_what_the_kit_offers(name):
+    tree = ast.parse(inspect.getsource(FILES[name]))
+    imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names}
+    assert imported <= set(kit.__all__)
+
+
+BAD = {
+    "x ** 2": "**",
+    "sum(s.h)": "sum()",
+    "math.exp(x)": "math.exp()",
+    "np.sqrt(x)": "np.sqrt()",
+    "int(x)": "int()",
+    "pow(x, 2.0)": "pow()",
+    "round(x, 3)": "round()",
+    "[v for v in s.h][0]": "ListComp",
+    "s.h.mean()": "s.h.mean()",
+}
+
+
+@pytest.mark.parametrize("expression", BAD)
+def test_a_kernel_that_would_differ_is_flagged(expression):
+    found = list(faults(f"def step(s, p, x, t, w):\n    return {expression}\n", {"app.detectors.kit"}))
+    assert any(BAD[expression] in fault for fault in found)
+
+
+@pytest.mark.parametrize("line", ["import math", "from random import random", "STATE = [('n', 'i4')]"])
+def test_a_file_that_brings_other_things_is_flagged(line):
+    assert list(faults(line, {"app.detectors.kit"}))
+
+
+def test_a_sound_file_is_not_flagged():
+    assert not list(faults(Path(faulty.__file__).read_text(), {"app.detectors.kit"}))
