@@ -1,0 +1,264 @@
+"""River's anomaly detectors, by River's names: ``method: HalfSpaceTrees``.
+
+========================== ============ ===================================== ========== =================
+class                      River takes  its score becomes                     scale      default warmup
+========================== ============ ===================================== ========== =================
+StandardAbsoluteDeviation  (x, y)       itself                                deviations 30
+GaussianScorer             (x, y)       share of the fitted normal that is    deviations grace_period
+                                        nearer to the mean -> deviations
+HalfSpaceTrees             (x)          itself                                own_past   2 x window_size
+========================== ============ ===================================== ========== =================
+
+Where River takes (x, y) the value is y and there is no x; else x is {"value": value}. Parameters have
+River's names and defaults, but for the seed, which River draws from the clock; beside them stand
+``threshold`` and ``warmup``. HalfSpaceTrees sees its inputs through River's MinMaxScaler, since it wants
+them in 0..1: unscaled, 50 scores as odd as it gets.
+
+Another class of River is another entry in DETECTORS: what builds it, how it is called, what its score is.
+
+Importing River takes seconds (it loads scipy), so it is imported where a detector is built; names and
+parameters are known without. A model is River's estimator itself. Its arithmetic is River's own: the same
+bits on machines with the same C library, not on all. A state names River's version, so that with another
+River a detector starts anew. Where River raises, the pipeline starts a new model and leaves the vote out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
+from importlib.metadata import version as installed
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from app import normal, river_state
+from app.detectors.kit import Param, Params, param
+from app.errors import ConfigurationError, StateError
+from app.numeric import BIGGEST, deviation
+
+VERSION = 1  # raise when state of an earlier release would mean something else
+
+Estimator = Any
+
+
+class Entry(NamedTuple):
+    """How one class of River takes part."""
+
+    scale: str
+    explanation: str
+    params: dict[str, Param]  # beside threshold and warmup
+    silent: Callable[[Mapping[str, Any]], int]  # points without a score that means something: the least warmup
+    build: Callable[[Mapping[str, Any]], Estimator]
+    score: Callable[[Estimator, float], float]  # of a value; finite for a new estimator too
+    learn: Callable[[Estimator, float], None]
+    max_bytes: Callable[[Mapping[str, Any]], int]  # of its state; measured, with room
+    fold: Callable[[Estimator], Any] = lambda estimator: estimator  # what is stored of it
+    unfold: Callable[[Any, Estimator], Estimator] = lambda stored, new: stored  # and back, perhaps into a new one
+
+
+def _learn_x(estimator: Estimator, x: float) -> None:
+    estimator.learn_one({"value": x})
+
+
+def _learn_y(estimator: Estimator, x: float) -> None:
+    estimator.learn_one(None, x)
+
+
+# --- StandardAbsoluteDeviation
+
+
+def _absolute_deviation(p: Mapping[str, Any]) -> Estimator:
+    from river import anomaly, stats
+
+    return anomaly.StandardAbsoluteDeviation(stats.Mean() if p["sub_stat"] == "mean" else stats.Quantile(0.5))
+
+
+def _absolute_deviations(estimator: Estimator, x: float) -> float:
+    # River's median of nothing is None.
+    return min(estimator.score_one(None, x), BIGGEST) if estimator.variance.n else 0.0
+
+
+# --- GaussianScorer
+
+
+def _gaussian(p: Mapping[str, Any]) -> Estimator:
+    from river import anomaly, proba, utils
+
+    size = p["window_size"]
+    made = anomaly.GaussianScorer(window_size=size or None, grace_period=p["grace_period"])
+    # River seeds a generator from the clock here, for sampling: the state would differ between two runs.
+    made.gaussian = utils.Rolling(proba.Gaussian, window_size=size, seed=0) if size else proba.Gaussian(seed=0)
+    return made
+
+
+def _gaussian_deviations(estimator: Estimator, x: float) -> float:
+    share = estimator.score_one(None, x)
+    if not share >= 1.0:
+        return normal.deviations(share)
+    # All of it: far out, or no spread at all, where River calls even the mean itself as odd as it gets.
+    return min(abs(deviation(x, estimator.gaussian.mu, estimator.gaussian.sigma)), normal.FARTHEST)
+
+
+# --- HalfSpaceTrees
+
+
+def _half_space_trees(p: Mapping[str, Any]) -> Estimator:
+    from river import anomaly, compose, preprocessing
+
+    names = ("n_trees", "height", "window_size", "seed")
+    return compose.Pipeline(preprocessing.MinMaxScaler(), anomaly.HalfSpaceTrees(**{name: p[name] for name in names}))
+
+
+def _sparseness(pipeline: Estimator, x: float) -> float:
+    return pipeline.score_one({"value": x})
+
+
+def _nodes(trees: Any) -> list[Any]:
+    return [node for tree in trees._tree_nodes for node in tree]
+
+
+def _mass_type(window_size: int) -> np.dtype:
+    """A node counts at most the points of one window."""
+    return np.dtype("<u1" if window_size < 1 << 8 else "<u2")
+
+
+def _fold_trees(pipeline: Estimator) -> Any:
+    """The masses without the trees, which follow from the seed."""
+    scaler, trees = pipeline.steps.values()
+    nodes = _nodes(trees)
+    masses = [node.l_mass for node in nodes] + [node.r_mass for node in nodes]
+    data = np.array(masses, _mass_type(trees.window_size)).tobytes()
+    return scaler.min, scaler.max, trees.counter, trees._first_window, data
+
+
+def _unfold_trees(stored: Any, pipeline: Estimator) -> Estimator:
+    scaler, trees = pipeline.steps.values()
+    scaler.min, scaler.max, counter, first_window, data = stored
+    if data:
+        trees.learn_one({"value": 0.0})  # draws the trees
+        nodes = _nodes(trees)
+        left, right = np.frombuffer(data, _mass_type(trees.window_size)).reshape(2, len(nodes)).tolist()
+        for node, node_left, node_right in zip(nodes, left, right):
+            node.l_mass, node.r_mass = node_left, node_right
+    trees.counter, trees._first_window = counter, first_window
+    return pipeline
+
+
+# --- all
+
+
+DETECTORS = {
+    "StandardAbsoluteDeviation": Entry(
+        scale="deviations",
+        explanation="{value} is {score} standard deviations from what all points so far were like",
+        params={"sub_stat": param("mean", "what a value is compared with; one of mean|median")},
+        silent=lambda p: 30,
+        build=_absolute_deviation,
+        score=_absolute_deviations,
+        learn=_learn_y,
+        max_bytes=lambda p: 1024,
+    ),
+    "GaussianScorer": Entry(
+        scale="deviations",
+        explanation="{value} is {score} standard deviations out in the normal distribution of the points so far",
+        params={
+            "window_size": param(0, "newest points that the distribution is fitted to, 0 for all; 0..4096"),
+            "grace_period": param(100, "points before the first score; 1..1000000"),
+        },
+        silent=lambda p: p["grace_period"],
+        build=_gaussian,
+        score=_gaussian_deviations,
+        learn=_learn_y,
+        max_bytes=lambda p: 1024 + 32 * p["window_size"],
+    ),
+    "HalfSpaceTrees": Entry(
+        scale="own_past",
+        explanation="{value} lies where few of the last points were",
+        params={
+            "n_trees": param(10, "trees; 1..100"),
+            "height": param(8, "levels of a tree; 1..12"),
+            "window_size": param(250, "points counted in a tree before they replace the last; 2..65535"),
+            "seed": param(42, "what the trees are drawn from; >= 0"),
+        },
+        silent=lambda p: 2 * p["window_size"],  # no score in the first; a second to see its own scores
+        build=_half_space_trees,
+        score=_sparseness,
+        learn=_learn_x,
+        max_bytes=lambda p: 1024 + 2 * p["n_trees"] * ((2 << p["height"]) - 1) * _mass_type(p["window_size"]).itemsize,
+        fold=_fold_trees,
+        unfold=_unfold_trees,
+    ),
+}
+
+
+class RiverParams(Params):
+    """Parameters of which ``warmup`` depends on others. ``check`` adds ``alert_at``, an Adapter's alert line."""
+
+    def __init__(self, entry: Entry) -> None:
+        always = {
+            "threshold": param(3.0, "standard deviations at which a point alerts; > 0"),
+            "warmup": param(0, "points learned before the first vote, 0 for the least that makes sense; >= 0"),
+        }
+        super().__init__(entry.params | always)
+        self._silent = entry.silent
+
+    def check(self, where: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        values = super().check(where, given)
+        least = self._silent(values)
+        if 0 < values["warmup"] < least:
+            raise ConfigurationError(
+                f"{where}.warmup: must be 0 or at least {least} with these parameters, got {values['warmup']}: "
+                "until then its scores mean nothing"
+            )
+        return values | {"warmup": values["warmup"] or least, "alert_at": values["threshold"]}
+
+
+class River:
+    """An ``Adapter`` (``kit.py``) for one class of River."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._entry = DETECTORS[name]
+        self.scale = self._entry.scale
+        self.explanation = self._entry.explanation
+        self.params = RiverParams(self._entry)
+
+    @cached_property
+    def version(self) -> int:
+        """Of this file and of River: another River may keep its state differently."""
+        return crc32(f"{VERSION}, River {installed('river')}".encode())
+
+    def make(self, params: Mapping[str, Any]) -> Estimator:
+        return self._entry.build(params)
+
+    def score_one(self, model: Estimator, x: float, t: float) -> float:
+        return self._entry.score(model, x)
+
+    def learn_one(self, model: Estimator, x: float, t: float) -> None:
+        self._entry.learn(model, x)
+
+    def dumps(self, model: Estimator) -> bytes:
+        return river_state.dumps(self._entry.fold(model))
+
+    def loads(self, data: bytes, params: Mapping[str, Any]) -> Estimator:
+        new = self._entry.build(params)  # imports what the state may name
+        try:
+            model = self._entry.unfold(river_state.loads(data), new)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise StateError(f"{self.name}: {len(data)} bytes are not its state: {error}") from error
+        if type(model) is not type(new):
+            raise StateError(f"{self.name}: state must hold {type(new).__name__}, found {type(model).__name__}")
+        return model
+
+    def max_state_bytes(self, params: Mapping[str, Any]) -> int:
+        return self._entry.max_bytes(params)
+
+
+def adapters() -> list[str]:
+    return list(DETECTORS)
+
+
+@cache
+def adapter(method: str) -> River | None:
+    return River(method) if method in DETECTORS else None

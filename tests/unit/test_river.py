@@ -1,0 +1,298 @@
+import inspect
+import math
+import random
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from statistics import NormalDist
+
+import pytest
+
+from app import detectors, river_state
+from app.detectors import river as module
+from app.errors import ConfigurationError, StateError
+from app.normal import FARTHEST
+
+CASES = {
+    "StandardAbsoluteDeviation": [{}, {"sub_stat": "median"}],
+    "GaussianScorer": [{}, {"window_size": 40, "grace_period": 10}],
+    "HalfSpaceTrees": [{"window_size": 50}, {"n_trees": 3, "height": 5, "window_size": 300, "seed": 7}],
+}
+ALL = [(name, given) for name, cases in CASES.items() for given in cases]
+
+
+def series(points=700, seed=4):
+    rng = random.Random(seed)
+    return [rng.gauss(50.0, 5.0) + (60.0 if rng.random() < 0.01 else 0.0) for _ in range(points)]
+
+
+def made(name, given):
+    adapter = detectors.find(name)
+    params = adapter.params.check(name, given)
+    return adapter, params, adapter.make(params)
+
+
+def scored(adapter, model, values):
+    scores = []
+    for x in values:
+        scores.append(adapter.score_one(model, x, 0.0))
+        adapter.learn_one(model, x, 0.0)
+    return scores
+
+
+def test_every_detector_has_cases():
+    assert set(CASES) == set(module.adapters())
+
+
+def test_names_and_parameters_are_known_without_importing_river():
+    script = (
+        "import sys; from app import detectors\n"
+        "for n in ('StandardAbsoluteDeviation', 'GaussianScorer', 'HalfSpaceTrees'):\n"
+        "    a = detectors.find(n); p = detectors.check(n, {}); a.version, a.max_state_bytes(a.params.check(n, {}))\n"
+        "assert set(detectors.names()) >= {'StandardAbsoluteDeviation', 'GaussianScorer', 'HalfSpaceTrees'}\n"
+        "print('river' in sys.modules, 'scipy' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert found == "False False\n"
+
+
+def test_defaults_are_those_of_river():
+    from river import anomaly
+
+    for name in CASES:
+        theirs = inspect.signature(getattr(anomaly, name)).parameters
+        for parameter, ours in detectors.find(name).params.declared.items():
+            if parameter in ("threshold", "warmup", "seed", "sub_stat"):
+                continue
+            assert ours.default == (theirs[parameter].default or 0), (name, parameter)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_another_river_is_another_version(name, monkeypatch):
+    import river
+
+    mine = module.River(name).version
+    assert module.installed("river") == river.__version__
+    monkeypatch.setattr(module, "installed", lambda package: "0.27.0")
+    assert module.River(name).version != mine
+    assert 0 <= mine < 1 << 32
+
+
+# --- scores
+
+
+@pytest.mark.parametrize("given", CASES["StandardAbsoluteDeviation"])
+def test_standard_absolute_deviation_scores_as_rivers_own(given):
+    from river import anomaly, stats
+
+    own = anomaly.StandardAbsoluteDeviation(stats.Quantile(0.5) if given else stats.Mean())
+    values = series()
+    own.learn_one(None, values[0])
+    expected = [0.0]
+    for x in values[1:]:
+        expected.append(own.score_one(None, x))
+        own.learn_one(None, x)
+    adapter, _, model = made("StandardAbsoluteDeviation", given)
+    got = scored(adapter, model, values)
+    assert got[2:] == expected[2:]
+    assert got[0] == 0.0 and got[1] == min(expected[1], 1e9)
+
+
+@pytest.mark.parametrize("given", CASES["GaussianScorer"])
+def test_gaussian_scorer_is_rivers_own_in_deviations(given):
+    from river import anomaly
+
+    own = anomaly.GaussianScorer(given.get("window_size"), given.get("grace_period", 100))
+    adapter, _, model = made("GaussianScorer", given)
+    seen = 0
+    for x, z in zip(series(), scored(adapter, model, series())):
+        share = own.score_one(None, x)
+        direct = abs(x - own.gaussian.mu) / own.gaussian.sigma if share else 0.0
+        if 0.0 < share < 1.0:
+            assert z == pytest.approx(-NormalDist().inv_cdf((1.0 - share) / 2.0), rel=1e-12)
+            assert z == pytest.approx(direct, rel=1e-6) or direct > 7.0  # a share near 1 has few digits left
+            seen += 1
+        else:
+            assert z == min(direct, FARTHEST)
+        own.learn_one(None, x)
+    assert seen > 500
+
+
+def test_half_space_trees_score_as_the_same_pipeline_by_hand():
+    from river import anomaly, preprocessing
+
+    for given in CASES["HalfSpaceTrees"]:
+        own = preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(**{"seed": 42, **given})
+        expected = []
+        for x in series():
+            expected.append(own.score_one({"any name": x}))
+            own.learn_one({"any name": x})
+        adapter, _, model = made("HalfSpaceTrees", given)
+        assert scored(adapter, model, series()) == expected
+        assert max(expected) > 0.5
+
+
+@pytest.mark.parametrize(("name", "given"), ALL)
+@pytest.mark.parametrize("value", [0.0, 45.2, 1e-300, -1e150, 1e9 / 3])
+def test_a_constant_series_is_not_odd_and_a_jump_is(name, given, value):
+    adapter, params, model = made(name, given)
+    scores = scored(adapter, model, [value] * (params["warmup"] + 120))
+    assert all(math.isfinite(score) for score in scores)
+    if adapter.scale == "deviations":
+        assert max(scores) == 0.0
+        assert adapter.score_one(model, value + 1.0 + abs(value), 0.0) > params["threshold"]
+
+
+@pytest.mark.parametrize(("name", "given"), ALL)
+def test_scores_are_finite_and_not_negative(name, given):
+    adapter, _, model = made(name, given)
+    rng = random.Random(1)
+    values = [rng.choice((0.0, -1e150, 1e150, 1e-300, rng.gauss(0, 1))) for _ in range(400)]
+    assert all(0.0 <= score <= 1e9 for score in scored(adapter, model, values))
+
+
+# --- state
+
+
+@pytest.mark.parametrize(("name", "given"), ALL)
+@pytest.mark.parametrize("points", [0, 1, 49, 50, 51, 333])
+def test_a_restored_model_goes_on_as_the_original(name, given, points):
+    adapter, params, original = made(name, given)
+    scored(adapter, original, series(points))
+    stored = adapter.dumps(original)
+    restored = adapter.loads(stored, params)
+    assert adapter.dumps(restored) == stored
+    assert scored(adapter, original, series(500, seed=8)) == scored(adapter, restored, series(500, seed=8))
+    assert adapter.dumps(original) == adapter.dumps(restored)
+    # Also what is folded away: the whole estimators are alike.
+    assert river_state.dumps(original) == river_state.dumps(restored)
+
+
+@pytest.mark.parametrize(("name", "given"), ALL)
+def test_two_runs_give_the_same_bytes(name, given):
+    """Nothing in a new model is drawn from the clock, as River's default seeds are."""
+    adapter, params, first = made(name, given)
+    second = adapter.make(params)
+    assert adapter.dumps(first) == adapter.dumps(second)
+    assert river_state.dumps(first) == river_state.dumps(second)
+    assert scored(adapter, first, series()) == scored(adapter, second, series())
+    assert adapter.dumps(first) == adapter.dumps(second)
+
+
+@pytest.mark.parametrize(("name", "given"), ALL)
+def test_a_process_that_has_not_made_a_model_can_load_one(name, given):
+    adapter, _, model = made(name, given)
+    scored(adapter, model, series(320))
+    script = (
+        "import sys; from app import detectors\n"
+        f"adapter = detectors.find({name!r}); params = adapter.params.check('x', {given!r})\n"
+        f"print(adapter.dumps(adapter.loads(bytes.fromhex(sys.argv[1]), params)).hex())"
+    )
+    stored = adapter.dumps(model).hex()
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", script, stored], check=True, capture_output=True)
+    assert ran.stdout.decode().strip() == stored
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        *ALL,
+        ("GaussianScorer", {"window_size": 4096}),
+        ("HalfSpaceTrees", {"window_size": 2}),
+        ("HalfSpaceTrees", {"height": 12, "n_trees": 2, "window_size": 600}),
+        ("HalfSpaceTrees", {"height": 1, "n_trees": 1, "window_size": 65535}),
+    ],
+)
+def test_no_state_is_larger_than_stated(name, given):
+    adapter, params, model = made(name, given)
+    rng = random.Random(3)
+    for _ in range(max(700, 5000 if name == "GaussianScorer" else 0)):
+        adapter.learn_one(model, rng.uniform(-1e150, 1e150), 0.0)
+    size, most = len(adapter.dumps(model)), adapter.max_state_bytes(params)
+    assert size <= most - 200  # room for counters that grow
+    assert most <= 2 * size + 1024
+
+
+def test_state_of_another_detector_or_shape_is_refused():
+    states = {}
+    for name, given in ALL:
+        adapter, params, model = made(name, given)
+        scored(adapter, model, series(320))
+        states[name, str(given)] = (adapter, params, adapter.dumps(model))
+    for (name, given), (adapter, params, _) in states.items():
+        for (other, shape), (_, _, data) in states.items():
+            if other != name or (name == "HalfSpaceTrees" and shape != given):
+                with pytest.raises(StateError):
+                    adapter.loads(data, params)
+        for data in (b"", b"x", river_state.dumps(None), river_state.dumps((1, 2, 3, 4, b"5"))):
+            with pytest.raises(StateError):
+                adapter.loads(data, params)
+
+
+@pytest.mark.parametrize(("name", "given"), ALL)
+def test_damage_is_refused_or_loads_as_data(name, given):
+    small = {"height": 2, "n_trees": 2} if name == "HalfSpaceTrees" else {}  # mostly numbers that may be anything
+    adapter, params, model = made(name, given | small)
+    scored(adapter, model, series(60))
+    stored, rng = adapter.dumps(model), random.Random(6)
+    for _ in range(300):
+        data = bytearray(stored)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        try:
+            adapter.loads(bytes(data), params)
+        except StateError as error:
+            assert str(error)
+
+
+# --- parameters
+
+
+def test_warmup_covers_the_points_without_a_score():
+    check = detectors.find("HalfSpaceTrees").params.check
+    assert check("trees", {})["warmup"] == 500
+    assert check("trees", {"window_size": 1000})["warmup"] == 2000
+    assert check("trees", {"window_size": 100, "warmup": 300})["warmup"] == 300
+    with pytest.raises(ConfigurationError, match=r"trees\.warmup: must be 0 or at least 500 .* got 30"):
+        check("trees", {"warmup": 30})
+    assert detectors.find("GaussianScorer").params.check("g", {"grace_period": 7})["warmup"] == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "named"),
+    [
+        ("HalfSpaceTrees", {"trees": 3}, "trees"),
+        ("HalfSpaceTrees", {"n_trees": 0}, "n_trees"),
+        ("HalfSpaceTrees", {"height": 40}, "height"),
+        ("HalfSpaceTrees", {"seed": None}, "seed"),
+        ("GaussianScorer", {"window_size": -1}, "window_size"),
+        ("StandardAbsoluteDeviation", {"sub_stat": "mode"}, "sub_stat"),
+        ("StandardAbsoluteDeviation", {"threshold": 0.0}, "threshold"),
+    ],
+)
+def test_a_wrong_parameter_is_named(name, given, named):
+    with pytest.raises(ConfigurationError, match=f"here.{named}"):
+        detectors.find(name).params.check("here", given)
+
+
+def test_times_are_worth_a_look(capsys):
+    for name in CASES:
+        adapter, params, model = made(name, {})
+        values = series(2000)
+        scored(adapter, model, values[:1000])
+        times = [time.perf_counter()]
+        scored(adapter, model, values[1000:])
+        times.append(time.perf_counter())
+        for _ in range(10):
+            data = adapter.dumps(model)
+        times.append(time.perf_counter())
+        for _ in range(10):
+            adapter.loads(data, params)
+        times.append(time.perf_counter())
+        point, dump, load = (1e6 * (b - a) for a, b in pairwise(times))
+        with capsys.disabled():
+            print(
+                f"\n{name}: {point / 1000:.2f} us a point, dumps {dump / 10:.0f} us, loads {load / 10:.0f} us, "
+                f"{len(data)} bytes",
+                end="",
+            )
