@@ -14,26 +14,9 @@ from app.records import Points, Reader, encode_episodes, encode_results
 from app.settings import Detection, InputSettings
 
 ORDER = [
-    "id",
-    "source",
-    "timestamp",
-    "metric",
-    "value",
-    "values",
-    "expected",
-    "expected_lower",
-    "expected_upper",
-    "anomaly_score",
-    "alert_score",
-    "is_anomaly",
-    "episode",
-    "severity",
-    "status",
-    "direction",
-    "detectors",
-    "attribution",
-    "explanation",
-    "config_hash",
+    *("id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper"),
+    *("anomaly_score", "alert_score", "is_anomaly", "episode", "severity", "status", "direction", "detectors"),
+    *("attribution", "explanation", "config_hash"),
 ]
 PROFILES = (
     SimpleNamespace(detectors=("moving_average", "Half-Space Trees"), config_hash="0badcafe"),

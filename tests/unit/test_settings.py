@@ -275,7 +275,7 @@ def test_variables_reach_into_lists_detectors_and_overrides():
     [
         ({"ANOMALY_KAFKA__GRUP_ID": "x"}, "kafka.grup_id (ANOMALY_KAFKA__GRUP_ID): no such setting; did you mean"),
         ({"ANOMALY_KAFAK__GROUP_ID": "x"}, "ANOMALY_KAFAK__GROUP_ID (environment): no such setting; did you mean kaf"),
-        ({"ANOMALY_KAFKA_GROUP_ID": "x"}, "ANOMALY_KAFKA_GROUP_ID (environment): did you mean ANOMALY_KAFKA__GROUP_ID?"),
+        ({"ANOMALY_KAFKA_GROUP_ID": "x"}, "ANOMALY_KAFKA_GROUP_ID (environment): did you mean ANOMALY_KAFKA__GROUP_I"),
         ({"ANOMALY_KAFKA__MAX_POLL_RECORDS": "many"}, "(ANOMALY_KAFKA__MAX_POLL_RECORDS): must be a whole number"),
         ({"ANOMALY_KAFKA__BOOTSTRAP_SERVERS": "a"}, "kafka.bootstrap_servers[0] (ANOMALY_KAFKA__BOOTSTRAP_SERVERS)"),
         ({"ANOMALY_SOURCES": "pump"}, "sources (ANOMALY_SOURCES): must be mappings, each with match, got 'pump'"),
