@@ -173,7 +173,8 @@ class Partition:
         metrics.stage_duration["decode"].observe(decoded - began)
         points = self._not_yet_learned(points)
         outcome = self._job.pipeline.run(self.owned.rows, points)
-        letters += _rejected(records, points, outcome)
+        if outcome.rejected:
+            letters += self._reader.refused(records, points, outcome.rejected)
         scored = time.monotonic()
         metrics.stage_duration["score"].observe(scored - decoded)
         learned = outcome.slot >= 0
@@ -301,18 +302,3 @@ class Partition:
         metrics.snapshot_bytes.inc(sum(len(value) for _, value in snapshots if value is not None))
         metrics.stage_duration["snapshot_ack"].observe(time.monotonic() - began)
         failpoints.reach("snapshots_acked")
-
-
-def _rejected(records: list[Any], points: Points, outcome: Outcome) -> list[DeadLetter]:
-    """Dead letters of the points that could be read but not scored."""
-    if not outcome.rejected:
-        return []
-    record_at = {record.offset: record for record in records}
-    letters = []
-    for position, label, reason in outcome.rejected:
-        offset = points.offset[position]
-        record = record_at[offset]
-        letters.append(
-            DeadLetter(offset, points.index[position], reason, label, record.key, record.value, record.headers)
-        )
-    return letters
