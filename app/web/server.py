@@ -75,9 +75,9 @@ class Server:
             app.router.add_static("/static", STATIC)
             get("/api/statistics", self.get_statistics)
             get("/api/sources", self.sources)
-            get("/api/series/{source:.+}", self.series)
+            get(r"/api/series/{source:[\s\S]+}", self.series)
             get("/api/anomalies", self.anomalies)
-            get("/api/anomalies/{source:.+}", self.anomalies)
+            get(r"/api/anomalies/{source:[\s\S]+}", self.anomalies)
             get("/ws", self.websocket)
         return app
 

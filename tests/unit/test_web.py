@@ -40,7 +40,7 @@ def opened(source="pump-7", at=9.0):
 def fed() -> Feed:
     feed = Feed()
     for at in range(20):
-        for source in ("pump-7", "line 3/boiler", HOSTILE, "Füllstand%2F?"):
+        for source in ("pump-7", "line 3/boiler", HOSTILE, "Füllstand%2F?", "line\nbreak"):
             feed.take_result(result(source, at))
     feed.take_event(opened("pump-7", 8.0))
     feed.take_event(opened(HOSTILE, 9.0))
@@ -74,11 +74,11 @@ def ask(*paths, server=None, method="GET", headers=None):
 
 def test_sources_are_limited_searched_and_sorted():
     status, _, body = ask("/api/sources")
-    assert status == 200 and (body["known"], body["matching"]) == (4, 4)
+    assert status == 200 and (body["known"], body["matching"]) == (5, 5)
     assert body["sources"][0].keys() >= {"source", "timestamp", "value", "anomaly_score", "status"}
     assert ask("/api/sources?limit=2")[2]["sources"] == body["sources"][:2]
     found = ask("/api/sources?search=PUMP&sort=recent")[2]
-    assert (found["known"], found["matching"], found["sources"][0]["source"]) == (4, 1, "pump-7")
+    assert (found["known"], found["matching"], found["sources"][0]["source"]) == (5, 1, "pump-7")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ def test_sources_are_limited_searched_and_sorted():
         ("line%203%2Fboiler", "line 3/boiler"),
         ("%3Cimg%20src=x%20onerror=alert(1)%3E", HOSTILE),
         ("F%C3%BCllstand%252F%3F", "Füllstand%2F?"),
+        ("line%0Abreak", "line\nbreak"),
     ],
 )
 def test_any_name_of_a_source_can_be_asked_for(path, source):
@@ -126,7 +127,7 @@ def test_a_bad_limit_is_refused_with_what_is_allowed(path, limit):
 
 @pytest.mark.parametrize("limit", [0, 1, 1000])
 def test_limits_are_allowed_up_to_their_ends(limit):
-    assert len(ask(f"/api/sources?limit={limit}")[2]["sources"]) == min(limit, 4)
+    assert len(ask(f"/api/sources?limit={limit}")[2]["sources"]) == min(limit, 5)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_statistics_say_what_is_known_of_all_workers_and_of_this_one():
     server._metrics.records_consumed.inc(80)
     server._metrics.lag(partition=0, consumed=80, end=85)
     body = ask("/api/statistics", server=server)[2]
-    assert (body["sources"], body["episodes_open"], body["results"]["per_s"]) == (4, 2, 4.0)
+    assert (body["sources"], body["episodes_open"], body["results"]["per_s"]) == (5, 2, 4.0)
     assert (body["worker"]["records_consumed_total"], body["worker"]["lag_records"]) == (80, 5)
 
 

@@ -1,0 +1,197 @@
+"""The page in a real browser, without Kafka: what it shows, and that nothing in a name becomes part of the page."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+from aiohttp.test_utils import TestServer
+from browser import CHROMIUM, browser
+
+from app.metrics import Metrics
+from app.settings import Settings
+from app.web.feed import Feed
+from app.web.probes import Health
+from app.web.server import Server
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+HOSTILE = [
+    '<img src=x onerror="window.hit=1">',
+    '"><script>window.hit=1</script>',
+    "javascript:window.hit=1",
+    "line\nbreak\ttab",
+    "x" * 256,
+    "‮reversed",
+    "__proto__",
+    "a%2Fb?c#d&e=f",
+    "日本語センサー",
+]
+
+
+def result(source, at, **fields):
+    body = {"id": f"raw-data:0:{at:.0f}:0", "source": source, "timestamp": 1_698_401_060.0 + at, "value": 45.0}
+    body |= {"expected": 45.0, "expected_lower": 44.0, "expected_upper": 46.0, "explanation": source}
+    body |= {"anomaly_score": 0.1, "alert_score": 0.1, "is_anomaly": False, "severity": "low", "status": "ok"}
+    return json.dumps(body | fields).encode()
+
+
+def anomaly(source, at, **fields):
+    inside = {"episode": f"raw-data:0:{at:.0f}:0", "is_anomaly": True, "severity": "critical", "value": 90.0}
+    return result(source, at, **inside, anomaly_score=0.97, alert_score=0.97, **fields)
+
+
+def fed(*sources):
+    feed = Feed()
+    for at in range(40):
+        for source in sources:
+            feed.take_result(result(source, at))
+    return feed
+
+
+def look(scenario, feed, **settings):
+    """Run scenario(page, url, server) in a browser, and see that the page complained of nothing."""
+
+    async def run():
+        tail = SimpleNamespace(state="reading", produced_per_s=4.0, skipped=0)
+        server = Server(Settings(**settings), Metrics(), lambda: Health(True, True), feed, tail, tail)
+        async with TestServer(server.application()) as listening, browser() as page:
+            push = asyncio.create_task(server.push.run(tick_s=0.1))
+            await scenario(page, str(listening.make_url("/")), server)
+            push.cancel()
+            assert page.complaints == []
+
+    asyncio.run(asyncio.wait_for(run(), 90))
+
+
+def test_names_of_sources_stay_text_wherever_they_are_shown():
+    feed = fed(*HOSTILE)
+    for at, source in enumerate(HOSTILE):
+        feed.take_event(anomaly(source, 100 + at, event="opened"))
+
+    async def scenario(page, url, server):
+        await page.open(url)
+        await page.until("document.querySelectorAll('#rows tr').length === 9")
+        await page.until("document.querySelectorAll('#episodes article').length === 9")
+        shown = await page.run("[...document.querySelectorAll('#rows bdi')].map(node => node.textContent)")
+        assert sorted(shown) == sorted(HOSTILE)
+        for source in HOSTILE:
+            await page.run(
+                f"[...document.querySelectorAll('#rows a')].find(a => a.title === {json.dumps(source)}).click()"
+            )
+            await page.until(f"document.querySelector('#detail-name').textContent === {json.dumps(source)}")
+            await page.until("document.querySelector('#chart svg')")
+        assert await page.run("window.hit === undefined && !document.querySelector('img, script:not([src])')")
+
+    look(scenario, feed)
+
+
+def test_the_page_complains_of_injected_code():
+    """Negative control: what the test above would see if a name were code."""
+
+    async def scenario(page, url, server):
+        await page.open(url)
+        await page.until("document.querySelector('#no-sources p')")
+        await page.run("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hit=1\">'), 1")
+        await asyncio.sleep(0.3)
+        await page.run("1")
+        assert await page.run("window.hit === undefined"), "the policy keeps it from running"
+        assert any("Content Security Policy" in complaint for complaint in page.complaints)
+        page.complaints.clear()
+
+    look(scenario, Feed())
+
+
+def test_without_results_it_says_what_to_do():
+    async def scenario(page, url, server):
+        await page.open(url)
+        text = await page.until("document.querySelector('#no-sources').innerText")
+        assert "No results yet" in text and "points-in" in text
+        assert "No anomaly so far" in await page.until("document.querySelector('#no-episodes').innerText")
+
+    look(scenario, Feed(), kafka={"input_topic": "points-in"})
+
+
+def test_an_anomaly_arrives_while_one_looks():
+    async def scenario(page, url, server):
+        await page.open(url + "#source=pump-7")
+        await page.until("document.querySelector('#chart-note').textContent.startsWith('40 points')")
+        await page.until("document.querySelector('#as-of').textContent !== '–'")
+        while not server.feed.watched:
+            await asyncio.sleep(0.05)
+        server.feed.take_result(anomaly("pump-7", 50))
+        server.feed.take_event(anomaly("pump-7", 50, event="opened"))
+        await page.until("document.querySelector('#episodes article.open.critical')")
+        await page.until("document.querySelector('#rows tr.anomalous.critical')")
+        await page.until("document.querySelector('#chart circle.mark.critical')")
+        await page.until("document.querySelector('#chart-note').textContent.startsWith('41 points')")
+        assert await page.run("document.title") == "(1) faust-anomaly"
+        assert "pump-7, critical" in await page.run("document.querySelector('#announce').textContent")
+
+    look(scenario, fed("pump-7", "pump-8"))
+
+
+@pytest.mark.parametrize("dashboard", [{"websocket_enabled": False}, {"real_time_updates": False}])
+def test_without_a_socket_it_shows_what_was_there(dashboard):
+    async def scenario(page, url, server):
+        await page.open(url)
+        await page.until("document.querySelectorAll('#rows tr').length === 2")
+        off = await page.run("document.querySelector('#banner').textContent.startsWith('Live updates are off')")
+        assert off == ("real_time_updates" in dashboard)
+
+    look(scenario, fed("pump-7", "pump-8"), dashboard=dashboard)
+
+
+@pytest.mark.parametrize("width", [400, 800, 1024, 1210, 1280])
+def test_it_fits_the_window_with_many_sources(width):
+    feed = fed(*(f"building-{n % 7}/line-{n}/temperature-sensor-{n}" for n in range(2_000)))
+
+    async def scenario(page, url, server):
+        await page.open(url, width=width)
+        await page.until("document.querySelectorAll('#rows tr').length === 200")
+        assert await page.run("document.documentElement.scrollWidth <= window.innerWidth")
+        cut = (
+            "[...document.querySelectorAll('td.number, .figure')].filter(td => td.scrollWidth > td.clientWidth).length"
+        )
+        assert await page.run(cut) == 0, "a number that is cut off is a wrong number"
+        await page.run("document.querySelector('#search').value = 'sensor-199'")
+        await page.run("document.querySelector('#search').dispatchEvent(new Event('input')), 1")
+        await page.until("document.querySelectorAll('#rows tr').length === 11")
+        least = "Math.min(...[...document.querySelectorAll('#rows th')].map(th => th.clientWidth))"
+        assert await page.run(least) > 80, "room for names"
+        assert "11 matching of 2,000" in await page.until("document.querySelector('#sources-note').textContent")
+
+    look(scenario, feed)
+
+
+def test_it_says_since_when_the_worker_is_silent():
+    async def scenario(page, url, server):
+        await page.open(url)
+        await page.until("document.querySelector('#health-word').textContent === 'ready'")
+        await page.run("window.fetch = () => Promise.reject(new Error('refused')), 1")
+        text = await page.until("document.querySelector('#banner').textContent")
+        assert "does not answer since" in text
+        assert await page.run("document.querySelector('#health-word').textContent") == "unreachable"
+
+    look(scenario, fed("pump-7"))
+
+
+def test_the_keyboard_reaches_sources_and_points():
+    async def press(page, key):
+        for kind in ("keyDown", "keyUp"):
+            await page.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, text="\r" if key == "Enter" else "")
+
+    async def scenario(page, url, server):
+        await page.open(url)
+        await page.until("document.querySelector('#rows a')")
+        await page.run("document.querySelector('#rows a').focus()")
+        await press(page, "Enter")
+        await page.until("document.querySelector('#chart svg')")
+        await page.run("document.querySelector('#chart svg').focus()")
+        before = await page.run("document.querySelector('#readout').textContent")
+        await press(page, "ArrowLeft")
+        assert await page.run("document.querySelector('#readout').textContent") != before
+        await press(page, "Escape")
+        await page.until("document.querySelector('#detail').hidden")
+
+    look(scenario, fed("pump-7"))
