@@ -1,9 +1,9 @@
 """River's anomaly detectors, by River's names: ``method: HalfSpaceTrees``.
 
 ========================== ============ ===================================== ========== =================
-class                      River takes  its score becomes                     scale      default warmup
+class                      River takes  its score becomes                     scale      warmup, at least
 ========================== ============ ===================================== ========== =================
-StandardAbsoluteDeviation  (x, y)       itself                                deviations 30
+StandardAbsoluteDeviation  (x, y)       itself                                deviations 2
 GaussianScorer             (x, y)       share of the fitted normal that is    deviations grace_period
                                         nearer to the mean -> deviations
 HalfSpaceTrees             (x)          itself                                own_past   2 x window_size
@@ -11,8 +11,8 @@ HalfSpaceTrees             (x)          itself                                ow
 
 Where River takes (x, y) the value is y and there is no x; else x is {"value": value}. Parameters have
 River's names and defaults, but for the seed, which River draws from the clock; beside them stand
-``threshold`` and ``warmup``. HalfSpaceTrees sees its inputs through River's MinMaxScaler, since it wants
-them in 0..1: unscaled, 50 scores as odd as it gets.
+``threshold`` and ``warmup`` (30, or the table's where that is more). HalfSpaceTrees sees its inputs through
+River's MinMaxScaler, since it wants them in 0..1: unscaled, 50 scores as odd as it gets.
 
 Another class of River is another entry in DETECTORS: what builds it, how it is called, what its score is.
 
@@ -34,7 +34,7 @@ import numpy as np
 
 from app import normal, river_state
 from app.detectors.kit import Param, Params, param
-from app.errors import ConfigurationError, StateError
+from app.errors import StateError
 from app.numeric import BIGGEST, deviation
 
 VERSION = 1  # raise when state of an earlier release would mean something else
@@ -49,6 +49,7 @@ class Entry(NamedTuple):
     explanation: str
     params: dict[str, Param]  # beside threshold and warmup
     silent: Callable[[Mapping[str, Any]], int]  # points without a score that means something: the least warmup
+    warmup: str  # the same in words
     build: Callable[[Mapping[str, Any]], Estimator]
     score: Callable[[Estimator, float], float]  # of a value; finite for a new estimator too
     learn: Callable[[Estimator, float], None]
@@ -153,7 +154,8 @@ DETECTORS = {
         scale="deviations",
         explanation="{value} is {score} standard deviations from what all points so far were like",
         params={"sub_stat": param("mean", "what a value is compared with; one of mean|median")},
-        silent=lambda p: 30,
+        silent=lambda p: 2,  # a deviation needs two
+        warmup="never fewer than 2",
         build=_absolute_deviation,
         score=_absolute_deviations,
         learn=_learn_y,
@@ -167,6 +169,7 @@ DETECTORS = {
             "grace_period": param(100, "points before the first score; 1..1000000"),
         },
         silent=lambda p: p["grace_period"],
+        warmup="never fewer than grace_period",
         build=_gaussian,
         score=_gaussian_deviations,
         learn=_learn_y,
@@ -182,6 +185,7 @@ DETECTORS = {
             "seed": param(42, "what the trees are drawn from; >= 0"),
         },
         silent=lambda p: 2 * p["window_size"],  # no score in the first; a second to see its own scores
+        warmup="never fewer than twice window_size",
         build=_half_space_trees,
         score=_sparseness,
         learn=_learn_x,
@@ -198,20 +202,15 @@ class RiverParams(Params):
     def __init__(self, entry: Entry) -> None:
         always = {
             "threshold": param(3.0, "standard deviations at which a point alerts; > 0"),
-            "warmup": param(0, "points learned before the first vote, 0 for the least that makes sense; >= 0"),
+            "warmup": param(30, f"points learned before the first vote, {entry.warmup}; >= 1"),
         }
         super().__init__(entry.params | always)
         self._silent = entry.silent
 
     def check(self, where: str, given: Mapping[str, Any]) -> dict[str, Any]:
         values = super().check(where, given)
-        least = self._silent(values)
-        if 0 < values["warmup"] < least:
-            raise ConfigurationError(
-                f"{where}.warmup: must be 0 or at least {least} with these parameters, got {values['warmup']}: "
-                "until then its scores mean nothing"
-            )
-        return values | {"warmup": values["warmup"] or least, "alert_at": values["threshold"]}
+        warmup = max(values["warmup"], self._silent(values))
+        return values | {"warmup": warmup, "alert_at": values["threshold"]}
 
 
 class River:

@@ -250,12 +250,39 @@ def test_damage_is_refused_or_loads_as_data(name, given):
 
 def test_warmup_covers_the_points_without_a_score():
     check = detectors.find("HalfSpaceTrees").params.check
-    assert check("trees", {})["warmup"] == 500
+    assert check("trees", {})["warmup"] == check("trees", {"warmup": 30})["warmup"] == 500
     assert check("trees", {"window_size": 1000})["warmup"] == 2000
     assert check("trees", {"window_size": 100, "warmup": 300})["warmup"] == 300
-    with pytest.raises(ConfigurationError, match=r"trees\.warmup: must be 0 or at least 500 .* got 30"):
-        check("trees", {"warmup": 30})
-    assert detectors.find("GaussianScorer").params.check("g", {"grace_period": 7})["warmup"] == 7
+    check = detectors.find("GaussianScorer").params.check
+    assert check("g", {})["warmup"] == 100
+    assert check("g", {"grace_period": 7})["warmup"] == 30
+    assert detectors.find("StandardAbsoluteDeviation").params.check("s", {})["warmup"] == 30
+
+
+def test_trees_raise_no_alarm_when_their_warmup_ends():
+    """Their first window scores 0.0: against that past the first real score would stand out."""
+    from app.pipeline import Pipeline
+    from app.records import Points
+    from app.settings import Detection
+
+    rng = random.Random(5)
+    values = [rng.gauss(50.0, 5.0) for _ in range(700)]
+    for given in ({}, {"window_size": 300, "warmup": 310}):
+        detection = Detection(method="HalfSpaceTrees", detectors={"HalfSpaceTrees": given})
+        pipeline = Pipeline(detection, engine="python")
+        n = len(values)
+        points = Points(
+            offset=list(range(n)),
+            index=[0] * n,
+            source=["a"] * n,
+            timestamp=[60.0 * i for i in range(n)],
+            own_time=[True] * n,
+            values=values,
+        )
+        outcome = pipeline.run(pipeline.sources(), points)
+        assert outcome.status.sum() == n - pipeline.profiles[0].members[0].params["warmup"] > 50
+        assert not outcome.anomaly.any()
+        assert outcome.score.max() > 0.3
 
 
 @pytest.mark.parametrize(
