@@ -245,7 +245,7 @@ def name_records_by_content() -> None:
     def named(self: Any) -> tuple[str, tuple[str]]:
         return "Record", ("r" + hashlib.sha256(self.name.encode()).hexdigest()[:32],)
 
-    Record.mangling_args = property(named)
+    Record.mangling_args = property(named)  # type: ignore[method-assign, assignment]
 
 
 _registered: set[FunctionType] = set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -57,7 +57,17 @@ def _kernel(name: str, module: ModuleType) -> Kernel:
     for needed in ("warmup", found.alert_at):
         if needed not in found.params.declared:
             raise TypeError(f"{module.__name__}: PARAMS must have {needed!r}")
+    if not callable(found.state) and not _flat(found.state):
+        raise TypeError(f"{module.__name__}: STATE must have fields of one dimension, got {found.state!r}")
     return found
+
+
+def _flat(fields: Sequence[tuple]) -> bool:
+    """Whether CPython can hold every field as a number, a list or further fields."""
+    for _, kind, *shape in fields:
+        if (shape and len(shape[0]) > 1) or not (isinstance(kind, str) or _flat(kind)):
+            return False
+    return True
 
 
 KERNELS: dict[str, Kernel] = {}  # by method; complete from here on

@@ -23,7 +23,7 @@ PARAMS = params(
     threshold=param(3.0, "standard deviations at which a point alerts; > 0"),
     warmup=param(30, "points learned before the first vote; >= 1"),
 )
-STATE = []
+STATE: list[tuple] = []
 SCALE = "deviations"
 ALERT_AT = "threshold"
 EXPLANATION = "{value} is {score} standard deviations {side} the mean {expected} of the last {count} points"
