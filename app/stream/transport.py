@@ -106,7 +106,8 @@ class Consumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             await self._drain(fetcher)
-        except self.consumer_stopped_errors:
+        except (asyncio.CancelledError, *self.consumer_stopped_errors):
+            # Faust takes a fetcher cancelled during a rebalance for one to restart, also when all is to stop.
             if not self.app.should_stop:
                 raise
 
