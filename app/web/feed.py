@@ -18,7 +18,7 @@ import msgspec
 
 from app.web.shown import SORTS, Episode, Event, Result
 
-RECORD_BYTES = 65_536  # a larger record is not ours, or has hundreds of metrics: counted as unreadable
+RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unreadable
 
 
 @dataclass(slots=True)
@@ -39,29 +39,24 @@ class Series:
         self.points: deque[bytes] = deque()
         self.nbytes = 0
 
-    def append(self, raw: bytes) -> None:
-        self.points.append(raw)
-        self.nbytes += len(raw)
-
-    def trim(self, points: int, nbytes: int) -> None:
-        """Drop the oldest; the newest always stays."""
-        while len(self.points) > 1 and (len(self.points) > points or self.nbytes > nbytes):
-            self.nbytes -= len(self.points.popleft())
-
 
 class Feed:
-    """At most about `shared_bytes` + `kept` x `kept_bytes` + 1 KB a source: 45 MB by default."""
+    """Series of at most 2 x `shared_bytes` + `kept` x `kept_bytes` (58 MB), and 1 KB a source besides.
+
+    ``max_sources``: the least recently active is forgotten. ``kept``: sources with a full series, of
+    ``series_points`` or ``kept_bytes``. ``max_episodes``: the first that came is forgotten.
+    """
 
     def __init__(
         self,
         max_sources: int = 10_000,
         kept: int = 100,
         series_points: int = 500,
-        kept_bytes: int = 150_000,
+        kept_bytes: int = 250_000,
         shared_bytes: int = 16 << 20,
         max_episodes: int = 1_000,
     ) -> None:
-        self.results = self.unreadable = self.skipped = self.opened = 0
+        self.results = self.unreadable = self.opened = 0
         self.watched: set[str] = set()  # sources whose new points drain() hands out
         self._max_sources, self._kept_sources, self._max_episodes = max_sources, kept, max_episodes
         self._points, self._kept_bytes, self._shared_bytes = series_points, kept_bytes, shared_bytes
@@ -69,6 +64,7 @@ class Feed:
         self._series: dict[str, Series] = {}
         self._kept: OrderedDict[str, None] = OrderedDict()
         self._episodes: OrderedDict[str, Episode] = OrderedDict()
+        self.nbytes, self._max_bytes = 0, 2 * shared_bytes + kept * kept_bytes  # of all series
         self._rung = 128  # sources that the shared budget is divided by: the next power of two
         self._changes = Changes()
         self._decode_result = msgspec.json.Decoder(Result).decode
@@ -96,8 +92,12 @@ class Feed:
         if series is None:
             series = self._series[source] = Series()
             self._make_room()
-        series.append(raw)
-        series.trim(self._points, self._kept_bytes if source in self._kept else self._share)
+        series.points.append(raw)
+        series.nbytes += len(raw)
+        self.nbytes += len(raw)
+        self._trim(source)
+        while self.nbytes > self._max_bytes and len(self._latest) > 1:  # results of hundreds of metrics
+            self._forget_oldest()
         if source in self.watched:
             self._changes.points.setdefault(source, deque(maxlen=self._points)).append(result)
 
@@ -149,11 +149,6 @@ class Feed:
         return changes
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all series."""
-        return sum(series.nbytes for series in self._series.values())
-
-    @property
     def _share(self) -> int:
         return self._shared_bytes // self._rung
 
@@ -173,17 +168,27 @@ class Feed:
         self._kept.move_to_end(source)
         if len(self._kept) > self._kept_sources:
             dropped, _ = self._kept.popitem(last=False)
-            if dropped in self._series:
-                self._series[dropped].trim(self._points, self._share)
+            self._trim(dropped)
 
     def _make_room(self) -> None:
         if len(self._latest) > self._max_sources:
-            oldest, _ = self._latest.popitem(last=False)
-            del self._series[oldest]
-            self._kept.pop(oldest, None)
+            self._forget_oldest()
         if len(self._latest) > self._rung:
             # Doubling, not dividing by the exact number: every series is trimmed at once only 7 times.
             self._rung *= 2
-            for source, series in self._series.items():
-                if source not in self._kept:
-                    series.trim(self._points, self._share)
+            for source in self._series:
+                self._trim(source)
+
+    def _trim(self, source: str) -> None:
+        """Drop its oldest points while they are more than its share; the newest stays."""
+        series = self._series.get(source)
+        most = self._kept_bytes if source in self._kept else self._share
+        while series and len(series.points) > 1 and (len(series.points) > self._points or series.nbytes > most):
+            dropped = len(series.points.popleft())
+            series.nbytes -= dropped
+            self.nbytes -= dropped
+
+    def _forget_oldest(self) -> None:
+        oldest, _ = self._latest.popitem(last=False)
+        self.nbytes -= self._series.pop(oldest).nbytes
+        self._kept.pop(oldest, None)

@@ -64,9 +64,17 @@ def test_memory_is_bounded_whatever_comes():
         if at % 100 == 0:
             feed.drain()
     assert len(feed) == 1_000
-    newest_of_each = 1_000 * 1_000  # the newest point of a source stays, however large
-    assert feed.nbytes <= 1_000_000 + 10 * 20_000 + newest_of_each
+    assert feed.nbytes == sum(len(raw) for series in feed._series.values() for raw in series.points)
+    assert feed.nbytes <= 2 * 1_000_000 + 10 * 20_000
     assert len(feed.anomalies(limit=5_000)) == 1_000
+
+
+def test_sources_with_large_results_make_room_for_each_other():
+    feed = Feed(kept=0, shared_bytes=1_000_000)
+    for at in range(100):
+        feed.take_result(result(f"s{at}", at, values={f"m{k}": 1.5 for k in range(10_000)}))
+    assert 5 < len(feed) < 20 and feed.nbytes <= 2_000_000
+    assert times(feed, "s99") == [99]
 
 
 def test_the_least_recently_active_source_goes_first():
@@ -183,7 +191,7 @@ UNREADABLE = [
     b'{"id": "i", "source": "\xff", "timestamp": 0}',
     b'{"id": "i", "source": "s", "timestamp": 0, "value": "high"}',
     b'{"id": "i", "source": "s", "timestamp": 0, "ignored": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
-    b'{"id": "i", "source": "' + b"s" * 70_000 + b'", "timestamp": 0}',
+    b'{"id": "i", "source": "' + b"s" * 1_100_000 + b'", "timestamp": 0}',
 ]
 
 

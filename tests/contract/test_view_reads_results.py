@@ -1,0 +1,67 @@
+"""The view reads what the pipeline writes: the same names, types and episodes, through the real encoder."""
+
+import json
+import random
+
+import msgspec
+import pytest
+
+from app import results
+from app.pipeline import Pipeline
+from app.records import Points
+from app.settings import Detection
+from app.web.feed import Feed
+from app.web.shown import Event, Result
+
+N = 300
+
+
+def points(metrics):
+    """A quiet source with one outburst near the end."""
+    rng = random.Random(4)
+    values = [
+        rng.gauss(20.0, 1.0) + (60.0 if 250 <= at < 253 else 0.0) for at in range(N) for _ in range(len(metrics or [0]))
+    ]
+    several = {"metrics": metrics * N, "start": [len(metrics) * at for at in range(N + 1)]} if metrics else {}
+    return Points(
+        offset=list(range(N)),
+        index=[0] * N,
+        source=["pump-7"] * N,
+        timestamp=[1_698_401_060.0 + at for at in range(N)],
+        own_time=[True] * N,
+        values=values,
+        **several,
+    )
+
+
+@pytest.mark.parametrize("metrics", [None, ["pressure", "temperature"]])
+def test_every_field_and_every_episode_arrives(metrics):
+    pipeline, given = Pipeline(Detection(), engine="python"), points(metrics)
+    outcome = pipeline.run(pipeline.sources(), given)
+    feed = Feed()
+    written = [value for _, value in results.encode_results(given, outcome, "raw-data", 3)]
+    events = [value for _, value in results.encode_episodes(given, outcome, "raw-data", 3)]
+    for value in written:
+        feed.take_result(value)
+    for value in events:
+        feed.take_event(value)
+
+    assert feed.unreadable == 0 and feed.results == N
+    series = feed.series("pump-7")
+    assert len(series) > 200
+    for shown, value in zip(series, written[-len(series) :], strict=True):
+        told = json.loads(value)
+        del told["config_hash"]  # the one field the page has no use for
+        assert msgspec.to_builtins(shown) == told
+    ends = [json.loads(value) for value in events if json.loads(value)["event"] == "closed"]
+    assert ends and feed.opened == len(events) - len(ends)
+    episodes = {episode["episode"]: episode for episode in feed.anomalies()}
+    for end in ends:
+        episode = episodes[end["episode"]]
+        assert episode["state"] == "closed" and episode["explanation"]
+        assert (episode["points"], episode["peak_score"]) == (end["points"], end["peak_score"])
+
+
+def test_no_field_of_a_result_is_left_out_of_the_view_by_accident():
+    assert set(results.Result.__struct_fields__) - set(Result.__struct_fields__) == {"config_hash"}
+    assert set(results.Closed.__struct_fields__) <= set(Event.__struct_fields__)
