@@ -1,8 +1,9 @@
 """Sources of raw-data, one file each; found by the file's name. README.md says how to add one."""
 
+import ast
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import get_data, iter_modules
 
 from generators.kit import Record, Remark
 
@@ -10,6 +11,12 @@ from generators.kit import Record, Remark
 def names() -> list[str]:
     """The generators there are."""
     return sorted(module.name for module in iter_modules(__path__) if module.name != "kit")
+
+
+def about(name: str) -> str:
+    """The first line of a generator's docstring, without loading it."""
+    source = get_data(__name__, f"{name}.py") or b""
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 def load(name: str) -> Callable[..., Iterator[Record | Remark]]:

@@ -4,16 +4,21 @@
 ending; they are a part of the Numenta Anomaly Benchmark (series/README.md).
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from heapq import merge
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from app import series
 from app.errors import ConfigurationError
-from app.settings import InputSettings
 from generators.kit import Option, Record, Remark, Time
+
+if TYPE_CHECKING:
+    from app.series import Chunk
+    from app.settings import InputSettings
 
 SERIES = Path(__file__).with_name("series")
 
@@ -32,6 +37,8 @@ def records(
     time_format: Annotated[str | None, Option("of the times, as strptime's, when not ISO 8601")] = None,
 ) -> Iterator[Record | Remark]:
     """The points of each file in its order, those of several files merged by time."""
+    from app.settings import InputSettings  # not at the top: --help does without
+
     fields = InputSettings(
         timestamp_field=time, source_field=source, value_fields=list(value), timestamp_unit=time_unit
     )
@@ -87,16 +94,18 @@ def _moved(
 
 
 def _read(path: Path | None, fields: InputSettings, time_format: str | None) -> Iterator[Record | Remark]:
+    from app.series import read
+
     name = str(path or "standard input")
     source = path.stem if path else "stdin"
-    with path.open("rb") if path else open(sys.stdin.fileno(), "rb", closefd=False) as file:
-        for chunk in series.read(file, name, source, fields, time_format):
+    with path.open("rb") if path else nullcontext(sys.stdin.buffer) as file:
+        for chunk in read(file, name, source, fields, time_format):
             yield from (Remark(note) for note in chunk.notes)
             yield from (Remark(letter.reason, unreadable=True) for letter in chunk.bad)
             yield from _records(chunk)
 
 
-def _records(chunk: series.Chunk) -> Iterator[Record]:
+def _records(chunk: Chunk) -> Iterator[Record]:
     points = chunk.points
     for i in range(len(points)):
         if points.start is None or points.metrics is None:

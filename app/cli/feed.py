@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import msgspec
 
-from app import topics
 from app.errors import DeliveryError, TopicError
-from app.kafka_client import client_options
 from generators.kit import Record, Remark
 
 if TYPE_CHECKING:
     from app.settings import KafkaSettings
 
+LOGGER = logging.getLogger("aiokafka")
 TURN = 500  # records after which others have a turn: Ctrl-C, acknowledgements, the progress line
 
 
@@ -129,11 +128,17 @@ class KafkaOutput:
         self._failed: BaseException | None = None
 
     async def __aenter__(self) -> KafkaOutput:
-        from aiokafka import AIOKafkaProducer
+        from aiokafka import AIOKafkaProducer  # not at the top: standard output does without
 
-        await self._check_topic()
+        from app import topics
+        from app.kafka_client import client_options
+
+        async with topics.connected(self.kafka) as admin:
+            if self.topic not in await admin.list_topics():
+                raise TopicError(f"topic {self.topic} is missing: make it with {topics.CREATE}")
         # While no broker answers, aiokafka says so thousands of times a second; we say it once, at the end.
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+        self._level = LOGGER.level
+        LOGGER.setLevel(logging.CRITICAL)
         self._producer = AIOKafkaProducer(
             **client_options(self.kafka),
             acks="all",
@@ -149,6 +154,7 @@ class KafkaOutput:
         # stop() sends what waits and waits for its acknowledgements, for ever when no broker answers.
         stop = asyncio.ensure_future(self._producer.stop())
         await asyncio.wait([stop], timeout=self.kafka.ack_timeout_s)
+        LOGGER.setLevel(self._level)
         if not stop.done():
             stop.cancel()
             silent = f"no acknowledgement within {self.kafka.ack_timeout_s:g} s: is the broker up?"
@@ -176,8 +182,3 @@ class KafkaOutput:
     def _acknowledged(self, sent: asyncio.Future) -> None:
         if not sent.cancelled() and sent.exception() is not None:
             self._failed = self._failed or sent.exception()
-
-    async def _check_topic(self) -> None:
-        async with topics.connected(self.kafka) as admin:
-            if self.topic not in await admin.list_topics():
-                raise TopicError(f"topic {self.topic} is missing: make it with {topics.CREATE}")

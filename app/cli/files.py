@@ -26,8 +26,8 @@ class Input(NamedTuple):
         """Of a file without a column of sources; also the first part of its results' ids."""
         return self.relative.rpartition("/")[2].replace(":", "_") or "_"
 
-    def open(self) -> BinaryIO:
-        return open(sys.stdin.fileno(), "rb", closefd=False) if self.path is None else self.path.open("rb")
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        return nullcontext(sys.stdin.buffer) if self.path is None else self.path.open("rb")
 
     def size(self) -> int:
         """Bytes; 0 where that cannot be told before the end."""

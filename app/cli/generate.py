@@ -26,6 +26,10 @@ class Generators(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         return command(name) if name in generators.names() else None
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Generators"):
+            formatter.write_dl([(name, generators.about(name)) for name in generators.names()])
+
 
 @click.group(cls=Generators)
 def generate() -> None:

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from app.columns import parse_time
 from generators.kit import Option, Time
 
 
@@ -23,6 +22,8 @@ class TimeType(click.ParamType):
             return float(value)
         if value == "now":
             return time.time()
+        from app.columns import parse_time  # not at the top: --help does without
+
         try:
             return parse_time(value)
         except ValueError as error:
