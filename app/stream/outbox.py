@@ -8,7 +8,8 @@ results must stay a prefix without gaps.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -40,9 +41,12 @@ class Outbox:
         return self._started()
 
     async def send(self, topic: str, partition: int, records: Iterable[tuple[Any, ...]]) -> list[Sent]:
-        """Hand (key, value) or (key, value, headers) records over, in order; does not wait for their acks."""
+        """Hand (key, value) or (key, value, headers) records over, in order; does not wait for their acks.
+
+        Raises DeliveryError when the producer takes nothing more for the time of the deadline.
+        """
         sent: list[Sent] = []
-        async with asyncio.timeout(self._timeout_s):
+        async with self._deadline():
             for batch in self._batches(topic, records):
                 future = await self._producer.send_batch(batch, topic, partition=partition)
                 sent.append(Sent(future, batch.record_count()))
@@ -54,15 +58,20 @@ class Outbox:
         Raises DeliveryError when one fails or the deadline passes.
         """
         end = None
+        async with self._deadline():
+            for future, records in sent:
+                end = (await asyncio.shield(future)).offset + records
+        return end
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._timeout_s):
-                for future, records in sent:
-                    end = (await asyncio.shield(future)).offset + records
+                yield
         except TimeoutError as error:
             raise DeliveryError(
                 f"no acknowledgement within {self._timeout_s:g} s (kafka.ack_timeout_s): is the broker reachable?"
             ) from error
-        return end
 
     def _batches(self, topic: str, records: Iterable[tuple[Any, ...]]) -> Iterable[Any]:
         now_ms = int(time.time() * 1000)

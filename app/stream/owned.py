@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from app.errors import DeliveryError
@@ -17,14 +17,18 @@ log = logging.getLogger(__name__)
 
 
 class Partitions(dict[int, Partition]):
-    """Number -> partition. ``commit`` commits all of them and says whether the group accepted."""
+    """Number -> partition. ``commit`` commits those given and says whether the group accepted."""
 
-    def __init__(self, job: Job, commit: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, job: Job, commit: Callable[[Iterable[Partition]], Awaitable[bool]]) -> None:
         super().__init__()
         self._job = job
         self._commit = commit
         self.generation = -1  # of the group, when recovery last completed
         self.committed_at = -1e9  # loop time of the last accepted commit
+
+    def active(self) -> list[Partition]:
+        """Those that are recovered and confirmed as ours by the group's present generation."""
+        return [partition for partition in self.values() if partition.active]
 
     def takes(self, number: int) -> bool:
         """Records of the partition may be delivered now."""
@@ -39,20 +43,21 @@ class Partitions(dict[int, Partition]):
 
     async def hand_over(self, why: str) -> None:
         """Take nothing more, finish what is in flight, save what is not saved yet (bounded), commit."""
-        if not self:
+        ours = self.active()  # the others were handed over before, and may be somebody else's by now
+        if not ours:
             return
         began = time.monotonic()
-        for partition in self.values():
+        for partition in ours:
             partition.active = False
         try:
             async with asyncio.timeout(self._job.settings.kafka.session_timeout_s):
-                saved = await asyncio.gather(*(self._save_all(p, began + SAVE_FOR_S) for p in self.values()))
+                saved = await asyncio.gather(*(self._save_all(p, began + SAVE_FOR_S) for p in ours))
         except TimeoutError:
             stop_process(DeliveryError("acknowledgements are missing while partitions are handed over"))
-        accepted = await self._commit()
+        accepted = await self._commit(ours)
         log.info(
             "%s: %d partitions handed over in %.2f s, %d snapshots, commit %s",
-            why, len(self), time.monotonic() - began, sum(saved), "accepted" if accepted else "not accepted",
+            why, len(ours), time.monotonic() - began, sum(saved), "accepted" if accepted else "not accepted",
         )  # fmt: skip
 
     async def _save_all(self, partition: Partition, until: float) -> int:
@@ -64,8 +69,8 @@ class Partitions(dict[int, Partition]):
 
     async def save_idle(self) -> None:
         """Partitions without traffic save what is dirty, so that a later restart replays nothing."""
-        for partition in list(self.values()):
-            if partition.active and partition.silent_s > self._job.settings.state.idle_snapshot_s:
+        for partition in self.active():
+            if partition.silent_s > self._job.settings.state.idle_snapshot_s:
                 await partition.save(SAVE_AT_ONCE // 2)
 
     def drop(self, number: int) -> None:

@@ -74,6 +74,7 @@ class Partition:
         self.changelog_end: int | None = None
         self._job = job
         self._outbox = job.outbox
+        self._covers = owned.covers
         self._mark = mark  # (offset, index): everything up to it has been emitted before
         settings = job.settings
         self._reader = Reader(
@@ -191,9 +192,10 @@ class Partition:
 
     def _not_yet_learned(self, points: Points) -> Points:
         """Without the points that a recovered snapshot holds: all of them, once replay has passed the last."""
-        covered = self.owned.covered
-        if not covered or not len(points) or points.offset[0] > self.owned.covers:
+        if not len(points) or points.offset[0] > self._covers:
+            self.owned.covered.clear()  # of no use any more
             return points
+        covered = self.owned.covered
         keep = [i for i, (s, o) in enumerate(zip(points.source, points.offset)) if o > covered.get(s, -1)]
         self._job.metrics.replayed_points.inc(len(keep))
         return points if len(keep) == len(points) else points.select(keep)

@@ -39,7 +39,7 @@ from app.stream import failpoints
 from app.stream.crash import stop_process
 from app.stream.outbox import Outbox
 from app.stream.owned import Partitions
-from app.stream.partition import Job
+from app.stream.partition import Job, Partition
 
 METADATA_VERSION = 1
 NOT_THE_OWNER = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
@@ -138,7 +138,7 @@ class Consumer(driver.Consumer):
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit every owned partition's position, with its replay point; Faust calls this each second."""
-        return await self.app.commit_partitions()
+        return await self.app.commit_partitions(self.app.partitions.active())
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)
@@ -192,15 +192,18 @@ class App(faust.App):
         partition = TopicPartition(self.job.settings.kafka.input_topic, number)
         return (await self.consumer.call("beginning_offsets", [partition]))[partition]
 
-    async def commit_partitions(self) -> bool:
-        """True when the group accepted it; commits that keep failing end the process."""
+    async def commit_partitions(self, partitions: Iterable[Partition]) -> bool:
+        """True when the group accepted it; commits that keep failing end the process.
+
+        Only of partitions that are ours beyond doubt: the broker takes any member's commit for any partition.
+        """
         topic = self.job.settings.kafka.input_topic
         offsets = {
             TopicPartition(topic, partition.number): OffsetAndMetadata(
                 partition.ledger.position,
                 json.dumps({"v": METADATA_VERSION, "replay": partition.ledger.replay_point}, separators=(",", ":")),
             )
-            for partition in self.partitions.values()
+            for partition in partitions
         }
         if not offsets:
             return True
