@@ -79,8 +79,8 @@ class Feed:
         """Episodes that opened and did not close, among the remembered ones."""
         return sum(episode.end is None for episode in self._episodes.values())
 
-    def take_result(self, raw: bytes) -> None:
-        """Take the value of one record of anomaly-results."""
+    def take_result(self, raw: bytes, written_at: float = 0.0) -> None:
+        """Take the value of one record of anomaly-results, and Kafka's time of it (epoch s)."""
         result = self._decoded(self._decode_result, raw)
         if result is None:
             return
@@ -101,20 +101,20 @@ class Feed:
         if source in self.watched:
             self._changes.points.setdefault(source, deque(maxlen=self._points)).append(result)
 
-    def take_event(self, raw: bytes) -> None:
+    def take_event(self, raw: bytes, written_at: float = 0.0) -> None:
         """Take the value of one record of anomalies; a repeated one (sent at least once) changes nothing."""
         event = self._decoded(self._decode_event, raw)
         if event is None or event.event not in ("opened", "closed"):
             return
         name = event.episode or event.id
-        opener, end = before = self._episodes.get(name, Episode(None, None))
+        opener, end, told_at = before = self._episodes.get(name, Episode(None, None, written_at))
         if event.event == "opened" and opener is None:
             self.opened += 1
             opener = event
             self._keep(event.source)
         elif event.event == "closed":
             end = end or event
-        after = Episode(opener, end)
+        after = Episode(opener, end, told_at)
         if after != before:
             self._episodes[name] = self._changes.episodes[name] = after
             if len(self._episodes) > self._max_episodes:
@@ -138,10 +138,10 @@ class Feed:
         return [self._decode_result(raw) for raw in islice(series.points, max(len(series.points) - limit, 0), None)]
 
     def anomalies(self, limit: int = 100, source: str | None = None) -> list[dict[str, Any]]:
-        """The newest episodes, newest first, of one source or of all."""
-        found = [(e.opened_at, name, e) for name, e in self._episodes.items() if source in (None, e.source)]
+        """The newest episodes, newest news first, of one source or of all."""
+        found = [(e.told_at, e.opened_at, name, e) for name, e in self._episodes.items() if source in (None, e.source)]
         found.sort(reverse=True)
-        return [episode.row(name) for _, name, episode in found[:limit]]
+        return [episode.row(name) for *_, name, episode in found[:limit]]
 
     def drain(self) -> Changes:
         """What changed since the last call."""

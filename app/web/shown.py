@@ -47,10 +47,15 @@ class Event(Result, kw_only=True):
 
 
 class Episode(NamedTuple):
-    """`opener` is None when only the end of the episode was read, `end` while it is open."""
+    """`opener` is None when only the end of the episode was read, `end` while it is open.
+
+    ``told_at`` is when the first of them was written, by Kafka's clock: old series may be replayed beside live ones,
+    so the newest news is not the latest event time.
+    """
 
     opener: Event | None
     end: Event | None
+    told_at: float
 
     @property
     def source(self) -> str:
@@ -64,7 +69,7 @@ class Episode(NamedTuple):
 
     def row(self, episode: str) -> dict[str, Any]:
         """What the API shows: the opener's fields, and when and how it ended."""
-        row = {"episode": episode, "source": self.source, "opened_at": self.opened_at}
+        row = {"episode": episode, "source": self.source, "told_at": self.told_at, "opened_at": self.opened_at}
         row |= {"state": "closed" if self.end else "open"}
         if self.opener:
             row |= msgspec.to_builtins(self.opener)

@@ -36,7 +36,9 @@ CONSUMER = {
 
 
 class Tail:
-    """Hands the values of one topic's records to `take`, from its last `start_records` a partition.
+    """Hands one topic's records to `take`: value, and Kafka's time (epoch s).
+
+    It begins with the last ``start_records`` of each partition.
 
     ``per_s`` records a second at most, over all partitions; None reads everything. ``connect`` makes a
     consumer (aiokafka's, or a test's); ``clock`` and ``sleep`` are seconds.
@@ -45,7 +47,7 @@ class Tail:
     def __init__(
         self,
         topic: str,
-        take: Callable[[bytes], None],
+        take: Callable[[bytes, float], None],
         connect: Callable[[], Any],
         start_records: int,
         per_s: int | None = None,
@@ -115,7 +117,7 @@ class Tail:
     def _hand_over(self, fetched: dict[TopicPartition, list[Any]]) -> int:
         for tp, records in fetched.items():
             for record in records:
-                self._take(record.value)
+                self._take(record.value, record.timestamp / 1000)
             self._positions[tp] = records[-1].offset + 1
         return sum(map(len, fetched.values()))
 

@@ -164,6 +164,17 @@ def test_anomalies_are_newest_first_and_of_one_source():
     assert [episode["episode"] for episode in feed.anomalies(source="pump-7")] == ["e7.0"]
 
 
+def test_news_of_a_replayed_series_is_news():
+    feed = Feed()
+    feed.take_event(opened("live", "pump", at=1_795_000_000.0), written_at=1_795_000_001.0)
+    feed.take_event(opened("old", "taxi", at=1_404_000_000.0), written_at=1_795_000_002.0)
+    feed.take_event(closed("live", "pump"), written_at=1_795_000_003.0)
+    assert [(episode["episode"], episode["told_at"]) for episode in feed.anomalies()] == [
+        ("old", 1_795_000_002.0),
+        ("live", 1_795_000_001.0),
+    ]
+
+
 def test_drain_says_what_is_new_and_only_once():
     feed = Feed()
     feed.watched = {"pump-7"}

@@ -76,7 +76,9 @@ class Consumer:
             first = self.position[tp]
             last = min(self.broker.end(), first + max_records)
             if last > first:
-                fetched[tp] = [SimpleNamespace(offset=o, value=b"%d" % o) for o in range(first, last)]
+                fetched[tp] = [
+                    SimpleNamespace(offset=o, value=b"%d" % o, timestamp=1000 * o) for o in range(first, last)
+                ]
                 self.broker.fetched[tp.partition] += range(first, last)
                 self.position[tp] = last
                 max_records -= last - first
@@ -88,7 +90,15 @@ class Consumer:
 def watch(broker, start_records=200, per_s=2_000):
     """Tail it until the end of time; the tail, and what it handed over."""
     taken = []
-    tail = Tail("t", taken.append, broker.consumer, start_records, per_s, broker.clock, broker.sleep)
+    tail = Tail(
+        "t",
+        lambda value, at: taken.append((value, at)),
+        broker.consumer,
+        start_records,
+        per_s,
+        broker.clock,
+        broker.sleep,
+    )
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(tail.run())
     return tail, taken
@@ -126,7 +136,8 @@ def test_a_quiet_topic_is_read_whole_and_once(per_s):
 
 def test_it_starts_with_the_last_records_of_each_partition():
     broker = Broker(before=10_000, begin=9_950)
-    watch(broker)
+    _, taken = watch(broker)
+    assert taken[0] == (b"9950", 9950.0), "value, and Kafka's time in seconds"
     assert all(broker.fetched[partition] == list(range(9_950, 10_000)) for partition in range(4))
     broker = Broker(before=10_000)
     watch(broker)
@@ -168,7 +179,7 @@ def test_a_broker_that_comes_back_is_read_from_where_it_was_left(monkeypatch):
 
 
 def test_our_own_faults_are_not_hidden():
-    def fails(value):
+    def fails(value, at):
         raise ZeroDivisionError
 
     broker = Broker(before=1)

@@ -201,7 +201,7 @@ function showEpisodes(found, fresh = false) {
     before?.node.remove();
     episodes.set(row.episode, { row, node });
   }
-  const order = [...episodes.values()].sort((a, b) => b.row.opened_at - a.row.opened_at || (a.row.episode < b.row.episode ? 1 : -1));
+  const order = [...episodes.values()].sort((a, b) => b.row.told_at - a.row.told_at || b.row.opened_at - a.row.opened_at || (a.row.episode < b.row.episode ? 1 : -1));
   for (const { row } of order.splice(EPISODES)) episodes.delete(row.episode);
   const focus = list.contains(document.activeElement) ? document.activeElement : null;
   order.forEach(({ node }, i) => { if (list.children[i] !== node) list.insertBefore(node, list.children[i] ?? null); });
