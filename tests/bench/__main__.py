@@ -6,12 +6,14 @@ a run without faults, by faust-anomaly in any. ``--write-readme`` puts the table
 
 import asyncio
 import contextlib
+import logging
 import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import click
+import uvloop
 
 from app.local_kafka import LocalKafka
 from app.local_kafka.jars import KAFKA
@@ -46,8 +48,9 @@ def main(
     """Measure faust-anomaly beside its rivals on one job (see job.py)."""
     if quick:
         records, rounds, latency_s = 100_000, 1, 5.0
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # warns of every topic that is a moment old
     entrants = [c for c in CONTESTANTS if not names or any(name in c.name for name in names)]
-    text, failures = asyncio.run(_run(broker, Bench(records, rounds, latency_s, entrants), only or PARTS))
+    text, failures = uvloop.run(_run(broker, Bench(records, rounds, latency_s, entrants), only or PARTS))
     print(text)
     if write_readme and not failures:
         report.write_readme(text, ROOT / "README.md")

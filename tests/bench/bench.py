@@ -3,14 +3,18 @@
 import asyncio
 import subprocess
 import time
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import TypeVar
 
 from tests.bench import job, latency, point, recovery, report, throughput
 from tests.bench.check import Verdict
 from tests.bench.cluster import Cluster
 from tests.bench.contestants import Contestant, Run
+from tests.bench.processes import WorkerFailed
 from tests.bench.progress import say
 
+T = TypeVar("T")
 RATE_PER_S = 2000.0  # of the runs under load; what the slowest contestant keeps up with
 SOURCES = (1000, 20_000)
 
@@ -34,10 +38,10 @@ class Bench:
                     say(f"throughput, {sources:,} sources: {contestant.name}")
                     waiting = await self._waiting(sources, int(self.records * contestant.share))
                     run = await self._run(contestant, waiting)
-                    result = await throughput.measure(self.cluster, contestant, run, sources)
-                    say(f"  {result.rate:,.0f} records/s, {result.cpu_s_per_million:.1f} CPU s per million")
-                    self._judge(contestant, result.verdict, result.lag, required=True)
-                    runs.append(result)
+                    if result := await self._tried(throughput.measure(self.cluster, contestant, run, sources)):
+                        say(f"  {result.rate:,.0f} records/s, {result.cpu_s_per_million:.1f} CPU s per million")
+                        self._judge(contestant, result.verdict, result.lag, required=True)
+                        runs.append(result)
         notes = [f"{c.name}: {c.note}." for c in self.entrants if c.note]
         return "\n\n".join(["Records waiting, one worker:", report.throughput_table(runs), " ".join(notes)])
 
@@ -46,9 +50,9 @@ class Bench:
         for contestant in self.entrants:
             say(f"latency: {contestant.name}")
             run = await self._run(contestant)
-            result = await latency.measure(self.cluster, contestant, run, RATE_PER_S, self.latency_s)
-            self._judge(contestant, result.verdict, 0, required=True)
-            runs.append(result)
+            if result := await self._tried(latency.measure(self.cluster, contestant, run, RATE_PER_S, self.latency_s)):
+                self._judge(contestant, result.verdict, 0, required=True)
+                runs.append(result)
         return "From the moment a record is due to a reader's having its result:\n\n" + report.latency_table(runs)
 
     async def recovery(self) -> str:
@@ -57,10 +61,10 @@ class Bench:
             for workers in (1, 2):
                 say(f"recovery, kill -9 one of {workers}: {contestant.name}")
                 run = await self._run(contestant)
-                result = await recovery.measure(self.cluster, contestant, run, workers, RATE_PER_S)
-                say(f"  back after {result.back_s:.1f} s")
-                self._judge(contestant, result.verdict, result.lag, required=contestant.promises)
-                runs.append(result)
+                if result := await self._tried(recovery.measure(self.cluster, contestant, run, workers, RATE_PER_S)):
+                    say(f"  back after {result.back_s:.1f} s")
+                    self._judge(contestant, result.verdict, result.lag, required=contestant.promises)
+                    runs.append(result)
         return (
             f"kill -9 at {RATE_PER_S:,.0f} records/s, session timeout 10 s; one of one is started again "
             f"at once:\n\n{report.recovery_table(runs)}"
@@ -95,6 +99,15 @@ class Bench:
             await self.cluster.fill(topic, job.records(records, sources))
             self._filled[sources, records] = topic
         return self._filled[sources, records]
+
+    async def _tried(self, measuring: Awaitable[T]) -> T | None:
+        """None when the contestant gave up: that is told and counts as failed, and the others go on."""
+        try:
+            return await measuring
+        except WorkerFailed as failure:
+            say(f"  {failure}  <-- FAILED")
+            self.failures.append(str(failure))
+            return None
 
     def _judge(self, contestant: Contestant, verdict: Verdict, lag: int, required: bool) -> None:
         fine = verdict.exact and lag == 0

@@ -11,8 +11,8 @@ from tests.bench.contestants import Contestant, Run
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-class WorkerStopped(Exception):
-    """A contestant ended by itself; the message holds the end of its log."""
+class WorkerFailed(Exception):
+    """A contestant ended by itself or answers no more; the message holds the end of its log."""
 
 
 class Worker:
@@ -34,9 +34,13 @@ class Worker:
             )
 
     def check(self) -> None:
+        """Raises WorkerFailed when the process has ended."""
         if self.process.poll() is not None:
-            tail = b"\n".join(self.log.read_bytes().splitlines()[-15:]).decode(errors="replace")
-            raise WorkerStopped(f"{self.process.args}: exit status {self.process.returncode}\n{tail}")
+            raise self.failed(f"exit status {self.process.returncode}")
+
+    def failed(self, why: str) -> WorkerFailed:
+        tail = b"\n".join(self.log.read_bytes().splitlines()[-15:]).decode(errors="replace")
+        return WorkerFailed(f"{' '.join(self.process.args)}: {why}\n{tail}")
 
     def cpu_s(self) -> float:
         """User and system time of the worker and what it started, s; steps of 10 ms."""

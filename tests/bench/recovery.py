@@ -61,7 +61,7 @@ async def _back(cluster: Cluster, topic: str, killed: float, worker: Worker) -> 
     while not all(now > then for now, then in zip(await cluster.ends(topic), before)):
         worker.check()
         if time.monotonic() - killed > STALLED_S + 60.0:
-            raise TimeoutError(f"{topic}: no new results in some partition; see {worker.log}")
+            raise worker.failed(f"{topic}: no new results in some partition")
         await asyncio.sleep(0.02)
     return time.monotonic() - killed
 

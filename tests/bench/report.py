@@ -12,6 +12,7 @@ from tests.bench.point import Step
 from tests.bench.recovery import Recovery
 from tests.bench.throughput import Throughput
 
+YARDSTICK = "stock Faust, tuned"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
@@ -42,52 +43,38 @@ def thousands(rate: float) -> str:
 
 
 def throughput_table(runs: Sequence[Throughput]) -> str:
-    """One row a contestant and number of sources: the median of its rounds, and ratios to the first one's."""
-    cells: dict[tuple[int, str], list[Throughput]] = {}
+    """One row a contestant, medians of its rounds; CPU and start with fewest sources, memory with most."""
+    cells: dict[tuple[str, int], list[Throughput]] = {}
     for run in runs:
-        cells.setdefault((run.sources, run.contestant.name), []).append(run)
+        cells.setdefault((run.contestant.name, run.sources), []).append(run)
+    names, sizes = list(dict.fromkeys(name for name, _ in cells)), sorted({size for _, size in cells})
+    heads = ["contestant"]
+    for size in sizes:
+        heads += [f"records/s, {size:,} sources", "x stock Faust"]
+    heads += ["second half", "with start", "start, s", "CPU s per 1M", "peak RSS, MB", "bytes a result"]
     rows = []
-    for (sources, name), rounds in sorted(cells.items(), key=lambda cell: cell[0][0]):
-        ours = cells.get((sources, runs[0].contestant.name))
-
-        def median(figure: str, rounds: list[Throughput] | None = rounds) -> float:
-            return statistics.median(getattr(run, figure) for run in rounds)
-
-        ratio = f"{median('rate') / median('rate', ours):.2f}" if ours else ""
-        spread = f" ({thousands(min(r.rate for r in rounds))}-{thousands(max(r.rate for r in rounds))})"
-        rows.append(
-            [
-                name,
-                f"{sources:,}",
-                f"{rounds[0].records:,}",
-                f"**{thousands(median('rate'))}**" + (spread if len(rounds) > 1 else ""),
-                ratio,
-                thousands(median("late_rate")),
-                thousands(median("whole_rate")),
-                f"{median('start_s'):.1f}",
-                f"{median('cpu_s_per_million'):.1f}",
-                f"{median('rss_mb'):.0f}",
-                f"{statistics.median(run.verdict.bytes_per_result for run in rounds):.0f}",
-                f"{max(run.lag for run in rounds):,}",
-            ]
-        )
-    return table(
-        [
-            "contestant",
-            "sources",
-            "records",
-            "records/s",
-            "to the first",
-            "second half",
-            "with start",
-            "start, s",
-            "CPU s per 1M",
-            "peak RSS, MB",
-            "bytes a result",
-            "lag after",
-        ],
-        rows,
-    )
+    for name in names:
+        row = [name]
+        if any((name, size) not in cells for size in sizes):
+            rows.append([name, "failed", *[""] * (len(heads) - 2)])
+            continue
+        for size in sizes:
+            rates = [run.rate for run in cells[name, size]]
+            stock = [run.rate for run in runs if run.sources == size and run.contestant.name == YARDSTICK]
+            spread = f" ({thousands(min(rates))}-{thousands(max(rates))})" if len(rates) > 1 else ""
+            times = statistics.median(rates) / statistics.median(stock) if stock else float("nan")
+            row += [f"**{thousands(statistics.median(rates))}**{spread}", f"{times:.1f}"]
+        few, many = cells[name, sizes[0]], cells[name, sizes[-1]]
+        row += [
+            thousands(statistics.median(run.late_rate for run in few)),
+            thousands(statistics.median(run.whole_rate for run in few)),
+            f"{statistics.median(run.start_s for run in few):.1f}",
+            f"{statistics.median(run.cpu_s_per_million for run in few):.1f}",
+            f"{max(run.rss_mb for run in many):.0f}",
+            f"{statistics.median(run.verdict.bytes_per_result for run in few):.0f}",
+        ]
+        rows.append(row)
+    return table(heads, rows)
 
 
 def latency_table(runs: Sequence[Latency]) -> str:

@@ -84,8 +84,6 @@ async def wait_for(cluster: Cluster, topic: str, count: int, worker: Worker) -> 
         if there > most:
             most, changed = there, time.monotonic()
         elif time.monotonic() - changed > STALLED_S:
-            raise TimeoutError(
-                f"{topic}: {there:,} of {count:,} results and none in {STALLED_S:.0f} s; see {worker.log}"
-            )
+            raise worker.failed(f"{topic}: {there:,} of {count:,} results, none in {STALLED_S:.0f} s")
         await asyncio.sleep(0.05)
     return there
