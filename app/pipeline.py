@@ -69,8 +69,10 @@ class Pipeline:
         if not self._passes:
             self._passes = [compile.passes(profile, self.engine) for profile in self.profiles]
             sources = self.sources()
-            for i in range(len(self.profiles)):
+            for i, profile in enumerate(self.profiles):
                 self._compute(sources, i, np.zeros(0, POINT), np.zeros(0, CELL))
+                for member, adapter in profile.adapters:
+                    adapter.make(member.params)  # imports its library: a second, which no point must wait for
 
     def sources(self) -> Sources:
         """No sources yet: the state of one partition."""
