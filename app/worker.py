@@ -21,6 +21,7 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings, load
 from app.stream.outbox import stop_when_a_batch_is_lost
+from app.stream.quiet import quieten
 from app.stream.recovery import SnapshotRecovery
 from app.stream.transport import App
 from app.topics import require
@@ -135,10 +136,6 @@ def _attach_timers(app: App) -> None:
             job.metrics.lag(number, ledger.position, end)
             job.metrics.replay_backlog(number, ledger.position - ledger.replay_point)
 
-    @app.on_worker_init.connect
-    def before_anything(*_: Any, **__: Any) -> None:
-        logging.getLogger("aiokafka").setLevel(logging.WARNING)
-
 
 def _credentials(settings: Settings) -> Any:
     kafka = settings.kafka
@@ -160,6 +157,7 @@ def _make_from_environment() -> App:
         settings = load()
         uvloop.install()
         stop_when_a_batch_is_lost()
+        quieten()
         logging.disable(logging.DEBUG)  # aiokafka builds its debug records even when nobody reads them: 6 % of the time
         return make(settings)
     except (ConfigurationError, TopicError) as error:
