@@ -124,7 +124,7 @@ class LocalKafka:
         if running is None:
             return False
         os.kill(running.pid, signal.SIGTERM)
-        if not self._gone(timeout_s):
+        if not self._ended(running.pid, timeout_s):
             self.say(f"The broker did not end within {timeout_s:g} s: killing it")
             self.kill()
         self._pid_file.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ class LocalKafka:
         """SIGKILL: for the broker and its data, what a power cut is to a process."""
         if (running := self._running()) is not None:
             os.kill(running.pid, signal.SIGKILL)
-            if not self._gone(STOP_S):
+            if not self._ended(running.pid, STOP_S):
                 raise LocalKafkaError(f"{self.directory}: broker {running.pid} is there after SIGKILL")
 
     def status(self) -> Status:
@@ -153,13 +153,14 @@ class LocalKafka:
             self._child.poll()  # takes an ended child from the list of processes
         return next((broker for broker in probe.brokers(pid) if broker.directory == str(self.directory)), None)
 
-    def _gone(self, timeout_s: float) -> bool:
-        until = time.monotonic() + timeout_s
-        while self._running() is not None:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
-        return True
+    def _ended(self, pid: int, timeout_s: float) -> bool:
+        if self._child is None or self._child.pid != pid:
+            return probe.ended(pid, timeout_s)
+        try:
+            self._child.wait(timeout_s)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
 
     def _take_up(self, running: probe.Broker) -> None:
         if self.port not in (0, running.port):

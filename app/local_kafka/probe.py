@@ -1,9 +1,13 @@
 """What can be seen from outside: which ports are free, which brokers of ours run, whether Kafka answers."""
 
+import os
 import random
+import select
 import socket
 import struct
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +85,27 @@ def brokers(pid: int | None = None) -> list[Broker]:
         if marked and port.isdigit():
             found.append(Broker(number, int(port), rest.partition(AFTER_MARK)[0]))
     return found
+
+
+def ended(pid: int, timeout_s: float) -> bool:
+    """Whether this process, not a child of ours, ends in time: all its threads, its ports and locks given back.
+
+    Its command line is empty earlier than that.
+    """
+    until = time.monotonic() + timeout_s
+    try:
+        if sys.platform == "linux":
+            descriptor = os.pidfd_open(pid)
+            try:
+                return bool(select.select([descriptor], [], [], timeout_s)[0])
+            finally:
+                os.close(descriptor)
+        while time.monotonic() < until:
+            os.kill(pid, 0)
+            time.sleep(0.02)
+        return False
+    except ProcessLookupError:
+        return True
 
 
 def command_lines(pid: int | None = None) -> dict[int, str]:

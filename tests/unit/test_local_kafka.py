@@ -1,6 +1,7 @@
 """What surrounds the local broker: jars, ports, processes. No broker here."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -95,9 +96,11 @@ def test_what_does_not_speak_kafka_is_no_broker(answer):
 @pytest.mark.parametrize("directory", ["/tmp/a", "/tmp/with space/b:c"])
 def test_a_broker_is_known_by_its_command_line(directory):
     process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()", probe.mark(9092, Path(directory)), "-Xmx512m"],
+        [sys.executable, "-c", "print(); input()", probe.mark(9092, Path(directory)), "-Xmx512m"],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
+    process.stdout.readline()  # until it runs, it has no command line
     try:
         assert probe.brokers(process.pid) == [(process.pid, 9092, directory)]
         assert (process.pid, 9092, directory) in probe.brokers()
@@ -106,6 +109,19 @@ def test_a_broker_is_known_by_its_command_line(directory):
         process.communicate()
     assert probe.brokers(process.pid) == []
     assert probe.brokers(os.getpid()) == []
+
+
+def test_a_process_has_ended_when_its_port_is_free_again():
+    """A process with much memory is long in ending: its command line is gone well before its port is."""
+    serve = "import socket; s = socket.create_server(('127.0.0.1', 0)); m = bytearray(400_000_000)"
+    code = f"{serve}; print(s.getsockname()[1], flush=True); import time; time.sleep(60)"
+    shell = f"'{sys.executable}' -c \"{code}\" & echo $!; wait"  # a grandchild: not ours to wait for
+    with subprocess.Popen(["/bin/sh", "-c", shell], stdout=subprocess.PIPE, text=True) as parent:
+        pid, port = int(parent.stdout.readline()), int(parent.stdout.readline())
+        assert not probe.ended(pid, timeout_s=0.1) and not probe.is_free(port)
+        os.kill(pid, signal.SIGKILL)
+        assert probe.ended(pid, timeout_s=10) and probe.is_free(port)
+    assert probe.ended(pid, timeout_s=1)
 
 
 def test_the_command_to_stop_a_broker_names_its_directory_unless_it_is_the_usual_one(monkeypatch):
