@@ -95,7 +95,7 @@ class ArrayRows:
 
     @property
     def nbytes(self) -> int:
-        return self.data.nbytes
+        return self.count * self.kind.itemsize
 
 
 class ObjectRows:

@@ -28,6 +28,7 @@ from app.profile import SOURCE, Profile, Section
 from app.sources import Sources
 
 MAGIC, FORMAT = b"fasn", 1
+MAX_SOURCE_BYTES, MAX_METRIC_BYTES = 256, 128  # names that the reader lets through
 _HEAD = struct.Struct("<4sHHIqH")
 _COUNT = struct.Struct("<H")
 _SECTION = struct.Struct("<I8sI?")
@@ -179,8 +180,9 @@ def _same(stored: _Stored, section: Section) -> bool:
     return stored[1:] == (section.version, section.digest, section.end - section.start, section.adapter)
 
 
-def largest(profile: Profile, max_metrics: int, name_bytes: int = 256) -> int:
+def largest(profile: Profile, max_metrics: int) -> int:
     """No snapshot of a source with this profile has more bytes."""
     models = sum(_MODEL.size + adapter.max_state_bytes(m.params) for m, adapter in profile.adapters)
-    metric = _COUNT.size + name_bytes + profile.cell.itemsize + models
-    return _HEAD.size + name_bytes + len(table(profile)) + SOURCE.itemsize + max_metrics * metric + _CHECK.size
+    metric = _COUNT.size + MAX_METRIC_BYTES + profile.cell.itemsize + models
+    head = _HEAD.size + MAX_SOURCE_BYTES + len(table(profile)) + SOURCE.itemsize
+    return head + max_metrics * metric + _CHECK.size

@@ -35,8 +35,8 @@ class Kernel:
     module: ModuleType
 
     def fields(self, p: Mapping[str, Any]) -> list[tuple]:
-        """The fields of its state with these parameters; none for a detector that only reads the window."""
-        return list(self.state(p) if callable(self.state) else self.state)
+        """The fields of its state with these (complete) parameters; none for one that only reads the window."""
+        return list(self.state(self.params.values(p)) if callable(self.state) else self.state)
 
 
 def _kernel(name: str, module: ModuleType) -> Kernel:

@@ -4,7 +4,7 @@ A kernel detector is one plain file in this directory, found by its name. It dec
 
     VERSION      raised when old state would mean something else
     PARAMS       params(name=param(default, "help; range"), derived values); one is ``warmup``, in points
-    STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of the parameters
+    STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p
     SCALE        "deviations": the raw score is in standard deviations; "own_past": in any unit, and is
                  standardised by the detector's own past scores
     ALERT_AT     the name of the parameter that is its alert line k
@@ -177,8 +177,9 @@ def run(
     from app import detectors, rows, window
 
     kernel = detectors.kernel(name)
-    p = kernel.params.values(kernel.params.check(name, given))
-    fields = kernel.fields(vars(p))
+    checked = kernel.params.check(name, given)
+    p = kernel.params.values(checked)
+    fields = kernel.fields(checked)
     s = rows.Row(rows.dtype(fields)) if fields else None
     w = rows.Row(rows.dtype(window.fields(max(window_points, getattr(p, "window_size", 0)))))
     scores = []

@@ -3,6 +3,7 @@ from collections import deque
 import faulty
 import numpy as np
 import pytest
+import sized
 from points import alone, columns, detection, gaussian, points, scores, states, vectors
 
 from app import detectors
@@ -282,6 +283,20 @@ def test_compiled_and_plain_code_agree_about_a_detector_that_fails(with_faulty):
         repeat = pipeline.run(sources, points([3.0, 3.0], start=len(values) - 1))
         found.append((columns([o, repeat]), states(sources)))
     assert found[0] == found[1]
+
+
+def test_a_state_may_have_the_size_of_a_parameter(with_faulty):
+    detectors.register(sized)
+    values = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    assert detectors.kit.run("sized", values, lag=2)[4:] == [(16 - 4) / 2, (32 - 8) / 2]
+    found = {}
+    for lag in (2, 5):
+        for engine in ("numba", "python"):
+            pipeline = Pipeline(detection("sized", lag=lag, warmup=5), engine=engine)
+            sources, o = run(pipeline, gaussian(40))
+            found[lag, engine] = columns([o]), states(sources)
+    assert found[2, "numba"] == found[2, "python"] and found[5, "numba"] == found[5, "python"]
+    assert len(found[5, "numba"][1]["a"]) - len(found[2, "numba"][1]["a"]) == 3 * 8
 
 
 # Several profiles

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from points import alone, columns, detection, gaussian, points, states, vectors
 
-from app import detectors, snapshot
+from app import detectors, records, snapshot
 from app.errors import StateError
 from app.pipeline import Pipeline
 from app.settings import DetectorSettings
@@ -212,12 +212,19 @@ def test_a_failed_load_changes_nothing(with_library):
 # Size and time
 
 
+def test_names_are_as_long_as_the_reader_allows():
+    assert (snapshot.MAX_SOURCE_BYTES, snapshot.MAX_METRIC_BYTES) == (
+        records.MAX_SOURCE_BYTES,
+        records.MAX_METRIC_BYTES,
+    )
+
+
 def test_no_snapshot_is_larger_than_the_largest(with_library):
     pipeline = Pipeline(detection(detectors=dict(MEMBERS)), max_metrics=4)
     sources = pipeline.sources()
     name = "ü" * 128
     assert len(name.encode()) == 256
-    pipeline.run(sources, vectors([{f"{m}" * 256: 1.0 for m in "abcd"}] * 3, name))
+    pipeline.run(sources, vectors([{m * 128: 1.0 for m in "abcd"}] * 3, name))
     assert len(snapshot.dumps(sources, 0, 9)) == pipeline.max_snapshot_bytes()
 
 
