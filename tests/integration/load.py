@@ -1,0 +1,145 @@
+"""raw-data for the crash tests: every kind of record a worker may meet, at a steady rate, while things fail.
+
+Records come from a seed, so a failure can be looked at again; which offset each gets, and what a source without
+timestamps is given as its time, is Kafka's, and the oracle reads it from there.
+"""
+
+import asyncio
+import json
+import random
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+
+from aiokafka import AIOKafkaProducer
+
+START = 1_700_000_000.0  # event time of the first record, epoch s
+MALFORMED = (
+    b'{"source": "pump-1", "oops',
+    b'{"source": "pump-1", "value": NaN}',
+    b'{"source": "pump-1", "value": "high"}',
+    b'{"value": 1.0}',
+    b'{"source": "pump-1", "value": 1e200}',
+    b'{"source": "pump-1", "timestamp": "yesterday", "value": 1.0}',
+    b"\xff\xfe",
+    b"[]",
+    b"",
+    None,
+)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Not where Kafka's Java clients put it: a worker must follow the record's own partition."""
+    return zlib.crc32(key) % partitions
+
+
+def records(seed: int, sources: int = 80) -> Iterator[tuple[bytes, bytes | None]]:
+    """(key, value), without end: points, arrays, vectors, spikes, repeats, rare sources and 1 % that cannot be read."""
+    rng = random.Random(seed)
+    names = [f"pump-{i}" if i % 9 else f'Pumpe \u00e4\u2192 "{i}"' for i in range(sources)]
+    last: dict[int, bytes] = {}
+    at = START
+    while True:
+        i = rng.randrange(sources)
+        if i % 10 == 0 and rng.random() < 0.98:
+            i += 1  # one source in ten has fifty times fewer points
+        key = names[i].encode()
+        at += 0.001
+        chance = rng.random()
+        if chance < 0.005:
+            yield key, rng.choice(MALFORMED)
+        elif chance < 0.01:
+            yield b"another-" + key, json.dumps(_point(rng, i, names[i], at)).encode()
+        elif chance < 0.03 and i in last:
+            yield key, last[i]
+        elif chance < 0.08:
+            last.pop(i, None)
+            elements = [_point(rng, i, names[i], at + j / 10_000) for j in range(rng.randrange(1, 6))]
+            if rng.random() < 0.05:
+                elements[-1]["value"] = None
+            yield key, json.dumps(elements).encode()
+        else:
+            last[i] = json.dumps(_point(rng, i, names[i], at), ensure_ascii=bool(i % 2)).encode()
+            yield key, last[i]
+
+
+def _point(rng: random.Random, i: int, name: str, at: float) -> dict:
+    value = round(rng.gauss(50.0 + i, 2.0) + (60.0 if rng.random() < 0.005 else 0.0), 3)
+    if i % 7 == 3:
+        values = {"temperature": value, "pressure": round(rng.gauss(2.0, 0.1), 4)}
+        if rng.random() < 0.1:
+            del values["pressure"]  # a metric may be missing in a point
+        return {"source": name, "timestamp": at, "values": values}
+    if i % 7 == 5:
+        return {"source": name, "value": value}  # its time is Kafka's
+    return {"source": name, "timestamp": at, "value": value}
+
+
+class Load:
+    """Produces at a rate from a thread, from ``start`` to ``stop``; ``sent`` counts records the broker has."""
+
+    def __init__(
+        self, servers: list[str], topic: str, partitions: int, per_s: float, seed: int = 1, sources: int = 80
+    ) -> None:
+        self.sent = 0
+        self._servers, self._topic, self._partitions, self._per_s = servers, topic, partitions, per_s
+        self._records = records(seed, sources)
+        self._ending = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"load of {topic}", daemon=True)
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """End the load; returns the records sent once all of them are acknowledged."""
+        self._ending.set()
+        self._thread.join(60.0)
+        if self._error is not None:
+            raise self._error
+        if self._thread.is_alive():
+            raise TimeoutError(f"{self._topic}: the last records are not acknowledged after 60 s")
+        return self.sent
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._produce())
+        except BaseException as error:  # noqa: BLE001 - handed to stop()
+            self._error = error
+
+    async def _produce(self) -> None:
+        async with AIOKafkaProducer(
+            bootstrap_servers=self._servers, acks="all", enable_idempotence=True, linger_ms=2
+        ) as producer:
+            began, handed = time.monotonic(), 0
+            acks = []
+            while not self._ending.is_set():
+                due = int((time.monotonic() - began) * self._per_s)
+                while handed < due:
+                    key, value = next(self._records)
+                    number = partition_of(key, self._partitions)
+                    acks.append(await producer.send(self._topic, value, key, partition=number))
+                    handed += 1
+                await asyncio.sleep(0.004)
+            for ack in acks:
+                await ack
+            self.sent = len(acks)
+
+
+def produce(servers: list[str], topic: str, records: list[tuple[int, bytes | None, bytes | None]]) -> None:
+    """Write (partition, key, value) records, in order, and return when the broker has them."""
+
+    async def write() -> None:
+        async with AIOKafkaProducer(
+            bootstrap_servers=servers, acks="all", enable_idempotence=True, max_request_size=2 << 20
+        ) as producer:
+            acks = [await producer.send(topic, value, key, partition=number) for number, key, value in records]
+            for ack in acks:
+                await ack
+
+    asyncio.run(write())

@@ -1,0 +1,70 @@
+"""What stands in the broker after a run: every log of a job, whole, and what its group committed."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import kafka_tools
+from aiokafka.admin import AIOKafkaAdminClient
+
+from app.settings import KafkaSettings
+
+
+@dataclass
+class Logs:
+    """By partition, in the log's order: aiokafka records. ``committed``: partition -> (offset, metadata)."""
+
+    raw: list[list[Any]]
+    results: list[list[Any]]
+    letters: list[list[Any]]
+    episodes: list[list[Any]]
+    changelog: list[list[Any]]
+    committed: dict[int, tuple[int, str]]
+
+    @property
+    def ends(self) -> list[int]:
+        """End offset of each partition of raw-data; no test deletes records or writes transactions."""
+        return [records[-1].offset + 1 if records else 0 for records in self.raw]
+
+
+def read(kafka: KafkaSettings) -> Logs:
+    """Every log of a job, up to its present end."""
+    return Logs(
+        raw=records(kafka, kafka.input_topic),
+        results=records(kafka, kafka.output_topic),
+        letters=records(kafka, kafka.dead_letters_topic),
+        episodes=records(kafka, kafka.anomalies_topic),
+        changelog=records(kafka, kafka.changelog_topic),
+        committed=committed(kafka),
+    )
+
+
+def records(kafka: KafkaSettings, topic: str) -> list[list[Any]]:
+    """All records of one topic, by partition."""
+    by_partition: list[list[Any]] = [[] for _ in ends(kafka, topic)]
+    for record in kafka_tools.consume(kafka.bootstrap_servers[0], topic):
+        by_partition[record.partition].append(record)
+    return by_partition
+
+
+def ends(kafka: KafkaSettings, topic: str) -> list[int]:
+    """End offset of each partition."""
+    return [end for _, end in sorted(kafka_tools.end_offsets(kafka.bootstrap_servers[0], topic).items())]
+
+
+def committed(kafka: KafkaSettings) -> dict[int, tuple[int, str]]:
+    """What the group committed for the input topic: partition -> (offset, metadata)."""
+
+    async def ask() -> dict[Any, Any]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+        await admin.start()
+        try:
+            return await admin.list_consumer_group_offsets(kafka.group_id)
+        finally:
+            await admin.close()
+
+    return {
+        partition.partition: (commit.offset, commit.metadata)
+        for partition, commit in asyncio.run(ask()).items()
+        if partition.topic == kafka.input_topic
+    }

@@ -1,0 +1,228 @@
+"""What a job must have written, and everything in which a run differs from it.
+
+The oracle folds each partition of raw-data in one process and one batch, through the same reader, pipeline and
+encoders that the worker runs; it knows no Kafka, crash, snapshot or replay. So it proves nothing about detection
+(tests/unit does), and everything about what happens to a point between its record and its result.
+
+``check`` is a plain function of two values, so that test_oracle.py can hand it wrong logs: a checker that flags
+nothing when something is wrong would make every crash test pass.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from integration.logs import Logs
+
+from app import snapshot
+from app.pipeline import Pipeline
+from app.records import DeadLetter, Reader, encode_episodes, encode_results
+from app.settings import Settings
+
+TAG = 9  # bytes after the source in a changelog key: see tables/sources.py
+ALLOWED = ("letters repeated", "episodes repeated")  # at least once is what is promised for these
+
+
+@dataclass
+class Expected:
+    """What one partition must give: id -> bytes, in order, and the state at its end."""
+
+    results: dict[str, Any]  # id -> (key, value), in the order of raw-data
+    letters: dict[str, Any]  # id -> (key, value, headers)
+    episodes: dict[str, Any]  # event and id of the episode -> (key, value)
+    sources: Any  # app.sources.Sources
+    last: dict[str, int]  # source -> offset of its last learned point
+
+
+class Report(dict[str, list[str]]):
+    """Kind of fault -> ids. ``faults`` leaves out what is allowed; ``counts`` are the sizes of what was compared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def add(self, kind: str, faults: Iterable[Any]) -> None:
+        if found := [str(fault) for fault in faults]:
+            self.setdefault(kind, []).extend(found)
+
+    @property
+    def faults(self) -> dict[str, list[str]]:
+        """Empty when the promises hold; of each kind, how many and the first few."""
+        return {kind: [f"{len(ids)} in all", *ids[:5]] for kind, ids in self.items() if ids and kind not in ALLOWED}
+
+
+def expect(settings: Settings, raw: Sequence[Sequence[Any]]) -> list[Expected]:
+    """What the job must give for these partitions of raw-data."""
+    pipeline = Pipeline(settings.detection, settings.sources, settings.input.max_metrics)
+    return [_fold(settings, pipeline, number, len(raw) > 1, records) for number, records in enumerate(raw)]
+
+
+def _fold(settings: Settings, pipeline: Pipeline, number: int, keyed: bool, records: Sequence[Any]) -> Expected:
+    topic = settings.kafka.input_topic
+    sources = pipeline.sources()
+    points, letters = Reader(settings.input, topic, number, keyed).read(list(records))
+    outcome = pipeline.run(sources, points)
+    record_at = {record.offset: record for record in records}
+    for rejected in outcome.rejected:
+        record = record_at[points.offset[rejected.position]]
+        letters.append(
+            DeadLetter(
+                record.offset,
+                points.index[rejected.position],
+                rejected.reason,
+                rejected.label,
+                record.key,
+                record.value,
+                record.headers,
+            )
+        )
+    last = {points.source[i]: points.offset[i] for i, slot in enumerate(outcome.slot.tolist()) if slot >= 0}
+    return Expected(
+        results=dict(_named_results(encode_results(points, outcome, topic, number))),
+        letters=dict(_named_letters(letter.record(topic, number) for letter in letters)),
+        episodes=dict(_named_episodes(encode_episodes(points, outcome, topic, number))),
+        sources=sources,
+        last=last,
+    )
+
+
+def check(expected: Sequence[Expected], logs: Logs, saved: bool = True) -> Report:
+    """Compare a finished run with what it must have given.
+
+    Parameters
+    ----------
+    expected
+        From ``expect`` over the same raw-data.
+    logs
+        What the run left in the broker.
+    saved
+        The run ended idle or by SIGTERM, so that every source's last state must be in the changelog and the
+        replay point must be the end of raw-data.
+    """
+    report = Report()
+    for number, (want, results) in enumerate(zip(expected, logs.results, strict=True)):
+        found = list(_named_results((record.key, record.value) for record in results))
+        _compare(report, "results", want.results, found)
+        report.add("sources out of order", _out_of_order(found))
+        report.add("gaps in the results", _gaps(list(want.results), [name for name, _ in found]))
+        _compare_state(report, want, logs.changelog[number], saved)
+        _compare_commit(report, number, logs, saved)
+    # Dead letters and episodes may have fewer partitions than raw-data: their ids say where they come from.
+    letters = ((r.key, r.value, r.headers) for records in logs.letters for r in records)
+    _compare(report, "letters", _all(want.letters for want in expected), list(_named_letters(letters)))
+    episodes = ((r.key, r.value) for records in logs.episodes for r in records)
+    _compare(report, "episodes", _all(want.episodes for want in expected), list(_named_episodes(episodes)))
+    return report
+
+
+def _compare(report: Report, what: str, want: dict[str, Any], found: list[tuple[str, Any]]) -> None:
+    times = Counter(name for name, _ in found)
+    report.add(f"{what} missing", (name for name in want if name not in times))
+    report.add(f"{what} extra", (name for name in times if name not in want))
+    report.add(f"{what} repeated", (name for name, count in times.items() if count > 1))
+    different = dict.fromkeys(name for name, said in found if name in want and want[name] != said)
+    report.add(f"{what} conflicting", different)
+    report.counts[what] += len(times)
+
+
+def _out_of_order(found: list[tuple[str, Any]]) -> list[str]:
+    """Results that come, on first sight, after a later one of the same source."""
+    latest: dict[bytes, tuple[int, int]] = {}
+    seen = set()
+    wrong = []
+    for name, (key, _) in found:
+        position = _position(name)
+        if name not in seen and position < latest.get(key, (-1, -1)):
+            wrong.append(name)
+        seen.add(name)
+        latest[key] = max(position, latest.get(key, (-1, -1)))
+    return wrong
+
+
+def _gaps(want: list[str], found: list[str]) -> list[str]:
+    """Results that were written before every earlier one of the partition was there."""
+    place = {name: i for i, name in enumerate(want)}
+    wrong, there, begin = [], set(), 0  # begin: every result before it is there
+    for name in found:
+        if name not in place:
+            continue
+        if place[name] > begin:
+            wrong.append(name)
+        there.add(place[name])
+        while begin in there:
+            there.discard(begin)
+            begin += 1
+    return wrong
+
+
+def _compare_state(report: Report, want: Expected, changelog: Sequence[Any], saved: bool) -> None:
+    """Every source's highest snapshot against the state at the end, bit for bit."""
+    highest: dict[str, tuple[int, bytes]] = {}
+    for record in changelog:
+        if record.value is None:
+            continue
+        source, offset = snapshot.peek(record.value)
+        if record.key[:-TAG] != source.encode():
+            report.add("snapshots under a foreign key", [source])
+        known, data = highest.get(source, (-1, b""))
+        if offset == known and data != record.value:
+            report.add("snapshots conflicting", [source])
+        if offset > known:
+            highest[source] = offset, record.value
+    report.add("snapshots of unknown sources", highest.keys() - want.last.keys())
+    for source, last in want.last.items():
+        covered, data = highest.get(source, (-1, b""))
+        if covered < last:
+            if saved:
+                report.add("states not saved", [f"{source}: to {covered} of {last}"])
+        elif data != snapshot.dumps(want.sources, want.sources.find(source), covered):
+            report.add("states wrong", [source])
+        report.counts["states"] += covered >= last
+    report.counts["snapshots"] += sum(record.value is not None for record in changelog)
+
+
+def _compare_commit(report: Report, number: int, logs: Logs, saved: bool) -> None:
+    """The committed position is the end of raw-data (lag reads 0), and its metadata holds the replay point."""
+    end = logs.ends[number]
+    if not end:
+        return
+    offset, metadata = logs.committed.get(number, (-1, ""))
+    if offset != end:
+        report.add("committed positions wrong", [f"{number}: {offset}, end is {end}"])
+    try:
+        said = json.loads(metadata)
+        valid = said.keys() == {"v", "replay"} and said["v"] == 1 and 0 <= said["replay"] <= offset
+    except ValueError:
+        valid = False
+    if not valid or (saved and said["replay"] != end):
+        report.add("replay points wrong", [f"{number}: {metadata!r}, end is {end}"])
+
+
+def _named_results(records: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, Any]]:
+    for key, value in records:
+        yield json.loads(value)["id"], (key, value)
+
+
+def _named_episodes(records: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, Any]]:
+    for key, value in records:
+        said = json.loads(value)
+        yield f"{said['event']} {said['id'] if said['event'] == 'opened' else said['episode']}", (key, value)
+
+
+def _named_letters(records: Iterable[tuple[Any, Any, Any]]) -> Iterable[tuple[str, Any]]:
+    for key, value, headers in records:
+        said = {name: text.decode("utf-8", "replace") for name, text in reversed(tuple(headers))}
+        name = ":".join(said.get(part, "?") for part in ("topic", "partition", "offset", "index"))
+        yield name, (key, value, tuple((name, bytes(text)) for name, text in headers))
+
+
+def _position(name: str) -> tuple[int, int]:
+    """(offset, index) of an id."""
+    _, _, offset, index = name.rsplit(":", 3)
+    return int(offset), int(index)
+
+
+def _all(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    return {name: said for part in parts for name, said in part.items()}

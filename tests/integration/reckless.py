@@ -1,0 +1,46 @@
+"""Workers with one rule of the commit protocol broken, for test_crash.py: what its checker must flag.
+
+RECKLESS=replay_from_the_acked_position python reckless.py worker --config FILE
+"""
+
+import os
+import sys
+from pathlib import Path
+
+
+def replay_from_the_acked_position() -> None:
+    """Commit as if every answered point were inside a snapshot."""
+    from app.stream.commit import Ledger
+
+    Ledger.replay_point = Ledger.position
+
+
+def snapshots_before_results() -> None:
+    """Save a batch's state before its results are acknowledged."""
+    from app.stream.partition import Partition
+
+    deliver_all = Partition._deliver_all
+
+    async def deliver_all_saved(self: Partition) -> None:
+        get = self._outgoing.get
+
+        async def get_saved():
+            answer = await get()
+            await self._settle_snapshots(answer.snapshots)
+            answer.snapshots = []
+            return answer
+
+        self._outgoing.get = get_saved
+        await deliver_all(self)
+
+    Partition._deliver_all = deliver_all_saved
+
+
+FAULTS = {fault.__name__: fault for fault in (replay_from_the_acked_position, snapshots_before_results)}
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from app.cli import main
+
+    FAULTS[os.environ["RECKLESS"]]()
+    main()

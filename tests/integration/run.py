@@ -1,0 +1,85 @@
+"""One run of a test: a job with topics, a settings file and workers, from start to the question what it left."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from integration import logs, oracle
+from integration.workers import PROGRAM, Worker, wait_for
+
+from app import topics
+from app.settings import Settings, load
+
+PARTITIONS = 4
+SECTIONS: dict[str, dict[str, Any]] = {
+    "kafka": {"session_timeout_s": 2.0},
+    "state": {"snapshot_every": 64, "replay_records": 3000, "idle_snapshot_s": 0.5},
+    "dashboard": {"port": 0},
+}
+
+
+class Run:
+    """A job and its worker processes; as a context, it leaves none behind.
+
+    ``job`` is tests/conftest.py's; ``sections`` are settings over those of a quick test (SECTIONS).
+    """
+
+    def __init__(self, job: Any, directory: Path, **sections: dict[str, Any]) -> None:
+        merged = {name: {**SECTIONS.get(name, {}), **sections.get(name, {})} for name in {**SECTIONS, **sections}}
+        self.config = directory / "anomaly.yaml"
+        self.config.write_text(yaml.safe_dump(job.overrides(**merged)))
+        self.settings: Settings = load(self.config, {})
+        self.kafka = self.settings.kafka
+        self.workers: list[Worker] = []
+        self._directory = directory
+
+    def make_topics(self, partitions: int = PARTITIONS) -> Self:
+        asyncio.run(topics.create(self.settings, partitions))
+        return self
+
+    def start(self, program: Sequence[str] = PROGRAM, **environ: str) -> Worker:
+        """A new process of the command ``worker``; does not wait for anything."""
+        log = self._directory / f"worker-{len(self.workers)}.log"
+        self.workers.append(Worker(log, [*program, "worker", "--config", str(self.config)], environ))
+        return self.workers[-1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            if worker.code is None:
+                worker.kill()
+
+    def lag(self) -> int:
+        """Records past the committed positions, as lag tools count them."""
+        committed = logs.committed(self.kafka)
+        ends = logs.ends(self.kafka, self.kafka.input_topic)
+        return sum(end - committed.get(number, (0, ""))[0] for number, end in enumerate(ends))
+
+    def until_done(self, timeout_s: float = 60.0) -> None:
+        """Wait until the lag is 0."""
+        wait_for(lambda: self.lag() == 0, timeout_s, lambda: f"lag {self.lag()}\n{self._told()}", every_s=0.25)
+
+    def until_saved(self, timeout_s: float = 60.0) -> None:
+        """Wait until the lag is 0 and the replay point is the end: idle, and everything saved."""
+
+        def saved() -> bool:
+            committed = logs.committed(self.kafka)
+            ends = logs.ends(self.kafka, self.kafka.input_topic)
+            return all(committed.get(n) == (end, f'{{"v":1,"replay":{end}}}') for n, end in enumerate(ends) if end)
+
+        wait_for(saved, timeout_s, lambda: f"{logs.committed(self.kafka)}\n{self._told()}", every_s=0.25)
+
+    def check(self, saved: bool = True) -> oracle.Report:
+        """What stands in the broker against what the oracle says."""
+        found = logs.read(self.kafka)
+        return oracle.check(oracle.expect(self.settings, found.raw), found, saved)
+
+    def _told(self) -> str:
+        return "\n".join(
+            f"{worker.log}: code {worker.code}\n" + "\n".join(worker.said.splitlines()[-8:])
+            for worker in self.workers[-3:]
+        )

@@ -1,0 +1,120 @@
+"""Worker processes of the tests: real ones, started, signalled, read, and gone at the end."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = (sys.executable, "-c", "from app.cli import main; main()")  # what the console script does
+PORT = re.compile(r"https?://[\w.]+:(\d+)")
+START_S = 60.0  # a first compilation on a busy machine; from the cache it is 3 s
+RECOVERED = re.compile(r"partition (\d+): (\d+) sources, replay from (\d+) to (\d+), emit after \((-?\d+), (\d+)\)")
+
+
+class Worker:
+    """One process, running; everything it says goes to ``log``."""
+
+    def __init__(self, log: Path, command: Sequence[str], environ: dict[str, str]) -> None:
+        self.log = log
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANOMALY_", "FAUST_"))}
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                command,
+                env={**clean, "PYTHONUNBUFFERED": "1", **environ},
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        """All it wrote so far."""
+        return self.log.read_text(errors="replace")
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self.process.poll()
+
+    @property
+    def recoveries(self) -> list[tuple[int, ...]]:
+        """(partition, sources, replay from, replay to, mark's offset, mark's index) of each partition taken over."""
+        return [tuple(map(int, found)) for found in RECOVERED.findall(self.said)]
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def term(self, timeout_s: float = 20.0) -> float:
+        """SIGTERM; returns the seconds it took to end."""
+        began = time.monotonic()
+        self.process.terminate()
+        self.wait(timeout_s)
+        return time.monotonic() - began
+
+    def stop(self) -> None:
+        """SIGSTOP: from here on it is a zombie in the making."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def cont(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def wait(self, timeout_s: float = START_S) -> int:
+        """Wait for its end; its exit code."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout_s:.0f} s\n{self._last()}") from None
+
+    def until_ready(self, timeout_s: float = START_S) -> Self:
+        """Wait until it is in its group, recovered, and takes records."""
+        wait_for(lambda: "ready: generation" in self._alive(), timeout_s, self._last)
+        return self
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask its web server: (status, body)."""
+        found = PORT.search(self._alive())
+        assert found, f"no address of the web view in the log\n{self._last()}"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, name: str) -> float:
+        """A counter or gauge, summed over its labels; name without the prefix."""
+        status, page = self.get("/metrics")
+        assert status == 200, page
+        samples = re.findall(rf"^faust_anomaly_{name}(?:{{[^}}]*}})? (\S+)$", page, re.MULTILINE)
+        assert samples, f"no metric {name} in\n{page}"
+        return sum(map(float, samples))
+
+    def _alive(self) -> str:
+        assert self.code is None, f"ended with {self.code}\n{self._last()}"
+        return self.said
+
+    def _last(self) -> str:
+        return f"{self.log}:\n" + "\n".join(self.said.splitlines()[-30:])
+
+
+def wait_for(
+    condition: Callable[[], Any], timeout_s: float, explain: Callable[[], str] = str, every_s: float = 0.05
+) -> Any:
+    """What the condition gives as soon as it is true; AssertionError with an explanation when it never is."""
+    until = time.monotonic() + timeout_s
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {timeout_s:.0f} s: {explain()}")
+        time.sleep(every_s)
