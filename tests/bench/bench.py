@@ -43,6 +43,7 @@ class Bench:
                         self._judge(contestant, result.verdict, result.lag, required=True)
                         runs.append(result)
         notes = [f"{c.name}: {c.note}." for c in self.entrants if c.note]
+        notes.append(f"Memory with {SOURCES[-1]:,} sources, other columns with {SOURCES[0]:,}.")
         return "\n\n".join(["Records waiting, one worker:", report.throughput_table(runs), " ".join(notes)])
 
     async def latency(self) -> str:
@@ -74,7 +75,10 @@ class Bench:
         say("one point without Kafka")
         steps = await asyncio.to_thread(point.measure_steps)
         codec = await asyncio.to_thread(point.measure_codec)
-        return "One point without Kafka, one thread:\n\n" + report.point_table(steps, *codec)
+        return (
+            "One point without Kafka, one thread (models of River are in the snapshot only):\n\n"
+            + report.point_table(steps, *codec)
+        )
 
     async def _run(self, contestant: Contestant, input_topic: str = "") -> Run:
         """Topics and group for one more run; an empty input topic unless one is given."""
