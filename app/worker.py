@@ -23,13 +23,12 @@ from app.settings import Settings, load
 from app.stream.outbox import stop_when_a_batch_is_lost
 from app.stream.quiet import quieten
 from app.stream.recovery import SnapshotRecovery
-from app.stream.transport import App
+from app.stream.transport import BATCH_BYTES, App, take_records_as_parsed
 from app.topics import require
 from app.web import View
 from app.web.probes import Health
 from tables.sources import SourcesTable
 
-BATCH_BYTES = 900_000  # under the broker's usual limit of 1 MiB for a record batch
 COMMIT_EVERY_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -157,6 +156,7 @@ def _make_from_environment() -> App:
         settings = load()
         uvloop.install()
         stop_when_a_batch_is_lost()
+        take_records_as_parsed(settings.kafka.input_topic)
         quieten()
         logging.disable(logging.DEBUG)  # aiokafka builds its debug records even when nobody reads them: 6 % of the time
         return make(settings)

@@ -16,7 +16,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import MessageBatch
 
 from app.errors import DeliveryError
+from app.results import Encoded
 from app.stream.crash import stop_process
+from app.stream.record_batch import framed
 
 Header = tuple[str, bytes]
 Record = tuple[bytes | None, bytes | None, Sequence[Header]]
@@ -32,22 +34,24 @@ class Sent(NamedTuple):
 class Outbox:
     """Sends to any topic. ``producer`` gives the started aiokafka producer; ``timeout_s`` is an ack's deadline."""
 
-    def __init__(self, producer: Callable[[], AIOKafkaProducer], timeout_s: float) -> None:
+    def __init__(self, producer: Callable[[], AIOKafkaProducer], timeout_s: float, batch_bytes: int) -> None:
         self._started = producer
         self._timeout_s = timeout_s
+        self._batch_bytes = batch_bytes
 
     @property
     def _producer(self) -> AIOKafkaProducer:
         return self._started()
 
-    async def send(self, topic: str, partition: int, records: Iterable[tuple[Any, ...]]) -> list[Sent]:
+    async def send(self, topic: str, partition: int, records: Iterable[tuple[Any, ...]] | Encoded) -> list[Sent]:
         """Hand (key, value) or (key, value, headers) records over, in order; does not wait for their acks.
 
         Raises DeliveryError when the producer takes nothing more for the time of the deadline.
         """
         sent: list[Sent] = []
         async with self._deadline():
-            for batch in self._batches(topic, records):
+            made = self._framed(records) if isinstance(records, Encoded) else self._batches(topic, records)
+            for batch in made:
                 future = await self._producer.send_batch(batch, topic, partition=partition)
                 sent.append(Sent(future, batch.record_count()))
         return sent
@@ -72,6 +76,9 @@ class Outbox:
             raise DeliveryError(
                 f"no acknowledgement within {self._timeout_s:g} s (kafka.ack_timeout_s): is the broker reachable?"
             ) from error
+
+    def _framed(self, records: Encoded) -> Iterable[Any]:
+        return framed(records, self._batch_bytes, int(time.time() * 1000))
 
     def _batches(self, topic: str, records: Iterable[tuple[Any, ...]]) -> Iterable[Any]:
         now_ms = int(time.time() * 1000)

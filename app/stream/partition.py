@@ -22,7 +22,8 @@ import numpy as np
 from app.errors import HistoryLost
 from app.metrics import Metrics
 from app.pipeline import Outcome, Pipeline
-from app.records import DeadLetter, Points, Reader, encode_episodes, encode_results
+from app.records import DeadLetter, Points, Reader
+from app.results import Encoded, encode_columns, encode_episodes
 from app.settings import Settings
 from app.severity import severity
 from app.stream import failpoints
@@ -30,6 +31,7 @@ from app.stream.commit import Batch, Ledger
 from app.stream.crash import guard
 from app.stream.outbox import Outbox, Sent
 
+NO_RESULTS = Encoded.of([])
 IN_FLIGHT = 4  # batches computed whose acks are still out
 WAITING = 8  # fetched batches that may wait for their turn
 
@@ -55,7 +57,7 @@ class Answer:
     began: float
     letters: list[DeadLetter] = field(default_factory=list)
     episodes: list[tuple[bytes, bytes]] = field(default_factory=list)
-    results: list[tuple[bytes, bytes]] = field(default_factory=list)
+    results: Encoded = NO_RESULTS
     produced_at: Any = None  # Kafka timestamps of the answered records, seconds
     snapshots: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
@@ -149,7 +151,10 @@ class Partition:
             return []
         start = self.ledger.next
         fetched = [message.records for message in messages if message.generation_id == self.generation]
-        return [record for records in fetched for record in records if record.offset >= start]
+        records = fetched[0] if len(fetched) == 1 else [record for batch in fetched for record in batch]
+        if records and records[0].offset < start:
+            records = [record for record in records if record.offset >= start]
+        return records
 
     async def _explain_gap(self, got: int) -> None:
         """Compaction and transaction markers leave gaps; retention and a reset of offsets lose records."""
@@ -214,7 +219,7 @@ class Partition:
             self._job.metrics.results_suppressed.inc(start)
         topic = self._job.settings.kafka.input_topic
         answer.letters = letters
-        answer.results = encode_results(points, outcome, topic, self.number, start)
+        answer.results = encode_columns(points, outcome, topic, self.number, start)
         answer.episodes = encode_episodes(points, outcome, topic, self.number, start)
         answer.produced_at = np.array([record.timestamp for record in answered], np.float64) / 1000.0
         self._count(points, outcome, letters, start)
@@ -254,7 +259,7 @@ class Partition:
             ]
             await self._outbox.acknowledged(before)
             if failpoints.due("results_half_sent") and len(answer.results) > 1:
-                half = answer.results[: len(answer.results) // 2]
+                half = answer.results.pairs()[: len(answer.results) // 2]
                 await self._outbox.acknowledged(await self._outbox.send(kafka.output_topic, self.number, half))
             if len(answer.results) > 1:
                 failpoints.reach("results_half_sent")

@@ -9,8 +9,11 @@ import aiokafka
 import faust
 import pytest
 from aiokafka.consumer import consumer as aiokafka_consumer
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from faust.app import base
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -55,11 +58,15 @@ RELIED_ON = [
     (Recovery, "_set_recovery_ended"),
     (Recovery, "_wait"),
     (GroupCoordinator, "fetch_committed_offsets"),
+    (PartitionRecords, "_consumer_record"),
     (MessageBatch, "failure"),
     (MessageBatch, "tp"),
     (BatchBuilder, "append"),
     (BatchBuilder, "close"),
     (BatchBuilder, "record_count"),
+    (BatchBuilder, "size"),
+    (BatchBuilder, "_set_producer_state"),
+    (BatchBuilder, "_build"),
     (aiokafka.AIOKafkaProducer, "create_batch"),
     (aiokafka.AIOKafkaProducer, "send_batch"),
 ]
@@ -91,6 +98,14 @@ ASSIGNED = [
 @pytest.mark.parametrize(("function", "text"), ASSIGNED, ids=[text for _, text in ASSIGNED])
 def test_it_still_works_as_read(function, text):
     assert text in inspect.getsource(inspect.unwrap(function))
+
+
+def test_a_parsed_record_has_what_we_read():
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 10_000)
+    builder.append(0, 1_700_000_000_123, b"key", b"value", [("name", b"text")])
+    (record,) = MemoryRecords(bytes(builder.build())).next_batch()
+    assert (record.offset, record.timestamp, record.key, record.value) == (0, 1_700_000_000_123, b"key", b"value")
+    assert list(record.headers) == [("name", b"text")]
 
 
 def test_a_message_takes_what_we_pass():

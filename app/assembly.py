@@ -1,0 +1,203 @@
+"""The common result written straight from columns to bytes by compiled code: no Python object a point.
+
+It writes the bytes that the structs of ``app.results`` give, a third of the time (tests/unit/test_assembly.py
+holds both to the same bytes). Common is a point of one value called "value", scored by every detector, with an
+expected band, outside an episode, whose source needs no escapes; everything else takes the other way and is
+copied in. msgspec writes the numbers of a batch, all in one call: its shortest form of a float is part of
+the wire format.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+QUOTE, BACKSLASH, SPACE = 34, 92, 32
+COMMA, CLOSE = 44, 93
+BEFORE = (  # each number of a common result, by what stands before it
+    b',"timestamp":',
+    b',"value":',
+    b',"expected":',
+    b',"expected_lower":',
+    b',"expected_upper":',
+    b',"anomaly_score":',
+)
+NUMBERS = len(BEFORE)  # before the detectors' scores
+ID, SOURCE = b'{"id":"', b'","source":"'
+AFTER_SCORE = b',"is_anomaly":false,"severity":"'
+DIGITS = 20  # of any int64
+
+AVAILABLE = importlib.util.find_spec("numba") is not None
+Bytes = np.ndarray  # u1
+
+
+class Column(NamedTuple):
+    """Many byte strings, end to end; string i is data[ends[i - 1]:ends[i]]."""
+
+    data: Bytes
+    ends: np.ndarray  # i8
+
+    @classmethod
+    def of(cls, strings: Sequence[bytes]) -> Column:
+        return cls(np.frombuffer(b"".join(strings), np.uint8), np.cumsum([0, *map(len, strings)])[1:])
+
+    def strings(self) -> list[bytes]:
+        whole, ends = self.data.tobytes(), self.ends.tolist()
+        return [whole[start:end] for start, end in zip([0, *ends], ends)]
+
+
+def compiled(function: Callable) -> Callable:
+    """By numba, kept on disk where that is possible; unchanged without numba."""
+    if not AVAILABLE:
+        return function
+    import numba
+
+    try:
+        return numba.njit(error_model="numpy", cache=True)(function)
+    except RuntimeError:  # no place to keep it
+        return numba.njit(error_model="numpy")(function)
+
+
+def common(
+    prefix: str,
+    keys: Column,
+    offsets: np.ndarray,
+    indices: np.ndarray,
+    numbers: np.ndarray,
+    severities: np.ndarray,
+    directions: np.ndarray,
+    plain: np.ndarray,
+    words: Words,
+    others: Column,
+) -> Column:
+    """Values of n results.
+
+    Parameters
+    ----------
+    prefix
+        "topic:partition:" of the ids.
+    keys
+        n sources, as they stand in JSON without quotes.
+    numbers
+        f8[plain points, NUMBERS + detectors]: what BEFORE names, then the votes.
+    severities, directions
+        i8[n], indices into ``words``: by severity; by direction 0 unknown, 1 above, -1 below.
+    plain
+        bool[n]; the others are taken from ``others``, in order.
+    """
+    text = np.frombuffer(msgspec.json.encode(numbers.ravel().tolist()), np.uint8)
+    room = len(text) * 2 + len(keys.data) + len(others.data) + len(plain) * (words.most + len(prefix) + 2 * DIGITS)
+    out = np.empty(room, np.uint8)
+    ends = np.empty(len(plain), np.int64)
+    size = _write(
+        out, ends, plain, np.frombuffer(prefix.encode(), np.uint8), offsets, indices, keys.data, keys.ends,
+        text, words.before.data, words.before.ends, severities, directions, others.data, others.ends,
+    )  # fmt: skip
+    return Column(out[:size], ends)
+
+
+class Words(NamedTuple):
+    """What stands between the variable parts of a profile's results."""
+
+    before: Column  # id, source, BEFORE.., alert, 4 severities, 3 directions, one a detector, the end
+    most: int  # bytes of them in one result, at most
+
+    @classmethod
+    def of(cls, severities: Sequence[str], detectors: Sequence[str], config_hash: str) -> Words:
+        fixed = [ID, SOURCE, *BEFORE, b',"alert_score":']
+        of_severity = [AFTER_SCORE + name.encode() + b'","status":"ok"' for name in severities]
+        of_direction = [b',"detectors":{', b',"direction":"above","detectors":{', b',"direction":"below","detectors":{']
+        names = [msgspec.json.encode(name) + b":" for name in detectors]
+        of_detector = [name if i == 0 else b"," + name for i, name in enumerate(names)]
+        end = b'},"config_hash":' + msgspec.json.encode(config_hash) + b"}"
+        most = sum(map(len, [*fixed, *of_detector, end])) + max(map(len, of_severity)) + max(map(len, of_direction)) + 4
+        return cls(Column.of([*fixed, *of_severity, *of_direction, *of_detector, end]), most)
+
+
+@compiled
+def _put(out, i, data, start, end):
+    for k in range(start, end):
+        out[i] = data[k]
+        i += 1
+    return i
+
+
+@compiled
+def _word(out, i, data, ends, n):
+    return _put(out, i, data, ends[n - 1] if n > 0 else 0, ends[n])
+
+
+@compiled
+def _int(out, i, v):
+    n = 1
+    rest = v
+    while rest > 9:
+        rest //= 10
+        n += 1
+    for k in range(i + n - 1, i - 1, -1):
+        out[k] = 48 + v % 10
+        v //= 10
+    return i + n
+
+
+@compiled
+def _number(out, i, text, at):
+    """Copy the number that begins at ``at``; (next place in out, where the next number begins)."""
+    while text[at] != COMMA and text[at] != CLOSE:
+        out[i] = text[at]
+        i += 1
+        at += 1
+    return i, at + 1
+
+
+@compiled
+def _write(out, ends, plain, prefix, offsets, indices, keys, key_ends, text, words, word_ends, severities, directions,
+           others, other_ends):  # fmt: skip
+    detectors = len(word_ends) - 2 - NUMBERS - 1 - 4 - 3 - 1
+    severity = 2 + NUMBERS + 1
+    i = 0
+    at = 1  # after the opening bracket
+    other = 0
+    for j in range(len(plain)):
+        if not plain[j]:
+            i = _word(out, i, others, other_ends, other)
+            other += 1
+            ends[j] = i
+            continue
+        i = _word(out, i, words, word_ends, 0)
+        i = _put(out, i, prefix, 0, len(prefix))
+        i = _int(out, i, offsets[j])
+        out[i] = 58  # :
+        i = _int(out, i + 1, indices[j])
+        i = _word(out, i, words, word_ends, 1)
+        i = _put(out, i, keys, key_ends[j - 1] if j > 0 else 0, key_ends[j])
+        out[i] = QUOTE
+        i += 1
+        score = 0
+        for k in range(NUMBERS):
+            i = _word(out, i, words, word_ends, 2 + k)
+            score = at
+            i, at = _number(out, i, text, at)
+        i = _word(out, i, words, word_ends, 2 + NUMBERS)
+        i, score = _number(out, i, text, score)  # the alert score is the anomaly score
+        i = _word(out, i, words, word_ends, severity + severities[j])
+        i = _word(out, i, words, word_ends, severity + 4 + (2 if directions[j] < 0 else directions[j]))
+        for k in range(detectors):
+            i = _word(out, i, words, word_ends, severity + 7 + k)
+            i, at = _number(out, i, text, at)
+        i = _word(out, i, words, word_ends, len(word_ends) - 1)
+        ends[j] = i
+    return i
+
+
+def needs_escape(keys: Column) -> np.ndarray:
+    """bool[n]: strings with a character that JSON writes differently."""
+    found = (keys.data < SPACE) | (keys.data == QUOTE) | (keys.data == BACKSLASH)
+    if not found.any():
+        return np.zeros(len(keys.ends), bool)
+    counts = np.concatenate([[0], np.cumsum(found)])
+    return counts[keys.ends] > counts[np.concatenate([[0], keys.ends[:-1]])]
