@@ -129,10 +129,10 @@ class Pipeline:
             if NONE in slots:
                 slots = [sources.slot(source) for source in points.source]
             p["slot"] = slots
-            row = sources.value_row[p["slot"]] if n else np.zeros(0, np.int64)
-            if (row == NONE).any():
-                row, rejected = self._rows(sources, points, p, slots)
-            cells["row"] = row
+            if sources.add_values(p["slot"]):
+                cells["row"] = sources.value_row[p["slot"]]
+            else:
+                cells["row"], rejected = self._rows(sources, points, p, slots)
         else:
             cells["row"], rejected = self._rows(sources, points, p, slots)
         return p, cells, rejected

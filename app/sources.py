@@ -95,6 +95,21 @@ class Sources:
             self._metrics[slot] = {**known, metric: row}
         return row
 
+    def add_values(self, slots: np.ndarray) -> bool:
+        """Give each of these slots a row for the metric "value", all at once.
+
+        False, and nothing is done, when one without such a row has other metrics: it may be at its limit.
+        """
+        new = np.unique(slots[self.value_row[slots] == NONE])
+        if self._metrics and not self._metrics.keys().isdisjoint(new.tolist()):
+            return False
+        for number in np.unique(self.profile[new]).tolist():
+            of = new[self.profile[new] == number]
+            self.value_row[of] = self.cells[number].add(len(of)) + np.arange(len(of))
+            for models in self.models[number]:
+                models.extend([None] * len(of))
+        return True
+
     def renew(self, slot: int, metrics: list[str]) -> list[int]:
         """Let the source have these metrics and no others, in this order; their rows, emptied."""
         profile = int(self.profile[slot])

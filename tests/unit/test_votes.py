@@ -78,5 +78,6 @@ def test_severity_is_a_word_for_the_alert_score(alert, word):
 def test_an_explanation_names_value_side_and_what_was_expected():
     template = "{value} is {score} {side} {expected} of {count} ({name})"
     assert explain.explain(template, "m", 12.3456, 4.1, 9.8, 100) == "12.35 is 4.1 above 9.8 of 100 (m)"
+    assert explain.explain(template, "m", -39197.4, 4.1, 1e20, 7) == "-39197 is 4.1 below 1e+20 of 7 (m)"
     assert explain.explain(template, "m", -1e9, 4.0, 0.0, 7) == "-1e+09 is 4 below 0 of 7 (m)"
     assert explain.explain(explain.DEFAULT, "m", 5.0, 0.25, float("nan"), 0) == "5 is unusual: m scores it 0.25"
