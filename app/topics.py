@@ -8,16 +8,16 @@ Nothing here makes a topic by asking for it, whatever the broker's ``auto.create
 """
 
 import asyncio
-import logging
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
 from app import errors
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from app.settings import KafkaSettings, Settings
 
 TIMEOUT_S = 10.0
+RETRY_S = 0.25
 CREATE = "`faust-anomaly topics --create`"
 DEFAULT_PARTITIONS = 4
 UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
@@ -203,10 +204,10 @@ async def connected(kafka: "KafkaSettings") -> AsyncIterator[AIOKafkaAdminClient
     """
     timeout_s = TIMEOUT_S
     options: dict[str, Any] = {**client_options(kafka), "request_timeout_ms": int(timeout_s * 1000)}
-    admin = AIOKafkaAdminClient(**options)
+    admin = AIOKafkaAdminClient(**{**options, "bootstrap_servers": await _reached(kafka, options, timeout_s)})
     try:
-        await _bootstrap(admin, kafka, timeout_s)
         async with asyncio.timeout(timeout_s):
+            await admin.start()
             yield admin
     except KafkaError as error:
         raise errors.TopicError(f"{_at(kafka)}: {type(error).__name__}: {error}") from error
@@ -216,64 +217,38 @@ async def connected(kafka: "KafkaSettings") -> AsyncIterator[AIOKafkaAdminClient
         await admin.close()
 
 
-async def _bootstrap(admin: AIOKafkaAdminClient, kafka: "KafkaSettings", timeout_s: float) -> None:
-    reasons: list[logging.LogRecord] = []
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                heard: list[logging.LogRecord] = []
-                try:
-                    with _heard(heard):
-                        return await admin.start()
-                except KafkaConnectionError:
-                    reasons = heard
-                    if any(_final(record) for record in reasons):
-                        raise
-                await asyncio.sleep(0.25)
-    except (KafkaConnectionError, TimeoutError) as error:
-        why = "; ".join(map(_told, reasons)) or f"no answer within {timeout_s:g} s"
-        raise errors.TopicError(
-            f"{_at(kafka)}: no broker could be reached: {why}. Check kafka.bootstrap_servers and "
-            "kafka.security_protocol; without a Kafka of your own, start one: `faust-anomaly kafka start`"
-        ) from error
+async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: float) -> str:
+    """The first of the addresses that takes a connection and the user.
+
+    An own connection, since aiokafka's clients tell why they got none to their log alone, and wait for the
+    first address that does not answer before they try the second.
+    """
+    addresses = options["bootstrap_servers"]
+    options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    now = asyncio.get_running_loop().time
+    until = now() + timeout_s
+    while True:
+        told: dict[str, Exception] = {}
+        for address in addresses:
+            [(host, port, _)] = collect_hosts([address])
+            try:
+                async with asyncio.timeout(min(timeout_s / len(addresses), until - now())):
+                    (await create_conn(host, port, **options)).close()
+                return address
+            except (OSError, KafkaError) as error:  # a timeout is an OSError
+                told[address] = error
+        if any(map(_final, told.values())) or now() + RETRY_S > until:
+            why = "; ".join(f"{address}: {type(error).__name__} {error}" for address, error in told.items())
+            raise errors.TopicError(
+                f"{_at(kafka)}: no broker could be reached: {why.strip()}. Check kafka.bootstrap_servers and "
+                "kafka.security_protocol; without a Kafka of your own, start one: `faust-anomaly kafka start`"
+            )
+        await asyncio.sleep(RETRY_S)
 
 
-class _Collect(logging.Handler):
-    def __init__(self, records: list[logging.LogRecord]) -> None:
-        super().__init__(logging.WARNING)
-        self._records = records
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._records.append(record)
-
-
-@contextmanager
-def _heard(records: list[logging.LogRecord]) -> Iterator[None]:
-    """aiokafka tells why it could not connect to its log alone: collect that, and keep it off the screen."""
-    logger = logging.getLogger("aiokafka")
-    handler = _Collect(records)
-    propagated, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagated
-
-
-def _told(record: logging.LogRecord) -> str:
-    """The record in words; a timeout has none of its own."""
-    causes = [type(arg).__name__ for arg in record.args or () if isinstance(arg, Exception) and not str(arg)]
-    return record.getMessage() + ", ".join(causes)
-
-
-def _final(record: logging.LogRecord) -> bool:
+def _final(error: Exception) -> bool:
     """Whether trying again cannot help: a refused user or certificate, not a broker that is not there yet."""
-    causes = [arg for arg in record.args or () if isinstance(arg, Exception)]
-    return any(
-        isinstance(cause, ssl.SSLError) or (isinstance(cause, KafkaError) and not cause.retriable)
-        for cause in causes
-    )
+    return isinstance(error, ssl.SSLError) or (isinstance(error, KafkaError) and not error.retriable)
 
 
 def _at(kafka: "KafkaSettings") -> str:

@@ -1,8 +1,10 @@
 """What is wrong with topics, judged from a description of them. The broker's part is in tests/integration."""
 
 import asyncio
+import ssl
 
 import pytest
+from aiokafka.errors import AuthenticationFailedError
 
 from app import topics
 from app.errors import TopicError
@@ -85,3 +87,42 @@ def test_a_broker_that_is_not_there_is_named_in_bounded_time(ask, monkeypatch, c
     for word in ("127.0.0.1:9", "Errno 111", "kafka.bootstrap_servers", "faust-anomaly kafka start"):
         assert word in str(failed.value)
     assert not caplog.records  # the reason is told once, not in aiokafka's log as well
+
+
+def test_a_broker_that_comes_while_it_is_waited_for_is_found(monkeypatch):
+    """And an address that never answers does not hide the one after it."""
+    monkeypatch.setattr(topics, "TIMEOUT_S", 2.0)
+    calls = []
+
+    class Connection:
+        def close(self):
+            pass
+
+    async def connect(host, port, **options):
+        calls.append(host)
+        if host == "dead":
+            await asyncio.sleep(60)
+        if len(calls) < 4:
+            raise ConnectionRefusedError
+        return Connection()
+
+    monkeypatch.setattr(topics, "create_conn", connect)
+    kafka = KafkaSettings(bootstrap_servers=["late:9092"])
+    options = {"bootstrap_servers": kafka.bootstrap_servers}
+    assert asyncio.run(topics._reached(kafka, options, 2.0)) == "late:9092"
+    assert len(calls) == 4
+    assert asyncio.run(topics._reached(kafka, {"bootstrap_servers": ["dead:1", "late:2"]}, 0.5)) == "late:2"
+
+
+@pytest.mark.parametrize("refused", [ssl.SSLCertVerificationError("self-signed"), AuthenticationFailedError("no")])
+def test_a_refused_user_or_certificate_is_not_tried_again(refused, monkeypatch):
+    calls = []
+
+    async def connect(host, port, **options):
+        calls.append(host)
+        raise refused
+
+    monkeypatch.setattr(topics, "create_conn", connect)
+    with pytest.raises(TopicError, match=type(refused).__name__):
+        asyncio.run(topics.check(Settings()))
+    assert len(calls) == 1
