@@ -5,7 +5,7 @@ DEFAULT = "{value} is unusual: {name} scores it {score}"
 
 def figure(number: float) -> str:
     """Four significant figures, and every digit before the point: for reading, not for computing."""
-    return f"{number:.0f}" if 1e4 <= abs(number) < 1e15 else f"{number:.4g}"
+    return f"{number:.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.4g}"
 
 
 def explain(template: str, name: str, value: float, score: float, expected: float, count: int) -> str:

@@ -152,7 +152,7 @@ def _unfold_trees(stored: Any, pipeline: Estimator) -> Estimator:
 DETECTORS = {
     "StandardAbsoluteDeviation": Entry(
         scale="deviations",
-        explanation="{value} is {score} standard deviations from what all points so far were like",
+        explanation="{value} is {score} standard deviations from the centre of all points so far",
         params={"sub_stat": param("mean", "what a value is compared with; one of mean|median")},
         silent=lambda p: 2,  # a deviation needs two
         warmup="never fewer than 2",
