@@ -18,7 +18,7 @@ from integration.logs import Logs
 
 from app import snapshot
 from app.pipeline import Pipeline
-from app.records import DeadLetter, Reader, encode_episodes, encode_results
+from app.records import Reader, encode_episodes, encode_results
 from app.settings import Settings
 
 TAG = 9  # bytes after the source in a changelog key: see tables/sources.py
@@ -62,22 +62,10 @@ def expect(settings: Settings, raw: Sequence[Sequence[Any]]) -> list[Expected]:
 def _fold(settings: Settings, pipeline: Pipeline, number: int, keyed: bool, records: Sequence[Any]) -> Expected:
     topic = settings.kafka.input_topic
     sources = pipeline.sources()
-    points, letters = Reader(settings.input, topic, number, keyed).read(list(records))
+    reader = Reader(settings.input, topic, number, keyed)
+    points, letters = reader.read(records)
     outcome = pipeline.run(sources, points)
-    record_at = {record.offset: record for record in records}
-    for rejected in outcome.rejected:
-        record = record_at[points.offset[rejected.position]]
-        letters.append(
-            DeadLetter(
-                record.offset,
-                points.index[rejected.position],
-                rejected.reason,
-                rejected.label,
-                record.key,
-                record.value,
-                record.headers,
-            )
-        )
+    letters += reader.refused(records, points, outcome.rejected)
     last = {points.source[i]: points.offset[i] for i, slot in enumerate(outcome.slot.tolist()) if slot >= 0}
     return Expected(
         results=dict(_named_results(encode_results(points, outcome, topic, number))),

@@ -31,6 +31,7 @@ class Run:
         self.config = directory / "anomaly.yaml"
         self.config.write_text(yaml.safe_dump(job.overrides(**merged)))
         self.settings: Settings = load(self.config, {})
+        self.job = job
         self.kafka = self.settings.kafka
         self.workers: list[Worker] = []
         self._directory = directory
