@@ -1,9 +1,9 @@
 """The common result written straight from columns to bytes by compiled code: no Python object a point.
 
 It writes the bytes that the structs of ``app.results`` give, a third of the time (tests/unit/test_assembly.py
-holds both to the same bytes). Common is a point of one value called "value", scored by every detector, with an
-expected band, outside an episode, whose source needs no escapes; everything else takes the other way and is
-copied in. msgspec writes the numbers of a batch, all in one call: its shortest form of a float is part of
+holds both to the same bytes). Common is a point of one value called "value" outside an episode, whose source needs
+no escapes, and which every detector scored, with an expected band, or none yet; everything else takes the other way
+and is copied in. msgspec writes the numbers of a batch, all in one call: its shortest form of a float is part of
 the wire format.
 """
 
@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 QUOTE, BACKSLASH, SPACE = 34, 92, 32
-COMMA, CLOSE = 44, 93
+COMMA, COLON, CLOSE = 44, 58, 93
 BEFORE = (  # each number of a common result, by what stands before it
     b',"timestamp":',
     b',"value":',
@@ -29,6 +29,10 @@ BEFORE = (  # each number of a common result, by what stands before it
 NUMBERS = len(BEFORE)  # before the detectors' scores
 ID, SOURCE = b'{"id":"', b'","source":"'
 AFTER_SCORE = b',"is_anomaly":false,"severity":"'
+WARMING_UP = (
+    b',"anomaly_score":0.0,"alert_score":0.0,"is_anomaly":false,"severity":"low","status":"warming_up","config_hash":'
+)
+OTHER, SCORED, UNSCORED = 0, 1, 2  # kinds of results
 DIGITS = 20  # of any int64
 
 AVAILABLE = importlib.util.find_spec("numba") is not None
@@ -67,10 +71,11 @@ def common(
     keys: Column,
     offsets: np.ndarray,
     indices: np.ndarray,
-    numbers: np.ndarray,
+    kinds: np.ndarray,
+    scored: np.ndarray,
+    unscored: np.ndarray,
     severities: np.ndarray,
     directions: np.ndarray,
-    plain: np.ndarray,
     words: Words,
     others: Column,
 ) -> Column:
@@ -82,28 +87,35 @@ def common(
         "topic:partition:" of the ids.
     keys
         n sources, as they stand in JSON without quotes.
-    numbers
-        f8[plain points, NUMBERS + detectors]: what BEFORE names, then the votes.
+    kinds
+        i8[n]: SCORED, UNSCORED, or OTHER, which are taken from ``others``, in order.
+    scored
+        f8[those SCORED, NUMBERS + detectors]: what BEFORE names, then the votes.
+    unscored
+        f8[those UNSCORED, 2]: timestamp and value.
     severities, directions
         i8[n], indices into ``words``: by severity; by direction 0 unknown, 1 above, -1 below.
-    plain
-        bool[n]; the others are taken from ``others``, in order.
     """
-    text = np.frombuffer(msgspec.json.encode(numbers.ravel().tolist()), np.uint8)
-    room = len(text) * 2 + len(keys.data) + len(others.data) + len(plain) * (words.most + len(prefix) + 2 * DIGITS)
+    text, short = _text(scored), _text(unscored)
+    width = words.most + len(prefix) + 2 * DIGITS
+    room = len(text) * 2 + len(short) + len(keys.data) + len(others.data) + len(kinds) * width
     out = np.empty(room, np.uint8)
-    ends = np.empty(len(plain), np.int64)
+    ends = np.empty(len(kinds), np.int64)
     size = _write(
-        out, ends, plain, np.frombuffer(prefix.encode(), np.uint8), offsets, indices, keys.data, keys.ends,
-        text, words.before.data, words.before.ends, severities, directions, others.data, others.ends,
+        out, ends, kinds, np.frombuffer(prefix.encode(), np.uint8), offsets, indices, keys.data, keys.ends,
+        text, short, words.before.data, words.before.ends, severities, directions, others.data, others.ends,
     )  # fmt: skip
     return Column(out[:size], ends)
+
+
+def _text(numbers: np.ndarray) -> Bytes:
+    return np.frombuffer(msgspec.json.encode(numbers.ravel().tolist()), np.uint8)
 
 
 class Words(NamedTuple):
     """What stands between the variable parts of a profile's results."""
 
-    before: Column  # id, source, BEFORE.., alert, 4 severities, 3 directions, one a detector, the end
+    before: Column  # id, source, BEFORE.., alert, 4 severities, 3 directions, one a detector, two ends
     most: int  # bytes of them in one result, at most
 
     @classmethod
@@ -114,8 +126,14 @@ class Words(NamedTuple):
         names = [msgspec.json.encode(name) + b":" for name in detectors]
         of_detector = [name if i == 0 else b"," + name for i, name in enumerate(names)]
         end = b'},"config_hash":' + msgspec.json.encode(config_hash) + b"}"
-        most = sum(map(len, [*fixed, *of_detector, end])) + max(map(len, of_severity)) + max(map(len, of_direction)) + 4
-        return cls(Column.of([*fixed, *of_severity, *of_direction, *of_detector, end]), most)
+        unscored = WARMING_UP + msgspec.json.encode(config_hash) + b"}"
+        most = (
+            sum(map(len, [*fixed, *of_detector, end, unscored]))
+            + max(map(len, of_severity))
+            + max(map(len, of_direction))
+            + 4
+        )
+        return cls(Column.of([*fixed, *of_severity, *of_direction, *of_detector, end, unscored]), most)
 
 
 @compiled
@@ -155,15 +173,18 @@ def _number(out, i, text, at):
 
 
 @compiled
-def _write(out, ends, plain, prefix, offsets, indices, keys, key_ends, text, words, word_ends, severities, directions,
-           others, other_ends):  # fmt: skip
-    detectors = len(word_ends) - 2 - NUMBERS - 1 - 4 - 3 - 1
+def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, short, words, word_ends, severities,
+           directions, others, other_ends):  # fmt: skip
     severity = 2 + NUMBERS + 1
+    direction = severity + 4
+    detector = direction + 3
+    end = len(word_ends) - 2
     i = 0
-    at = 1  # after the opening bracket
     other = 0
-    for j in range(len(plain)):
-        if not plain[j]:
+    at = 1  # in text, after the opening bracket
+    near = 1  # in short
+    for j in range(len(kinds)):
+        if kinds[j] == OTHER:
             i = _word(out, i, others, other_ends, other)
             other += 1
             ends[j] = i
@@ -171,12 +192,20 @@ def _write(out, ends, plain, prefix, offsets, indices, keys, key_ends, text, wor
         i = _word(out, i, words, word_ends, 0)
         i = _put(out, i, prefix, 0, len(prefix))
         i = _int(out, i, offsets[j])
-        out[i] = 58  # :
+        out[i] = COLON
         i = _int(out, i + 1, indices[j])
         i = _word(out, i, words, word_ends, 1)
         i = _put(out, i, keys, key_ends[j - 1] if j > 0 else 0, key_ends[j])
         out[i] = QUOTE
         i += 1
+        if kinds[j] == UNSCORED:
+            i = _word(out, i, words, word_ends, 2)
+            i, near = _number(out, i, short, near)
+            i = _word(out, i, words, word_ends, 3)
+            i, near = _number(out, i, short, near)
+            i = _word(out, i, words, word_ends, end + 1)
+            ends[j] = i
+            continue
         score = 0
         for k in range(NUMBERS):
             i = _word(out, i, words, word_ends, 2 + k)
@@ -185,11 +214,11 @@ def _write(out, ends, plain, prefix, offsets, indices, keys, key_ends, text, wor
         i = _word(out, i, words, word_ends, 2 + NUMBERS)
         i, score = _number(out, i, text, score)  # the alert score is the anomaly score
         i = _word(out, i, words, word_ends, severity + severities[j])
-        i = _word(out, i, words, word_ends, severity + 4 + (2 if directions[j] < 0 else directions[j]))
-        for k in range(detectors):
-            i = _word(out, i, words, word_ends, severity + 7 + k)
+        i = _word(out, i, words, word_ends, direction + (2 if directions[j] < 0 else directions[j]))
+        for k in range(end - detector):
+            i = _word(out, i, words, word_ends, detector + k)
             i, at = _number(out, i, text, at)
-        i = _word(out, i, words, word_ends, len(word_ends) - 1)
+        i = _word(out, i, words, word_ends, end)
         ends[j] = i
     return i
 

@@ -112,20 +112,24 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
     keys = assembly.Column.of(list(map(str.encode, _pick(points.source, positions))))
     width = len(outcome.profiles[0].detectors)
     floats = [np.array(points.timestamp), np.array(points.values), outcome.expected, outcome.lower, outcome.upper]
-    numbers = np.column_stack([*floats, outcome.score, outcome.votes[:, :width]])[at]
-    plain = ~outcome.anomaly[at] & (STATUS[outcome.status[at]] == "ok") & (outcome.score[at] == outcome.alert[at])
-    plain &= np.isfinite(numbers).all(axis=1) & ~assembly.needs_escape(keys)
+    votes, score = outcome.votes[at, :width], outcome.score[at]
+    numbers = np.column_stack([*(column[at] for column in floats), score, votes])
+    simple = ~outcome.anomaly[at] & (score == outcome.alert[at]) & ~assembly.needs_escape(keys)
+    scored = simple & (STATUS[outcome.status[at]] == "ok") & np.isfinite(numbers).all(axis=1)
+    unscored = simple & (STATUS[outcome.status[at]] == "warming_up") & (score == 0.0)
+    unscored &= np.isnan(votes).all(axis=1) & np.isnan(outcome.expected[at])
     prefix = f"{topic}:{partition}:"
-    others = [_encode(result) for result in _results(points, outcome, prefix, at[~plain].tolist())]
+    others = [_encode(result) for result in _results(points, outcome, prefix, at[~(scored | unscored)].tolist())]
     values = assembly.common(
         prefix,
         keys,
         np.array(points.offset, np.int64)[at],
         np.array(points.index, np.int64)[at],
-        numbers[plain],
+        scored * assembly.SCORED + unscored * assembly.UNSCORED,
+        numbers[scored],
+        numbers[unscored, :2],
         severity.severities(outcome.alert[at]),
         outcome.direction[at].astype(np.int64),
-        plain,
         _words(tuple(outcome.profiles[0].detectors), outcome.profiles[0].config_hash),
         assembly.Column.of(others),
     )
