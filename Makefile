@@ -1,10 +1,10 @@
 # make demo    see it work: a Kafka, a worker, data and a page       make test    lint, types and all tests
-# make bench   throughput, latency, recovery beside others           make chaos   crashes by the hour
+# make bench   throughput, latency, recovery beside others
 #
 # Everything runs from .venv, made from setup.cfg. PYTHON=/path/to/python3.12 chooses the Python it is made of;
 # ARGS="..." is handed on: make test ARGS="-k topics", make demo ARGS="--help".
 
-.PHONY: demo test lint types bench chaos venv clean
+.PHONY: demo test lint types bench venv clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -24,6 +24,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	    echo "make: needs Python 3.11 or newer with its module venv (Debian: python3-venv)," >&2; \
 	    echo "      found: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo none). PYTHON=/path/to/python3.12 names another." >&2; \
 	    exit 1; }
+	@echo "making $(VENV): about a minute, 900 MB"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,test]'
 	@touch $@
@@ -44,9 +45,6 @@ types: venv
 
 bench: venv
 	$(BIN)/python -m tests.bench $(ARGS)
-
-chaos: venv
-	$(BIN)/python -m pytest tests/chaos --timeout=0 $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -13,6 +13,7 @@ from app.detectors import kit
 SHARED = {m.__name__: m for m in (numeric, window, calibration, ensemble, episodes)}
 FILES = {name: k.module for name, k in detectors.KERNELS.items()} | SHARED
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+MODULES = {"math", "np", "numpy", "random", "time"}  # a parameter of that name hides them
 CALLS = {"abs", "min", "max", "len", "range", "float"}  # builtins that are alike
 OWN = {"numeric": {"int"}}  # whole() is where int() is checked
 
@@ -38,9 +39,8 @@ def faults(source, imports_from, extra=frozenset()):
                     yield f"{node.lineno}: calls {called}()"
             elif isinstance(node, ast.Try | ast.Raise | ast.With | ast.Lambda | ast.Global | COMPREHENSIONS):
                 yield f"{node.lineno}: {type(node).__name__} in a kernel"
-            elif isinstance(node, ast.Name) and node.id in ("math", "np", "numpy", "random", "time"):
-                if node.id not in names:
-                    yield f"{node.lineno}: names {node.id}"
+            elif isinstance(node, ast.Name) and node.id in MODULES - names:
+                yield f"{node.lineno}: names {node.id}"
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and node.value in ("f4", "f2", "i4", "u4", "i2", "i1", "u8"):
             yield f"{node.lineno}: a field of {node.value}; counters and numbers have 64 bits (i8, f8)"

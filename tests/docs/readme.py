@@ -32,8 +32,9 @@ def block(text: str, name: str) -> str:
 
 def renewed(text: str) -> str:
     for name, table in TABLES.items():
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
-        text = marked.sub(lambda found, made=table(): f"{found[1]}{made}\n{found[2]}", text)
+        before, _, rest = text.partition(f"<!-- {name} -->\n")
+        after = rest.partition(f"<!-- /{name} -->")[2]
+        text = f"{before}<!-- {name} -->\n{table()}\n<!-- /{name} -->{after}"
     return text
 
 
