@@ -8,6 +8,7 @@ import inspect
 import aiokafka
 import faust
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
@@ -59,6 +60,7 @@ RELIED_ON = [
     (Recovery, "_wait"),
     (GroupCoordinator, "fetch_committed_offsets"),
     (PartitionRecords, "_consumer_record"),
+    (AIOKafkaAdminClient, "_send_request"),
     (MessageBatch, "failure"),
     (MessageBatch, "tp"),
     (BatchBuilder, "append"),
