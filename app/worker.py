@@ -7,6 +7,7 @@ joining the group (settings, topics, a port in use) is found by ``Preflight``, w
 import logging
 import sys
 import tempfile
+import time
 from typing import Any
 
 import faust
@@ -103,9 +104,8 @@ def make(settings: Settings) -> App:
 
 def health(app: App) -> Health:
     """Ready: in the group, recovered, and the group took a commit within the session timeout."""
-    loop_time = app.loop.time()
     partitions = app.partitions
-    silent_s = loop_time - partitions.committed_at
+    silent_s = time.monotonic() - partitions.committed_at
     recovered = app.tables.actives_ready and not app.rebalancing
     answers = not partitions or silent_s < app.job.settings.kafka.session_timeout_s
     details = {

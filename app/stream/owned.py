@@ -12,6 +12,7 @@ from app.stream.partition import Job, Partition
 
 SAVE_FOR_S = 2.0  # longest that snapshots are taken before partitions are given up; replay covers the rest
 SAVE_AT_ONCE = 1000  # sources
+LEASE = 0.5  # of the session timeout: for so long an accepted commit says that the partitions are ours
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ class Partitions(dict[int, Partition]):
         self._job = job
         self._commit = commit
         self.generation = -1  # of the group, when recovery last completed
-        self.committed_at = -1e9  # loop time of the last accepted commit
+        self.committed_at = -1e9  # time.monotonic() of the last accepted commit
+        self._confirming = asyncio.Lock()
 
     def active(self) -> list[Partition]:
         """Those that are recovered and confirmed as ours by the group's present generation."""
@@ -40,6 +42,19 @@ class Partitions(dict[int, Partition]):
         partition = self.get(message.partition)
         if partition is not None:
             await partition.take(message)
+
+    async def confirm(self) -> None:
+        """Return when the group has taken a commit of ours not long ago, or no partition is active any more.
+
+        A worker that was stopped past its session and goes on does not know that others own its partitions:
+        it would score what it had fetched, and emit it once more. Asking with a commit, only when the last
+        one is old, costs nothing in normal operation.
+        """
+        lease_s = LEASE * self._job.settings.kafka.session_timeout_s
+        while time.monotonic() - self.committed_at > lease_s and self.active():
+            async with self._confirming:
+                if time.monotonic() - self.committed_at > lease_s and not await self._commit(self.active()):
+                    await asyncio.sleep(0.1)  # refused: the rebalance that takes them from us is on its way
 
     async def hand_over(self, why: str) -> None:
         """Take nothing more, finish what is in flight, save what is not saved yet (bounded), commit."""

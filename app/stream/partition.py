@@ -46,6 +46,7 @@ class Job:
     table: Any  # tables.sources.SourcesTable
     outbox: Outbox
     log_start: Callable[[int], Awaitable[int]]  # partition -> first offset still in the input topic
+    confirm: Callable[[], Awaitable[None]]  # returns once what is active is ours: see Partitions.confirm
     partitions_of: dict[str, int] = field(default_factory=dict)  # topic -> its number of partitions
 
 
@@ -135,6 +136,7 @@ class Partition:
                 messages.append(self._waiting.get_nowait())
                 count += len(messages[-1].records)
             await self._room.acquire()
+            await self._job.confirm()
             records = self._still_ours(messages)
             if records and records[0].offset > self.ledger.next:
                 await self._explain_gap(records[0].offset)

@@ -15,6 +15,7 @@ tests/contract/test_faust.py names every private attribute of Faust and aiokafka
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -194,7 +195,7 @@ class App(faust.App):
         self, *args: Any, settings: Settings, pipeline: Pipeline, metrics: Metrics, table: Any, **options: Any
     ) -> None:
         outbox = Outbox(lambda: self.producer._producer, settings.kafka.ack_timeout_s, BATCH_BYTES)
-        self.job = Job(settings, pipeline, metrics, table, outbox, self._log_start)
+        self.job = Job(settings, pipeline, metrics, table, outbox, self._log_start, self._confirm)
         self.partitions = Partitions(self.job, self.commit_partitions)
         self.before_joining: list[Any] = []
         self._failed_commits = 0
@@ -206,6 +207,9 @@ class App(faust.App):
     async def _log_start(self, number: int) -> int:
         partition = TopicPartition(self.job.settings.kafka.input_topic, number)
         return (await self.consumer.call("beginning_offsets", [partition]))[partition]
+
+    async def _confirm(self) -> None:
+        await self.partitions.confirm()
 
     async def commit_partitions(self, partitions: Iterable[Partition]) -> bool:
         """True when the group accepted it; commits that keep failing end the process.
@@ -244,5 +248,5 @@ class App(faust.App):
         self._failed_commits = 0
         metrics.commits["accepted"].inc()
         metrics.stage_duration["commit"].observe(loop.time() - began)
-        self.partitions.committed_at = loop.time()
+        self.partitions.committed_at = time.monotonic()  # uvloop's own time stands still in a stopped process
         return True
