@@ -227,15 +227,17 @@ async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: f
     options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
     now = asyncio.get_running_loop().time
     until = now() + timeout_s
+    told: dict[str, Exception] = {}
     while True:
-        told: dict[str, Exception] = {}
         for address in addresses:
             [(host, port, _)] = collect_hosts([address])
             try:
                 async with asyncio.timeout(min(timeout_s / len(addresses), until - now())):
                     (await create_conn(host, port, **options)).close()
                 return address
-            except (OSError, KafkaError) as error:  # a timeout is an OSError
+            except TimeoutError as error:  # a last try cut short says less than the one before it
+                told.setdefault(address, error)
+            except (OSError, KafkaError) as error:
                 told[address] = error
         if any(map(_final, told.values())) or now() + RETRY_S > until:
             why = "; ".join(f"{address}: {type(error).__name__} {error}" for address, error in told.items())
