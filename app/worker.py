@@ -78,6 +78,9 @@ def make(settings: Settings) -> App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
+        # A leader that knew no partitions, just after a broker's restart, assigns anew when it hears of them; the
+        # default is five minutes.
+        consumer_metadata_max_age_ms=10_000,
         broker_max_poll_records=kafka.max_poll_records,
         broker_session_timeout=kafka.session_timeout_s,
         broker_heartbeat_interval=min(1.0, kafka.session_timeout_s / 4),
