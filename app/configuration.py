@@ -218,7 +218,7 @@ def _value(text: str, annotation: Any) -> Any:
     if annotation is not None and _is_text(annotation):
         return text
     try:
-        return yaml.load(text, Loader)  # a SafeLoader
+        return Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError):
         return text  # of the wrong type, then: the check that follows says what was expected
 
