@@ -228,7 +228,7 @@ def _episodes(prefix: str, outcome: Outcome, rows: Any, anomaly: np.ndarray) -> 
 def _votes(outcome: Outcome, rows: Any) -> list[Any]:
     """{name: score} of each point's detectors, without those whose vote was left out."""
     votes, profiles = outcome.votes[rows], outcome.profile[rows]
-    cast = np.count_nonzero(~np.isnan(votes), axis=1)
+    cast = (votes == votes).sum(axis=1)  # nan: left out
     types = [_votes_type(tuple(profile.detectors)) for profile in outcome.profiles]
     widths = np.array([len(profile.detectors) for profile in outcome.profiles])
     if len(types) == 1 and len(cast) and cast.min() == widths[0]:

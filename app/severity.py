@@ -4,6 +4,7 @@ import numpy as np
 
 NAMES = ("low", "medium", "high", "critical")
 ABOVE = (0.8, 0.9, 0.95)
+_ABOVE = np.array(ABOVE)
 
 
 def severity(alert: float) -> str:
@@ -13,4 +14,4 @@ def severity(alert: float) -> str:
 
 def severities(alerts: np.ndarray) -> np.ndarray:
     """Indices into NAMES of many alert scores."""
-    return np.searchsorted(ABOVE, alerts, side="left")
+    return _ABOVE.searchsorted(alerts, side="left")

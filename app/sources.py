@@ -100,7 +100,10 @@ class Sources:
 
         False, and nothing is done, when one without such a row has other metrics: it may be at its limit.
         """
-        new = np.unique(slots[self.value_row[slots] == NONE])
+        new = slots[self.value_row[slots] == NONE]
+        if not len(new):
+            return True
+        new = np.unique(new)
         if self._metrics and not self._metrics.keys().isdisjoint(new.tolist()):
             return False
         for number in np.unique(self.profile[new]).tolist():

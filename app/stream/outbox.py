@@ -43,12 +43,14 @@ class Outbox:
     def _producer(self) -> AIOKafkaProducer:
         return self._started()
 
-    async def send(self, topic: str, partition: int, records: Iterable[tuple[Any, ...]] | Encoded) -> list[Sent]:
+    async def send(self, topic: str, partition: int, records: Sequence[tuple[Any, ...]] | Encoded) -> list[Sent]:
         """Hand (key, value) or (key, value, headers) records over, in order; does not wait for their acks.
 
         Raises DeliveryError when the producer takes nothing more for the time of the deadline.
         """
         sent: list[Sent] = []
+        if not records:
+            return sent
         async with self._deadline():
             made = self._framed(records) if isinstance(records, Encoded) else self._batches(topic, records)
             for batch in made:
@@ -61,6 +63,8 @@ class Outbox:
 
         Raises DeliveryError when one fails or the deadline passes.
         """
+        if not sent:
+            return None
         end = None
         async with self._deadline():
             for future, records in sent:

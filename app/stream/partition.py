@@ -232,15 +232,15 @@ class Partition:
             metrics.invalid(Counter(letter.label for letter in letters))
         if not len(outcome):
             return
+        votes = outcome.votes[start:] == outcome.votes[start:]  # nan: left out
         for number, profile in enumerate(outcome.profiles):
-            of = outcome.votes[start:][outcome.profile[start:] == number]
+            of = votes if len(outcome.profiles) == 1 else votes[outcome.profile[start:] == number]
             if len(of):
-                votes = np.count_nonzero(~np.isnan(of), axis=0).tolist()
-                metrics.scored(dict(zip(profile.detectors, votes)))
-        metrics.anomalous_points.inc(int(outcome.anomaly[start:].sum()))
-        opened = outcome.alert[start:][outcome.opened[start:]]
-        if len(opened):
-            metrics.opened(Counter(severity(alert) for alert in opened.tolist()))
+                metrics.scored(dict(zip(profile.detectors, of.sum(axis=0).tolist())))
+        if anomalous := int(outcome.anomaly[start:].sum()):
+            metrics.anomalous_points.inc(anomalous)
+            opened = outcome.alert[start:][outcome.opened[start:]].tolist()
+            metrics.opened(Counter(map(severity, opened)))
         metrics.event_time_lag.set(time.time() - max(points.timestamp))
 
     def _save(self, answer: Answer, slots: list[int]) -> None:

@@ -13,12 +13,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from app.stream import commit
 from app.stream.commit import Ledger
 
 DEAD_LETTER = -1
-SETTINGS = settings(
-    max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
-)
+SETTINGS = settings(max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Worker(RuleBasedStateMachine):
@@ -51,9 +50,7 @@ class Worker(RuleBasedStateMachine):
             self.log.append(sources[len(self.log) - self.ledger.next])
         first, end = self.ledger.next, self.ledger.next + len(sources)
         batch = self.ledger.open(first, end)
-        offsets = [
-            o for o in range(first, end) if self.log[o] != DEAD_LETTER and o > self.saved.get(self.log[o], -1)
-        ]
+        offsets = [o for o in range(first, end) if self.log[o] != DEAD_LETTER and o > self.saved.get(self.log[o], -1)]
         for offset in offsets:
             self.state.setdefault(self.log[offset], set()).add(offset)
         slots = np.array([self.log[o] for o in offsets], np.int64)
@@ -68,9 +65,7 @@ class Worker(RuleBasedStateMachine):
 
     def send(self, batch, slots):
         self.ledger.take(batch, slots)
-        self.flight.append(
-            {"batch": batch, "snapshots": {s: batch.end - 1 for s in slots}, "answered": False}
-        )
+        self.flight.append({"batch": batch, "snapshots": {s: batch.end - 1 for s in slots}, "answered": False})
 
     @precondition(lambda self: any(not b["answered"] for b in self.flight))
     @rule()
@@ -106,9 +101,7 @@ class Worker(RuleBasedStateMachine):
     def nothing_is_uncovered_below_the_replay_point(self):
         for offset in range(min(self.ledger.replay_point, len(self.log))):
             source = self.log[offset]
-            assert source == DEAD_LETTER or offset <= self.saved.get(source, -1), (
-                f"{offset} of {source} is lost"
-            )
+            assert source == DEAD_LETTER or offset <= self.saved.get(source, -1), f"{offset} of {source} is lost"
 
     @invariant()
     def the_position_is_answered(self):
@@ -172,6 +165,25 @@ def test_replay_does_not_move_the_committed_position_back():
     ledger = Ledger(100, 500, 256, 1000)
     ledger.close(ledger.open(100, 300))
     assert (ledger.position, ledger.replay_point) == (500, 300)
+
+
+def test_few_points_are_kept_as_many_are(monkeypatch):
+    draw = np.random.default_rng(3)
+    batches = [(draw.integers(0, 40, n), n) for n in draw.integers(1, 31, 300)]
+
+    def kept(few):
+        monkeypatch.setattr(commit, "FEW", few)
+        ledger, seen = Ledger(0, 0, 8, 200), []
+        for slots, n in batches:
+            batch = ledger.open(ledger.next, ledger.next + n)
+            touched = ledger.learned(slots, np.arange(batch.first, batch.end))
+            due = ledger.due(np.sort(touched))
+            ledger.take(batch, due)
+            ledger.close(batch)
+            seen.append((sorted(touched.tolist()), due, ledger.replay_point))
+        return seen
+
+    assert kept(0) == kept(32)
 
 
 def test_sources_that_start_together_are_not_due_together():
