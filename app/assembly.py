@@ -47,7 +47,9 @@ class Column(NamedTuple):
 
     @classmethod
     def of(cls, strings: Sequence[bytes]) -> Column:
-        return cls(np.frombuffer(b"".join(strings), np.uint8), np.cumsum([0, *map(len, strings)])[1:])
+        # A bytearray's view is writable, as a kernel's output is: to numba one type, compiled once.
+        data = np.frombuffer(bytearray().join(strings), np.uint8)
+        return cls(data, np.cumsum([0, *map(len, strings)])[1:])
 
     def strings(self) -> list[bytes]:
         whole, ends = self.data.tobytes(), self.ends.tolist()

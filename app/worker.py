@@ -25,6 +25,7 @@ from app.stream.outbox import stop_when_a_batch_is_lost
 from app.stream.quiet import quieten
 from app.stream.recovery import SnapshotRecovery
 from app.stream.transport import BATCH_BYTES, App, take_records_as_parsed
+from app.stream.warm import warm
 from app.topics import require
 from app.web import View
 from app.web.probes import Health
@@ -48,7 +49,7 @@ class Preflight(Service):
             job.partitions_of.update(
                 await require(job.settings, largest_snapshot_bytes=job.pipeline.max_snapshot_bytes())
             )
-            job.pipeline.compile()
+            warm(job.pipeline)
             await self._view.start()
         except AnomalyError as error:
             print(f"faust-anomaly: {error}", file=sys.stderr, flush=True)
