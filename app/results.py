@@ -18,13 +18,14 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from app import assembly, severity
+from app import outcome as outcomes
 
 if TYPE_CHECKING:
     from app.pipeline import Outcome
     from app.records import Points
 
 VALUE = "value"
-STATUS = np.array(["warming_up", "ok", "degraded"], object)
+STATUS = np.array(outcomes.STATUS, object)
 SEVERITY = np.array(severity.NAMES, object)
 DIRECTION = np.array([UNSET, "above", "below"], object)  # by 0, 1, -1
 
@@ -115,8 +116,9 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
     votes, score = outcome.votes[at, :width], outcome.score[at]
     numbers = np.column_stack([*(column[at] for column in floats), score, votes])
     simple = ~outcome.anomaly[at] & (score == outcome.alert[at]) & ~assembly.needs_escape(keys)
-    scored = simple & (STATUS[outcome.status[at]] == "ok") & np.isfinite(numbers).all(axis=1)
-    unscored = simple & (STATUS[outcome.status[at]] == "warming_up") & (score == 0.0)
+    status = outcome.status[at]
+    scored = simple & (status == outcomes.OK) & np.isfinite(numbers).all(axis=1)
+    unscored = simple & (status == outcomes.WARMING_UP) & (score == 0.0)
     unscored &= np.isnan(votes).all(axis=1) & np.isnan(outcome.expected[at])
     prefix = f"{topic}:{partition}:"
     others = [_encode(result) for result in _results(points, outcome, prefix, at[~(scored | unscored)].tolist())]

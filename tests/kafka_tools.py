@@ -5,7 +5,8 @@ from a test without a running loop; those called from a loop are the coroutines 
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -15,12 +16,20 @@ from aiokafka.errors import for_code
 Record = tuple[bytes | None, bytes | None]  # key, value
 
 
-async def acreate_topic(servers: str, name: str, partitions: int = 1, **configs: str) -> None:
-    """``configs``: names with ``_`` for ``.``; returns when the topic can be used."""
-    settings = {key.replace("_", "."): value for key, value in configs.items()}
+@asynccontextmanager
+async def administration(servers: str | list[str]) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def acreate_topic(servers: str, name: str, partitions: int = 1, **configs: str) -> None:
+    """``configs``: names with ``_`` for ``.``; returns when the topic can be used."""
+    settings = {key.replace("_", "."): value for key, value in configs.items()}
+    async with administration(servers) as admin:
         [(_, code, message)] = (
             await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=settings)])
         ).topic_errors
@@ -28,37 +37,23 @@ async def acreate_topic(servers: str, name: str, partitions: int = 1, **configs:
             raise for_code(code)(message)
         while name not in await admin.list_topics():
             await asyncio.sleep(0.02)
-    finally:
-        await admin.close()
 
 
 async def atopics(servers: str) -> dict[str, int]:
     """Topic -> number of partitions."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
+    async with administration(servers) as admin:
         return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
-    finally:
-        await admin.close()
 
 
 async def aconfigs(servers: str, topic: str) -> dict[str, str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
+    async with administration(servers) as admin:
         [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
         return {entry[0]: entry[1] for entry in answer.resources[0][4]}
-    finally:
-        await admin.close()
 
 
 async def adelete_topics(servers: str, *names: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
+    async with administration(servers) as admin:
         await admin.delete_topics(list(names))
-    finally:
-        await admin.close()
 
 
 async def aproduce(

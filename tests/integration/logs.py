@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import kafka_tools
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from app.settings import KafkaSettings
 
@@ -56,12 +56,12 @@ def committed(kafka: KafkaSettings) -> dict[int, tuple[int, str]]:
     """What the group committed for the input topic: partition -> (offset, metadata)."""
 
     async def ask() -> dict[Any, Any]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-        await admin.start()
-        try:
-            return await admin.list_consumer_group_offsets(kafka.group_id)
-        finally:
-            await admin.close()
+        async with kafka_tools.administration(kafka.bootstrap_servers) as admin, asyncio.timeout(20.0):
+            while True:
+                try:
+                    return await admin.list_consumer_group_offsets(kafka.group_id)
+                except GroupCoordinatorNotAvailableError:  # the first question about a group makes its topic
+                    await asyncio.sleep(0.1)
 
     return {
         partition.partition: (commit.offset, commit.metadata)
