@@ -216,7 +216,7 @@ def _passes(source: str, modules: tuple[ModuleType, ...], engine: str) -> tuple[
     path = _file(source, modules)
     module = _from_file(path) if path else _in_memory(source)
     register(module)
-    jit = numba.njit(error_model="numpy", cache=path is not None)
+    jit = numba.njit(error_model="numpy", nogil=True, cache=path is not None)
     return jit(module.learn), jit(module.judge)
 
 

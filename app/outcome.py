@@ -33,6 +33,9 @@ class Outcome:
 
     profiles: Sequence[Profile]  # .detectors (names, in the order of votes' columns), .config_hash
     profile: np.ndarray  # i8[n] index into profiles
+    offset: np.ndarray  # i8[n] as in Points, and so are index, timestamp (f8[n]) and value
+    index: np.ndarray  # i8[n]
+    timestamp: np.ndarray  # f8[n]
     slot: np.ndarray  # i8[n] the source's row; -1 where rejected
     score: np.ndarray  # f8[n] anomaly score
     alert: np.ndarray  # f8[n] alert score
@@ -47,6 +50,7 @@ class Outcome:
     opened_at: np.ndarray  # f8[n] timestamp of the opener, where anomaly or closed
     peak: np.ndarray  # f8[n] highest anomaly score of the episode so far, where anomaly or closed
     length: np.ndarray  # i8[n] points of the episode so far, where anomaly or closed
+    value: np.ndarray  # f8[cells]
     expected: np.ndarray  # f8[cells], NaN = not known (warming up, or no detector with a band)
     lower: np.ndarray  # f8[cells]
     upper: np.ndarray  # f8[cells]

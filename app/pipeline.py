@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "Pipeline", "Rejected"]
 
 _POINT_COLUMNS = (
-    *("slot", "score", "alert", "anomaly", "status", "direction", "opened", "closed"),
+    *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "opened", "closed"),
     *("episode_offset", "episode_index", "opened_at", "peak", "length"),
 )
 LARGEST = 1e150  # a value's size; the window's variance stays finite
@@ -97,15 +97,17 @@ class Pipeline:
             profiles=self.profiles,
             profile=profile,
             votes=votes,
+            timestamp=p["time"],
             **{name: p[name] for name in _POINT_COLUMNS},
+            value=cells["x"],
             **{name: cells[name] for name in ("expected", "lower", "upper")},
             cell_score=cells["score"],
             explanation={},
             attribution={},
             rejected=rejected,
         )
-        for i in np.flatnonzero(p["anomaly"]).tolist():
-            self._explain(outcome, points, p[i], cells, raw, bands, i)
+        if p["anomaly"].any():
+            self._explain(outcome, points, p, cells, raw, bands)
         return outcome
 
     def _placed(self, sources: Sources, points: Points) -> tuple[np.ndarray, np.ndarray, list[Rejected]]:
@@ -220,24 +222,29 @@ class Pipeline:
         return profile, votes, raw, bands
 
     def _explain(
-        self, outcome: Outcome, points: Points, point: Any, cells: np.ndarray, raw: Any, bands: Any, i: int
+        self, outcome: Outcome, points: Points, p: np.ndarray, cells: np.ndarray, raw: np.ndarray, bands: np.ndarray
     ) -> None:
-        profile = self.profiles[int(outcome.profile[i])]
-        first, last, top = int(point["first"]), int(point["last"]), int(point["top"])
-        names = points.metrics[first:last] if points.metrics is not None else [VALUE]
-        outcome.attribution[i] = dict(zip(names, cells["score"][first:last].tolist()))
-        if point["lead"] < 0:
-            return
-        member = profile.members[int(point["lead"])]
-        expected = bands[top, 3 * profile.banded.index(member)] if member in profile.banded else np.nan
-        outcome.explanation[i] = explain(
-            getattr(member.detector, "explanation", "") or DEFAULT,
-            member.name,
-            points.values[top],
-            float(raw[top, member.place]),
-            float(expected),
-            min(int(cells["count"][top]), member.params.get("window_size") or profile.window_points),
-        )
+        """Attribution of every anomaly, and a sentence by the detector that voted most for it."""
+        at = np.flatnonzero(p["anomaly"])
+        leads = list(zip(outcome.profile[at].tolist(), p["lead"][at].tolist()))
+        scores = cells["score"].tolist()
+        for i, first, last in zip(at.tolist(), p["first"][at].tolist(), p["last"][at].tolist()):
+            names = points.metrics[first:last] if points.metrics is not None else [VALUE]
+            outcome.attribution[i] = dict(zip(names, scores[first:last]))
+        for number, lead in dict.fromkeys(leads):
+            if lead < 0:
+                continue  # no detector voted
+            profile = self.profiles[number]
+            member = profile.members[lead]
+            led = at[[pair == (number, lead) for pair in leads]]
+            top = p["top"][led]
+            banded = member in profile.banded
+            expected = bands[top, 3 * profile.banded.index(member)] if banded else np.full(len(top), np.nan)
+            count = np.minimum(cells["count"][top], member.params.get("window_size") or profile.window_points)
+            columns = (cells["x"][top], raw[top, member.place], expected, count)
+            template = getattr(member.detector, "explanation", "") or DEFAULT
+            for i, row in zip(led.tolist(), zip(*(column.tolist() for column in columns))):
+                outcome.explanation[i] = explain(template, member.name, *row)
 
 
 def _adapted(

@@ -112,7 +112,7 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
     positions = at.tolist() if outcome.rejected else range(start, len(points))
     keys = assembly.Column.of(list(map(str.encode, _pick(points.source, positions))))
     width = len(outcome.profiles[0].detectors)
-    floats = [np.array(points.timestamp), np.array(points.values), outcome.expected, outcome.lower, outcome.upper]
+    floats = [outcome.timestamp, outcome.value, outcome.expected, outcome.lower, outcome.upper]
     votes, score = outcome.votes[at, :width], outcome.score[at]
     numbers = np.column_stack([*(column[at] for column in floats), score, votes])
     simple = ~outcome.anomaly[at] & (score == outcome.alert[at]) & ~assembly.needs_escape(keys)
@@ -125,8 +125,8 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
     values = assembly.common(
         prefix,
         keys,
-        np.array(points.offset, np.int64)[at],
-        np.array(points.index, np.int64)[at],
+        outcome.offset[at],
+        outcome.index[at],
         scored * assembly.SCORED + unscored * assembly.UNSCORED,
         numbers[scored],
         numbers[unscored, :2],
@@ -155,28 +155,26 @@ def encode_episodes(
         return []
     prefix = f"{topic}:{partition}:"
     opened = [i for i in at if outcome.opened[i]]
-    events = dict(zip(opened, _results(points, outcome, prefix, opened)))
-    return [
-        (points.source[i].encode(), _opened(events[i]) if i in events else _closed(points, outcome, prefix, i))
-        for i in at
-    ]
+    closed = [i for i in at if not outcome.opened[i]]
+    events = dict(zip(opened, map(_opened, _results(points, outcome, prefix, opened))))
+    events.update(zip(closed, map(_encode, _ended(points, outcome, prefix, closed))))
+    return [(points.source[i].encode(), events[i]) for i in at]
 
 
 def _opened(result: Result) -> bytes:
     return b'{"event":"opened",' + _encode(result)[1:]
 
 
-def _closed(points: Points, outcome: Outcome, prefix: str, i: int) -> bytes:
-    return _encode(
-        Closed(
-            "closed",
-            f"{prefix}{outcome.episode_offset[i]}:{outcome.episode_index[i]}",
-            points.source[i],
-            points.timestamp[i],
-            int(outcome.length[i]),
-            float(outcome.peak[i]),
-            float(outcome.opened_at[i]),
-        )
+def _ended(points: Points, outcome: Outcome, prefix: str, at: list[int]) -> Iterable[Closed]:
+    return map(
+        Closed,
+        repeat("closed"),
+        _ids(prefix, outcome.episode_offset[at].tolist(), outcome.episode_index[at].tolist()),
+        _pick(points.source, at),
+        _pick(points.timestamp, at),
+        outcome.length[at].tolist(),
+        outcome.peak[at].tolist(),
+        outcome.opened_at[at].tolist(),
     )
 
 

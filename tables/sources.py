@@ -13,7 +13,7 @@ earlier owners get a tombstone, each after the snapshot that replaces it.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from app import snapshot
 from app.errors import StateError
@@ -47,14 +47,16 @@ class OwnedSources:
             snapshot.loads(self.rows, value)
             self.covered[source] = offset
 
-    def records(self, slots: Iterable[int], offset: int) -> Sequence[tuple[bytes, bytes | None]]:
-        """Changelog records that save these slots as they stand after ``offset``; tombstones come after."""
-        records: list[tuple[bytes, bytes | None]] = []
-        for slot in slots:
-            source = self.rows.names[slot]
-            records.append((source.encode() + self._ownership, snapshot.dumps(self.rows, slot, offset)))
-            records += [(key, None) for key in self._earlier.pop(source, ())]
-        return records
+    def snapshots(self, slots: Iterable[int], offset: int) -> list[tuple[bytes, bytes]]:
+        """Changelog records that save these slots as they stand after ``offset``."""
+        names, ownership = self.rows.names, self._ownership
+        return [(names[slot].encode() + ownership, snapshot.dumps(self.rows, slot, offset)) for slot in slots]
+
+    def tombstones(self, slots: Iterable[int]) -> list[tuple[bytes, None]]:
+        """Changelog records that remove what earlier ownerships wrote of these slots; only after their snapshots."""
+        if not self._earlier:
+            return []
+        return [(key, None) for slot in slots for key in self._earlier.pop(self.rows.names[slot], ())]
 
     @property
     def covers(self) -> int:

@@ -31,7 +31,7 @@ from app.stream.commit import Batch, Ledger
 from app.stream.crash import guard
 from app.stream.outbox import Outbox, Sent
 
-NO_RESULTS = Encoded.of([])
+NOTHING = Encoded.of([])
 IN_FLIGHT = 4  # batches computed whose acks are still out
 WAITING = 8  # fetched batches that may wait for their turn
 
@@ -58,9 +58,10 @@ class Answer:
     began: float
     letters: list[DeadLetter] = field(default_factory=list)
     episodes: list[tuple[bytes, bytes]] = field(default_factory=list)
-    results: Encoded = NO_RESULTS
+    results: Encoded = NOTHING
     produced_at: Any = None  # Kafka timestamps of the answered records, seconds
-    snapshots: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    snapshots: Encoded = NOTHING
+    tombstones: list[tuple[bytes, None]] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
 
 
@@ -186,7 +187,7 @@ class Partition:
         scored = time.monotonic()
         metrics.stage_duration["score"].observe(scored - decoded)
         learned = outcome.slot >= 0
-        touched = self.ledger.learned(outcome.slot[learned], np.array(points.offset, np.int64)[learned])
+        touched = self.ledger.learned(outcome.slot[learned], outcome.offset[learned])
         self._save(answer, self.ledger.due(touched))
         self._encode(answer, records, points, outcome, letters)
         metrics.stage_duration["encode"].observe(time.monotonic() - scored)
@@ -246,7 +247,9 @@ class Partition:
     def _save(self, answer: Answer, slots: list[int]) -> None:
         """Snapshots of these slots, as they stand at the end of the batch."""
         self.ledger.take(answer.batch, slots)
-        answer.snapshots = list(self.owned.records(slots, answer.batch.end - 1))
+        if slots:
+            answer.snapshots = Encoded.of(self.owned.snapshots(slots, answer.batch.end - 1))
+            answer.tombstones = self.owned.tombstones(slots)
 
     # --- deliver
 
@@ -289,25 +292,28 @@ class Partition:
                 metrics.batch_duration.observe(now - answer.began)
                 metrics.stage_duration["results_ack"].observe(now - began)
                 failpoints.reach("results_acked")
-            await self._settle_snapshots(answer.snapshots)
+            await self._settle_snapshots(answer)
             self.ledger.close(answer.batch)
             self._room.release()
             if self.ledger.idle:
                 self._settled.set()
 
-    async def _settle_snapshots(self, snapshots: list[tuple[bytes, bytes | None]]) -> None:
+    async def _settle_snapshots(self, answer: Answer) -> None:
+        snapshots = answer.snapshots
         if not snapshots:
             return
         began = time.monotonic()
         topic = self._job.settings.kafka.changelog_topic
         if failpoints.due("snapshots_half_sent") and len(snapshots) > 1:
-            half = snapshots[: len(snapshots) // 2]
+            half = snapshots.pairs()[: len(snapshots) // 2]
             await self._outbox.acknowledged(await self._outbox.send(topic, self.number, half))
         if len(snapshots) > 1:
             failpoints.reach("snapshots_half_sent")
-        self.changelog_end = await self._outbox.acknowledged(await self._outbox.send(topic, self.number, snapshots))
+        sent = await self._outbox.send(topic, self.number, snapshots)
+        sent += await self._outbox.send(topic, self.number, answer.tombstones)
+        self.changelog_end = await self._outbox.acknowledged(sent)
         metrics = self._job.metrics
-        metrics.snapshots.inc(sum(value is not None for _, value in snapshots))
-        metrics.snapshot_bytes.inc(sum(len(value) for _, value in snapshots if value is not None))
+        metrics.snapshots.inc(len(snapshots))
+        metrics.snapshot_bytes.inc(len(snapshots.values.data))
         metrics.stage_duration["snapshot_ack"].observe(time.monotonic() - began)
         failpoints.reach("snapshots_acked")

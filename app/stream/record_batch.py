@@ -13,7 +13,7 @@ import numpy as np
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from app.assembly import compiled
+from app.assembly import compiled, put
 from app.results import Encoded
 
 HEADER = struct.Struct(">qiibIhiqqqhii")  # base offset .. number of records
@@ -65,13 +65,9 @@ def _frame(out, first, limit, keys, key_ends, values, value_ends):
         out[i + 1] = 0
         i = _varint(out, i + 2, delta)
         i = _varint(out, i, key)
-        for k in range(key_start, key_ends[j]):
-            out[i] = keys[k]
-            i += 1
+        i = put(out, i, keys, key_start, key_ends[j])
         i = _varint(out, i, value)
-        for k in range(value_start, value_ends[j]):
-            out[i] = values[k]
-            i += 1
+        i = put(out, i, values, value_start, value_ends[j])
         out[i] = 0
         i += 1
         j += 1
@@ -109,7 +105,7 @@ class FramedBatch(BatchBuilder):
                 buffer, 0, 0, len(buffer) - LENGTH_AFTER, -1, MAGIC, 0, 0,
                 self._records - 1, self._now_ms, self._now_ms, *self._producer, self._records,
             )  # fmt: skip
-            struct.pack_into(">I", buffer, CRC_AT, calc_crc32c(buffer[CHECKED_FROM:]))
+            struct.pack_into(">I", buffer, CRC_AT, calc_crc32c(memoryview(buffer)[CHECKED_FROM:]))
             self._buffer = buffer
         return self._buffer
 

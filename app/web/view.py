@@ -21,6 +21,7 @@ from app.web.tail import Tail, kafka_consumer
 log = logging.getLogger(__name__)
 
 RESULTS_PER_S = 2_000  # about 2 % of a core
+EVENTS_PER_S = 1_000  # as many as the feed remembers: of more, a second later none would be left
 START_RESULTS, START_ANOMALIES = 200, 1_000  # records a partition read back at start
 
 
@@ -36,7 +37,7 @@ class View:
         connect, kafka = kafka_consumer(options), settings.kafka
         self._tails = [
             Tail(kafka.output_topic, self.feed.take_result, connect, START_RESULTS, RESULTS_PER_S),
-            Tail(kafka.anomalies_topic, self.feed.take_event, connect, START_ANOMALIES),
+            Tail(kafka.anomalies_topic, self.feed.take_event, connect, START_ANOMALIES, EVENTS_PER_S),
         ]
         self._dashboard = settings.dashboard
         self._server = Server(settings, metrics, health, self.feed, *self._tails)

@@ -17,7 +17,7 @@ def replay_from_the_acked_position() -> None:
 
 def snapshots_before_results() -> None:
     """Save a batch's state before its results are acknowledged."""
-    from app.stream.partition import Partition
+    from app.stream.partition import NOTHING, Partition
 
     deliver_all = Partition._deliver_all
 
@@ -26,8 +26,8 @@ def snapshots_before_results() -> None:
 
         async def get_saved():
             answer = await get()
-            await self._settle_snapshots(answer.snapshots)
-            answer.snapshots = []
+            await self._settle_snapshots(answer)
+            answer.snapshots = NOTHING
             return answer
 
         self._outgoing.get = get_saved

@@ -56,6 +56,9 @@ def scored(draw, several: bool | None = None):
     outcome = Outcome(
         profiles=PROFILES,
         profile=column(st.integers(0, 1), dtype=np.int64),
+        offset=np.array(points.offset, np.int64),
+        index=np.array(points.index, np.int64),
+        timestamp=np.array(points.timestamp),
         slot=column(st.integers(-1, 5), dtype=np.int64),
         score=column(score),
         alert=column(score | st.sampled_from([0.8, 0.9, 0.95])),
@@ -70,6 +73,7 @@ def scored(draw, several: bool | None = None):
         opened_at=column(st.floats(0, 7e9)),
         peak=column(score),
         length=column(st.integers(1, 9), dtype=np.int64),
+        value=np.array(points.values),
         expected=column(number | st.just(NAN), flat),
         lower=column(number | st.just(NAN), flat),
         upper=column(number | st.just(NAN), flat),

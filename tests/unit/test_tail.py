@@ -144,13 +144,6 @@ def test_it_starts_with_the_last_records_of_each_partition():
     assert all(broker.fetched[partition] == list(range(9_800, 10_000)) for partition in range(4))
 
 
-def test_a_topic_without_budget_is_read_in_full():
-    broker = Broker(per_s=20_000)
-    tail, taken = watch(broker, start_records=1_000, per_s=None)
-    assert tail.skipped == 0
-    assert len(taken) >= 0.95 * 20_000 * broker.end_of_time
-
-
 def test_a_topic_that_does_not_exist_yet_is_waited_for():
     broker = Broker(before=3)
     broker.created_at = 5.0
