@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -49,7 +50,7 @@ class Column(NamedTuple):
     def of(cls, strings: Sequence[bytes]) -> Column:
         # A bytearray's view is writable, as a kernel's output is: to numba one type, compiled once.
         data = np.frombuffer(bytearray().join(strings), np.uint8)
-        return cls(data, np.cumsum([0, *map(len, strings)])[1:])
+        return cls(data, np.fromiter(accumulate(map(len, strings)), np.int64, len(strings)))
 
     def strings(self) -> list[bytes]:
         whole, ends = self.data.tobytes(), self.ends.tolist()

@@ -99,6 +99,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 class Consumer(driver.Consumer):
     app: "App"
+    _suspended: asyncio.Future[Any] | None = None  # done when the flow is stopped; one for many deliveries
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -143,9 +144,9 @@ class Consumer(driver.Consumer):
     async def _deliver(self, message: FetchedBatch) -> bool:
         """Hand a batch to the agent; False when the flow was stopped before it took it."""
         delivery = asyncio.ensure_future(self.callback(message))
-        stopped = asyncio.ensure_future(self.suspend_flow.wait())
-        await asyncio.wait({delivery, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        if self._suspended is None or self._suspended.done():
+            self._suspended = asyncio.ensure_future(self.suspend_flow.wait())
+        await asyncio.wait({delivery, self._suspended}, return_when=asyncio.FIRST_COMPLETED)
         if delivery.done():
             delivery.result()
             return True
@@ -164,6 +165,8 @@ class Consumer(driver.Consumer):
     async def on_stop(self) -> None:
         await self.app.partitions.hand_over("stopping")
         self.app.partitions.clear()
+        if self._suspended:
+            self._suspended.cancel()
         await super().on_stop()
 
 
