@@ -15,6 +15,7 @@ at the first offset the snapshot covers. Taking, not acknowledging, ends the ent
 with higher offsets than old ones, and the head of the queue is the oldest.
 """
 
+import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+METADATA_VERSION = 1
 Slots = npt.NDArray[np.int64]
 FEW = 32  # points: below it a loop is faster than arrays
 
@@ -148,6 +150,11 @@ class Ledger:
         for batch in self._open:
             point = min(point, batch.first, batch.hold)
         return point
+
+    @property
+    def metadata(self) -> str:
+        """The replay point, as it travels in the commit beside the position."""
+        return json.dumps({"v": METADATA_VERSION, "replay": self.replay_point}, separators=(",", ":"))
 
     @property
     def idle(self) -> bool:

@@ -88,6 +88,12 @@ class Partitions(dict[int, Partition]):
             if partition.silent_s > self._job.settings.state.idle_snapshot_s:
                 await partition.save(SAVE_AT_ONCE // 2)
 
+    def resume(self, generation: int) -> None:
+        """All are recovered, and ours by this generation of the group."""
+        for partition in self.values():
+            partition.generation, partition.active = generation, True
+        self.generation = generation
+
     def drop(self, number: int) -> None:
         self.pop(number).close()
         self._job.metrics.forget([number])

@@ -6,7 +6,7 @@ deliver   dead letters and episodes go out and are acknowledged; then the result
 settle    the results' acks come in; then the snapshots go out; their acks close the batch
 
 Each step keeps the batches in order, and a few may be on the way at once. Results come last because they are the
-mark by which a successor knows that a point is done: see app/stream/recovery.py.
+mark by which a successor knows that a point is done: see app/stream/takeover.py.
 """
 
 import asyncio

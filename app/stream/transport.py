@@ -13,7 +13,6 @@ tests/contract/test_faust.py names every private attribute of Faust and aiokafka
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Iterable
@@ -43,7 +42,6 @@ from app.stream.outbox import Outbox
 from app.stream.owned import Partitions
 from app.stream.partition import Job, Partition
 
-METADATA_VERSION = 1
 BATCH_BYTES = 900_000  # of a record batch we send; under the broker's usual limit of 1 MiB
 NOT_THE_OWNER = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
 
@@ -222,8 +220,7 @@ class App(faust.App):
         topic = self.job.settings.kafka.input_topic
         offsets = {
             TopicPartition(topic, partition.number): OffsetAndMetadata(
-                partition.ledger.position,
-                json.dumps({"v": METADATA_VERSION, "replay": partition.ledger.replay_point}, separators=(",", ":")),
+                partition.ledger.position, partition.ledger.metadata
             )
             for partition in partitions
         }

@@ -1,0 +1,269 @@
+"""What a new owner of partitions does with what the broker holds: the decisions of recovery, without Faust.
+
+For each partition taken over: the highest snapshot of every source is loaded from the changelog; raw-data is then
+read again from the replay point, each source skipping what its snapshot holds; and results are emitted only beyond
+the mark. The mark is the highest of the last result in the partition of anomaly-results with the same number, the
+committed position, and what any snapshot covers: results are sent last and snapshots after them, so whatever lies
+at or below it was emitted, dead letters and episodes included. Points count as (offset, index).
+
+A partition stays in memory over a rebalance only if the group confirmed it in the generation just before and both
+logs end where this worker left them; otherwise another worker may have written in between.
+
+Whatever reads the logs is passed in (aiokafka's consumer, or the broker that tests/simulation makes up).
+"""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+from aiokafka.structs import TopicPartition
+
+from app.errors import HistoryLost, StateError
+from app.stream import failpoints
+from app.stream.commit import METADATA_VERSION, Ledger
+from app.stream.owned import Partitions
+from app.stream.partition import Job, Partition
+
+# records; more than can be in flight, so that a late write of an earlier owner cannot hide the mark
+RESULTS_TAIL = 20_000
+WHOLE = 2**31  # an index no element of an array record has: all of the offset
+READ_AT_ONCE = 20_000  # records
+
+log = logging.getLogger(__name__)
+
+
+class ResultId(msgspec.Struct):
+    id: str
+
+
+_ids = msgspec.json.Decoder(ResultId)
+
+
+class Start(NamedTuple):
+    """Where the new owner begins."""
+
+    position: int  # every offset below it is answered
+    replay: int  # the first offset to read
+    mark: tuple[int, int]  # (offset, index): what lies at or below it has been emitted
+
+
+class Takeover:
+    """One partition on its way to a new owner: the records of its logs go in, where to start comes out.
+
+    ``kafka`` are its settings; ``owned`` (tables.sources.OwnedSources) is filled with the sources' state.
+    """
+
+    def __init__(self, kafka: Any, number: int, owned: Any) -> None:
+        self.owned = owned
+        self._kafka = kafka
+        self._number = number
+        self._emitted = (-1, WHOLE)
+
+    def results(self, records: Iterable[Any]) -> None:
+        """Take in records of the tail of anomaly-results. Raises StateError for one that is not a result of ours."""
+        for record in records:
+            self._emitted = max(self._emitted, self._position(record))
+
+    def snapshots(self, records: Iterable[Any]) -> None:
+        """Take in records of the changelog, in its order. Raises StateError for a damaged one."""
+        for record in records:
+            try:
+                self.owned.load(record.key, record.value)
+            except StateError as error:
+                raise StateError(f"{self._kafka.changelog_topic}[{self._number}]@{record.offset}: {error}") from error
+
+    def start(self, begin: int, end: int, commit: Any) -> Start:
+        """Where to begin.
+
+        Parameters
+        ----------
+        begin, end
+            First offset still in the partition of raw-data, and the offset after its last record.
+        commit
+            What the group committed (``offset`` and ``metadata``), None if nothing.
+
+        Raises
+        ------
+        HistoryLost
+            Records that the state needs are gone.
+        StateError
+            The commit is not one of ours.
+        """
+        position, replay = self._committed(begin, commit)
+        mark = max(self._emitted, (self.owned.covers, WHOLE))
+        if position > begin:
+            mark = max(mark, (position - 1, WHOLE))
+        if (done := max(mark[0], position - 1)) >= end:
+            raise HistoryLost(
+                f"{self._name} ends at {end}, but offset {done} was processed: the topic was recreated or truncated. "
+                "Use another kafka.group_id and output_topic for the new topic."
+            )
+        return Start(position, replay, mark)
+
+    @property
+    def _name(self) -> str:
+        return f"{self._kafka.input_topic}[{self._number}]"
+
+    def _position(self, record: Any) -> tuple[int, int]:
+        """(offset, index) of a result, from its id."""
+        topic, number = self._kafka.input_topic, self._number
+        where = f"{self._kafka.output_topic}[{number}]@{record.offset}"
+        try:
+            of_topic, partition, offset, index = _ids.decode(record.value).id.rsplit(":", 3)
+            position = int(offset), int(index)
+        except (msgspec.DecodeError, ValueError, TypeError) as error:
+            raise StateError(
+                f"{where}: expected a result with an id topic:partition:offset:index, got {record.value[:80]!r}. "
+                "Only workers may write to this topic."
+            ) from error
+        if (of_topic, partition) != (topic, str(number)):
+            raise StateError(
+                f"{where}: a result of {of_topic}[{partition}] among those of {topic}[{number}]: "
+                "give each job an output topic of its own"
+            )
+        return position
+
+    def _committed(self, begin: int, commit: Any) -> tuple[int, int]:
+        """(position, replay point) by the group's commit, or the log's begin without one."""
+        group = self._kafka.group_id
+        if commit is None:
+            known = bool(self.owned.covered) or self._emitted[0] >= 0
+            if known and begin > 0:
+                raise HistoryLost(
+                    f"{self._name}: the group {group!r} has no committed offset (expired?), state or results of "
+                    f"its own exist, and the log starts at {begin}. Use another kafka.group_id and output_topic."
+                )
+            return begin, begin
+        replay = self._replay_point(commit)
+        if replay < begin:
+            raise HistoryLost(
+                f"{self._name}: state must be rebuilt from offset {replay}, and the log starts at {begin}: "
+                f"{begin - replay} records were deleted before they were saved. Raise the topic's retention."
+            )
+        return commit.offset, replay
+
+    def _replay_point(self, commit: Any) -> int:
+        if not commit.metadata and not self.owned.covered:
+            return commit.offset  # set by a tool before the first start: begin there
+        try:
+            metadata = json.loads(commit.metadata)
+            if metadata["v"] != METADATA_VERSION:
+                raise ValueError(f"version {metadata['v']!r}")
+            return int(metadata["replay"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateError(
+                f"{self._name}: the commit of group {self._kafka.group_id!r} at offset {commit.offset} must carry "
+                f'{{"v":{METADATA_VERSION},"replay":offset}}, got {commit.metadata!r}: its offsets were set by another '
+                "program while snapshots exist. Use another kafka.group_id to start anew from there."
+            ) from error
+
+
+Committed = Callable[[list[TopicPartition]], Awaitable[dict[TopicPartition, Any]]]
+
+
+async def take_over(
+    job: Job, partitions: Partitions, reader: Any, committed: Committed, wanted: list[int], generation: int
+) -> None:
+    """Bring ``partitions`` to those ``wanted``, in the group's ``generation``; not active yet.
+
+    Parameters
+    ----------
+    reader
+        A started aiokafka consumer without a group.
+    committed
+        Gives what the group committed, for those partitions with a commit.
+    """
+    logs = await Logs.of(reader, job.settings.kafka, wanted)
+    for number in [n for n in wanted if n in partitions and not _unchanged(partitions[n], logs, generation)]:
+        partitions.drop(number)
+    fresh = [number for number in wanted if number not in partitions]
+    partitions.update(await _recovered(job, reader, logs, committed, fresh))
+
+
+def _unchanged(partition: Partition, logs: "Logs", generation: int) -> bool:
+    """Nobody else can have written since this worker was confirmed as its owner."""
+    return (
+        partition.generation + 1 == generation
+        and partition.ledger.idle
+        and partition.results_end == logs.end[logs.results(partition.number)]
+        and partition.changelog_end == logs.end[logs.changelog(partition.number)]
+    )
+
+
+async def _recovered(
+    job: Job, reader: Any, logs: "Logs", committed: Committed, numbers: list[int]
+) -> dict[int, Partition]:
+    kafka, state = logs.kafka, job.settings.state
+    takeovers = {number: Takeover(kafka, number, job.table.take_over()) for number in numbers}
+    begin = {logs.changelog(n): logs.begin[logs.changelog(n)] for n in numbers}
+    for number in numbers:
+        results = logs.results(number)
+        begin[results] = max(logs.begin[results], logs.end[results] - RESULTS_TAIL)
+    loaded = 0
+    async for partition, records in logs.read(reader, begin):
+        takeover = takeovers[partition.partition]
+        if partition.topic == kafka.output_topic:
+            takeover.results(records)
+            continue
+        takeover.snapshots(records)
+        loaded += len(records)
+        failpoints.reach("in_recovery")
+    job.metrics.recovered_snapshots.inc(loaded)
+    commits = await committed([logs.raw(n) for n in numbers])
+    ends = await reader.end_offsets([logs.raw(n) for n in numbers])
+    recovered = {}
+    for number, takeover in takeovers.items():
+        raw = logs.raw(number)
+        start = takeover.start(logs.begin[raw], ends[raw], commits.get(raw))
+        ledger = Ledger(start.replay, start.position, state.snapshot_every, state.replay_records)
+        partition = Partition(number, job, takeover.owned, ledger, start.mark)
+        partition.results_end = logs.end[logs.results(number)]
+        partition.changelog_end = logs.end[logs.changelog(number)]
+        recovered[number] = partition
+        log.info(
+            "partition %d: %d sources, replay from %d to %d, emit after %s",
+            number, len(takeover.owned.rows), start.replay, ends[raw], start.mark,
+        )  # fmt: skip
+    return recovered
+
+
+class Logs:
+    """Where the three logs of some partitions begin and end, as the broker said at one moment."""
+
+    def __init__(self, kafka: Any) -> None:
+        self.kafka = kafka
+        self.begin: dict[TopicPartition, int] = {}
+        self.end: dict[TopicPartition, int] = {}
+
+    @classmethod
+    async def of(cls, reader: Any, kafka: Any, numbers: Iterable[int]) -> "Logs":
+        logs = cls(kafka)
+        every = [log(number) for number in numbers for log in (logs.raw, logs.results, logs.changelog)]
+        logs.begin = await reader.beginning_offsets(every)
+        logs.end = await reader.end_offsets(every)
+        return logs
+
+    def raw(self, number: int) -> TopicPartition:
+        return TopicPartition(self.kafka.input_topic, number)
+
+    def results(self, number: int) -> TopicPartition:
+        return TopicPartition(self.kafka.output_topic, number)
+
+    def changelog(self, number: int) -> TopicPartition:
+        return TopicPartition(self.kafka.changelog_topic, number)
+
+    async def read(self, reader: Any, begin: dict[TopicPartition, int]) -> Any:
+        """Yield (partition, records) of these partitions, each from its offset to its known end."""
+        left = [partition for partition, offset in begin.items() if offset < self.end[partition]]
+        reader.assign(list(left))
+        for partition in left:
+            reader.seek(partition, begin[partition])
+        while left:
+            for partition, records in (await reader.getmany(timeout_ms=1000, max_records=READ_AT_ONCE)).items():
+                yield partition, records
+            for partition in list(left):
+                if await reader.position(partition) >= self.end[partition]:  # compaction leaves holes at the end
+                    left.remove(partition)
+                    reader.pause(partition)
