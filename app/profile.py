@@ -93,7 +93,8 @@ class Profile:
         found = [Section("window", window.VERSION, 0, at + window_type.itemsize, _shape(window_type))]
         for m in self.members:
             kind, at = fields[f"d{m.place}"][:2]
-            shape = [m.method, calibration.VERSION, m.params, _shape(kind), self.window_points if m.is_kernel else 0]
+            own = m.detector.params.of_state(m.params)
+            shape = [m.method, calibration.VERSION, own, _shape(kind), self.window_points if m.is_kernel else 0]
             end = at + kind.itemsize
             found.append(Section("detector:" + m.name, m.detector.version, at, end, shape, adapter=not m.is_kernel))
         assert all(a.end == b.start for a, b in pairwise(found)), "sections are slices without gaps"

@@ -8,15 +8,30 @@
     CRC-32 of everything before
 
 A section is taken over when name, version and digest are those of the present settings; else it starts
-anew while the others go on. The sections of a profile never change, so they are packed once; a snapshot
-is then a join of slices. Everything is little-endian, as are all machines this runs on.
+anew while the others go on. So, where the settings or the program are not those that wrote it:
+
+    a threshold, a warm-up (what a detector declares to judge only),     everything goes on
+        a weight, the ensemble, detection.threshold, another order
+    any other parameter of a detector, its version, another River        that detector starts anew
+    a detector added or renamed                                          it starts anew
+    a detector removed                                                   its state is dropped
+    window_points                                                        the window and the kernels, which read it,
+                                                                         start anew; adapters go on
+    fewer max_metrics                                                    the metrics first seen go on
+    another format                                                       refused by name
+
+What goes on of a detector is what it would have come to under the new settings too, bit for bit; an open episode
+goes on and ends by the new threshold. A refusal changes nothing.
+
+The sections of a profile never change, so they are packed once; a snapshot is then a join of slices. Everything is
+little-endian, as are all machines this runs on.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -101,19 +116,29 @@ class _Reader:
     """Slices in order; StateError rather than one too short."""
 
     def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data, self.at, self.end = data, at, end
+        self.data, self.at, self._end = data, at, end
 
     def take(self, size: int) -> bytes:
         start, self.at = self.at, self.at + size
-        if self.at > self.end:
-            raise StateError(f"snapshot ends at byte {self.end}, inside a part of {size} bytes from {start}")
+        if self.at > self._end:
+            raise StateError(f"snapshot ends at byte {self._end}, inside a part of {size} bytes from {start}")
         return self.data[start : self.at]
+
+    def skip(self, expected: bytes) -> bool:
+        """Go on behind these bytes, if they come next."""
+        found = self.data.startswith(expected, self.at)
+        self.at += len(expected) if found else 0
+        return found
 
     def unpack(self, form: struct.Struct) -> tuple:
         return form.unpack(self.take(form.size))
 
     def text(self) -> str:
         return self.take(*self.unpack(_COUNT)).decode()
+
+    def end(self) -> None:
+        if self.at != self._end:
+            raise StateError(f"snapshot must end at byte {self.at}, found {self._end}: not written by this program")
 
 
 class _Stored(NamedTuple):
@@ -124,10 +149,12 @@ class _Stored(NamedTuple):
     model: bool
 
 
-def _sections(reader: _Reader) -> Iterator[_Stored]:
+def _sections(reader: _Reader) -> list[_Stored]:
+    """At least one: the source's own."""
     (count,) = reader.unpack(_COUNT)
-    for _ in range(count):
-        yield _Stored(reader.text(), *reader.unpack(_SECTION))
+    if not count:
+        raise StateError("snapshot has no sections: it was not written by this program")
+    return [_Stored(reader.text(), *reader.unpack(_SECTION)) for _ in range(count)]
 
 
 def loads(sources: Sources, data: bytes) -> tuple[int, int]:
@@ -140,22 +167,39 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
     number = sources.profile_of(name)
     profile, cells = sources.profiles[number], sources.cells[number]
     try:
-        own, *stored = _sections(reader)
-        row = reader.take(own.length)
-        found = {reader.text(): _cell(profile, stored, reader) for _ in range(metrics)}
+        if reader.skip(table(profile)):  # written under the present settings, as nearly all are
+            row = reader.take(SOURCE.itemsize)
+            found = {reader.text(): _whole(profile, reader) for _ in range(metrics)}
+        else:
+            own, *stored = _sections(reader)
+            row = reader.take(own.length)
+            row = row if _same(own, _OWN) else bytes(SOURCE.itemsize)
+            found = {reader.text(): _parts(profile, stored, reader) for _ in range(metrics)}
     except UnicodeDecodeError as e:
         raise StateError(f"snapshot of {name!r}: names must be UTF-8: {e}") from e
+    reader.end()
+    if len(found) != metrics:
+        raise StateError(f"snapshot of {name!r} must name each metric once: it was not written by this program")
     slot = sources.slot(name)
-    sources.rows.load(slot, row if _same(own, _OWN) else bytes(SOURCE.itemsize))
-    for (cell, models), place in zip(found.values(), sources.renew(slot, list(found))):
+    sources.rows.load(slot, row)
+    kept = dict(islice(found.items(), sources.max_metrics))
+    for (cell, models), place in zip(kept.values(), sources.renew(slot, list(kept))):
         cells.load(place, cell)
-        for kept, model in zip(sources.models[number], models):
-            kept[place] = model
+        for of_adapter, model in zip(sources.models[number], models):
+            of_adapter[place] = model
     return slot, offset
 
 
-def _cell(profile: Profile, stored: list[_Stored], reader: _Reader) -> tuple[bytes, list[Any]]:
-    """The row of one metric, and the models of the profile's adapters, from what is stored of them."""
+def _whole(profile: Profile, reader: _Reader) -> tuple[bytes, list[Any]]:
+    """The row of one metric, and the models of the profile's adapters, as they are stored."""
+    row = reader.take(profile.cell.itemsize)
+    _check_window(profile, row)
+    models = [(reader.take(*reader.unpack(_MODEL)), member, adapter) for member, adapter in profile.adapters]
+    return row, [adapter.loads(data, member.params) if data else None for data, member, adapter in models]
+
+
+def _parts(profile: Profile, stored: list[_Stored], reader: _Reader) -> tuple[bytes, list[Any]]:
+    """The same, of the sections that are the profile's; the others are empty."""
     row = bytearray(profile.cell.itemsize)
     parts = [reader.take(s.length) for s in stored]
     bytes_of = {s.name: reader.take(*reader.unpack(_MODEL)) for s in stored if s.model}
@@ -169,11 +213,16 @@ def _cell(profile: Profile, stored: list[_Stored], reader: _Reader) -> tuple[byt
         if section.adapter and bytes_of[section.name]:
             member, adapter = adapters[section.name]
             models[section.name] = adapter.loads(bytes_of[section.name], member.params)
+    _check_window(profile, row)
+    return bytes(row), [models.get(name) for name in adapters]
+
+
+def _check_window(profile: Profile, row: bytes | bytearray) -> None:
+    """Compiled code follows head, count and order without looking where they lead."""
     window = np.frombuffer(row, profile.cell)[0]["window"]
     size = profile.window_points
     if not (0 <= window["head"] < size and 0 <= window["moments"]["n"] <= size and window["order"].max() < size):
         raise StateError(f"snapshot's window must stay within its {size} points: it was not written by this program")
-    return bytes(row), [models.get(name) for name in adapters]
 
 
 def _same(stored: _Stored, section: Section) -> bool:

@@ -3,7 +3,8 @@
 A kernel detector is one plain file in this directory, found by its name. It declares
 
     VERSION      raised when old state would mean something else
-    PARAMS       params(name=param(default, "help; range"), derived values); one is ``warmup``, in points
+    PARAMS       params(name=param(default, "help; range"), derived values); one is ``warmup``, in points. One that
+                 only judges scores and leaves the state as it is has ``judges=True``: see ``param``
     STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p
     SCALE        "deviations": the raw score is in standard deviations; "own_past": in any unit, and is
                  standardised by the detector's own past scores
@@ -87,10 +88,16 @@ class Param(NamedTuple):
     help: str
     allowed: str
     accepts: Callable[[Any], bool]
+    judges: bool
 
 
-def param(default: Any, help: str) -> Param:
-    """``help``: "what it is, unit; range", range as in "> 0", ">= 1", "2..4096", "one of mean|median" or none."""
+def param(default: Any, help: str, judges: bool = False) -> Param:
+    """``help``: "what it is, unit; range", range as in "> 0", ">= 1", "2..4096", "one of mean|median" or none.
+
+    ``judges``: the state does not depend on it, bit for bit, whatever its value, as of a threshold. When it is
+    changed the detector goes on with the state it has; when another parameter is changed it starts anew. A law
+    test runs every detector with other values of what it declares so (tests/contract/test_detector_laws.py).
+    """
     text, _, allowed = help.rpartition(";") if ";" in help else (help, "", "")
     allowed = allowed.strip()
     found = _RANGE.match(allowed) if allowed else None
@@ -106,7 +113,7 @@ def param(default: Any, help: str) -> Param:
     elif found:
         low, high = float(found["from"]), float(found["to"])
         accepts = lambda v: low <= v <= high  # noqa: E731
-    made = Param(default, text.strip(), allowed, accepts)
+    made = Param(default, text.strip(), allowed, accepts, judges)
     if default is not None and not accepts(default):
         raise TypeError(f"param({default!r}, {help!r}): the default is out of range")
     return made
@@ -133,6 +140,11 @@ class Params:
                 f"{where}.{unknown[0]}: no such parameter; it has {', '.join(self.declared) or 'none'}"
             )
         return {name: _checked(f"{where}.{name}", p, given.get(name, p.default)) for name, p in self.declared.items()}
+
+    def of_state(self, checked: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that the state depends on: all but those declared to judge only."""
+        judging = {name for name, p in self.declared.items() if p.judges}
+        return {name: value for name, value in checked.items() if name not in judging}
 
     def values(self, checked: Mapping[str, Any]) -> SimpleNamespace:
         """What a step sees as p: the parameters and what is derived from them."""

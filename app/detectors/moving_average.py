@@ -23,8 +23,8 @@ from app.detectors.kit import MOMENTS, average, deviation, floored, param, param
 VERSION = 1
 PARAMS = params(
     window_size=param(0, "points averaged; 0 takes all of window_points; 0..4096"),
-    threshold_multiplier=param(3.0, "standard deviations at which a point alerts; > 0"),
-    warmup=param(30, "points learned before the first vote; >= 1"),
+    threshold_multiplier=param(3.0, "standard deviations at which a point alerts; > 0", judges=True),
+    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
 )
 STATE = [("recent", MOMENTS)]
 SCALE = "deviations"

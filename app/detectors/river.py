@@ -201,8 +201,8 @@ class RiverParams(Params):
 
     def __init__(self, entry: Entry) -> None:
         always = {
-            "threshold": param(3.0, "standard deviations at which a point alerts; > 0"),
-            "warmup": param(30, f"points learned before the first vote, {entry.warmup}; >= 1"),
+            "threshold": param(3.0, "standard deviations at which a point alerts; > 0", judges=True),
+            "warmup": param(30, f"points learned before the first vote, {entry.warmup}; >= 1", judges=True),
         }
         super().__init__(entry.params | always)
         self._silent = entry.silent
@@ -211,6 +211,9 @@ class RiverParams(Params):
         values = super().check(where, given)
         warmup = max(values["warmup"], self._silent(values))
         return values | {"warmup": warmup, "alert_at": values["threshold"]}
+
+    def of_state(self, checked: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in super().of_state(checked).items() if name != "alert_at"}
 
 
 class River:

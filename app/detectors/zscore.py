@@ -20,8 +20,8 @@ from app.detectors.kit import floored, mean, param, params, std, z
 
 VERSION = 1
 PARAMS = params(
-    threshold=param(3.0, "standard deviations at which a point alerts; > 0"),
-    warmup=param(30, "points learned before the first vote; >= 1"),
+    threshold=param(3.0, "standard deviations at which a point alerts; > 0", judges=True),
+    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
 )
 STATE: list[tuple] = []
 SCALE = "deviations"

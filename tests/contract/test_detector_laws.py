@@ -4,9 +4,23 @@ import doctest
 
 import numpy as np
 import pytest
+import undeclared
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from points import alone, awkward, batches, columns, gaussian, points, scores, states, together, vectors
+from points import (
+    Pipeline,
+    alone,
+    awkward,
+    batches,
+    columns,
+    detection,
+    gaussian,
+    points,
+    scores,
+    states,
+    together,
+    vectors,
+)
 
 from app import detectors, snapshot
 
@@ -123,13 +137,48 @@ def test_a_mean_that_holds_its_own_point_is_seen_to_learn_before_it_scores():
 @every_detector
 @pytest.mark.parametrize("warmup", [1, 7])
 def test_it_does_not_vote_before_it_has_learned_its_warmup(method, warmup):
-    from points import Pipeline, detection
-
     pipeline = Pipeline(detection(method, warmup=warmup))
     outcome = pipeline.run(pipeline.sources(), points(gaussian(30)))
     assert (outcome.status[:warmup] == 0).all() and (outcome.status[warmup:] == 1).all()
     assert np.isnan(outcome.votes[:warmup]).all() and np.isfinite(outcome.votes[warmup:]).all()
     assert (outcome.score[:warmup] == 0.0).all() and np.isnan(outcome.expected[:warmup]).all()
+
+
+OTHER = {1: 2, 30: 7, 3.0: 0.5}  # another value for a parameter with this default
+
+
+def state_of(method, **given):
+    """Rows and models of every source after the corpus, without what says whether an episode is open."""
+    pipeline = Pipeline(detection(method, **given))
+    sources = pipeline.sources()
+    pipeline.run(sources, together(awkward()))
+    profile = pipeline.profiles[0]
+    rows = [sources.cells[0].dump(i) for i in range(sources.cells[0].count)]
+    models = [adapter.dumps(m) for (_, adapter), of in zip(profile.adapters, sources.models[0]) for m in of]
+    return rows, models, [section.digest for section in profile.sections]
+
+
+def judging(method):
+    return [name for name, p in detectors.find(method).params.declared.items() if p.judges]
+
+
+@pytest.mark.parametrize("method", detectors.names())
+def test_what_only_judges_leaves_the_state_as_it_is(method):
+    """So a snapshot goes on when it is changed: see app/snapshot.py."""
+    small = {"n_trees": 2, "height": 3, "window_size": 20} if method == "HalfSpaceTrees" else {}
+    plain = state_of(method, **small)
+    assert judging(method) and any(map(any, plain[0]))
+    for name in judging(method):
+        default = detectors.find(method).params.declared[name].default
+        assert state_of(method, **small, **{name: OTHER[default]}) == plain, name
+
+
+def test_a_parameter_that_does_more_than_judge_is_seen(monkeypatch):
+    """The negative control."""
+    monkeypatch.setattr(detectors, "KERNELS", dict(detectors.KERNELS))
+    detectors.register(undeclared)
+    one, other = state_of("undeclared"), state_of("undeclared", threshold=0.5)
+    assert one[0] != other[0] and one[2] == other[2]
 
 
 @every_detector

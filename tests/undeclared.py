@@ -1,0 +1,18 @@
+"""A detector, for tests, whose state depends on a parameter that it declares to judge only."""
+
+from app.detectors.kit import param, params
+
+VERSION = 1
+PARAMS = params(
+    threshold=param(3.0, "score on the line; > 0", judges=True),
+    warmup=param(3, "points; >= 1", judges=True),
+)
+STATE = [("total", "f8")]
+SCALE = "own_past"
+ALERT_AT = "threshold"
+EXPLANATION = "{value} made {name} say {score}"
+
+
+def step(s, p, x, t, w):
+    s.total += x / p.threshold
+    return abs(x)
