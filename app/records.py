@@ -43,7 +43,7 @@ MAX_SOURCE_BYTES = 256
 MAX_METRIC_BYTES = 128
 END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
 
-MAX_LETTERS = 100  # of one record's elements, and one more for all the others
+MAX_LETTERS = 100  # of one record's elements, and one more for all after them
 CUT_VALUE, CUT_KEY, CUT_HEADERS, CUT_REASON = 512 * 1024, 64 * 1024, 64 * 1024, 1024  # bytes
 
 
@@ -187,7 +187,7 @@ class Reader:
         letters: list[DeadLetter] = []
         for record in records:
             if why := bad.get(record.offset, []):
-                found = self._decode_or_split(record.value)
+                found = self._decode(record.value)
                 elements = found if type(found) is list else [record.value]
                 letters += self._of_elements(record, elements, why)
         return letters
@@ -243,7 +243,7 @@ class Reader:
         letters: list[DeadLetter] = []
         for record in records:
             try:
-                found = self._decode_or_split(record.value)
+                found = self._decode(record.value)
                 if type(found) is list:
                     letters += self._read_elements(points, found, record)
                 else:
@@ -255,20 +255,27 @@ class Reader:
         return points, letters
 
     def _read_elements(self, points: Points, elements: Sequence[Any], record: Record) -> list[DeadLetter]:
+        """Dead letters of those that are bad; after MAX_LETTERS of them the others are not looked at any more.
+
+        300,000 bad elements fit into a record of 1 MB. To say of each why would hold up the partition for seconds;
+        one letter for those that are left, with the whole record, says as much.
+        """
         bad: list[tuple[int, InvalidPoint | str]] = []
-        more = 0
         for index, raw in enumerate(elements):
             try:
                 self._add(points, self._decode_one(raw), record, index, f"$[{index}]")
             except (InvalidPoint, msgspec.DecodeError) as error:
-                if len(bad) > MAX_LETTERS:
-                    more += 1
-                else:
-                    bad.append((index, error if isinstance(error, InvalidPoint) else str(error)))
-        return self._of_elements(record, elements, bad, more) if bad else []
+                bad.append((index, error if isinstance(error, InvalidPoint) else str(error)))
+                if len(bad) == MAX_LETTERS:
+                    break
+        letters = self._of_elements(record, elements, bad)
+        if len(bad) == MAX_LETTERS and (left := len(elements) - index - 1):
+            reason = f"$[{index + 1}] and what follows, {left} elements, was not read: {MAX_LETTERS} before it are bad"
+            letters.append(self._letter(record, index + 1, InvalidPoint("not_read", reason), record.value))
+        return letters
 
     def _of_elements(
-        self, record: Record, elements: Sequence[Any], bad: Sequence[tuple[int, InvalidPoint | str]], more: int = 0
+        self, record: Record, elements: Sequence[Any], bad: Sequence[tuple[int, InvalidPoint | str]]
     ) -> list[DeadLetter]:
         """Dead letters of elements, each with its own bytes; of many bad ones the last stands for the rest.
 
@@ -280,7 +287,7 @@ class Reader:
             if isinstance(why, str):
                 why = malformed.explain(raw, self._names, why, f"$[{index}]")
             letters.append(self._letter(record, index, why, raw))
-        if more := more + len(bad) - len(letters):
+        if more := len(bad) - len(letters):
             letters[-1].reason += f"; {more} elements after it are bad too"
         if len(bad) > MAX_LETTERS:
             letters[-1].value = record.value
@@ -290,18 +297,8 @@ class Reader:
         reason = f"{self._topic}[{self._partition}]@{record.offset}: {invalid}"
         return DeadLetter(record.offset, index, reason, invalid.label, record.key, value, record.headers)
 
-    def _decode_or_split(self, value: bytes | None) -> Any:
-        """As ``_decode``, and the elements of an array that is JSON but for NaN and Infinity in some of them."""
-        try:
-            return self._decode(value)
-        except InvalidPoint as invalid:
-            elements = malformed.elements(value) if invalid.label == "not_finite" else None
-            if elements is None:
-                raise
-            return elements
-
     def _decode(self, value: bytes | None) -> Any:
-        """The object, or a list of the raw elements of the array. Raises InvalidPoint."""
+        """The object, or a list of the raw elements of the array, where some may hold NaN. Raises InvalidPoint."""
         if not value:
             found = "null" if value is None else "no bytes"
             raise InvalidPoint("empty", f"value must be a JSON object or an array of them, got {found}")
@@ -314,6 +311,8 @@ class Reader:
         except UnicodeDecodeError as error:
             raise InvalidPoint("invalid_json", f"value must be UTF-8, byte {error.start} is not") from None
         except msgspec.DecodeError as error:
+            if elements := malformed.elements(value):
+                return elements
             raise malformed.explain(value, self._names, str(error), "$") from None
         except RecursionError:  # a caller with next to no stack left
             raise malformed.nested() from None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import TypeVar
 
-from tests.bench import job, latency, point, recovery, report, throughput
+from tests.bench import bad, job, latency, point, recovery, report, throughput
 from tests.bench.check import Verdict
 from tests.bench.cluster import Cluster
 from tests.bench.contestants import Contestant, Run
@@ -78,6 +78,8 @@ class Bench:
         return (
             "One point without Kafka, one thread (models of River are in the snapshot only):\n\n"
             + report.point_table(steps, *codec)
+            + "\n\nOne record of 1 MB that cannot be read, until its dead letters are ready:\n\n"
+            + report.bad_table(await asyncio.to_thread(bad.measure_bad))
         )
 
     async def _run(self, contestant: Contestant, input_topic: str = "") -> Run:

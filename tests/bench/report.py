@@ -124,6 +124,12 @@ def recovery_table(runs: Sequence[Recovery]) -> str:
     )
 
 
+def bad_table(measured: Sequence[tuple[str, int, float]]) -> str:
+    return table(
+        ["record", "dead letters", "CPU ms"], [[name, str(letters), f"{ms:.1f}"] for name, letters, ms in measured]
+    )
+
+
 def point_table(steps: Sequence[Step], read_ns: float, encode_ns: float) -> str:
     rows = [
         [
