@@ -34,3 +34,7 @@ class DeliveryError(AnomalyError):
 
 class HistoryLost(AnomalyError):
     """Records that the state needs are gone from the log. Stop; the message says how many and what to do."""
+
+
+class Stalled(AnomalyError):
+    """Records wait and nothing moves. Stop; a new process goes on from what is saved."""

@@ -50,7 +50,7 @@ async def check(settings: "Settings", largest_snapshot_bytes: int = 0) -> list[s
     Raises TopicError when no broker answers within 10 s.
     """
     async with connected(settings.kafka) as admin:
-        return problems(settings.kafka, await _describe(admin, settings.kafka), largest_snapshot_bytes)
+        return problems(settings.kafka, await describe(admin, settings.kafka), largest_snapshot_bytes)
 
 
 async def require(settings: "Settings", largest_snapshot_bytes: int = 0) -> dict[str, int]:
@@ -59,7 +59,7 @@ async def require(settings: "Settings", largest_snapshot_bytes: int = 0) -> dict
     Raises TopicError telling every problem at once, or that no broker answers within 10 s.
     """
     async with connected(settings.kafka) as admin:
-        topics = await _describe(admin, settings.kafka)
+        topics = await describe(admin, settings.kafka)
     if found := problems(settings.kafka, topics, largest_snapshot_bytes):
         raise errors.TopicError(listed(settings.kafka, found))
     return {name: topic.partitions for name, topic in topics.items()}
@@ -79,7 +79,7 @@ async def create(
     """
     kafka = settings.kafka
     async with connected(kafka) as admin:
-        found = await _describe(admin, kafka)
+        found = await describe(admin, kafka)
         if kafka.input_topic in found:
             partitions = found[kafka.input_topic].partitions
         if replication_factor is None:
@@ -96,7 +96,7 @@ async def create(
             ]
             if failed:
                 raise errors.TopicError(f"{_at(kafka)}: topics could not be made:\n- " + "\n- ".join(failed))
-            while len(await _describe(admin, kafka)) < len(wanted):
+            while len(await describe(admin, kafka)) < len(wanted):
                 await asyncio.sleep(0.05)
     return missing
 
@@ -174,7 +174,7 @@ def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, d
     return {name: {"cleanup.policy": "delete"} for name in names(kafka)} | {kafka.changelog_topic: changelog}
 
 
-async def _describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[str, Topic]:
+async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[str, Topic]:
     """Those of the job's topics that exist; configurations of the changelog alone."""
     # Not admin.describe_topics: it asks with allow_auto_topic_creation, so that asking makes the topic.
     request = MetadataRequest(names(kafka), allow_auto_topic_creation=False)

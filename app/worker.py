@@ -26,6 +26,7 @@ from app.stream.quiet import quieten
 from app.stream.recovery import SnapshotRecovery
 from app.stream.transport import BATCH_BYTES, App, take_records_as_parsed
 from app.stream.warm import warm
+from app.stream.watchdog import Watchdog
 from app.topics import require
 from app.web import View
 from app.web.probes import Health
@@ -100,14 +101,18 @@ def make(settings: Settings) -> App:
     app.tables._recovery = SnapshotRecovery(app, app.tables, beacon=app.tables.beacon, loop=app.tables.loop)
     raw_data = app.topic(kafka.input_topic, key_type=bytes, value_type=bytes, value_serializer="raw")
     score.attach(app, raw_data, app.partitions)
-    view = View(settings, metrics, lambda: health(app), client_options(kafka))
-    app.before_joining.append(Preflight(app, view, beacon=app.beacon))
+    watchdog = Watchdog(app, beacon=app.beacon)
+    view = View(settings, metrics, lambda: health(app, watchdog), client_options(kafka))
+    app.before_joining += [Preflight(app, view, beacon=app.beacon), watchdog]
     _attach_timers(app)
     return app
 
 
-def health(app: App) -> Health:
-    """Ready: in the group, recovered, and the group took a commit within the session timeout."""
+def health(app: App, watchdog: Watchdog) -> Health:
+    """Alive: the watchdog, which ends a process that gets nowhere, does its rounds.
+
+    Ready: in the group, recovered, and the group took a commit within the session timeout.
+    """
     partitions = app.partitions
     silent_s = time.monotonic() - partitions.committed_at
     recovered = app.tables.actives_ready and not app.rebalancing
@@ -118,7 +123,7 @@ def health(app: App) -> Health:
         "group_answers": answers,
         "generation": partitions.generation,
     }
-    return Health(alive=True, ready=bool(recovered and answers), details=details)
+    return Health(alive=watchdog.alive, ready=bool(recovered and answers), details=details)
 
 
 def _attach_timers(app: App) -> None:

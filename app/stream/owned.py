@@ -13,6 +13,7 @@ from app.stream.partition import Job, Partition
 SAVE_FOR_S = 2.0  # longest that snapshots are taken before partitions are given up; replay covers the rest
 SAVE_AT_ONCE = 1000  # sources
 LEASE = 0.5  # of the session timeout: for so long an accepted commit says that the partitions are ours
+NEVER = -1e9  # on a clock of seconds
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ class Partitions(dict[int, Partition]):
         self._job = job
         self._commit = commit
         self.generation = -1  # of the group, when recovery last completed
-        self.committed_at = -1e9  # time.monotonic() of the last accepted commit
+        self.committed_at = NEVER  # time.monotonic() of the last accepted commit
+        self.recovered_records = 0  # read so far by all recoveries: that they move is all it says
         self._confirming = asyncio.Lock()
 
     def active(self) -> list[Partition]:
@@ -93,6 +95,8 @@ class Partitions(dict[int, Partition]):
         for partition in self.values():
             partition.generation, partition.active = generation, True
         self.generation = generation
+        # So that a commit precedes each owner's first batch: results without one tell of a topic made anew.
+        self.committed_at = NEVER
 
     def drop(self, number: int) -> None:
         self.pop(number).close()

@@ -29,6 +29,7 @@ from app.severity import severity
 from app.stream import failpoints
 from app.stream.commit import Batch, Ledger
 from app.stream.crash import guard
+from app.stream.judge import deleted, recreated
 from app.stream.outbox import Outbox, Sent
 
 NOTHING = Encoded.of([])
@@ -138,10 +139,9 @@ class Partition:
                 count += len(messages[-1].records)
             await self._room.acquire()
             await self._job.confirm()
+            for expected, got in self._jumps(messages):
+                await self._explain(expected, got)
             records = self._still_ours(messages)
-            if records and records[0].offset > self.ledger.next:
-                await self._explain_gap(records[0].offset)
-                records = self._still_ours(messages)
             # From here to the queue no await: nobody may see state, open batches and snapshots disagree.
             if records:
                 self._outgoing.put_nowait(self._compute(records))
@@ -152,23 +152,30 @@ class Partition:
         """The records that were fetched since we became the owner and are not computed yet."""
         if not self.active:
             return []
-        start = self.ledger.next
         fetched = [message.records for message in messages if message.generation_id == self.generation]
-        records = fetched[0] if len(fetched) == 1 else [record for batch in fetched for record in batch]
-        if records and records[0].offset < start:
-            records = [record for record in records if record.offset >= start]
-        return records
+        return fetched[0] if len(fetched) == 1 else [record for batch in fetched for record in batch]
 
-    async def _explain_gap(self, got: int) -> None:
-        """Compaction and transaction markers leave gaps; retention and a reset of offsets lose records."""
-        expected = self.ledger.next
+    def _jumps(self, messages: list[Any]) -> list[tuple[int, int]]:
+        """(expected, got) where a fetch does not begin at the offset after the last one."""
+        jumps, expected = [], self.ledger.next
+        for message in messages:
+            if self.active and message.generation_id == self.generation:
+                if (got := message.records[0].offset) != expected:
+                    jumps.append((expected, got))
+                expected = message.records[-1].offset + 1
+        return jumps
+
+    async def _explain(self, expected: int, got: int) -> None:
+        """Compaction and transaction markers leave gaps; retention and a reset of offsets lose records.
+
+        A log that goes back is another one: aiokafka resets to its start without a word.
+        """
+        name = f"{self._job.settings.kafka.input_topic}[{self.number}]"
+        if got < expected:
+            raise HistoryLost(recreated(f"{name} goes back to {got}", expected - 1))
         begin = await self._job.log_start(self.number)
         if begin > expected:
-            raise HistoryLost(
-                f"{self._job.settings.kafka.input_topic}[{self.number}]: expected offset {expected}, got {got}, and "
-                f"the log starts at {begin}: {max(begin, got) - expected} records were deleted before they were read. "
-                "Raise the topic's retention."
-            )
+            raise HistoryLost(deleted(name, expected, got, begin))
 
     def _compute(self, records: list[Any]) -> Answer:
         began = time.monotonic()

@@ -83,9 +83,7 @@ class SnapshotRecovery(Recovery):
         assignment = consumer.assignment()
         if app.consumer_generation_id != generation:
             return  # rebalanced again: another signal is on its way
-        for tp in assignment:
-            if tp.topic == app.job.settings.kafka.input_topic and tp.partition in partitions:
-                consumer._thread.seek(tp, partitions[tp.partition].ledger.next)
+        consumer.seek_to_next()
         self.completed.set()
         app.flow_control.resume()
         partitions.resume(generation)
@@ -101,4 +99,3 @@ class SnapshotRecovery(Recovery):
         gc.freeze()
         gc.set_threshold(100_000, 50, 20)
         log.info("ready: generation %d, partitions %s", generation, sorted(partitions))
-

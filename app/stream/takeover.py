@@ -23,6 +23,7 @@ from aiokafka.structs import TopicPartition
 from app.errors import HistoryLost, StateError
 from app.stream import failpoints
 from app.stream.commit import METADATA_VERSION, Ledger
+from app.stream.judge import recreated
 from app.stream.owned import Partitions
 from app.stream.partition import Job, Partition
 
@@ -96,10 +97,7 @@ class Takeover:
         if position > begin:
             mark = max(mark, (position - 1, WHOLE))
         if (done := max(mark[0], position - 1)) >= end:
-            raise HistoryLost(
-                f"{self._name} ends at {end}, but offset {done} was processed: the topic was recreated or truncated. "
-                "Use another kafka.group_id and output_topic for the new topic."
-            )
+            raise HistoryLost(recreated(f"{self._name} ends at {end}", done))
         return Start(position, replay, mark)
 
     @property
@@ -130,10 +128,11 @@ class Takeover:
         group = self._kafka.group_id
         if commit is None:
             known = bool(self.owned.covered) or self._emitted[0] >= 0
-            if known and begin > 0:
+            if known:  # a commit precedes the first batch: Partitions.confirm
                 raise HistoryLost(
-                    f"{self._name}: the group {group!r} has no committed offset (expired?), state or results of "
-                    f"its own exist, and the log starts at {begin}. Use another kafka.group_id and output_topic."
+                    f"{self._name}: the group {group!r} has no committed offset, but results or state of its own "
+                    "exist: the topic was deleted and made again (Kafka then forgets the offsets), or they expired. "
+                    "Use another kafka.group_id and output_topic."
                 )
             return begin, begin
         replay = self._replay_point(commit)
@@ -179,7 +178,7 @@ async def take_over(
     for number in [n for n in wanted if n in partitions and not _unchanged(partitions[n], logs, generation)]:
         partitions.drop(number)
     fresh = [number for number in wanted if number not in partitions]
-    partitions.update(await _recovered(job, reader, logs, committed, fresh))
+    partitions.update(await _recovered(job, partitions, reader, logs, committed, fresh))
 
 
 def _unchanged(partition: Partition, logs: "Logs", generation: int) -> bool:
@@ -193,7 +192,7 @@ def _unchanged(partition: Partition, logs: "Logs", generation: int) -> bool:
 
 
 async def _recovered(
-    job: Job, reader: Any, logs: "Logs", committed: Committed, numbers: list[int]
+    job: Job, partitions: Partitions, reader: Any, logs: "Logs", committed: Committed, numbers: list[int]
 ) -> dict[int, Partition]:
     kafka, state = logs.kafka, job.settings.state
     takeovers = {number: Takeover(kafka, number, job.table.take_over()) for number in numbers}
@@ -203,6 +202,7 @@ async def _recovered(
         begin[results] = max(logs.begin[results], logs.end[results] - RESULTS_TAIL)
     loaded = 0
     async for partition, records in logs.read(reader, begin):
+        partitions.recovered_records += len(records)
         takeover = takeovers[partition.partition]
         if partition.topic == kafka.output_topic:
             takeover.results(records)

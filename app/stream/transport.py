@@ -15,7 +15,8 @@ tests/contract/test_faust.py names every private attribute of Faust and aiokafka
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import faust
@@ -33,6 +34,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from app.errors import DeliveryError, TopicError
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
@@ -41,6 +43,7 @@ from app.stream.crash import stop_process
 from app.stream.outbox import Outbox
 from app.stream.owned import Partitions
 from app.stream.partition import Job, Partition
+from app.stream.stopping import Worker, end_within
 
 BATCH_BYTES = 900_000  # of a record batch we send; under the broker's usual limit of 1 MiB
 NOT_THE_OWNER = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
@@ -86,7 +89,25 @@ class FetchedBatch(ConsumerMessage):
         self.records = records
 
 
+@contextmanager
+def told_when_the_broker_is_gone(what: str, servers: Iterable[str]) -> Iterator[None]:
+    """Faust starts its clients after our checks: a broker that went in between ends the process with a sentence."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        stop_process(
+            DeliveryError(
+                f"{', '.join(servers)}: the {what} could not start, though a broker answered a moment ago: "
+                f"{type(error).__name__}: {error}"
+            )
+        )
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
+    async def on_start(self) -> None:
+        with told_when_the_broker_is_gone("consumer", self.app.job.settings.kafka.bootstrap_servers):
+            await super().on_start()
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         kafka = self.app.job.settings.kafka
@@ -127,9 +148,18 @@ class Consumer(driver.Consumer):
                 raise
 
     async def _drain(self, fetcher: Any) -> None:
+        partitions = self.app.partitions
         while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+            if not self.flow_active:
+                await self.wait(self.can_resume_flow)
+                continue
+            resumed = partitions.generation
             fetched, active = await self._wait_next_records(1.0)
             await asyncio.sleep(0)
+            if partitions.generation != resumed:
+                # Asked for before recovery's seek: these may lie beyond the replay point, and it would be skipped.
+                self.seek_to_next()
+                continue
             generation = self.app.consumer_generation_id
             for tp, records in (fetched or {}).items():
                 if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -138,6 +168,12 @@ class Consumer(driver.Consumer):
                     continue
                 if not await self._deliver(FetchedBatch(tp, records, generation)):
                     break
+
+    def seek_to_next(self) -> None:
+        """Let every recovered partition be fetched from the first offset it has not taken."""
+        for tp in self.assignment():
+            if tp.topic == self.app.job.settings.kafka.input_topic and tp.partition in self.app.partitions:
+                self._thread.seek(tp, self.app.partitions[tp.partition].ledger.next)
 
     async def _deliver(self, message: FetchedBatch) -> bool:
         """Hand a batch to the agent; False when the flow was stopped before it took it."""
@@ -155,6 +191,18 @@ class Consumer(driver.Consumer):
         """Commit every owned partition's position, with its replay point; Faust calls this each second."""
         return await self.app.commit_partitions(self.app.partitions.active())
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        topic = self.app.job.settings.kafka.input_topic
+        known = self.app.job.partitions_of[topic]
+        if beyond := [tp.partition for tp in assigned if tp.topic == topic and tp.partition >= known]:
+            stop_process(
+                TopicError(
+                    f"topic {topic} had {known} partitions when this worker started, now {max(beyond) + 1} or more. "
+                    "Start it again: it then says which topics must follow"
+                )
+            )
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)
         self.app.job.metrics.rebalances.inc()
@@ -169,6 +217,12 @@ class Consumer(driver.Consumer):
 
 
 class Producer(driver.Producer):
+    app: "App"
+
+    async def on_start(self) -> None:
+        with told_when_the_broker_is_gone("producer", self.app.job.settings.kafka.bootstrap_servers):
+            await super().on_start()
+
     def _settings_extra(self) -> dict[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
 
@@ -200,7 +254,11 @@ class App(faust.App):
         self.partitions = Partitions(self.job, self.commit_partitions)
         self.before_joining: list[Any] = []
         self._failed_commits = 0
-        super().__init__(*args, **options)
+        super().__init__(*args, Worker=Worker, **options)
+
+    async def on_stop(self) -> None:
+        end_within(self.job.settings.kafka.session_timeout_s)
+        await super().on_stop()
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -230,7 +288,7 @@ class App(faust.App):
         return await self._commit(offsets)
 
     async def _commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> bool:
-        metrics, loop = self.job.metrics, asyncio.get_running_loop()
+        metrics, loop, generation = self.job.metrics, asyncio.get_running_loop(), self.partitions.generation
         began = loop.time()
         try:
             await asyncio.wait_for(self.consumer.call("commit", offsets), self.job.settings.kafka.ack_timeout_s)
@@ -248,5 +306,6 @@ class App(faust.App):
         self._failed_commits = 0
         metrics.commits["accepted"].inc()
         metrics.stage_duration["commit"].observe(loop.time() - began)
-        self.partitions.committed_at = time.monotonic()  # uvloop's own time stands still in a stopped process
+        if self.partitions.generation == generation:  # else it was of what was ours before
+            self.partitions.committed_at = time.monotonic()  # uvloop's own time stands still in a stopped process
         return True

@@ -21,6 +21,7 @@ from faust.tables.recovery import Recovery
 from faust.transport import conductor, consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage, Message
+from mode import worker as mode_worker
 
 RELIED_ON = [
     (base.BootStrategy, "server"),
@@ -58,6 +59,8 @@ RELIED_ON = [
     (Recovery, "_set_recovery_started"),
     (Recovery, "_set_recovery_ended"),
     (Recovery, "_wait"),
+    (mode_worker.Worker, "_gather_all"),
+    (mode_worker.Worker, "_sentinel_task"),
     (GroupCoordinator, "fetch_committed_offsets"),
     (PartitionRecords, "_consumer_record"),
     (AIOKafkaAdminClient, "_send_request"),
@@ -89,6 +92,7 @@ ASSIGNED = [
     (consumer.Consumer.__init__, "self.callback = "),
     (consumer.Consumer.resume_flow, "self.flow_active = True"),
     (consumer.Consumer.__init__, "self.suspend_flow = "),
+    (consumer.Consumer.__init__, "self.can_resume_flow = "),
     (consumer.Consumer._commit_handler.fun, "await self.commit()"),
     (Recovery.on_rebalance, "self.signal_recovery_start.set()"),
     (Recovery.on_rebalance, "self._generation_id = generation_id"),

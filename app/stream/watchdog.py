@@ -1,0 +1,217 @@
+"""Ends a worker that lives and gets nowhere, and one whose topics are not those it started with.
+
+A member that sends its heartbeats keeps its partitions, so a worker that stands still is worse than one that died:
+nobody takes over. Each few seconds this asks the brokers, over connections of its own, how things stand; what waits
+and does not move for long enough, and what a new process cannot find right either, ends this one without a commit:
+
+- no partitions, while records wait that nobody in the group works on: after a broker's restart the leader of the
+  group may know no topics, and assigns nothing to anybody, until a member leaves
+- partitions whose records wait and are not taken: a fetcher that died, a recovery that hangs
+- a topic that is gone, or was made again with fewer partitions or another cleanup policy; a changed number of
+  partitions of the input, which sends sources elsewhere than their state
+- offsets that the log never had or has no longer: deleted, truncated or recreated under the worker. aiokafka resets
+  them without a word, and a partition without new records would not notice
+- an event loop that does not turn: a thread of its own counts
+
+app/stream/judge.py decides; this looks. What the brokers do not
+answer is not judged: while they are away a worker waits, as long as nothing of its own waits for an acknowledgement.
+"""
+
+import asyncio
+import faulthandler
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import aiokafka
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+from faust.exceptions import ConsumerNotStarted
+from mode import Service
+
+from app import topics
+from app.errors import Stalled
+from app.kafka_client import client_options
+from app.settings import KafkaSettings
+from app.stream.crash import stop_process
+from app.stream.judge import LONGEST_LOOK_S, Judge, Own, Seen
+
+EVERY_S = 2.0  # between two looks
+ANSWER_S = LONGEST_LOOK_S - EVERY_S
+LOOP_S = 60  # for so long the event loop may be busy with one thing; the largest batch takes a few seconds
+LIVE_S = 60.0  # without a look for so long, /livez fails
+
+log = logging.getLogger(__name__)
+
+
+class Pulse:
+    """A thread that ends the process when its event loop has not turned for a number of seconds."""
+
+    def __init__(self, limit_s: int = LOOP_S, stop: Callable[[BaseException], object] = stop_process) -> None:
+        self._limit_s, self._stop = limit_s, stop
+        self.turns = 0
+
+    def start(self) -> None:
+        threading.Thread(target=self.watch, name="pulse", daemon=True).start()
+
+    def watch(self, pause: Callable[[float], None] = time.sleep) -> None:
+        """Count the seconds in which nothing turned; in a stopped process none are counted."""
+        seen, still_s = self.turns, 0
+        while still_s < self._limit_s:
+            pause(1.0)
+            seen, still_s = self.turns, 0 if self.turns != seen else still_s + 1
+        if sys.__stderr__ is not None:
+            faulthandler.dump_traceback(sys.__stderr__)
+        self._stop(Stalled(f"the event loop did not turn for {self._limit_s} s; above is where its thread stands"))
+
+
+class Watchdog(Service):
+    """Looks every two seconds, from before the group is joined until the process ends."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        self._app = app
+        self._kafka = app.job.settings.kafka
+        self._judge = Judge(self._kafka)
+        self._pulse = Pulse()
+        self._looking_at = time.monotonic()
+        super().__init__(**options)
+
+    @property
+    def alive(self) -> bool:
+        """It looked, or tried to, not long ago."""
+        return time.monotonic() - self._looking_at < LIVE_S
+
+    async def on_start(self) -> None:
+        self._pulse.start()
+
+    @Service.task
+    async def _turn(self) -> None:
+        while not self.should_stop:
+            self._pulse.turns += 1
+            await self.sleep(1.0)
+
+    @Service.task
+    async def _watch(self) -> None:
+        while not self.should_stop:
+            self._looking_at = time.monotonic()
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    brokers = await Brokers.connected(self._kafka)
+            except (KafkaError, OSError, TimeoutError):
+                await self.sleep(EVERY_S)
+                continue
+            try:
+                while not self.should_stop:
+                    await self._look(brokers)
+                    await self.sleep(EVERY_S)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.info("no answer, looking again: %r", error)
+            finally:
+                await brokers.close()
+
+    async def _look(self, brokers: "Brokers") -> None:
+        self._looking_at = time.monotonic()
+        async with asyncio.timeout(ANSWER_S):
+            seen = await self._seen(brokers)
+        if (error := self._judge.verdict(seen)) is not None and not self._app.should_stop:
+            stop_process(error)
+        await self._save_what_may_go(seen)
+
+    async def _seen(self, brokers: "Brokers") -> Seen:
+        problems = await brokers.problems(self._app.job.partitions_of, self._app.job.pipeline.max_snapshot_bytes())
+        if problems:
+            return Seen(problems)
+        numbers = range(self._app.job.partitions_of[self._kafka.input_topic])
+        own = self._own()  # before the ends: what is taken meanwhile is no more than there is
+        begin, end = await brokers.log(numbers)
+        if own:
+            return Seen(problems, begin, end, own)
+        return Seen(problems, begin, end, committed=await brokers.committed(), taken=await brokers.taken(numbers))
+
+    def _own(self) -> dict[int, Own]:
+        partitions = self._app.partitions
+        try:
+            assigned = [tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._kafka.input_topic]
+        except ConsumerNotStarted:
+            return {}
+        own = {}
+        for number in assigned:
+            if partitions.takes(number):
+                ledger = partitions[number].ledger
+                own[number] = Own(ledger.next, ledger.position)
+            else:
+                own[number] = Own(partitions.recovered_records, 0, recovered=False)
+        return own
+
+    async def _save_what_may_go(self, seen: Seen) -> None:
+        """Save sources whose unsaved points the log no longer has: after a crash now their state would be lost."""
+        for partition in self._app.partitions.active():
+            ledger, begin = partition.ledger, seen.begin.get(partition.number, 0)
+            if ledger.replay_point < begin <= ledger.next:
+                saved = await partition.save(1000)
+                log.warning(
+                    "%s[%d] starts at %d, beyond the replay point %d: saved %d sources; raise the topic's retention, "
+                    "or lower state.replay_records",
+                    self._kafka.input_topic, partition.number, begin, ledger.replay_point, saved,
+                )  # fmt: skip
+
+
+class Brokers:
+    """The questions, over connections that stay open between two looks."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        options = client_options(kafka)
+        self._admin = AIOKafkaAdminClient(**options, request_timeout_ms=int(ANSWER_S * 1000))
+        self._reader = aiokafka.AIOKafkaConsumer(**options, enable_auto_commit=False)
+
+    @classmethod
+    async def connected(cls, kafka: KafkaSettings) -> "Brokers":
+        brokers = cls(kafka)
+        try:
+            await brokers._admin.start()
+            await brokers._reader.start()
+        except BaseException:
+            await brokers.close()
+            raise
+        return brokers
+
+    async def close(self) -> None:
+        await self._admin.close()
+        await self._reader.stop()
+
+    async def problems(self, at_start: Mapping[str, int], largest_snapshot_bytes: int) -> list[str]:
+        """What is wrong with the topics, the number of partitions at the worker's start being right."""
+        found = await topics.describe(self._admin, self._kafka)
+        told = topics.problems(self._kafka, found, largest_snapshot_bytes)
+        name = self._kafka.input_topic
+        if not told and found[name].partitions != (known := at_start[name]):
+            told = [f"topic {name} had {known} partitions when this worker started, now {found[name].partitions}"]
+        return told
+
+    async def log(self, numbers: Sequence[int]) -> tuple[dict[int, int], dict[int, int]]:
+        """First and next offset of each partition of the input."""
+        partitions = [TopicPartition(self._kafka.input_topic, number) for number in numbers]
+        begin = await self._reader.beginning_offsets(partitions)
+        end = await self._reader.end_offsets(partitions)
+        return {tp.partition: offset for tp, offset in begin.items()}, {tp.partition: o for tp, o in end.items()}
+
+    async def committed(self) -> dict[int, int]:
+        found = await self._admin.list_consumer_group_offsets(self._kafka.group_id)
+        return {tp.partition: value.offset for tp, value in found.items() if tp.topic == self._kafka.input_topic}
+
+    async def taken(self, numbers: Sequence[int]) -> frozenset[int]:
+        """Partitions that a member of the group has; all, while the group is sharing them out."""
+        [answer] = await self._admin.describe_consumer_groups([self._kafka.group_id])
+        _, _, state, _, _, members, *_ = answer.groups[0]
+        if state in ("PreparingRebalance", "CompletingRebalance"):
+            return frozenset(numbers)
+        assignments = [ConsumerProtocolMemberAssignment.decode(member[-1]) for member in members if member[-1]]
+        return frozenset(
+            tp.partition for a in assignments for tp in a.partitions() if tp.topic == self._kafka.input_topic
+        )

@@ -1,0 +1,78 @@
+"""The worker with a watchdog that waits seconds where the real one waits tens, and with one part broken.
+
+ALTERED=assigns_nothing python impatient.py worker --config FILE
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+
+def as_it_is() -> None:
+    """Only the times are short."""
+
+
+def assigns_nothing() -> None:
+    """The group's leader, after a broker's restart, knows no topics."""
+    from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor as Assignor
+    from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment as Assignment
+
+    Assignor.assign = classmethod(lambda cls, _, members: {m: Assignment(cls.version, [], b"") for m in members})
+
+
+def takes_nothing() -> None:
+    """The fetcher is gone; the member sends its heartbeats."""
+    from app.stream.transport import Consumer
+
+    async def drain(self: Consumer, fetcher: object) -> None:
+        await asyncio.sleep(3600.0)
+
+    Consumer._drain = drain
+
+
+def never_recovers() -> None:
+    """Recovery waits for something that does not come."""
+    from app.stream.recovery import SnapshotRecovery
+
+    async def load(self: SnapshotRecovery, generation: int) -> None:
+        await asyncio.sleep(3600.0)
+
+    SnapshotRecovery._load = load
+
+
+def commits_hang() -> None:
+    """The consumer never hears of its commits."""
+    from aiokafka import AIOKafkaConsumer
+
+    async def commit(self: AIOKafkaConsumer, offsets: object) -> None:
+        await asyncio.sleep(3600.0)
+
+    AIOKafkaConsumer.commit = commit
+
+
+def blocks() -> None:
+    """The event loop meets something that does not return."""
+    import time
+
+    from app.stream.partition import Partition
+
+    def compute(self: Partition, records: object) -> None:
+        time.sleep(3600.0)
+
+    Partition._compute = compute
+
+
+ALTERED = {altered.__name__: altered for altered in (
+    as_it_is, assigns_nothing, takes_nothing, never_recovers, commits_hang, blocks,
+)}  # fmt: skip
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from app.cli import main
+    from app.stream import judge, watchdog
+
+    judge.SURE_S, judge.STILL_S, watchdog.EVERY_S = 1.0, 3.0, 0.5
+    watchdog.Pulse.__init__.__defaults__ = (3, *watchdog.Pulse.__init__.__defaults__[1:])
+    ALTERED[os.environ["ALTERED"]]()
+    main()

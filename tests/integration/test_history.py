@@ -1,0 +1,181 @@
+"""Logs that lose records or become others, at start and under a running worker: it stops and commits nothing more.
+
+Each case has topics and a worker of its own; those of one test run beside each other, to save their starts.
+"""
+
+import asyncio
+import contextlib
+import sys
+from dataclasses import replace
+
+import kafka_tools
+import pytest
+from aiokafka.admin import NewPartitions, RecordsToDelete
+from aiokafka.structs import TopicPartition
+from integration import load, logs
+from integration.run import Run
+from integration.workers import ROOT, wait_for
+
+IMPATIENT = (sys.executable, str(ROOT / "tests" / "integration" / "impatient.py"))
+UNSAVED = {"snapshot_every": 1_000_000, "idle_snapshot_s": 3600.0}  # the replay point stays where it is
+POINTS = 200
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def runs(job, tmp_path):
+    """Makes runs of these names, each with topics of two partitions."""
+    with contextlib.ExitStack() as running:
+
+        def make(*names, **sections):
+            made = {}
+            for name in names:
+                own = {key: f"{value}-{name}" for key, value in job.kafka.items() if key != "bootstrap_servers"}
+                directory = tmp_path / name
+                directory.mkdir()
+                one = replace(job, kafka={**job.kafka, **own})
+                made[name] = running.enter_context(Run(one, directory, **sections)).make_topics(2)
+            return made
+
+        yield make
+
+
+def points(run, count, first=0):
+    """So many points of one source, in partition 0."""
+    values = (f'{{"source":"pump-1","timestamp":{first + i},"value":{i % 7}}}'.encode() for i in range(count))
+    load.produce(run.kafka.bootstrap_servers, run.kafka.input_topic, [(0, b"pump-1", value) for value in values])
+
+
+def until_answered(run, count=POINTS):
+    """Wait until so many points are answered and committed."""
+    wait_for(lambda: logs.committed(run.kafka).get(0, (0, ""))[0] == count, 90.0, lambda: run.workers[-1].said)
+
+
+def delete_before(run, offset):
+    """What retention does."""
+
+    async def delete():
+        async with kafka_tools.administration(run.kafka.bootstrap_servers) as admin:
+            await admin.delete_records({TopicPartition(run.kafka.input_topic, 0): RecordsToDelete(offset)})
+
+    asyncio.run(delete())
+
+
+def recreate(run, topic, partitions=2, **configs):
+    kafka_tools.delete_topics(run.job.servers, topic)
+    wait_for(lambda: topic not in kafka_tools.topics(run.job.servers), 10.0)
+    kafka_tools.create_topic(run.job.servers, topic, partitions, **configs)
+
+
+def start(run, altered="as_it_is"):
+    return run.start(IMPATIENT, ALTERED=altered)
+
+
+def stopped(run, *said):
+    """It ended by itself, said why and what to do, and committed no offset beyond what it had answered."""
+    worker = run.workers[-1]
+    assert worker.wait() == 70, worker.said
+    for text in said:
+        assert text in worker.said, worker.said
+    assert "Traceback" not in worker.said
+    assert "stopping without a commit" in worker.said
+    assert all(offset <= POINTS for offset, _ in logs.committed(run.kafka).values())
+
+
+def test_records_that_are_gone_when_a_worker_starts(runs):
+    retention, recreated, refilled = runs("retention", "recreated", "refilled", state=UNSAVED).values()
+    everyone = (retention, recreated, refilled)
+    for run in everyone:
+        start(run)
+        points(run, POINTS)
+    for run in everyone:
+        until_answered(run)
+        run.workers[0].kill()
+        assert run.check(saved=False).faults == {}
+    delete_before(retention, 150)
+    for run, count in ((recreated, 50), (refilled, POINTS + 50)):
+        recreate(run, run.kafka.input_topic)
+        points(run, count)
+    for run in everyone:
+        start(run)
+    stopped(
+        retention, "must be rebuilt from offset 0, and the log starts at 150: 150 records were deleted",
+        "Raise the topic's retention",
+    )  # fmt: skip
+    for run in (recreated, refilled):
+        stopped(run, "has no committed offset", "the topic was deleted and made again", "Use another kafka.group_id")
+
+
+def overtake(run):
+    points(run, 100, first=POINTS)
+    delete_before(run, 280)
+
+
+def overtake_all(run):
+    points(run, 100, first=POINTS)
+    delete_before(run, 300)
+
+
+def recreate_input(run):
+    recreate(run, run.kafka.input_topic)
+    points(run, 50)
+
+
+def recreate_input_empty(run):
+    recreate(run, run.kafka.input_topic)
+
+
+def delete_output(run):
+    kafka_tools.delete_topics(run.job.servers, run.kafka.output_topic)
+
+
+def delete_changelog(run):
+    kafka_tools.delete_topics(run.job.servers, run.kafka.changelog_topic)
+
+
+def add_partition(run):
+    async def add():
+        async with kafka_tools.administration(run.kafka.bootstrap_servers) as admin:
+            await admin.create_partitions({run.kafka.input_topic: NewPartitions(3, None)})
+
+    asyncio.run(add())
+
+
+CHANGES = {  # under a running worker that answered 200 points; what it says
+    overtake: "expected offset 200, got 280, and the log starts at 280: 80 records were deleted",
+    overtake_all: "the log starts at 300: 100 records were deleted before they were read",
+    recreate_input: "recreated or truncated",
+    recreate_input_empty: "recreated or truncated",
+    delete_output: "is missing: make it with `faust-anomaly topics --create`",
+    delete_changelog: "is missing: make it with `faust-anomaly topics --create`",
+    add_partition: "must have as many partitions as",
+}
+
+
+def test_logs_that_change_under_a_running_worker(runs):
+    made = runs(*(change.__name__ for change in CHANGES), state=UNSAVED)
+    for run in made.values():
+        start(run)
+        points(run, POINTS)
+    for run in made.values():
+        until_answered(run)
+    for change in CHANGES:
+        run = made[change.__name__]
+        run.workers[0].stop()  # so that it meets the change as a whole
+        change(run)
+        run.workers[0].cont()
+    for change, said in CHANGES.items():
+        stopped(made[change.__name__], said)
+
+
+def test_retention_that_passes_the_replay_point_of_a_running_worker_makes_it_save(runs):
+    [run] = runs("replay", state=UNSAVED).values()
+    worker = start(run)
+    points(run, POINTS)
+    until_answered(run)
+    delete_before(run, 150)
+    wait_for(lambda: logs.committed(run.kafka)[0] == (POINTS, '{"v":1,"replay":200}'), 20.0, lambda: worker.said)
+    assert "starts at 150, beyond the replay point 0: saved 1 sources" in worker.said
+    worker.kill()
+    start(run).until_ready()
