@@ -64,6 +64,7 @@ def _broker(text: str) -> str:
 KafkaName = Annotated[str, _matching(r"(?!\.{1,2}$)[a-zA-Z0-9._-]+")]
 Broker = Annotated[str, AfterValidator(_broker)]
 FieldName = Annotated[str, _matching(r"(?s).{1,128}")]
+HostName = Annotated[str, _matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")]
 DetectorName = Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,64}")]
 
 
@@ -243,6 +244,11 @@ class DashboardSettings(Section):
         "127.0.0.1", "address it listens on; 0.0.0.0: all", allowed="an address or host name", min_length=1
     )
     port: int = setting(8000, "port it listens on; 0: any that is free", ge=0, le=65535)
+    allowed_hosts: list[HostName] = setting(
+        [],
+        "names it may be asked under, as behind a proxy; addresses and localhost always are",
+        allowed="host names, comma between",
+    )
     websocket_enabled: bool = setting(True, "serve the stream of results to the view")
     real_time_updates: bool = setting(True, "the view shows results as they come")
 

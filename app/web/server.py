@@ -5,16 +5,20 @@
     GET /api/health              what the worker says about itself; always 200
     GET /api/statistics          counts, rates and lag
     GET /api/sources             latest result of each source: ?search= &sort=alert|source|recent &limit=
-    GET /api/series/{source}     its last points, in order of arrival: ?limit=
-    GET /api/anomalies           newest episodes: ?limit=
-    GET /api/anomalies/{source}  those of one source: ?limit=
+    GET /api/series              last points of one, in order of arrival: ?source= &limit=
+    GET /api/series/{source}     the same: ?limit=
+    GET /api/anomalies           newest episodes, of all or one: ?source= &limit=
+    GET /api/anomalies/{source}  the same: ?limit=
     GET /ws                      what is new, as it comes (app/web/push.py)
     GET /metrics                 for Prometheus
     GET /livez                   200, or 503: restart me
     GET /readyz                  200, or 503: send me nothing yet
 
-Read only, and only for pages of this server: no CORS, a WebSocket's Origin must be this host, a strict
-content security policy. There is no authentication yet, hence the loopback address by default.
+The page asks with ?source=, since a browser takes "." and ".." out of any path.
+
+Read only, and only for pages of this server: no CORS, Host must be a name of ours (app/web/hosts.py), a WebSocket's
+Origin must be this host, a strict content security policy. There is no authentication yet, hence the loopback
+address by default.
 """
 
 import fnmatch
@@ -30,6 +34,7 @@ from app.metrics import Metrics
 from app.settings import Settings
 from app.web.answers import in_json, json, query, secured
 from app.web.feed import Feed
+from app.web.hosts import only_for
 from app.web.probes import Check
 from app.web.push import Push
 from app.web.shown import row
@@ -63,18 +68,20 @@ class Server:
 
     def application(self) -> web.Application:
         """All routes; without dashboard.enabled only those that machines ask for."""
-        app = web.Application(middlewares=[in_json])
+        dashboard = self._settings.dashboard
+        app = web.Application(middlewares=[in_json, only_for([dashboard.host, *dashboard.allowed_hosts])])
         app.on_response_prepare.append(secured)
         get = app.router.add_get
         get("/metrics", self.scrape)
         get("/livez", self.livez)
         get("/readyz", self.readyz)
         get("/api/health", self.health)
-        if self._settings.dashboard.enabled:
+        if dashboard.enabled:
             get("/", self.page)
             app.router.add_static("/static", STATIC)
             get("/api/statistics", self.get_statistics)
             get("/api/sources", self.sources)
+            get("/api/series", self.series)
             get(r"/api/series/{source:[\s\S]+}", self.series)
             get("/api/anomalies", self.anomalies)
             get(r"/api/anomalies/{source:[\s\S]+}", self.anomalies)
@@ -137,7 +144,10 @@ class Server:
         return json({"known": len(self.feed), "matching": matching, "sources": [row(result) for result in found]})
 
     async def series(self, request: web.Request) -> web.Response:
-        source, asked = request.match_info["source"], query(request, limit=500)
+        asked = query(request, source=request.match_info.get("source"), limit=500)
+        source = asked.pop("source")
+        if source is None:
+            raise web.HTTPBadRequest(text="source: is missing; give ?source=")
         points = self.feed.series(source, **asked)
         if points is None:
             raise web.HTTPNotFound(text=f"no result of source {source!r} since this view started")
@@ -145,9 +155,9 @@ class Server:
         return json({"source": source, "threshold": self.threshold(source), "sampled": sampled, "points": points})
 
     async def anomalies(self, request: web.Request) -> web.Response:
-        source = request.match_info.get("source")
-        asked = query(request, limit=50 if source else 100)
-        return json({"anomalies": self.feed.anomalies(source=source, **asked)})
+        source = request.match_info.get("source") or request.query.get("source")
+        asked = query(request, source=source, limit=50 if source else 100)
+        return json({"anomalies": self.feed.anomalies(**asked)})
 
     async def websocket(self, request: web.Request) -> web.WebSocketResponse:
         if self.updates != "push":

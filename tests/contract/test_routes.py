@@ -16,6 +16,7 @@ PROMISED = {
     "/api/health",
     "/api/statistics",
     "/api/sources",
+    "/api/series",
     "/api/series/{source}",
     "/api/anomalies",
     "/api/anomalies/{source}",

@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import pytest
 from aiohttp import ClientSession, WSMsgType
@@ -95,6 +96,23 @@ def test_any_name_of_a_source_can_be_asked_for(path, source):
     status, _, body = ask(f"/api/series/{path}?limit=5")
     assert status == 200 and body["source"] == source
     assert [point["timestamp"] for point in body["points"]] == [15, 16, 17, 18, 19]
+
+
+@pytest.mark.parametrize("source", [".", "..", "a/../b", HOSTILE, "%2e", "a&limit=1"])
+def test_names_that_no_path_can_hold_can_be_asked_for_too(source):
+    """A browser takes the dots out of a path, written as %2E or not, before it sends it."""
+    feed = fed()
+    feed.take_result(result(source, 30.0))
+    feed.take_event(opened(source, 30.0))
+    asked = urlencode({"source": source})
+    series, anomalies = ask(f"/api/series?{asked}", f"/api/anomalies?{asked}", server=make(feed))
+    assert series[0] == anomalies[0] == 200
+    assert (series[2]["source"], series[2]["points"][-1]["timestamp"]) == (source, 30.0)
+    assert {episode["source"] for episode in anomalies[2]["anomalies"]} == {source}
+
+
+def test_a_series_of_nobody_in_particular_is_refused():
+    assert ask("/api/series")[::2] == (400, {"error": "source: is missing; give ?source="})
 
 
 def test_a_source_without_results_is_named():
@@ -345,7 +363,29 @@ def test_our_own_page_gets_one_also_behind_a_proxy(origin):
         server.push.tell()
         await received(socket, "statistics")
 
-    with_socket(scenario, headers={"Origin": origin, "Host": "view.example"})
+    proxied = make(dashboard={"allowed_hosts": ["view.example"]})
+    with_socket(scenario, proxied, headers={"Origin": origin, "Host": "view.example"})
+
+
+OURS = ["127.0.0.1:8000", "127.0.0.1", "[::1]:8000", "10.1.2.3:80", "localhost:8000", "LOCALHOST", "a.localhost:1",
+        "localhost.", "worker-1:8000", "view.example", "View.Example.:443"]  # fmt: skip
+REBOUND = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "xlocalhost", "",
+           "worker-1.evil.example", "0x7f.1", "view.example@evil.example", "[evil.example]"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/sources", "/metrics", "/readyz", "/nowhere"])
+def test_a_page_that_gave_our_address_to_its_own_name_reads_nothing(path):
+    server = make(dashboard={"host": "worker-1", "allowed_hosts": ["view.example"]})
+    for host in OURS:
+        assert ask(path, server=server, headers={"Host": host})[0] in (200, 404), host
+    for host in REBOUND:
+        status, _, body = ask(path, server=server, headers={"Host": host})
+        assert status == 403 and "dashboard.allowed_hosts" in body["error"] and repr(host) in body["error"]
+
+
+def test_the_socket_too_is_refused_under_another_name_though_origin_and_host_agree():
+    rebound = {"Origin": "http://evil.example:8000", "Host": "evil.example:8000"}
+    assert ask("/ws", headers=UPGRADE | rebound)[0] == 403
 
 
 @pytest.mark.parametrize(

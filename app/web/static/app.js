@@ -253,7 +253,7 @@ function close() {
 async function loadSeries() {
   const own = shown;
   try {
-    const found = await get(`/api/series/${encodeURIComponent(own.name)}?limit=${POINTS}`);
+    const found = await get(`/api/series?${new URLSearchParams({ source: own.name, limit: POINTS })}`);
     Object.assign(own, found);
   } catch (error) {
     if (error.status !== 404) throw error;
@@ -264,7 +264,7 @@ async function loadSeries() {
 
 async function loadOwnEpisodes() {
   const own = shown;
-  const { anomalies } = await get(`/api/anomalies/${encodeURIComponent(own.name)}?limit=4`);
+  const { anomalies } = await get(`/api/anomalies?${new URLSearchParams({ source: own.name, limit: 4 })}`);
   if (own !== shown) return;
   const head = h("h3", {}, anomalies.length ? "Last episodes" : "No episode of this source is remembered");
   el("detail-episodes").replaceChildren(head, ...anomalies.map((row) => makeEpisode(row, false)));
