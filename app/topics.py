@@ -8,26 +8,23 @@ Nothing here makes a topic by asking for it, whatever the broker's ``auto.create
 """
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
-from app import errors
-from app.kafka_client import client_options
+from app import errors, rights
+from app.admin import connected, where
+from app.granted import granted
+from app.rights import Right
 
 if TYPE_CHECKING:
     from app.settings import KafkaSettings, Settings
 
-TIMEOUT_S = 10.0
-RETRY_S = 0.25
 CREATE = "`faust-anomaly topics --create`"
 DEFAULT_PARTITIONS = 4
 UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
@@ -44,25 +41,35 @@ class Topic:
     denied: bool = False
 
 
-async def check(settings: "Settings", largest_snapshot_bytes: int = 0) -> list[str]:
+async def check(settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()) -> list[str]:
     """Everything that is wrong with the topics, each with what mends it; empty when a worker may start.
 
+    ``needed`` are rights the user must have, where the brokers say which it has.
     Raises TopicError when no broker answers within 10 s.
     """
-    async with connected(settings.kafka) as admin:
-        return problems(settings.kafka, await describe(admin, settings.kafka), largest_snapshot_bytes)
+    return (await _look(settings, largest_snapshot_bytes, needed))[1]
 
 
-async def require(settings: "Settings", largest_snapshot_bytes: int = 0) -> dict[str, int]:
+async def require(
+    settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()
+) -> dict[str, int]:
     """Number of partitions of each topic.
 
     Raises TopicError telling every problem at once, or that no broker answers within 10 s.
     """
-    async with connected(settings.kafka) as admin:
-        topics = await describe(admin, settings.kafka)
-    if found := problems(settings.kafka, topics, largest_snapshot_bytes):
+    topics, found = await _look(settings, largest_snapshot_bytes, needed)
+    if found:
         raise errors.TopicError(listed(settings.kafka, found))
     return {name: topic.partitions for name, topic in topics.items()}
+
+
+async def _look(settings: "Settings", largest: int, needed: Sequence[Right]) -> tuple[dict[str, Topic], list[str]]:
+    kafka = settings.kafka
+    async with connected(kafka) as admin:
+        topics = await describe(admin, kafka)
+        has = await granted(admin, names(kafka), kafka.group_id) if needed else {}
+    lacking = rights.missing(needed, has)
+    return topics, problems(kafka, topics, largest, lacking)
 
 
 async def create(
@@ -95,7 +102,7 @@ async def create(
                 if code not in (0, TopicAlreadyExistsError.errno)
             ]
             if failed:
-                raise errors.TopicError(f"{_at(kafka)}: topics could not be made:\n- " + "\n- ".join(failed))
+                raise errors.TopicError(f"{where(kafka)}: topics could not be made:\n- " + "\n- ".join(failed))
             while len(await describe(admin, kafka)) < len(wanted):
                 await asyncio.sleep(0.05)
     return missing
@@ -107,14 +114,17 @@ def names(kafka: "KafkaSettings") -> list[str]:
     return [kafka.input_topic, *outputs, kafka.changelog_topic]
 
 
-def problems(kafka: "KafkaSettings", found: Mapping[str, Topic], largest_snapshot_bytes: int) -> list[str]:
+def problems(
+    kafka: "KafkaSettings", found: Mapping[str, Topic], largest_snapshot_bytes: int, lacking: Sequence[Right] = ()
+) -> list[str]:
     """What is wrong with these topics, in sentences: which, expected, found, cure."""
     told = []
     for name in names(kafka):
         if name not in found:
             told.append(f"topic {name} is missing: make it with {CREATE}")
-        elif found[name].denied:
+        elif found[name].denied and not any(right[1:3] == ("topic", name) for right in lacking):
             told.append(f"topic {name}: this user may not see it: allow it Describe on the topic")
+    told += _rights_problems(kafka, lacking)
     topics = {name: topic for name, topic in found.items() if not topic.denied}
     source = topics.get(kafka.input_topic)
     for name, cure in (
@@ -127,22 +137,31 @@ def problems(kafka: "KafkaSettings", found: Mapping[str, Topic], largest_snapsho
                 f"but has {topics[name].partitions}: {cure}; then {CREATE}. State and results of another "
                 "number of partitions cannot be used on"
             )
-    if kafka.changelog_topic in topics:
+    unknown = any(right.operation == "DescribeConfigs" for right in lacking)  # told above
+    if kafka.changelog_topic in topics and not unknown:
         told += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
     return told
 
 
 def listed(kafka: "KafkaSettings", told: list[str]) -> str:
     """The problems as one message."""
-    return f"{_at(kafka)}: the topics do not fit:\n- " + "\n- ".join(told)
+    return f"{where(kafka)}: the topics do not fit:\n- " + "\n- ".join(told)
+
+
+def _rights_problems(kafka: "KafkaSettings", lacking: Sequence[Right]) -> list[str]:
+    user = kafka.sasl_username if kafka.security_protocol.startswith("SASL") else None
+    told = []
+    for right in lacking:
+        [command] = rights.commands([right], kafka.bootstrap_servers[0], user or "NAME")
+        who = f"the user {user}" if user else "this user"
+        told.append(f"{right.kind} {right.name}: {who} may not {right.operation} it ({right.use}): `{command}`")
+    return told
 
 
 def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | None, largest: int) -> list[str]:
     name = kafka.changelog_topic
     if configs is None:
-        return [
-            f"topic {name}: whether it is compacted cannot be told: allow this user DescribeConfigs on the topic"
-        ]
+        return [f"topic {name}: whether it is compacted cannot be told: allow this user DescribeConfigs on the topic"]
     mend = f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} --add-config"
     told = []
     if configs.get("cleanup.policy") != "compact":
@@ -193,65 +212,3 @@ async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[s
         configs = {entry[0]: entry[1] for entry in entries} if code == 0 else None
         found[name] = Topic(found[name].partitions, configs)
     return {name: found[name] for name in names(kafka) if name in found}
-
-
-@asynccontextmanager
-async def connected(kafka: "KafkaSettings") -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client for a ``with`` block; TopicError when a broker cannot be reached or does not answer.
-
-    Connecting and the block have 10 s each. A broker that is not there yet is tried again; one that refuses
-    the user is not.
-    """
-    timeout_s = TIMEOUT_S
-    options: dict[str, Any] = {**client_options(kafka), "request_timeout_ms": int(timeout_s * 1000)}
-    admin = AIOKafkaAdminClient(**{**options, "bootstrap_servers": await _reached(kafka, options, timeout_s)})
-    try:
-        async with asyncio.timeout(timeout_s):
-            await admin.start()
-            yield admin
-    except KafkaError as error:
-        raise errors.TopicError(f"{_at(kafka)}: {type(error).__name__}: {error}") from error
-    except TimeoutError as error:
-        raise errors.TopicError(f"{_at(kafka)}: no answer within {timeout_s:g} s") from error
-    finally:
-        await admin.close()
-
-
-async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: float) -> str:
-    """The first of the addresses that takes a connection and the user.
-
-    An own connection, since aiokafka's clients tell why they got none to their log alone, and wait for the
-    first address that does not answer before they try the second.
-    """
-    addresses = options["bootstrap_servers"]
-    options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
-    now = asyncio.get_running_loop().time
-    until = now() + timeout_s
-    told: dict[str, Exception] = {}
-    while True:
-        for address in addresses:
-            [(host, port, _)] = collect_hosts([address])
-            try:
-                async with asyncio.timeout(min(timeout_s / len(addresses), until - now())):
-                    (await create_conn(host, port, **options)).close()
-                return address
-            except TimeoutError as error:  # a last try cut short says less than the one before it
-                told.setdefault(address, error)
-            except (OSError, KafkaError) as error:
-                told[address] = error
-        if any(map(_final, told.values())) or now() + RETRY_S > until:
-            why = "; ".join(f"{address}: {type(error).__name__} {error}" for address, error in told.items())
-            raise errors.TopicError(
-                f"{_at(kafka)}: no broker could be reached: {why.strip()}. Check kafka.bootstrap_servers and "
-                "kafka.security_protocol; without a Kafka of your own, start one: `faust-anomaly kafka start`"
-            )
-        await asyncio.sleep(RETRY_S)
-
-
-def _final(error: Exception) -> bool:
-    """Whether trying again cannot help: a refused user or certificate, not a broker that is not there yet."""
-    return isinstance(error, ssl.SSLError) or (isinstance(error, KafkaError) and not error.retriable)
-
-
-def _at(kafka: "KafkaSettings") -> str:
-    return f"Kafka at {', '.join(kafka.bootstrap_servers)}"

@@ -16,6 +16,7 @@ from aiokafka.structs import TopicPartition
 from mode import Service
 
 from agents import score
+from app import rights
 from app.errors import AnomalyError, ConfigurationError, TopicError
 from app.kafka_client import client_options, ssl_context
 from app.metrics import Metrics
@@ -47,9 +48,8 @@ class Preflight(Service):
     async def on_start(self) -> None:
         job = self._app.job
         try:
-            job.partitions_of.update(
-                await require(job.settings, largest_snapshot_bytes=job.pipeline.max_snapshot_bytes())
-            )
+            needed = rights.of_worker(job.settings)
+            job.partitions_of.update(await require(job.settings, job.pipeline.max_snapshot_bytes(), needed))
             warm(job.pipeline)
             await self._view.start()
         except AnomalyError as error:

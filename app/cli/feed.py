@@ -131,9 +131,10 @@ class KafkaOutput:
         from aiokafka import AIOKafkaProducer  # not at the top: standard output does without
 
         from app import topics
+        from app.admin import connected
         from app.kafka_client import client_options
 
-        async with topics.connected(self.kafka) as admin:
+        async with connected(self.kafka) as admin:
             if self.topic not in await admin.list_topics():
                 raise TopicError(f"topic {self.topic} is missing: make it with {topics.CREATE}")
         # While no broker answers, aiokafka says so thousands of times a second; we say it once, at the end.

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 def topics(settings: "Settings", create: bool, partitions: int, replication_factor: int | None) -> None:
     """Check the topics, or create them.
 
-    Tells every problem and what mends it. Topics that exist are never changed. Exit code 0: a worker may start.
+    Tells every problem and what mends it. Topics that exist are never changed. Exit code 0: a worker may start; without
+    --create that goes for its rights as well, where the brokers have ACLs.
     """
-    from app import topics as job  # not at the top: --help does without
+    from app import rights  # not at the top: --help does without
+    from app import topics as job
     from app.pipeline import Pipeline
 
     largest = Pipeline(settings.detection, settings.sources, settings.input.max_metrics).max_snapshot_bytes()
@@ -40,7 +42,7 @@ def topics(settings: "Settings", create: bool, partitions: int, replication_fact
         if create:
             for name in await job.create(settings, partitions, replication_factor, largest):
                 click.echo(f"created {name}")
-        return await job.require(settings, largest)
+        return await job.require(settings, largest, [] if create else rights.of_worker(settings))
 
     for name, number in asyncio.run(run()).items():
         click.echo(f"{name}: {number} partition{'s' if number > 1 else ''}, ok")

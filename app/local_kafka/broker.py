@@ -59,7 +59,8 @@ class Status:
 class LocalKafka:
     """Apache Kafka, one node, loopback only, all it has in one directory.
 
-    ``port`` 0 takes a free one. ``properties`` go into ``server.properties`` and win over ours. ``say`` is told
+    ``port`` 0 takes a free one. ``properties`` go into ``server.properties`` and win over ours. ``users`` (name ->
+    password) may log in by SCRAM-SHA-512 from the first start on, on listeners that ask for it. ``say`` is told
     what takes long. As a context manager it stops what it has started. The process has a session of its own:
     Ctrl-C in the terminal does not reach it, and it outlives its parent.
     """
@@ -70,10 +71,12 @@ class LocalKafka:
         port: int = 9092,
         properties: Mapping[str, str] | None = None,
         say: Say = print,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = Path(directory or default_directory()).expanduser().resolve()
         self.port = port
         self.properties = dict(properties or {})
+        self.users = dict(users or {})
         self.say = say
         self.log_file = self.directory / "broker.log"
         self._data = self.directory / "data"
@@ -220,6 +223,8 @@ class LocalKafka:
         _write_properties(settings, {**_read_properties(self._settings_file), "log.dirs": str(unfinished)})
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
         tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(settings)]
+        for name, password in self.users.items():
+            tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         done = subprocess.run([*_java(jars), *tool], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = (done.stderr + done.stdout).strip()

@@ -11,21 +11,30 @@ import traceback
 from collections.abc import Coroutine
 from typing import Any, NoReturn
 
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+
 from app.errors import AnomalyError
 
 EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
+DENIED = (TopicAuthorizationFailedError, GroupAuthorizationFailedError)
 
 log = logging.getLogger(__name__)
 
 
 def stop_process(error: BaseException) -> NoReturn:
     """Say why on standard error, then end without any clean-up."""
-    if isinstance(error, AnomalyError):
-        log.critical("stopping without a commit: %s", error)
-    else:
-        log.critical("stopping without a commit: %s", "".join(traceback.format_exception(error)))
+    log.critical("stopping without a commit: %s", in_words(error))
     logging.shutdown()
     os._exit(EXIT_CODE)
+
+
+def in_words(error: BaseException) -> str:
+    """What an operator needs to know: a sentence, or the whole trace of what nobody foresaw."""
+    if isinstance(error, DENIED):
+        return f"{error}: this user's rights have changed: `faust-anomaly topics` says which one it lacks"
+    if isinstance(error, AnomalyError | KafkaError):
+        return str(error)
+    return "".join(traceback.format_exception(error))
 
 
 def guard(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -17,7 +17,7 @@ from aiokafka.producer.message_accumulator import MessageBatch
 
 from app.errors import DeliveryError
 from app.results import Encoded
-from app.stream.crash import stop_process
+from app.stream.crash import in_words, stop_process
 from app.stream.record_batch import framed
 
 Header = tuple[str, bytes]
@@ -106,6 +106,7 @@ def stop_when_a_batch_is_lost() -> None:
     """Make aiokafka's give-up the end of this process: nothing may follow a lost batch."""
 
     def failure(self: Any, exception: Exception) -> None:
-        stop_process(DeliveryError(f"{self.tp.topic}[{self.tp.partition}]: a record batch was lost: {exception!r}"))
+        lost = f"{self.tp.topic}[{self.tp.partition}]: a record batch was lost: {in_words(exception)}"
+        stop_process(DeliveryError(lost))
 
     MessageBatch.failure = failure

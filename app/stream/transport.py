@@ -39,7 +39,7 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.stream import failpoints
-from app.stream.crash import stop_process
+from app.stream.crash import DENIED, stop_process
 from app.stream.outbox import Outbox
 from app.stream.owned import Partitions
 from app.stream.partition import Job, Partition
@@ -146,6 +146,9 @@ class Consumer(driver.Consumer):
             # Faust takes a fetcher cancelled during a rebalance for one to restart, also when all is to stop.
             if not self.app.should_stop:
                 raise
+        except KafkaError as error:
+            # Such as a right that was taken away. Faust would stop its consumer first and so fail to hand over.
+            stop_process(error)
 
     async def _drain(self, fetcher: Any) -> None:
         partitions = self.app.partitions
@@ -296,6 +299,8 @@ class App(faust.App):
             metrics.commits["refused"].inc()
             log.info("commit refused, the group has moved on: %s", type(error).__name__)
             return False
+        except DENIED as error:
+            stop_process(error)
         except (KafkaError, TimeoutError) as error:
             self._failed_commits += 1
             metrics.commits["failed"].inc()

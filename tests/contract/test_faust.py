@@ -64,6 +64,7 @@ RELIED_ON = [
     (GroupCoordinator, "fetch_committed_offsets"),
     (PartitionRecords, "_consumer_record"),
     (AIOKafkaAdminClient, "_send_request"),
+    (AIOKafkaAdminClient, "_send_request_to_node"),
     (MessageBatch, "failure"),
     (MessageBatch, "tp"),
     (BatchBuilder, "append"),

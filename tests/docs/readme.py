@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from app import metrics
+from app import metrics, rights, topics
 from app.cli.settings import shown
 from app.settings import describe, load
 
@@ -20,7 +20,41 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-TABLES = {"settings": settings_table, "metrics": metrics.table}
+def rights_of_all() -> dict[str, list[rights.Right]]:
+    """Program -> what its user must be allowed, with the default names."""
+    settings = load(environ={})
+    kafka = settings.kafka
+    return {
+        "worker": rights.of_worker(settings),
+        "generate": rights.of_generator(kafka),
+        "topics --create": rights.of_maker(kafka, topics.names(kafka)),
+    }
+
+
+def rights_table() -> str:
+    """A row for each right, but one for those that a program has on every topic."""
+    rows = ["| user of | operation | on | for |", "|---|---|---|---|"]
+    every = len(topics.names(load(environ={}).kafka))
+    for program, needed in rights_of_all().items():
+        for operation, use in dict.fromkeys((right.operation, right.use) for right in needed):
+            of = [right for right in needed if (right.operation, right.use) == (operation, use)]
+            on = "each of the topics" if len(of) == every else ", ".join(f"{kind} `{name}`" for _, kind, name, _ in of)
+            rows.append(f"| `{program}` | {operation} | {on} | {use} |")
+    return "\n".join(rows)
+
+
+def acl_commands() -> str:
+    """The commands for all of the table, one user for each program."""
+    users = {"worker": "anomaly", "generate": "producer", "topics --create": "admin"}
+    lines = ["```sh"]
+    for program, needed in rights_of_all().items():
+        lines.append(f"# {program}")
+        for command in rights.commands(needed, "kafka-1:9092", users[program]):
+            lines.append(command.replace(" --operation", " \\\n    --operation"))
+    return "\n".join([*lines, "```"])
+
+
+TABLES = {"settings": settings_table, "metrics": metrics.table, "rights": rights_table, "acls": acl_commands}
 
 
 def block(text: str, name: str) -> str:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from click.testing import CliRunner
 
-from app import topics
+from app import admin, topics
 from app.cli import main
 from app.errors import TopicError
 from tests import kafka_tools
@@ -87,7 +87,7 @@ def test_what_a_broker_will_not_make_is_an_error_that_says_why(job):
 
 @pytest.mark.parametrize("protocol", ["SSL", "SASL_PLAINTEXT"])
 def test_a_wrong_security_protocol_ends_in_bounded_time_and_names_the_setting(job, protocol, monkeypatch):
-    monkeypatch.setattr(topics, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(admin, "TIMEOUT_S", 2.0)
     user = {"sasl_username": "worker", "sasl_password": "secret"} if protocol == "SASL_PLAINTEXT" else {}
     settings = job.settings(kafka={"security_protocol": protocol, **user})
     with pytest.raises(TopicError, match=r"kafka\.security_protocol"):

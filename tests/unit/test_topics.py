@@ -6,7 +6,7 @@ import ssl
 import pytest
 from aiokafka.errors import AuthenticationFailedError
 
-from app import topics
+from app import admin, topics
 from app.errors import TopicError
 from app.settings import KafkaSettings, Settings
 from app.topics import Topic
@@ -80,7 +80,7 @@ def test_the_changelog_we_make_has_no_problems_whatever_the_largest_snapshot(lar
 
 @pytest.mark.parametrize("ask", [topics.check, topics.require, topics.create])
 def test_a_broker_that_is_not_there_is_named_in_bounded_time(ask, monkeypatch, caplog):
-    monkeypatch.setattr(topics, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(admin, "TIMEOUT_S", 0.5)
     settings = Settings(kafka=KafkaSettings(bootstrap_servers=["127.0.0.1:9"]))
     with pytest.raises(TopicError) as failed:
         asyncio.run(ask(settings))
@@ -91,10 +91,13 @@ def test_a_broker_that_is_not_there_is_named_in_bounded_time(ask, monkeypatch, c
 
 def test_a_broker_that_comes_while_it_is_waited_for_is_found(monkeypatch):
     """And an address that never answers does not hide the one after it."""
-    monkeypatch.setattr(topics, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(admin, "TIMEOUT_S", 2.0)
     calls = []
 
     class Connection:
+        async def send(self, request):
+            pass
+
         def close(self):
             pass
 
@@ -106,15 +109,21 @@ def test_a_broker_that_comes_while_it_is_waited_for_is_found(monkeypatch):
             raise ConnectionRefusedError
         return Connection()
 
-    monkeypatch.setattr(topics, "create_conn", connect)
+    monkeypatch.setattr(admin, "create_conn", connect)
     kafka = KafkaSettings(bootstrap_servers=["late:9092"])
-    options = {"bootstrap_servers": kafka.bootstrap_servers}
-    assert asyncio.run(topics._reached(kafka, options, 2.0)) == "late:9092"
+    options = {"bootstrap_servers": kafka.bootstrap_servers, "security_protocol": "PLAINTEXT"}
+    assert asyncio.run(admin._reached(kafka, options, 2.0)) == "late:9092"
     assert len(calls) == 4
-    assert asyncio.run(topics._reached(kafka, {"bootstrap_servers": ["dead:1", "late:2"]}, 0.5)) == "late:2"
+    assert asyncio.run(admin._reached(kafka, {**options, "bootstrap_servers": ["dead:1", "late:2"]}, 0.5)) == "late:2"
 
 
-@pytest.mark.parametrize("refused", [ssl.SSLCertVerificationError("self-signed"), AuthenticationFailedError("no")])
+def untrusted():
+    error = ssl.SSLCertVerificationError("self-signed")
+    error.verify_code = 18
+    return error
+
+
+@pytest.mark.parametrize("refused", [untrusted(), AuthenticationFailedError("no")])
 def test_a_refused_user_or_certificate_is_not_tried_again(refused, monkeypatch):
     calls = []
 
@@ -122,7 +131,7 @@ def test_a_refused_user_or_certificate_is_not_tried_again(refused, monkeypatch):
         calls.append(host)
         raise refused
 
-    monkeypatch.setattr(topics, "create_conn", connect)
+    monkeypatch.setattr(admin, "create_conn", connect)
     with pytest.raises(TopicError, match=type(refused).__name__):
         asyncio.run(topics.check(Settings()))
     assert len(calls) == 1

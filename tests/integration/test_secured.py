@@ -1,0 +1,263 @@
+"""Brokers with TLS, SCRAM and ACLs: every program with the least rights, and what it says when something is missing."""
+
+import argparse
+import asyncio
+import json
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from click.testing import CliRunner
+from integration import load, logs
+from integration.run import Run
+from integration.workers import Worker, wait_for
+from jobs import Job
+
+from app import admin, rights, topics
+from app.cli import main
+from app.errors import TopicError
+from app.granted import granted
+from tests.docs.readme import README, block
+from tests.secured import Acl, Certificates, SecuredKafka
+
+PASSWORD = "s3cret-%s"
+RIGHTS = 10  # of a worker
+USERS = ["worker", "producer", "maker", "documented", "lacking"]
+PLAIN = ("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password", "ssl_cafile")
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the program openssl")
+    directory = tmp_path_factory.mktemp("certificates")
+    users = {user: PASSWORD % user for user in USERS}
+    with SecuredKafka(tmp_path_factory.mktemp("secured"), Certificates(directory), users) as broker:
+        yield broker
+
+
+@pytest.fixture
+def job(secured: SecuredKafka, request: pytest.FixtureRequest) -> Job:
+    """Names of the test's own, reached as the user ``worker``, who may do nothing yet."""
+    return Job.of(request.node.name, secured.secure, **secured.settings("worker"))
+
+
+def by_hand(secured: SecuredKafka, job: Job) -> Job:
+    """The same job as a super user meets it."""
+    names = {name: value for name, value in job.kafka.items() if name not in PLAIN}
+    return Job(job.name, secured.bootstrap_servers, names | {"bootstrap_servers": [secured.bootstrap_servers]})
+
+
+def acls_of(needed: list[rights.Right]) -> list[Acl]:
+    return [Acl(*right[:3]) for right in needed]
+
+
+def points(count: int, start: int = 0) -> list[tuple[int, bytes, bytes]]:
+    """(partition, key, value); 4 sources."""
+    return [
+        (n % 4, b"pump-%d" % (n % 4), b'{"source":"pump-%d","timestamp":%d,"value":%d}' % (n % 4, n + 10**9, n % 7))
+        for n in range(start, start + count)
+    ]
+
+
+def told_no_password(text: str) -> bool:
+    return not re.search("|".join(re.escape(PASSWORD % user) for user in USERS), text)
+
+
+def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_path):
+    settings = job.settings()
+
+    def run(user, *arguments):
+        environ = job.environ(ANOMALY_KAFKA__SASL_USERNAME=user, ANOMALY_KAFKA__SASL_PASSWORD=PASSWORD % user)
+        return CliRunner().invoke(main, arguments, env=environ)
+
+    secured.allow("maker", acls_of(rights.of_maker(settings.kafka, topics.names(settings.kafka))))
+    wait_for(lambda: run("maker", "topics", "--create").exit_code == 0, 10.0)
+    assert run("worker", "topics").exit_code == 2
+    secured.allow("worker", acls_of(rights.of_worker(settings)))
+    checked = wait_for(lambda: (done := run("worker", "topics")).exit_code == 0 and done, 10.0)
+    assert checked.stdout.count(", ok") == 5
+    generate = ("generate", "synthetic", "--sources", "8", "--points", "50")
+    refused = run("producer", *generate)
+    assert refused.exit_code == 2 and f"topic {settings.kafka.input_topic}" in refused.stderr
+    secured.allow("producer", acls_of(rights.of_generator(settings.kafka)))
+    wait_for(lambda: run("producer", *generate).exit_code == 0, 10.0)
+
+    hands = by_hand(secured, job).settings().kafka
+    made = sum(logs.ends(hands, hands.input_topic))
+    assert made >= 400
+    load.produce([secured.bootstrap_servers], hands.input_topic, [(0, b"pump", b"not json")])
+    with Run(job, tmp_path) as run:
+        worker = run.start().until_ready()
+        wait_for(lambda: sum(logs.ends(hands, hands.output_topic)) == made, 20.0)
+        assert sum(logs.ends(hands, hands.dead_letters_topic)) == 1
+        wait_for(lambda: sum(logs.ends(hands, hands.changelog_topic)) >= 8, 10.0)
+
+        def shown():
+            statistics = json.loads(worker.get("/api/statistics")[1])
+            assert statistics["anomalies"]["state"] in ("connecting", "reading")
+            return statistics["sources"] == 8 and statistics["anomalies"]["state"] == "reading"
+
+        wait_for(shown, 10.0)
+        assert worker.get("/readyz")[0] == 200
+        assert worker.term() < 10.0 and worker.code == 0
+        assert "Traceback" not in worker.said and told_no_password(worker.said)
+
+
+@pytest.fixture(scope="module")
+def lacking(secured: SecuredKafka) -> Job:
+    """A job with topics, and all rights of a worker given to the user ``lacking``."""
+    job = Job.of("lacking", secured.secure, **secured.settings("lacking"))
+    asyncio.run(topics.create(by_hand(secured, job).settings()))
+    secured.allow("lacking", acls_of(rights.of_worker(job.settings())))
+    return job
+
+
+def test_no_right_of_a_worker_is_left_out_of_the_tests(job):
+    assert len(rights.of_worker(job.settings())) == RIGHTS
+
+
+@pytest.mark.parametrize("n", range(RIGHTS))
+def test_a_missing_right_is_named_with_the_command_that_gives_it(secured, lacking, n):
+    right = rights.of_worker(lacking.settings())[n]
+    with secured.without("lacking", Acl(*right[:3])):
+        told = wait_for(lambda: look(lacking), 10.0)
+    [problem] = told  # this one and no other
+    assert problem.startswith(f"{right.kind} {right.name}: the user lacking may not {right.operation} it")
+    assert rights.commands([right], lacking.servers, "lacking")[0] in problem
+
+
+def look(job: Job) -> list[str]:
+    """What a worker would be refused for."""
+    settings = job.settings()
+    return asyncio.run(topics.check(settings, needed=rights.of_worker(settings)))
+
+
+def test_a_worker_says_what_it_lacks_before_it_joins_and_a_password_to_nobody(secured, lacking, tmp_path):
+    """Read on the group is the one that aiokafka waits for without a word."""
+    group = Acl("Read", "group", lacking.kafka["group_id"])
+    for name in ("right", "password"):
+        (tmp_path / name).mkdir()
+    with (
+        secured.without("lacking", group),
+        Run(lacking, tmp_path / "right") as unentitled,
+        Run(lacking, tmp_path / "password", kafka={"sasl_password": "wr0ng-one"}) as impostor,
+    ):
+        wait_for(lambda: look(lacking), 10.0)
+        workers = unentitled.start(), impostor.start()
+        environ = lacking.environ(ANOMALY_KAFKA__SASL_PASSWORD="wr0ng-one")
+        generated = CliRunner().invoke(main, ["generate", "synthetic", "--points", "5"], env=environ)
+        codes = [*(worker.wait() for worker in workers), generated.exit_code]
+    said = [*(worker.said for worker in workers), generated.output]
+    assert codes == [2, 2, 2], said
+    assert f"group {group.name}: the user lacking may not Read it" in said[0]
+    for text in said[1:]:
+        assert "SaslAuthenticationFailed" in text and "kafka.sasl_password" in text
+    for text in said:
+        assert "Traceback" not in text and "Consumer]: Starting" not in text
+        assert "wr0ng-one" not in text and told_no_password(text)
+
+
+def test_a_right_taken_away_ends_the_worker_and_given_back_nothing_is_lost(secured, job, tmp_path):
+    hands = by_hand(secured, job)
+    kafka = hands.kafka
+    asyncio.run(topics.create(hands.settings()))
+    needed = rights.of_worker(job.settings())
+    secured.allow("worker", acls_of(needed))
+    taken = [
+        Acl("Write", "topic", kafka["output_topic"]),
+        Acl("Read", "group", kafka["group_id"]),
+    ]
+    with Run(job, tmp_path) as run:
+        for n, acl in enumerate(taken):
+            worker = run.start().until_ready()
+            load.produce([hands.servers], kafka["input_topic"], points(2000, 10_000 * n))
+            wait_for(partial(delivered, worker, 1000), 20.0)
+            secured.take_away("worker", [acl])
+            load.produce([hands.servers], kafka["input_topic"], points(2000, 10_000 * n + 2000))
+            assert worker.wait(20.0) == 70, worker.said
+            [reason] = [line for line in worker.said.splitlines() if "stopping without a commit" in line]
+            assert acl.name in reason and "AuthorizationFailed" in reason and "`faust-anomaly topics`" in reason
+            assert "Traceback" not in worker.said and told_no_password(worker.said)
+            with pytest.raises(TopicError, match=f"may not {acl.operation} it"):
+                asyncio.run(topics.require(job.settings(), needed=needed))
+            secured.allow("worker", [acl])
+        run.start().until_ready()
+        run.job, run.kafka = hands, hands.settings().kafka  # the questions are a super user's
+        run.until_saved()
+        assert len(points(2000)) * 2 * len(taken) == sum(logs.ends(run.kafka, run.kafka.output_topic))
+        assert run.check().faults == {}
+
+
+def delivered(worker: Worker, results: int) -> bool:
+    return worker.metric("results_delivered_total") >= results
+
+
+WRONG = {
+    "password": ({"sasl_password": "wr0ng"}, "SaslAuthenticationFailed", "kafka.sasl_password"),
+    "user": ({"sasl_username": "nobody"}, "SaslAuthenticationFailed", "kafka.sasl_username"),
+    "mechanism": ({"sasl_mechanism": "SCRAM-SHA-256"}, "UnsupportedSaslMechanism", "Check kafka.sasl_mechanism"),
+    "authority": ({"ssl_cafile": "other"}, "unable to get local issuer", "kafka.ssl_cafile must hold the authority"),
+    "expired": ({"bootstrap_servers": "expired"}, "certificate has expired", "Renew the broker's certificate"),
+    "other name": ({"bootstrap_servers": "elsewhere"}, "not valid for '127.0.0.1'", "bootstrap_servers must name"),
+    "no TLS here": ({"security_protocol": "SASL_PLAINTEXT"}, "listener speaks TLS", "to SSL or SASL_SSL, not SASL_PL"),
+    "no TLS there": ({"bootstrap_servers": "plain"}, "speaks no TLS", "to PLAINTEXT or SASL_PLAINTEXT, not SASL_SSL"),
+    "neither": ({"security_protocol": "PLAINTEXT"}, "listener speaks TLS", "to SSL or SASL_SSL, not PLAINTEXT"),
+    "no password": ({"security_protocol": "SSL"}, "wants a user name and password", "to SASL_SSL then, not SSL"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_connection_that_cannot_be_had_is_told_at_once_with_its_cure(secured, job, wrong, caplog):
+    changed, *words = WRONG[wrong]
+    servers = {"expired": secured.expired, "elsewhere": secured.elsewhere, "plain": secured.bootstrap_servers}
+    kafka = job.kafka | changed
+    if "bootstrap_servers" in changed:
+        kafka["bootstrap_servers"] = [servers[changed["bootstrap_servers"]]]
+    if "ssl_cafile" in changed:
+        kafka["ssl_cafile"] = str(secured.ca.with_name("elsewhere.crt"))
+    if "SASL" not in kafka["security_protocol"]:
+        kafka = {name: value for name, value in kafka.items() if not name.startswith("sasl")}
+    if "SSL" not in kafka["security_protocol"]:
+        kafka = {name: value for name, value in kafka.items() if not name.startswith("ssl")}
+    began = time.monotonic()
+    with pytest.raises(TopicError) as failed:
+        asyncio.run(topics.require(Job(job.name, job.servers, kafka).settings()))
+    assert time.monotonic() - began < admin.TIMEOUT_S / 2
+    assert all(word in str(failed.value) for word in words), failed.value
+    assert told_no_password(f"{failed.value!r} {failed.value.__cause__!r} {caplog.text}")
+
+
+def test_the_commands_of_the_readme_give_a_worker_all_it_needs(secured):
+    """With the default names; Kafka's own tool is in none of the jars a broker needs."""
+    commands = block(README.read_text("utf-8"), "acls").replace("\\\n", " ")
+    tool = argparse.ArgumentParser(exit_on_error=False)
+    tool.add_argument("--add", action="store_true", required=True)
+    for option in ("--bootstrap-server", "--allow-principal", "--operation"):
+        tool.add_argument(option, required=True)
+    for kind in ("--topic", "--group"):
+        tool.add_argument(kind, action="append", default=[])
+    for command in commands.partition("# worker\n")[2].partition("# generate")[0].splitlines():
+        name, *arguments = shlex.split(command)
+        asked = tool.parse_args(arguments)
+        assert (name, asked.allow_principal) == ("kafka-acls.sh", "User:anomaly")
+        names = [("topic", topic) for topic in asked.topic] + [("group", group) for group in asked.group]
+        secured.allow("documented", [Acl(asked.operation, *of) for of in names])
+    settings = Job("", secured.secure, secured.settings("documented")).settings()
+    needed = rights.of_worker(settings)
+    asyncio.run(topics.create(Job("", "", {"bootstrap_servers": [secured.bootstrap_servers]}).settings()))
+
+    async def lacking():
+        async with admin.connected(settings.kafka) as client:
+            has = await granted(client, topics.names(settings.kafka), settings.kafka.group_id)
+        assert len(has) == 6
+        assert {name: of - {"Describe"} for name, of in has.items()} == {
+            key: frozenset(right.operation for right in needed if right[1:3] == key) for key in has
+        }, "the commands give more than is needed"
+        return rights.missing(needed, has)
+
+    assert asyncio.run(lacking()) == []
