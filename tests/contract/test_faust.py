@@ -9,6 +9,7 @@ import aiokafka
 import faust
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
@@ -65,6 +66,7 @@ RELIED_ON = [
     (PartitionRecords, "_consumer_record"),
     (AIOKafkaAdminClient, "_send_request"),
     (AIOKafkaAdminClient, "_send_request_to_node"),
+    (AIOKafkaConnection, "close"),
     (MessageBatch, "failure"),
     (MessageBatch, "tp"),
     (BatchBuilder, "append"),
@@ -90,6 +92,8 @@ ASSIGNED = [
     (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_min_bytes=self._fetch_min_bytes"),
     (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_max_wait_ms=self._fetch_max_wait_ms"),
     (aiokafka_consumer.AIOKafkaConsumer.start, "self._coordinator = GroupCoordinator("),
+    (AIOKafkaConnection.connect, "self._writer, self._protocol = reader, writer, protocol"),
+    (AIOKafkaConnection.__init__, "self._security_protocol = security_protocol"),
     (consumer.Consumer.__init__, "self.callback = "),
     (consumer.Consumer.resume_flow, "self.flow_active = True"),
     (consumer.Consumer.__init__, "self.suspend_flow = "),
