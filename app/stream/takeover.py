@@ -27,7 +27,9 @@ from app.stream.judge import recreated
 from app.stream.owned import Partitions
 from app.stream.partition import Job, Partition
 
-# records; more than can be in flight, so that a late write of an earlier owner cannot hide the mark
+# Records read of the end of anomaly-results. The last result is the mark, were it the 40,000th of one array, unless
+# an owner that was stopped past its session wrote after it: what it had in flight, seldom more than these. Were it
+# more, results between would be repeated, byte for byte, as that owner's may be; none would be lost.
 RESULTS_TAIL = 20_000
 WHOLE = 2**31  # an index no element of an array record has: all of the offset
 READ_AT_ONCE = 20_000  # records
