@@ -30,6 +30,8 @@ DEFAULT_PARTITIONS = 4
 UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
 KAFKA_MESSAGE_BYTES = 1_048_588  # max.message.bytes unless somebody sets it
 MESSAGE_OVERHEAD = 1024  # bytes of a batch around one snapshot: headers, key of 264, lengths
+REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
+SMALLER = "lower input.max_metrics or detection.window_points, or let its detectors keep less"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +172,16 @@ def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | Non
             f"{configs.get('cleanup.policy')}: `{mend} cleanup.policy=compact`, or delete it and {CREATE}"
         )
     limit = int(configs.get("max.message.bytes", KAFKA_MESSAGE_BYTES))
-    if limit < largest + MESSAGE_OVERHEAD:
-        needed = largest + MESSAGE_OVERHEAD
+    needed = largest + MESSAGE_OVERHEAD
+    if needed + MESSAGE_OVERHEAD > REQUEST_BYTES:  # once more: what is around the batch in a request
+        told.append(
+            f"topic {name}: a source's state can have {largest} bytes, and brokers take no request of more than "
+            f"{REQUEST_BYTES} (socket.request.max.bytes): {SMALLER}"
+        )
+    elif limit < needed:
         told.append(
             f"topic {name}: max.message.bytes must be {needed} or more, as large as a source's state can be, but "
-            f"is {limit}: `{mend} max.message.bytes={needed}`, or lower detection.window_points or "
-            "input.max_metrics"
+            f"is {limit}: `{mend} max.message.bytes={needed}`, or {SMALLER}"
         )
     return told
 
@@ -187,7 +193,7 @@ def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, d
         "segment.bytes": str(64 * 2**20),
         "min.cleanable.dirty.ratio": "0.2",
     }
-    needed = largest_snapshot_bytes + MESSAGE_OVERHEAD
+    needed = min(largest_snapshot_bytes + MESSAGE_OVERHEAD, REQUEST_BYTES)  # more is refused by ``problems``
     if needed > KAFKA_MESSAGE_BYTES:
         changelog |= {"max.message.bytes": str(needed), "segment.bytes": str(64 * max(2**20, needed))}
     return {name: {"cleanup.policy": "delete"} for name in names(kafka)} | {kafka.changelog_topic: changelog}

@@ -51,6 +51,14 @@ async def aconfigs(servers: str, topic: str) -> dict[str, str]:
         return {entry[0]: entry[1] for entry in answer.resources[0][4]}
 
 
+async def aset_configs(servers: str, topic: str, **configs: str) -> None:
+    """All that the topic has of its own from here on: what is not named goes back to the broker's default."""
+    wanted = {name.replace("_", "."): value for name, value in configs.items()}
+    async with administration(servers) as admin:
+        [answer] = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, wanted)])
+        assert all(resource[0] == 0 for resource in answer.resources), answer
+
+
 async def adelete_topics(servers: str, *names: str) -> None:
     async with administration(servers) as admin:
         await admin.delete_topics(list(names))
@@ -128,6 +136,10 @@ def topics(servers: str) -> Mapping[str, int]:
 
 def configs(servers: str, topic: str) -> Mapping[str, str]:
     return asyncio.run(aconfigs(servers, topic))
+
+
+def set_configs(servers: str, topic: str, **configs: str) -> None:
+    asyncio.run(aset_configs(servers, topic, **configs))
 
 
 def delete_topics(servers: str, *names: str) -> None:

@@ -64,6 +64,15 @@ def test_the_largest_snapshot_must_fit_into_a_record_of_the_changelog():
     assert f"max.message.bytes={limit + 1}" in told
 
 
+def test_a_snapshot_that_no_broker_takes_names_the_settings():
+    largest = topics.REQUEST_BYTES - topics.MESSAGE_OVERHEAD - 1024
+    unlimited = {CHANGELOG: Topic(4, {**COMPACTED, "max.message.bytes": str(2**31 - 1)})}
+    assert problems(largest, **unlimited) == []
+    [told] = problems(largest + 1, **unlimited)
+    for word in (CHANGELOG, "socket.request.max.bytes", "input.max_metrics", "detection.window_points"):
+        assert word in told
+
+
 def test_what_may_not_be_seen_names_the_right_that_is_needed():
     [told] = problems(**{"raw-data": Topic(0, None, denied=True)})
     assert "raw-data" in told and "allow it Describe" in told
