@@ -46,6 +46,7 @@ from app.stream.partition import Job, Partition
 from app.stream.stopping import Worker, end_within
 
 BATCH_BYTES = 900_000  # of a record batch we send; under the broker's usual limit of 1 MiB
+COMMITS_MAY_FAIL = 4  # in a row; each has the deadline of an acknowledgement
 NOT_THE_OWNER = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
 
 log = logging.getLogger(__name__)
@@ -305,8 +306,14 @@ class App(faust.App):
             self._failed_commits += 1
             metrics.commits["failed"].inc()
             log.warning("commit failed: %r", error)
-            if self._failed_commits > 3:
-                stop_process(error)
+            if self._failed_commits >= COMMITS_MAY_FAIL:
+                why = str(error) or f"no answer within {self.job.settings.kafka.ack_timeout_s:g} s"
+                stop_process(
+                    DeliveryError(
+                        f"{self._failed_commits} commits in a row failed, the last by {type(error).__name__}: {why}. "
+                        "A consumer can lose its group for good when a broker restarts; a new process finds it again"
+                    )
+                )
             return False
         self._failed_commits = 0
         metrics.commits["accepted"].inc()

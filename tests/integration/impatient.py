@@ -63,8 +63,37 @@ def blocks() -> None:
     Partition._compute = compute
 
 
+def producer_meets_no_broker() -> None:
+    """The broker goes after the worker's checks and before the producer's start."""
+    from aiokafka import AIOKafkaProducer
+
+    start = AIOKafkaProducer.start
+
+    async def start_elsewhere(self: AIOKafkaProducer) -> None:
+        self.client._bootstrap_servers = NOBODY
+        await start(self)
+
+    AIOKafkaProducer.start = start_elsewhere
+
+
+def consumer_meets_no_broker() -> None:
+    """The same, before the start of the group's consumer."""
+    from aiokafka import AIOKafkaConsumer
+
+    start = AIOKafkaConsumer.start
+
+    async def start_elsewhere(self: AIOKafkaConsumer) -> None:
+        if self._group_id is not None:
+            self._client._bootstrap_servers = NOBODY
+        await start(self)
+
+    AIOKafkaConsumer.start = start_elsewhere
+
+
+NOBODY = "127.0.0.1:1"
 ALTERED = {altered.__name__: altered for altered in (
-    as_it_is, assigns_nothing, takes_nothing, never_recovers, commits_hang, blocks,
+    as_it_is, assigns_nothing, takes_nothing, never_recovers, commits_hang, blocks, producer_meets_no_broker,
+    consumer_meets_no_broker,
 )}  # fmt: skip
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""Workers that live and get nowhere end by themselves, told why; those that only wait go on."""
+
+import time
+
+import pytest
+from integration.load import Load
+from integration.test_history import points, runs, start, stopped, until_answered  # noqa: F401 - runs is a fixture
+from integration.workers import wait_for
+
+QUICK = {"ack_timeout_s": 1.0}
+
+pytestmark = pytest.mark.timeout(180)
+
+STUCK = {
+    "assigns_nothing": "nobody in the group",
+    "takes_nothing": "ours, and stands at offset 0 of 200",
+    "never_recovers": "ours, and stands in recovery",
+    "commits_hang": "4 commits in a row failed, the last by TimeoutError: no answer within 1 s",
+    "blocks": "the event loop did not turn for 3 s",
+    "producer_meets_no_broker": "the producer could not start, though a broker answered a moment ago",
+    "consumer_meets_no_broker": "the consumer could not start, though a broker answered a moment ago",
+}
+
+
+def test_workers_that_get_nowhere_leave(runs):  # noqa: F811
+    made = runs(*STUCK, kafka=QUICK)
+    for altered, run in made.items():
+        start(run, altered)
+        points(run, 200)
+    for altered, said in STUCK.items():
+        stopped(made[altered], said)
+
+
+def test_a_worker_more_than_there_are_partitions_stays(runs):  # noqa: F811
+    [run] = runs("standby", kafka={"session_timeout_s": 60.0}).values()
+    workers = [start(run) for _ in range(3)]  # for two partitions
+    points(run, 200)
+    for worker in workers:
+        worker.until_ready()
+    until_answered(run)
+    wait_for(lambda: sum(worker.metric("assigned_partitions") for worker in workers) == 2, 20.0)
+    standby = next(worker for worker in workers if not worker.metric("assigned_partitions"))
+    for worker in workers:
+        if worker is not standby:
+            worker.stop()  # they keep their partitions, and the lag stands still
+    points(run, 100)
+    time.sleep(6.0)  # twice what an impatient worker waits
+    assert standby.code is None and standby.get("/livez")[0] == 200
+    for worker in workers:
+        worker.cont()
+    until_answered(run, 300)
+
+
+def test_a_broker_that_is_away_for_longer_than_an_acknowledgement_may_take(runs, kafka):  # noqa: F811
+    """A worker with results on their way ends; one without waits; a stop ends in time. Nothing is lost."""
+    patient, busy, leaving = runs("patient", "busy", "leaving", kafka={"ack_timeout_s": 4.0}).values()
+    for run in (patient, busy, leaving):
+        run.start()
+        points(run, 200)
+    for run in (patient, busy, leaving):
+        until_answered(run)
+    with Load(busy.kafka.bootstrap_servers, busy.kafka.input_topic, 2, per_s=2000) as loading:
+        wait_for(lambda: busy.workers[0].metric("results_delivered_total") > 2000, 60.0)
+        kafka.kill()
+        went = time.monotonic()
+        try:
+            took = leaving.workers[0].term(30.0)
+            stopped_for = busy.workers[0].wait(), leaving.workers[0].code
+            print(f"\na stop without a broker took {took:.1f} s; {stopped_for}")
+            time.sleep(max(0.0, went + 6.0 - time.monotonic()))
+        finally:
+            kafka.start()
+        assert stopped_for == (70, 70)
+        assert took < 2.0 + 5.0 + 3.0
+        assert "the stop is not done after 7 s" in leaving.workers[0].said
+        busy.start()
+        leaving.start()
+        loading.stop()
+    for run in (patient, leaving):
+        points(run, 100, first=200)
+        until_answered(run, 300)
+    assert patient.workers[0].code is None and len(patient.workers) == 1
+    for run in (patient, busy, leaving):
+        run.until_saved()
+        assert run.check().faults == {}
