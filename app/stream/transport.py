@@ -140,6 +140,16 @@ class Consumer(driver.Consumer):
         found = await self._thread.call_thread(coordinator.fetch_committed_offsets, list(partitions))
         return {partition: value for partition, value in found.items() if value.offset >= 0}
 
+    def highwater(self, tp: TP) -> int | None:  # type: ignore[override]
+        """End of a partition by the last fetch; None without one, or when a rebalance has just taken it from us.
+
+        aiokafka asserts that the partition is ours, which no caller in another thread can know.
+        """
+        subscription = self._thread._ensure_consumer()._subscription.subscription
+        assignment = subscription and subscription.assignment
+        state = assignment and assignment.state_value(tp)
+        return state.highwater if state else None
+
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             await self._drain(fetcher)

@@ -3,7 +3,9 @@
 Faust is pinned exactly; when the pin moves, this file says what to look at.
 """
 
+import asyncio
 import inspect
+from types import SimpleNamespace
 
 import aiokafka
 import faust
@@ -13,9 +15,11 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
 from faust.app import base
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -23,6 +27,8 @@ from faust.transport import conductor, consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage, Message
 from mode import worker as mode_worker
+
+from app.stream.transport import Consumer
 
 RELIED_ON = [
     (base.BootStrategy, "server"),
@@ -46,6 +52,7 @@ RELIED_ON = [
     (driver.Consumer, "on_buffer_drop"),
     (driver.Consumer, "commit"),
     (driver.Consumer, "consumer_stopped_errors"),
+    (driver.Consumer, "highwater"),
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
     (driver.AIOKafkaConsumerThread, "_ensure_consumer"),
     (driver.AIOKafkaConsumerThread, "call_thread"),
@@ -134,3 +141,19 @@ def test_the_conductor_hands_a_message_to_the_topic_channel_whole():
 
 def test_faust_is_the_pinned_version():
     assert (faust.__version__, aiokafka.__version__) == ("0.15.3", "0.14.0")
+
+
+def test_a_partition_that_is_not_ours_any_more_has_no_end():
+    """A worker asks for it each second, in another thread than the one that takes partitions away."""
+
+    async def ends() -> list[int | None]:
+        tp, state = TopicPartition("raw-data", 0), SubscriptionState()
+        consumer = object.__new__(Consumer)
+        consumer._thread = SimpleNamespace(_ensure_consumer=lambda: SimpleNamespace(_subscription=state))
+        before = consumer.highwater(tp)
+        state.assign_from_user([tp])
+        unread = consumer.highwater(tp)
+        state.subscription.assignment.state_value(tp).highwater = 7
+        return [before, unread, consumer.highwater(tp), consumer.highwater(TopicPartition("raw-data", 1))]
+
+    assert asyncio.run(ends()) == [None, None, 7, None]
