@@ -1,10 +1,10 @@
 # make demo    see it work: a Kafka, a worker, data and a page       make test    lint, types and all tests
-# make bench   throughput, latency, recovery beside others
+# make bench   throughput, latency, recovery beside others   make chaos   hundreds of faults: an hour; ARGS="--kills 20 ..."
 #
 # Everything runs from .venv, made from setup.cfg. PYTHON=/path/to/python3.12 chooses the Python it is made of;
 # ARGS="..." is handed on: make test ARGS="-k topics", make demo ARGS="--help".
 
-.PHONY: demo test lint types bench venv clean
+.PHONY: demo test lint types bench chaos venv clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -45,6 +45,9 @@ types: venv
 
 bench: venv
 	$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: venv
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

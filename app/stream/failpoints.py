@@ -1,38 +1,49 @@
-"""Places where a test may kill the process: between two steps of the commit protocol.
+"""Places where a test may kill the process, or stop it: between two steps of the commit protocol.
 
 ``FAUST_ANOMALY_FAILPOINT=results_acked:3`` kills this process with SIGKILL the third time it reaches
-``results_acked``. Unset, which is always so outside tests, nothing here does anything.
+``results_acked``; ``results_acked:3:stop`` stops it there with SIGSTOP, and SIGCONT makes it go on. Unset, which is
+always so outside tests, nothing here does anything.
 """
 
 import os
 import signal
 
 NAMES = (
-    "results_half_sent",
+    "computed",  # state has advanced, nothing is sent
+    "letters_acked",  # dead letters and episodes are there, no result is
+    "results_half_sent",  # and acknowledged
+    "results_sent",
     "results_acked",
-    "snapshots_half_sent",
+    "snapshots_half_sent",  # and acknowledged
+    "snapshots_sent",  # tombstones are not
     "snapshots_acked",
-    "in_recovery",
     "before_commit",
+    "after_commit",
+    "in_recovery",
+    "recovered",  # and nothing read yet
+    "suppressing",  # a batch of which an earlier owner emitted some
+    "draining_revoked",  # snapshots are on their way
+    "draining_stopping",
 )
 
-_name, _, _nth = os.environ.get("FAUST_ANOMALY_FAILPOINT", "").partition(":")
+_name, _, _rest = os.environ.get("FAUST_ANOMALY_FAILPOINT", "").partition(":")
+_nth, _, _how = _rest.partition(":")
 _left = int(_nth or 1)
-if _name and _name not in NAMES:
-    raise SystemExit(f"FAUST_ANOMALY_FAILPOINT must be one of {', '.join(NAMES)}, got {_name!r}")
+if _name and (_name not in NAMES or _how not in ("", "stop")):
+    raise SystemExit(f"FAUST_ANOMALY_FAILPOINT must be NAME[:NTH[:stop]], NAME of {', '.join(NAMES)}, got {_name!r}")
 
 
 def due(name: str) -> bool:
-    """The next ``reach(name)`` will not return."""
+    """The next ``reach(name)`` will not return, or not soon."""
     return name == _name and _left == 1
 
 
 def reach(name: str) -> None:
-    """Count one visit; die on the visit that was asked for."""
+    """Count one visit; die, or stop, on the visit that was asked for."""
     global _left
     if name != _name:
         return
     _left -= 1
     if _left == 0:
-        os.write(2, f"failpoint {name}: killing {os.getpid()}\n".encode())
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.write(2, f"failpoint {name}: {'stopping' if _how else 'killing'} {os.getpid()}\n".encode())
+        os.kill(os.getpid(), signal.SIGSTOP if _how else signal.SIGKILL)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from app.errors import DeliveryError
+from app.stream import failpoints
 from app.stream.crash import stop_process
 from app.stream.partition import Job, Partition
 
@@ -68,7 +69,7 @@ class Partitions(dict[int, Partition]):
             partition.active = False
         try:
             async with asyncio.timeout(self._job.settings.kafka.session_timeout_s):
-                saved = await asyncio.gather(*(self._save_all(p, began + SAVE_FOR_S) for p in ours))
+                saved = await asyncio.gather(*(self._save_all(p, began + SAVE_FOR_S, why) for p in ours))
         except TimeoutError:
             stop_process(DeliveryError("acknowledgements are missing while partitions are handed over"))
         accepted = await self._commit(ours)
@@ -77,10 +78,11 @@ class Partitions(dict[int, Partition]):
             why, len(ours), time.monotonic() - began, sum(saved), "accepted" if accepted else "not accepted",
         )  # fmt: skip
 
-    async def _save_all(self, partition: Partition, until: float) -> int:
+    async def _save_all(self, partition: Partition, until: float, why: str) -> int:
         saved = 0
         while time.monotonic() < until and (now := await partition.save(SAVE_AT_ONCE)):
             saved += now
+            failpoints.reach(f"draining_{why}")
         await partition.settled()
         return saved
 

@@ -199,6 +199,7 @@ class Partition:
         self._encode(answer, records, points, outcome, letters)
         metrics.stage_duration["encode"].observe(time.monotonic() - scored)
         self._touched = time.monotonic()
+        failpoints.reach("computed")
         return answer
 
     def _open(self, first: int, end: int) -> Batch:
@@ -227,6 +228,8 @@ class Partition:
             start = bisect_right(range(len(points)), mark, key=lambda i: (points.offset[i], points.index[i]))
             letters = [letter for letter in letters if (letter.offset, letter.index) > mark]
             self._job.metrics.results_suppressed.inc(start)
+            if start:
+                failpoints.reach("suppressing")
         topic = self._job.settings.kafka.input_topic
         answer.letters = letters
         answer.results = encode_columns(points, outcome, topic, self.number, start)
@@ -270,13 +273,23 @@ class Partition:
                 *await self._send_beside(kafka.anomalies_topic, answer.episodes),
             ]
             await self._outbox.acknowledged(before)
-            if failpoints.due("results_half_sent") and len(answer.results) > 1:
-                half = answer.results.pairs()[: len(answer.results) // 2]
-                await self._outbox.acknowledged(await self._outbox.send(kafka.output_topic, self.number, half))
-            if len(answer.results) > 1:
-                failpoints.reach("results_half_sent")
-            answer.sent = await self._outbox.send(kafka.output_topic, self.number, answer.results)
+            if before:
+                failpoints.reach("letters_acked")
+            answer.sent = await self._send(kafka.output_topic, answer.results, "results_half_sent")
+            if answer.sent:
+                failpoints.reach("results_sent")
             self._unsettled.put_nowait(answer)
+
+    async def _send(self, topic: str, records: Encoded, halfway: str) -> list[Sent]:
+        """To the partition of our number; ``halfway`` names the failpoint at which half of them are there."""
+        if len(records) > 1:
+            if failpoints.due(halfway):
+                pairs, half = records.pairs(), len(records) // 2
+                await self._outbox.acknowledged(await self._outbox.send(topic, self.number, pairs[:half]))
+                failpoints.reach(halfway)
+                return await self._outbox.send(topic, self.number, pairs[half:])
+            failpoints.reach(halfway)
+        return await self._outbox.send(topic, self.number, records)
 
     async def _send_beside(self, topic: str, records: list[Any]) -> list[Sent]:
         if not records:
@@ -311,12 +324,8 @@ class Partition:
             return
         began = time.monotonic()
         topic = self._job.settings.kafka.changelog_topic
-        if failpoints.due("snapshots_half_sent") and len(snapshots) > 1:
-            half = snapshots.pairs()[: len(snapshots) // 2]
-            await self._outbox.acknowledged(await self._outbox.send(topic, self.number, half))
-        if len(snapshots) > 1:
-            failpoints.reach("snapshots_half_sent")
-        sent = await self._outbox.send(topic, self.number, snapshots)
+        sent = await self._send(topic, snapshots, "snapshots_half_sent")
+        failpoints.reach("snapshots_sent")
         sent += await self._outbox.send(topic, self.number, answer.tombstones)
         self.changelog_end = await self._outbox.acknowledged(sent)
         metrics = self._job.metrics

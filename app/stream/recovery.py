@@ -16,6 +16,7 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
 
 from app.kafka_client import client_options
+from app.stream import failpoints
 from app.stream.crash import stop_process
 from app.stream.takeover import take_over
 
@@ -43,6 +44,7 @@ class SnapshotRecovery(Recovery):
             try:
                 self._set_recovery_started()
                 await self._wait(self._load(generation))
+                failpoints.reach("recovered")
                 await self._wait(self._resume(generation))
             except (RebalanceAgain, IllegalStateError):
                 continue  # the assignment changed while we read: the next signal starts anew

@@ -325,6 +325,7 @@ class App(faust.App):
                     )
                 )
             return False
+        failpoints.reach("after_commit")
         self._failed_commits = 0
         metrics.commits["accepted"].inc()
         metrics.stage_duration["commit"].observe(loop.time() - began)

@@ -147,7 +147,7 @@ def point_table(steps: Sequence[Step], read_ns: float, encode_ns: float) -> str:
     )
 
 
-def write_readme(text: str, path: Path) -> None:
+def write_readme(text: str, path: Path, begin_mark: str = BEGIN, end_mark: str = END) -> None:
     """Replaces what stands between the two marks.
 
     Raises
@@ -155,8 +155,8 @@ def write_readme(text: str, path: Path) -> None:
     ValueError
         The file has not exactly one pair of marks.
     """
-    before, begin, rest = path.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in after or END in after:
-        raise ValueError(f"{path}: expected one {BEGIN} ... {END}, add it where the figures belong")
-    path.write_text(f"{before}{BEGIN}\n{text.strip()}\n{END}{after}", "utf-8")
+    before, begin, rest = path.read_text("utf-8").partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
+    if not (begin and end) or begin_mark in after or end_mark in after:
+        raise ValueError(f"{path}: expected one {begin_mark} ... {end_mark}, add it where the figures belong")
+    path.write_text(f"{before}{begin_mark}\n{text.strip()}\n{end_mark}{after}", "utf-8")

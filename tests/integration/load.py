@@ -5,15 +5,22 @@ timestamps is given as its time, is Kafka's, and the oracle reads it from there.
 """
 
 import asyncio
+import csv
 import json
 import random
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import cycle, islice
+from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
+ROOT = Path(__file__).parents[2]
+SERIES = (ROOT / "generators" / "series", ROOT.parent / "shared" / "data" / "dev")  # the second where it is present
+SERIES_ROWS = 5000  # of a file
+NOT_VALUES = {"label", "anomaly", "changepoint"}
 START = 1_700_000_000.0  # event time of the first record, epoch s
 MALFORMED = (
     b'{"source": "pump-1", "oops',
@@ -34,13 +41,44 @@ def partition_of(key: bytes, partitions: int) -> int:
     return zlib.crc32(key) % partitions
 
 
-def records(seed: int, sources: int = 80) -> Iterator[tuple[bytes, bytes | None]]:
-    """(key, value), without end: points, arrays, vectors, spikes, repeats, rare sources and 1 % that cannot be read."""
+def real_series(*directories: Path) -> dict[str, list[bytes]]:
+    """Source -> its points as JSON, of every CSV file below these directories: column 1 is the time."""
+    found = {}
+    for directory in directories:
+        for path in sorted(directory.glob("**/*.csv")):
+            with path.open(newline="") as file:
+                rows = list(islice(csv.DictReader(file), SERIES_ROWS))
+            found[str(path.relative_to(directory))] = [
+                json.dumps(_real(str(path.relative_to(directory)), *row.items())).encode() for row in rows
+            ]
+    return found
+
+
+def _real(source: str, time_of: tuple[str, str], *columns: tuple[str, str]) -> dict:
+    values = {name: float(text) for name, text in columns if name not in NOT_VALUES}
+    timestamp = float(time_of[1]) if time_of[1].replace(".", "").isdigit() else time_of[1]
+    said = {"value": values["value"]} if values.keys() == {"value"} else {"values": values}
+    return {"source": source, "timestamp": timestamp, **said}
+
+
+def records(
+    seed: int, sources: int = 80, real: Mapping[str, list[bytes]] | None = None
+) -> Iterator[tuple[bytes, bytes | None]]:
+    """(key, value), without end: points, arrays, vectors, spikes, repeats, rare sources and 1 % that cannot be read.
+
+    With ``real`` (see ``real_series``) a third of the records are from there, over and over.
+    """
     rng = random.Random(seed)
+    series = [(name.encode(), cycle(points)) for name, points in (real or {}).items()]
     names = [f"pump-{i}" if i % 9 else f'Pumpe \u00e4\u2192 "{i}"' for i in range(sources)]
     last: dict[int, bytes] = {}
     at = START
     while True:
+        if series and rng.random() < 1 / 3:
+            key, points = rng.choice(series)
+            whole = rng.random() < 0.1
+            yield key, b"[" + b",".join(islice(points, rng.randrange(1, 6))) + b"]" if whole else next(points)
+            continue
         i = rng.randrange(sources)
         if i % 10 == 0 and rng.random() < 0.98:
             i += 1  # one source in ten has fifty times fewer points
@@ -77,14 +115,24 @@ def _point(rng: random.Random, i: int, name: str, at: float) -> dict:
 
 
 class Load:
-    """Produces at a rate from a thread, from ``start`` to ``stop``; ``sent`` counts records the broker has."""
+    """Produces at a rate from a thread, as a context; ``handed`` counts records given to the client so far.
+
+    ``sources`` are synthetic ones; ``real`` others, see ``real_series``.
+    """
 
     def __init__(
-        self, servers: list[str], topic: str, partitions: int, per_s: float, seed: int = 1, sources: int = 80
+        self,
+        servers: list[str],
+        topic: str,
+        partitions: int,
+        per_s: float,
+        seed: int = 1,
+        sources: int = 80,
+        real: Mapping[str, list[bytes]] | None = None,
     ) -> None:
-        self.sent = 0
+        self.handed = 0
         self._servers, self._topic, self._partitions, self._per_s = servers, topic, partitions, per_s
-        self._records = records(seed, sources)
+        self._records = records(seed, sources, real)
         self._ending = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"load of {topic}", daemon=True)
@@ -104,7 +152,7 @@ class Load:
             raise self._error
         if self._thread.is_alive():
             raise TimeoutError(f"{self._topic}: the last records are not acknowledged after 60 s")
-        return self.sent
+        return self.handed
 
     def _run(self) -> None:
         try:
@@ -116,19 +164,18 @@ class Load:
         async with AIOKafkaProducer(
             bootstrap_servers=self._servers, acks="all", enable_idempotence=True, linger_ms=2
         ) as producer:
-            began, handed = time.monotonic(), 0
+            began = time.monotonic()
             acks = []
             while not self._ending.is_set():
                 due = int((time.monotonic() - began) * self._per_s)
-                while handed < due:
+                while self.handed < due:
                     key, value = next(self._records)
                     number = partition_of(key, self._partitions)
                     acks.append(await producer.send(self._topic, value, key, partition=number))
-                    handed += 1
+                    self.handed += 1
                 await asyncio.sleep(0.004)
             for ack in acks:
                 await ack
-            self.sent = len(acks)
 
 
 def produce(servers: list[str], topic: str, records: list[tuple[int, bytes | None, bytes | None]]) -> None:

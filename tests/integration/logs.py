@@ -9,6 +9,8 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from app.settings import KafkaSettings
 
+READ_S = 300.0  # longest for a topic; 100,000 records/s are usual
+
 
 @dataclass
 class Logs:
@@ -42,7 +44,7 @@ def read(kafka: KafkaSettings) -> Logs:
 def records(kafka: KafkaSettings, topic: str) -> list[list[Any]]:
     """All records of one topic, by partition."""
     by_partition: list[list[Any]] = [[] for _ in ends(kafka, topic)]
-    for record in kafka_tools.consume(kafka.bootstrap_servers[0], topic):
+    for record in kafka_tools.consume(kafka.bootstrap_servers[0], topic, READ_S):
         by_partition[record.partition].append(record)
     return by_partition
 

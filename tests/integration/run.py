@@ -1,10 +1,11 @@
 """One run of a test: a job with topics, a settings file and workers, from start to the question what it left."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import kafka_tools
 import yaml
 from integration import logs, oracle
 from integration.workers import PROGRAM, Worker, wait_for
@@ -17,6 +18,13 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "kafka": {"session_timeout_s": 2.0},
     "state": {"snapshot_every": 64, "replay_records": 3000, "idle_snapshot_s": 0.5},
     "dashboard": {"port": 0},
+}
+CLEANED = {
+    "cleanup_policy": "compact",
+    "segment_ms": "1000",
+    "min_cleanable_dirty_ratio": "0.01",
+    "delete_retention_ms": "100",
+    "max_message_bytes": str(8 << 20),
 }
 
 
@@ -36,7 +44,10 @@ class Run:
         self.workers: list[Worker] = []
         self._directory = directory
 
-    def make_topics(self, partitions: int = PARTITIONS) -> Self:
+    def make_topics(self, partitions: int = PARTITIONS, compacts: bool = False) -> Self:
+        """``compacts``: the cleaner takes the changelog up every second, without any delay of its own."""
+        if compacts:
+            kafka_tools.create_topic(self.kafka.bootstrap_servers[0], self.kafka.changelog_topic, partitions, **CLEANED)
         asyncio.run(topics.create(self.settings, partitions))
         return self
 
@@ -64,10 +75,11 @@ class Run:
         """Wait until the lag is 0."""
         wait_for(lambda: self.lag() == 0, timeout_s, lambda: f"lag {self.lag()}\n{self._told()}", every_s=0.25)
 
-    def until_saved(self, timeout_s: float = 60.0) -> None:
+    def until_saved(self, timeout_s: float = 60.0, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until the lag is 0 and the replay point is the end: idle, and everything saved."""
 
         def saved() -> bool:
+            meanwhile()
             committed = logs.committed(self.kafka)
             ends = logs.ends(self.kafka, self.kafka.input_topic)
             return all(committed.get(n) == (end, f'{{"v":1,"replay":{end}}}') for n, end in enumerate(ends) if end)

@@ -1,4 +1,4 @@
-"""Workers with one rule of the commit protocol broken, for test_crash.py: what its checker must flag.
+"""Workers with one rule of the commit protocol broken: what the checker must flag (controls.py).
 
 RECKLESS=replay_from_the_acked_position python reckless.py worker --config FILE
 """
@@ -6,6 +6,7 @@ RECKLESS=replay_from_the_acked_position python reckless.py worker --config FILE
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def replay_from_the_acked_position() -> None:
@@ -36,7 +37,23 @@ def snapshots_before_results() -> None:
     Partition._deliver_all = deliver_all_saved
 
 
-FAULTS = {fault.__name__: fault for fault in (replay_from_the_acked_position, snapshots_before_results)}
+def plain_source_keys() -> None:
+    """Save a source under the same key whoever owns it, as a table does; nobody then needs tombstones."""
+    from tables import sources
+
+    take_over = sources.OwnedSources.__init__
+
+    def take_over_plainly(self: sources.OwnedSources, rows: Any) -> None:
+        take_over(self, rows)
+        self._ownership = bytes(sources.TAG)
+
+    sources.OwnedSources.__init__ = take_over_plainly
+    sources.OwnedSources.tombstones = lambda self, slots: []
+
+
+FAULTS = {
+    fault.__name__: fault for fault in (replay_from_the_acked_position, snapshots_before_results, plain_source_keys)
+}
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))

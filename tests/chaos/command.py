@@ -1,0 +1,98 @@
+"""The command line of ``python -m tests.chaos``: plan, run, tell."""
+
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import click
+from chaos import report
+from chaos.campaign import Campaign
+from chaos.cluster import Cluster
+from chaos.controls import CONTROLS
+from chaos.controls import caught as is_caught
+from chaos.plan import KINDS, kinds, rounds
+from integration.load import SERIES, real_series
+from integration.run import Run
+from jobs import Job
+
+from app.local_kafka.jars import KAFKA
+
+ROOT = Path(__file__).parents[2]
+SECONDS_A_FAULT = 20.0  # more than any takes on average; with the records it bounds a campaign
+
+
+def faults(command):
+    """One option for each kind of fault."""
+    usual = {"kills": 200, "failpoints": 180, "zombies": 60, "members": 100, "brokers": 20}
+    for kind, words in reversed(KINDS.items()):
+        default = usual.get(kind, 20)
+        command = click.option(f"--{kind}", default=default, show_default=True, type=click.IntRange(0), help=words)(
+            command
+        )
+    return command
+
+
+@click.command()
+@faults
+@click.option("--controls", default=1, show_default=True, help="How often each broken program must be caught.")
+@click.option("--records", default=5_000_000, show_default=True, help="At least so many, in all.")
+@click.option("--per-s", default=2000.0, show_default=True, help="Records produced a second.")
+@click.option("--session-s", default=3.0, show_default=True, help="Session timeout of the workers.")
+@click.option("--seed", default=1, show_default=True, help="Of the order of faults and of the records.")
+@click.option("--series", type=click.Path(exists=True, path_type=Path), multiple=True, help="Directories of CSV files.")
+@click.option("--write-readme", is_flag=True, help="Replace the table in README.md.")
+def main(
+    controls: int,
+    records: int,
+    per_s: float,
+    session_s: float,
+    seed: int,
+    series: tuple[Path, ...],
+    write_readme: bool,
+    **counts: int,
+) -> None:
+    """Inject so many faults of each kind, and ask the checker after each round what they did."""
+    from tests.bench.report import machine
+    from tests.bench.report import write_readme as write
+
+    plan = rounds(counts, records, seed)
+    planned = kinds([fault for each in plan for fault in each.faults])
+    names = Counter(fault.partition(":")[2] for each in plan for fault in each.faults if ":" in fault)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of our own clients: brokers come and go
+    directory = Path(tempfile.mkdtemp(prefix="faust-anomaly-chaos-"))
+    began = time.monotonic()
+    bound_s = began + 2.0 * records / per_s + SECONDS_A_FAULT * planned.total() + 120.0 * len(plan)
+    caught = {}
+    with Cluster(directory) as cluster:
+        for name in sorted(CONTROLS) * controls:
+            within = directory / f"control-{len(caught)}"
+            within.mkdir()
+            with Run(Job.of(name, cluster.kafka.bootstrap_servers), within) as run:
+                caught[within.name] = is_caught(name, run)
+            _say(f"broken program: {name}: {'caught' if caught[within.name] else 'NOT CAUGHT'}")
+        campaign = Campaign(cluster, directory, seed, per_s, session_s, real_series(*(series or SERIES)), _say)
+        for each in plan:
+            if time.monotonic() > bound_s:
+                _say("out of time")
+                break
+            campaign.play(each)
+    tally, seconds = campaign.tally, time.monotonic() - began
+    text = report.text(tally, caught, session_s, seconds, machine(f"Kafka {KAFKA} (one node)"))
+    wrong = report.failures(tally, planned, names, records)
+    wrong += [f"{name}: a broken program was not caught" for name, yes in caught.items() if not yes]
+    _say(f"\nworkers that ended by themselves: {dict(tally.exits)}\ncuts: {dict(tally.modes)}\n\n{text}\n")
+    for failure in wrong:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    if wrong:
+        sys.exit(f"kept: {directory}")
+    shutil.rmtree(directory)
+    if write_readme:
+        write(text, ROOT / "README.md", report.BEGIN, report.END)
+
+
+def _say(what: str) -> None:
+    print(what, flush=True)

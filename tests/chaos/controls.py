@@ -1,0 +1,127 @@
+"""Broken programs that the checker must catch, each in the situation that its fault is about.
+
+Every one gives right answers until something fails, so a checker that only knows right from wrong answers would
+pass them all. ``CONTROLS`` names what must be flagged.
+"""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from integration import load as loads
+from integration import logs
+from integration.load import Load
+from integration.oracle import Report
+from integration.run import PARTITIONS, Run
+from integration.workers import PROGRAM, wait_for
+
+HERE = __file__.rpartition("/")[0]
+RECKLESS = (sys.executable, f"{HERE}/reckless.py")
+STOCK = (sys.executable, f"{HERE}/stock_faust.py")
+PER_S = 600
+
+
+def load_of(run: Run, per_s: float = PER_S) -> Load:
+    return Load(run.kafka.bootstrap_servers, run.kafka.input_topic, PARTITIONS, per_s)
+
+
+def committed(run: Run) -> int:
+    """Sum of the group's positions."""
+    return sum(offset for offset, _ in logs.committed(run.kafka).values())
+
+
+def replay_from_the_acked_position(run: Run) -> Report:
+    """Killed between two snapshots."""
+    environ = {"RECKLESS": "replay_from_the_acked_position"}
+    with load_of(run.make_topics()) as load:
+        worker = run.start(RECKLESS, **environ)
+        wait_for(lambda: committed(run) > 2000, 60.0, lambda: worker.said)
+        worker.kill()
+        run.start(RECKLESS, **environ).until_ready()
+        load.stop()
+    run.until_saved()
+    return run.check()
+
+
+def snapshots_before_results(run: Run) -> Report:
+    """Killed when half of a batch's results are there."""
+    environ = {"RECKLESS": "snapshots_before_results", "ANOMALY_STATE__SNAPSHOT_EVERY": "1"}
+    with load_of(run.make_topics()) as load:
+        worker = run.start(RECKLESS, FAUST_ANOMALY_FAILPOINT="results_half_sent:5", **environ)
+        assert worker.wait() == -signal.SIGKILL, worker.said
+        run.start(RECKLESS, **environ).until_ready()
+        load.stop()
+    run.until_saved()
+    return run.check()
+
+
+def plain_source_keys(run: Run) -> Report:
+    return zombie_beside_the_cleaner(run, RECKLESS, RECKLESS="plain_source_keys")
+
+
+def zombie_beside_the_cleaner(run: Run, program: Sequence[str] = PROGRAM, **environ: str) -> Report:
+    """Stopped with snapshots in its hands, which it sends when others have long owned the sources; then the cleaner.
+
+    The checker looks again and again, until it finds a fault or the cleaner has been everywhere.
+    """
+    environ["ANOMALY_STATE__SNAPSHOT_EVERY"] = "1"
+    with load_of(run.make_topics(compacts=True)) as load:
+        zombie = run.start(program, FAUST_ANOMALY_FAILPOINT="results_acked:40:stop", **environ)
+        wait_for(lambda: "failpoint results_acked: stopping" in zombie.said, 60.0, lambda: zombie.said)
+        other = run.start(program, **environ)
+        owned = set(range(PARTITIONS))
+        wait_for(lambda: {number for number, *_ in other.recoveries} == owned, 60.0, lambda: other.said)
+        time.sleep(1.0)
+        load.stop()
+    run.until_saved()
+    before = logs.ends(run.kafka, run.kafka.changelog_topic)
+    zombie.cont()
+    wait_for(lambda: logs.ends(run.kafka, run.kafka.changelog_topic) != before, 30.0, lambda: zombie.said)
+    for i in range(12):
+        time.sleep(1.5)
+        # A segment is cleaned when it is full or old, and a record comes after it.
+        one = [(n, b"other", json.dumps({"source": "other", "timestamp": i, "value": i}).encode()) for n in owned]
+        loads.produce(run.kafka.bootstrap_servers, run.kafka.input_topic, one)
+        run.until_saved()
+        report = run.check()
+        report.pop("results repeated", None)
+        if report.faults:
+            break
+    return report
+
+
+def stock_faust(run: Run) -> Report:
+    """Killed twice under load."""
+    environ = {"STOCK_PARTITIONS": str(PARTITIONS)}
+    with load_of(run.make_topics()) as load:
+        for done in (1500, 3000):
+            worker = run.start(STOCK, **environ)
+            wait_for(lambda done=done: committed(run) > done, 60.0)
+            worker.kill()
+        run.start(STOCK, **environ)
+        load.stop()
+    wait_for(lambda: run.lag() <= PARTITIONS, 90.0)
+    time.sleep(1.0)
+    return run.check(saved=False)
+
+
+class Control(NamedTuple):
+    play: Callable[[Run], Report]
+    flagged: set[str]  # at least one of these
+
+
+CONTROLS = {
+    "replay point = acked position": Control(replay_from_the_acked_position, {"results conflicting", "states wrong"}),
+    "snapshots before results": Control(snapshots_before_results, {"results missing"}),
+    "plain source keys": Control(plain_source_keys, {"states not saved", "states wrong"}),
+    "stock Faust": Control(stock_faust, {"results missing", "results repeated", "results conflicting"}),
+}
+
+
+def caught(name: str, run: Run) -> bool:
+    """The checker flags what it must."""
+    control = CONTROLS[name]
+    return bool(control.flagged & control.play(run).faults.keys())

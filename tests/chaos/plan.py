@@ -1,0 +1,71 @@
+"""Which faults a campaign injects, and when: counted beforehand, shuffled by a seed, dealt out to rounds.
+
+A round is a job of its own: fresh topics, some workers, a load, its share of the faults, and the checker at its end.
+Rounds bound what the checker must hold in memory. Every second round has no fault that may repeat a result, so a
+repeated one there is a failure and needs no explanation.
+"""
+
+import math
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+
+from app.stream import failpoints
+
+ROUND_RECORDS = 250_000
+MAY_REPEAT = ("zombies", "cuts")  # a worker is beyond its session while something of it is on its way
+KINDS = {
+    "kills": "kill -9",
+    "failpoints": "kill -9 at a failpoint",
+    "zombies": "SIGSTOP past the session, SIGCONT",
+    "pauses": "SIGSTOP of .5 s",
+    "terms": "SIGTERM and a new start",
+    "members": "a worker joins or leaves",
+    "brokers": "kill -9 of the broker",
+    "disks": "the broker's disk full",
+    "cuts": "network drop, delay or half-open",
+}
+
+
+@dataclass
+class Round:
+    """``faults``: in order, a kind of KINDS each, of failpoints with the name after a colon."""
+
+    number: int
+    records: int
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def may_repeat(self) -> bool:
+        return self.number % 2 == 1
+
+    @property
+    def compacts(self) -> bool:
+        """The cleaner works on the changelog all the time."""
+        return self.number % 2 == 1
+
+    @property
+    def partitions(self) -> int:
+        return 12 if self.number % 4 in (1, 2) else 4
+
+
+def rounds(counts: dict[str, int], records: int, seed: int) -> list[Round]:
+    """The rounds in which so many faults of each kind, and at least so many records, come about."""
+    rng = random.Random(seed)
+    size = max(2, 2 * math.ceil(records / ROUND_RECORDS / 2))
+    dealt = [Round(number, math.ceil(records / size)) for number in range(size)]
+    for kind, count in counts.items():
+        fit = [each for each in dealt if each.may_repeat or kind not in MAY_REPEAT]
+        names = list(islice(cycle(failpoints.NAMES), count))
+        rng.shuffle(names)
+        for i, name in enumerate(names):
+            fit[i % len(fit)].faults.append(f"{kind}:{name}" if kind == "failpoints" else kind)
+    for each in dealt:
+        rng.shuffle(each.faults)
+    return dealt
+
+
+def kinds(faults: list[str]) -> Counter[str]:
+    """How many of each kind."""
+    return Counter(fault.partition(":")[0] for fault in faults)

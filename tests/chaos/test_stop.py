@@ -1,0 +1,43 @@
+"""A worker that is asked to stop loses nothing and leaves nothing to be done again."""
+
+import time
+
+import pytest
+from integration import logs
+from integration.load import Load
+from integration.run import PARTITIONS, Run
+
+from app import topics
+
+PER_S = 1200  # records
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def run(job, tmp_path):
+    with Run(job, tmp_path) as run:
+        yield run.make_topics()
+
+
+def test_sigterm_saves_everything_and_the_next_start_replays_nothing(run):
+    with Load(run.kafka.bootstrap_servers, run.kafka.input_topic, PARTITIONS, PER_S) as load:
+        worker = run.start().until_ready()
+        time.sleep(1.5)
+        assert worker.term() < 10.0 and worker.code == 0  # in the middle of the load
+        worker = run.start().until_ready()
+        assert worker.recoveries and all(sources for _, sources, *_ in worker.recoveries)
+        load.stop()
+    run.until_done()
+    assert worker.term() < 10.0 and worker.code == 0  # before or after idle_snapshot_s
+    report = run.check()  # everything saved
+    assert report.faults == {}
+    assert report.counts["results"] > 5_000
+    written = topics.names(run.kafka)[1:]
+    ends = [logs.ends(run.kafka, topic) for topic in written]
+    worker = run.start().until_ready()
+    assert [begin for _, _, begin, *_ in worker.recoveries] == [end for _, _, _, end, *_ in worker.recoveries]
+    time.sleep(1.5)
+    assert worker.metric("replayed_points_total") == 0
+    assert [logs.ends(run.kafka, topic) for topic in written] == ends
+    assert worker.term() < 10.0 and worker.code == 0
