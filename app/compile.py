@@ -70,6 +70,7 @@ def learn(sources, cells, profile, points, values, raw, bands, keep):
                 cells[value.row] = copied(keep[0])
         if not again:
             remember(source, point)
+        source.last = point.offset
 
 
 def judge(sources, cells, profile, points, values, raw, bands, votes):

@@ -1,6 +1,6 @@
 """When an episode opens and closes, and what a source remembers of its last point."""
 
-VERSION = 1
+VERSION = 2
 FIELDS = [
     ("seen", "i8"),  # points learned
     ("time", "f8"),  # of the last point
@@ -14,6 +14,9 @@ FIELDS = [
     ("opened_at", "f8"),
     ("peak", "f8"),
     ("length", "i8"),  # points of the episode so far
+    ("born", "i8"),  # offset of the first point it learned; earlier ones are forgotten
+    ("last", "i8"),  # offset of the last point
+    ("previous", "i8"),  # 1 + offset of the last forgotten point; 0: none, or long before: see app/silence.py
 ]
 
 
@@ -23,6 +26,8 @@ def may_repeat(source, point):
 
 
 def remember(source, point):
+    if source.seen == 0:
+        source.born = point.offset
     source.seen += 1
     source.time = point.time
     source.own = 1 if point.own else 0

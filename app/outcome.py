@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from app import rows
 from app.profile import Profile
+from app.silence import Lapsed
 
 WARMING_UP, OK, DEGRADED = 0, 1, 2
 STATUS = ("warming_up", "ok", "degraded")  # Outcome.status is an index into it
@@ -19,7 +21,7 @@ class Rejected(NamedTuple):
     """A point that was read but cannot be scored: a dead letter. It changed no state."""
 
     position: int  # in the batch
-    label: str  # of the fixed set: too_many_metrics
+    label: str  # of the fixed set: too_many_metrics, too_many_sources
     reason: str
 
 
@@ -58,9 +60,27 @@ class Outcome:
     explanation: dict[int, str]  # position -> sentence, where anomaly
     attribution: dict[int, dict[str, float]]  # position -> {metric: score}, where anomaly
     rejected: list[Rejected]
+    lapsed: list[Lapsed] = field(default_factory=list)  # by position
 
     def __len__(self) -> int:
         return len(self.slot)
+
+
+def joined(parts: Sequence[Outcome]) -> Outcome:
+    """What several batches came to, as that of one batch."""
+    points = [0, *accumulate(map(len, parts))]
+    found: dict[str, Any] = {"profiles": parts[0].profiles}
+    for name in (one.name for one in fields(Outcome) if one.name != "profiles"):
+        columns = [getattr(part, name) for part in parts]
+        if isinstance(columns[0], np.ndarray):
+            found[name] = np.concatenate(columns)
+        elif isinstance(columns[0], dict):
+            found[name] = {i + first: v for first, column in zip(points, columns) for i, v in column.items()}
+        else:
+            found[name] = [
+                one._replace(position=one.position + first) for first, column in zip(points, columns) for one in column
+            ]
+    return Outcome(**found)
 
 
 POINT = rows.dtype(

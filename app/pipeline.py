@@ -7,21 +7,24 @@ whichever engine runs: no clock, no randomness, no environment.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from app import compile, rows, snapshot
+from app import compile, rows, silence, snapshot
 from app.detectors.kit import Adapter
 from app.explain import DEFAULT, explain
-from app.outcome import CELL, POINT, Outcome, Rejected
+from app.outcome import CELL, POINT, Outcome, Rejected, joined
 from app.profile import Profile
+from app.silence import NEVER, Lapsed, Seats
 from app.sources import NONE, VALUE, Sources
 
 if TYPE_CHECKING:
     from app.records import Points
+    from app.settings import Settings
 
 __all__ = ["Outcome", "Pipeline", "Rejected"]
 
@@ -37,7 +40,9 @@ class Pipeline:
 
     ``detection``: settings of the default profile; ``overrides``: settings by pattern of source, the
     first match wins; ``max_metrics``: distinct metrics a source may have; ``engine``: "numba" (the
-    default where it can be imported) or "python", which gives the same bits more slowly.
+    default where it can be imported) or "python", which gives the same bits more slowly; ``forget_after``: offsets
+    of silence after which a source starts anew; ``max_sources``: live sources a partition may have
+    (app/silence.py has both).
     """
 
     def __init__(
@@ -46,7 +51,10 @@ class Pipeline:
         overrides: Sequence[Any] = (),
         max_metrics: int = 32,
         engine: Literal["numba", "python"] | None = None,
+        forget_after: int = NEVER,
+        max_sources: int = NEVER,
     ) -> None:
+        self.forget_after, self.max_sources = forget_after, max_sources
         self.engine = engine or ("numba" if importlib.util.find_spec("numba") else "python")
         self.max_metrics = max_metrics
         self.patterns = [override.match for override in overrides]
@@ -56,6 +64,17 @@ class Pipeline:
         self._passes: list[tuple[Callable, Callable]] = []
         parameters = [profile.parameters() for profile in self.profiles]
         self._parameters = [record if self.engine == "numba" else plain for record, plain in parameters]
+
+    @classmethod
+    def of(cls, settings: Settings, max_metrics: int | None = None) -> Pipeline:
+        """The one that these settings describe."""
+        return cls(
+            settings.detection,
+            settings.sources,
+            settings.input.max_metrics if max_metrics is None else max_metrics,
+            forget_after=settings.state.forget_after_records,
+            max_sources=settings.state.max_sources,
+        )
 
     def profile_of(self, source: str) -> int:
         """Index into profiles of a source's settings."""
@@ -87,7 +106,13 @@ class Pipeline:
         """Score every point by what was known before it, then learn it; ``sources`` advances."""
         if not self._passes:
             self.compile()
-        p, cells, rejected = self._placed(sources, points)
+        if len(points) and points.offset[-1] - points.offset[0] > self.forget_after:
+            return joined([self._run(sources, part) for part in _short(points, self.forget_after)])
+        return self._run(sources, points)
+
+    def _run(self, sources: Sources, points: Points) -> Outcome:
+        """As ``run``, for points that span at most ``forget_after`` offsets."""
+        p, cells, rejected, lapsed = self._placed(sources, points)
         if len(self.profiles) == 1 and not rejected:
             profile = np.zeros(len(p), np.int64)
             votes, raw, bands = self._compute(sources, 0, p, cells)
@@ -105,12 +130,17 @@ class Pipeline:
             explanation={},
             attribution={},
             rejected=rejected,
+            lapsed=lapsed,
         )
         if p["anomaly"].any():
             self._explain(outcome, points, p, cells, raw, bands)
+        for slot, opened in zip(*(column[p["opened"] | p["closed"]].tolist() for column in (p["slot"], p["opened"]))):
+            (sources.open.add if opened else sources.open.discard)(slot)
         return outcome
 
-    def _placed(self, sources: Sources, points: Points) -> tuple[np.ndarray, np.ndarray, list[Rejected]]:
+    def _placed(
+        self, sources: Sources, points: Points
+    ) -> tuple[np.ndarray, np.ndarray, list[Rejected], list[Lapsed]]:
         """The points with the slots and rows they belong to; those that have none are rejected."""
         n = len(points)
         p, cells = np.zeros(n, POINT), np.zeros(len(points.values), CELL)
@@ -126,45 +156,88 @@ class Pipeline:
         if not (np.abs(cells["x"]) <= LARGEST).all() or not np.isfinite(p["time"]).all():
             raise ValueError(f"points must be finite, values at most {LARGEST:g} in size")
         known = sources.slots.get
-        slots = [known(source, NONE) for source in points.source]
-        if points.metrics is None:
-            if NONE in slots:
-                slots = [sources.slot(source) for source in points.source]
-            p["slot"] = slots
+        p["slot"] = [known(source, NONE) for source in points.source]
+        late = silence.late(sources, p["slot"], p["offset"], self.forget_after)
+        new = int((p["slot"] == NONE).sum())  # points, so at least as many as sources
+        full = (new > 0 or late is not None) and len(sources) + new > self.max_sources
+        lapsed: list[Lapsed] = []
+        if points.metrics is not None or late is not None or full:
+            cells["row"], rejected = self._rows(sources, points, p, late, full, lapsed)
+        else:
+            if new:
+                p["slot"] = [sources.slot(source) for source in points.source]
             if sources.add_values(p["slot"]):
                 cells["row"] = sources.value_row[p["slot"]]
             else:
-                cells["row"], rejected = self._rows(sources, points, p, slots)
-        else:
-            cells["row"], rejected = self._rows(sources, points, p, slots)
-        return p, cells, rejected
+                cells["row"], rejected = self._rows(sources, points, p, None, False, lapsed)
+        if sources.open and n:
+            lapsed += silence.lapsed(sources, p["slot"], p["offset"], self.forget_after)
+        lapsed.sort(key=lambda one: (one.position, one.source))
+        return p, cells, rejected, lapsed
 
     def _rows(
-        self, sources: Sources, points: Points, p: np.ndarray, slots: list[int]
+        self,
+        sources: Sources,
+        points: Points,
+        p: np.ndarray,
+        late: np.ndarray | None,
+        full: bool,
+        lapsed: list[Lapsed],
     ) -> tuple[np.ndarray, list[Rejected]]:
-        """The row of each cell by its metric's name, made at first sight; a point over the limit makes none."""
+        """The row of each cell by its metric's name, point by point; a rejected point changes nothing.
+
+        ``late``: see silence.late; ``full``: there may be as many sources as allowed. Appends to ``lapsed``.
+        """
         found = np.full(len(points.values), NONE, np.int64)
         rejected = []
+        slots, lates = p["slot"].tolist(), None if late is None else late.tolist()
+        here: set[int] = set()  # slots of points placed so far
+        seats = Seats(sources, p["offset"], self.forget_after, self.max_sources) if full else None
         bounds = points.start or range(len(points) + 1)
         for i, source in enumerate(points.source):
             first, last = bounds[i], bounds[i + 1]
             names = points.metrics[first:last] if points.metrics is not None else [VALUE]
             if slots[i] == NONE:  # unless an earlier point of this batch was its first
                 slots[i] = sources.slots.get(source, NONE)
-            known = sources.metrics(slots[i]) if slots[i] != NONE else {}
+            anew = slots[i] == NONE or (lates is not None and lates[i] and slots[i] not in here)
+            known = {} if anew else sources.metrics(slots[i])
             missing = [name for name in names if name not in known]
             if missing and len(known) + len(missing) > self.max_metrics:
                 rejected.append(Rejected(i, "too_many_metrics", self._too_many(source, known, missing)))
                 slots[i] = NONE
                 continue
+            if anew and seats and not seats.take(points.offset[i]):
+                rejected.append(Rejected(i, "too_many_sources", self._too_many_sources(source)))
+                slots[i] = NONE
+                continue
+            if anew and slots[i] != NONE:
+                self._start_anew(sources, slots[i], points.offset, i, lapsed)
+            elif seats and not anew:
+                seats.keep(slots[i])
             if missing:
                 slots[i] = sources.slot(source)
                 for name in missing:
                     sources.add_metric(slots[i], name)
                 known = sources.metrics(slots[i])
+            here.add(slots[i])
             found[first:last] = [known[name] for name in names]
         p["slot"] = slots
         return found, rejected
+
+    def _start_anew(self, sources: Sources, slot: int, offsets: list[int], i: int, lapsed: list[Lapsed]) -> None:
+        """Empty the row of a source that was silent for too long before point i."""
+        last = sources.rows.get(slot, "last")
+        if slot in sources.open:
+            at = bisect_right(offsets, last + self.forget_after)
+            lapsed.append(silence.end_episode(sources, slot, at))
+        sources.restart(slot)
+        sources.rows.put(slot, "previous", silence.previous(last, offsets[i], self.forget_after))
+
+    def _too_many_sources(self, source: str) -> str:
+        return (
+            f"source {source!r} is new, and its partition has as many live sources as it may, {self.max_sources}; "
+            "raise state.max_sources if the memory is there, or lower state.forget_after_records"
+        )
 
     def _too_many(self, source: str, known: dict[str, int], missing: list[str]) -> str:
         return (
@@ -245,6 +318,15 @@ class Pipeline:
             template = getattr(member.detector, "explanation", "") or DEFAULT
             for i, row in zip(led.tolist(), zip(*(column.tolist() for column in columns))):
                 outcome.explanation[i] = explain(template, member.name, *row)
+
+
+def _short(points: Points, span: int) -> Iterator[Points]:
+    """The points in parts that each span at most so many offsets."""
+    first = 0
+    while first < len(points):
+        end = bisect_right(points.offset, points.offset[first] + span)
+        yield points.select(range(first, end))
+        first = end
 
 
 def _adapted(

@@ -63,10 +63,11 @@ class Closed(msgspec.Struct, gc=False):
     event: str
     episode: str
     source: str
-    timestamp: float  # of the first point after it
+    timestamp: float  # of the first point after it; of its last point when none came
     points: int
     peak_score: float
     opened_at: float
+    reason: str | UnsetType = UNSET  # "silence": the source had no point for too long
 
 
 _encode = msgspec.json.Encoder().encode
@@ -151,14 +152,25 @@ def encode_episodes(
     {"event": "opened", and all of the opener's result} | {"event": "closed", "episode", "source", ...}
     """
     at = (np.flatnonzero((outcome.opened | outcome.closed)[start:] & (outcome.slot[start:] >= 0)) + start).tolist()
-    if not at:
+    lapsed = [one for one in outcome.lapsed if one.position >= start]
+    if not at and not lapsed:
         return []
     prefix = f"{topic}:{partition}:"
     opened = [i for i in at if outcome.opened[i]]
     closed = [i for i in at if not outcome.opened[i]]
     events = dict(zip(opened, map(_opened, _results(points, outcome, prefix, opened))))
     events.update(zip(closed, map(_encode, _ended(points, outcome, prefix, closed))))
-    return [(points.source[i].encode(), events[i]) for i in at]
+    told = [(i, (points.source[i].encode(), events[i])) for i in at]
+    if lapsed:
+        told = sorted([*_lapsed(lapsed, prefix), *told], key=lambda one: one[0])
+    return [event for _, event in told]
+
+
+def _lapsed(lapsed: Sequence[Any], prefix: str) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
+    for one in lapsed:
+        [episode] = _ids(prefix, *([number] for number in one.opener))
+        told = Closed("closed", episode, one.source, one.timestamp, one.length, one.peak, one.opened_at, "silence")
+        yield one.position, (one.source.encode(), _encode(told))
 
 
 def _opened(result: Result) -> bytes:

@@ -84,14 +84,24 @@ class ArrayRows:
             self.data = grown
         return first
 
+    def clear(self, i: int) -> None:
+        self.data[i] = np.zeros((), self.kind)
+
     def dump(self, i: int) -> bytes:
         return self.data[i].tobytes()
 
     def load(self, i: int, data: bytes) -> None:
         self.data[i] = np.frombuffer(data, self.kind)[0]
 
-    def column(self, name: str) -> np.ndarray:
-        return self.data[name][: self.count]
+    def get(self, i: int, name: str) -> Any:
+        return self.data[name][i].item()
+
+    def put(self, i: int, name: str, value: Any) -> None:
+        self.data[name][i] = value
+
+    def column(self, name: str, at: Any = slice(None)) -> np.ndarray:
+        """One field of the rows at these indices (a slice or an array), by default of all."""
+        return self.data[name][: self.count][at]
 
     @property
     def nbytes(self) -> int:
@@ -115,6 +125,9 @@ class ObjectRows:
         self.data.extend(Row(self.kind) for _ in range(number))
         return first
 
+    def clear(self, i: int) -> None:
+        self.data[i] = Row(self.kind)
+
     def dump(self, i: int) -> bytes:
         self.data[i].write(self._record[0])
         return self._record.tobytes()
@@ -122,8 +135,15 @@ class ObjectRows:
     def load(self, i: int, data: bytes) -> None:
         self.data[i].read(np.frombuffer(data, self.kind)[0])
 
-    def column(self, name: str) -> np.ndarray:
-        return np.array([getattr(row, name) for row in self.data], self.kind[name])
+    def get(self, i: int, name: str) -> Any:
+        return getattr(self.data[i], name)
+
+    def put(self, i: int, name: str, value: Any) -> None:
+        setattr(self.data[i], name, value)
+
+    def column(self, name: str, at: Any = slice(None)) -> np.ndarray:
+        rows = self.data[at] if isinstance(at, slice) else [self.data[i] for i in at.tolist()]
+        return np.array([getattr(row, name) for row in rows], self.kind[name])
 
     @property
     def nbytes(self) -> int:

@@ -236,6 +236,23 @@ class StateSettings(Section):
     idle_snapshot_s: float = setting(
         1.0, "a partition silent for so long writes what is not yet written", "s", ge=0.05, le=3600.0
     )
+    # A partition of 100,000 sources that speak once a minute takes 16 hours for so many, one of 1,000 sources two
+    # months. Counted in records, not in hours, so that a replay forgets what the first reading forgot.
+    forget_after_records: int = setting(
+        100_000_000,
+        "a source without a point for more records of its partition starts anew, and leaves memory and changelog",
+        "records",
+        ge=1000,
+        le=10**15,
+    )
+    # Of a partition, not of a worker: which partitions a worker has is no matter of the log.
+    max_sources: int = setting(
+        1_000_000,
+        "live sources of one partition; a point of one more is a dead letter (about 1.5 kB of memory each)",
+        "sources",
+        ge=1,
+        le=10**9,
+    )
 
 
 class DashboardSettings(Section):

@@ -238,6 +238,18 @@ def check_detection(trial: Trial) -> None:
                 trial.given.problem((*at, "method"), what)
 
 
+def check_state(trial: Trial) -> None:
+    """A replay must reach back less far than forgetting: app/silence.py says why."""
+    after, replay = ("state", "forget_after_records"), ("state", "replay_records")
+    state = trial.settings.state
+    if trial.sound(after, replay) and state.forget_after_records < state.replay_records:
+        said, other = (after, replay) if trial.given.has(after) else (replay, after)
+        few = "must be at least" if said is after else "must be at most"
+        limit = getattr(state, other[1])
+        found = getattr(state, said[1])
+        trial.given.problem(said, f"{few} {'.'.join(other)} = {limit}, got {found}")
+
+
 def detector_problems(method: str, params: dict[str, Any]) -> list[tuple[str, str]]:
     """(parameter or "method", what is wrong) of every problem, from the registry of detectors."""
     from app import detectors  # here: it takes its time, and most who import the settings' types do without
@@ -255,4 +267,4 @@ def detector_problems(method: str, params: dict[str, Any]) -> list[tuple[str, st
     return problems
 
 
-RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_detection)
+RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_state, check_detection)

@@ -182,6 +182,7 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
         raise StateError(f"snapshot of {name!r} must name each metric once: it was not written by this program")
     slot = sources.slot(name)
     sources.rows.load(slot, row)
+    (sources.open.add if sources.rows.get(slot, "open") else sources.open.discard)(slot)
     kept = dict(islice(found.items(), sources.max_metrics))
     for (cell, models), place in zip(kept.values(), sources.renew(slot, list(kept))):
         cells.load(place, cell)

@@ -31,7 +31,7 @@ class Sources:
     ) -> None:
         self.profiles = profiles
         self.max_metrics = max_metrics
-        self.names: list[str] = []  # by slot
+        self.names: list[str] = []  # by slot; "" where none has the slot
         self.slots: dict[str, int] = {}
         self.rows = kind(SOURCE)
         self.cells = [kind(profile.cell) for profile in profiles]  # by profile: rows of metrics
@@ -44,17 +44,25 @@ class Sources:
         self.value_row = np.full(16, NONE, np.int64)  # by slot: row of the metric "value"
         self._metrics: dict[int, dict[str, int]] = {}  # slot -> metric -> row, for slots with another metric
         self.profile_of = profile_of
+        self.open: set[int] = set()  # slots of sources inside an episode
+        self._free: list[int] = []  # slots, and rows of metrics by profile, that are empty
+        self._free_rows: list[list[int]] = [[] for _ in profiles]
 
     def slot(self, source: str) -> int:
-        """The source's slot; a new one, empty, at first sight."""
+        """The source's slot; an empty one at first sight."""
         slot = self.slots.get(source)
         if slot is None:
-            slot = self.slots[source] = self.rows.add()
-            self.names.append(source)
-            if slot >= len(self.profile):
-                self.profile = np.concatenate([self.profile, np.zeros_like(self.profile)])
-                self.value_row = np.concatenate([self.value_row, np.full_like(self.value_row, NONE)])
+            slot = self.slots[source] = self._free.pop() if self._free else self._new_slot()
+            self.names[slot] = source
             self.profile[slot] = self.profile_of(source)
+        return slot
+
+    def _new_slot(self) -> int:
+        slot = self.rows.add()
+        self.names.append("")
+        if slot >= len(self.profile):
+            self.profile = np.concatenate([self.profile, np.zeros_like(self.profile)])
+            self.value_row = np.concatenate([self.value_row, np.full_like(self.value_row, NONE)])
         return slot
 
     def find(self, source: str) -> int | None:
@@ -62,16 +70,16 @@ class Sources:
         return self.slots.get(source)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.slots)
 
     @property
     def warming_up(self) -> int:
         """Sources whose last point was scored by no detector yet."""
-        return int((self.rows.column("status") == 0).sum())
+        return int((self.rows.column("status") == 0).sum()) - len(self._free)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows held (models of adapters not counted)."""
+        """Bytes of the rows held, those that wait for another source too (models of adapters not counted)."""
         return self.rows.nbytes + sum(cells.nbytes for cells in self.cells)
 
     def metrics(self, slot: int) -> dict[str, int]:
@@ -85,9 +93,7 @@ class Sources:
         """An empty row (or that one) for a metric that the source does not have yet."""
         profile = int(self.profile[slot])
         if row is None:
-            row = self.cells[profile].add()
-            for models in self.models[profile]:
-                models.append(None)
+            row = self._empty_rows(profile, 1)[0]
         known = self.metrics(slot)
         if metric == VALUE:
             self.value_row[slot] = row
@@ -108,22 +114,42 @@ class Sources:
             return False
         for number in np.unique(self.profile[new]).tolist():
             of = new[self.profile[new] == number]
-            self.value_row[of] = self.cells[number].add(len(of)) + np.arange(len(of))
-            for models in self.models[number]:
-                models.extend([None] * len(of))
+            self.value_row[of] = self._empty_rows(number, len(of))
         return True
 
+    def _empty_rows(self, profile: int, number: int) -> list[int]:
+        free = self._free_rows[profile]
+        found = [free.pop() for _ in range(min(number, len(free)))]
+        if more := number - len(found):
+            first = self.cells[profile].add(more)
+            found += range(first, first + more)
+            for models in self.models[profile]:
+                models.extend([None] * more)
+        return found
+
     def renew(self, slot: int, metrics: list[str]) -> list[int]:
-        """Let the source have these metrics and no others, in this order; their rows, emptied."""
+        """Let the source have these metrics and no others, in this order; their rows, all empty."""
         profile = int(self.profile[slot])
-        had = dict(self.metrics(slot))
+        for row in self.metrics(slot).values():
+            self.cells[profile].clear(row)
+            for models in self.models[profile]:
+                models[row] = None
+            self._free_rows[profile].append(row)
         self._metrics.pop(slot, None)
         self.value_row[slot] = NONE
         for metric in metrics:
-            self.add_metric(slot, metric, had.get(metric))
-        rows = list(self.metrics(slot).values())
-        for row in rows:
-            self.cells[profile].load(row, bytes(self.profiles[profile].cell.itemsize))
-            for models in self.models[profile]:
-                models[row] = None
-        return rows
+            self.add_metric(slot, metric)
+        return list(self.metrics(slot).values())
+
+    def restart(self, slot: int) -> None:
+        """Let the source be as one never seen."""
+        self.renew(slot, [])
+        self.rows.clear(slot)
+        self.open.discard(slot)
+
+    def drop(self, slot: int) -> None:
+        """Let the source be gone: slot and rows, all empty, are there for others."""
+        self.restart(slot)
+        del self.slots[self.names[slot]]
+        self.names[slot] = ""
+        self._free.append(slot)

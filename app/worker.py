@@ -63,7 +63,7 @@ class Preflight(Service):
 
 def make(settings: Settings) -> App:
     """The application for these settings; nothing is connected yet."""
-    pipeline = Pipeline(settings.detection, settings.sources, settings.input.max_metrics)
+    pipeline = Pipeline.of(settings)
     metrics = Metrics(pipeline.engine)
     kafka = settings.kafka
     app = App(

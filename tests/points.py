@@ -112,13 +112,17 @@ def columns(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             found[field.name] = {i + shift: v for part, shift in zip(parts, shifts) for i, v in part.items()}
         else:
             shifts = np.cumsum([0, *map(len, outcomes)]).tolist()
-            found[field.name] = [(p + shift, *rest) for part, shift in zip(parts, shifts) for p, *rest in part]
+            found[field.name] = [
+                (p + shift, *(() if field.name == "lapsed" else (slot,)), *rest)
+                for part, shift in zip(parts, shifts)
+                for p, slot, *rest in part
+            ]
     return found
 
 
 def states(sources: Sources, offset: int = 0) -> dict[str, bytes]:
     """Every source's snapshot."""
-    return {name: snapshot.dumps(sources, slot, offset) for slot, name in enumerate(sources.names)}
+    return {name: snapshot.dumps(sources, slot, offset) for name, slot in sources.slots.items()}
 
 
 def scores(pipeline: Pipeline, values: Iterable[float]) -> list[float]:

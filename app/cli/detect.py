@@ -63,7 +63,7 @@ class Detect:
         self.remarks = Remarks(self.line)
         self.total = Summary()
         self.line.show(lambda: "compiling the detectors ...", now=True)
-        self.pipeline = Pipeline(settings.detection, settings.sources, fields.max_metrics)
+        self.pipeline = Pipeline.of(settings, fields.max_metrics)
         self.pipeline.compile()
 
     def run(self, read: list[Input], outputs: Outputs) -> None:

@@ -36,7 +36,7 @@ def topics(settings: "Settings", create: bool, partitions: int, replication_fact
     from app import topics as job
     from app.pipeline import Pipeline
 
-    largest = Pipeline(settings.detection, settings.sources, settings.input.max_metrics).max_snapshot_bytes()
+    largest = Pipeline.of(settings).max_snapshot_bytes()
 
     async def run() -> dict[str, int]:
         if create:

@@ -193,8 +193,7 @@ class Partition:
             letters += self._reader.refused(records, points, outcome.rejected)
         scored = time.monotonic()
         metrics.stage_duration["score"].observe(scored - decoded)
-        learned = outcome.slot >= 0
-        touched = self.ledger.learned(outcome.slot[learned], outcome.offset[learned])
+        touched = self.ledger.learned(*_changed(outcome))
         self._save(answer, self.ledger.due(touched))
         self._encode(answer, records, points, outcome, letters)
         metrics.stage_duration["encode"].observe(time.monotonic() - scored)
@@ -333,3 +332,15 @@ class Partition:
         metrics.snapshot_bytes.inc(len(snapshots.values.data))
         metrics.stage_duration["snapshot_ack"].observe(time.monotonic() - began)
         failpoints.reach("snapshots_acked")
+
+
+def _changed(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """Slot and offset of every change of state, in offset order: points learned, episodes that lapsed."""
+    learned = outcome.slot >= 0
+    slots, offsets = outcome.slot[learned], outcome.offset[learned]
+    if outcome.lapsed:
+        slots = np.append(slots, [one.slot for one in outcome.lapsed])
+        offsets = np.append(offsets, outcome.offset[[one.position for one in outcome.lapsed]])
+        order = np.argsort(offsets, kind="stable")
+        slots, offsets = slots[order], offsets[order]
+    return slots, offsets

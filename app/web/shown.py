@@ -37,13 +37,14 @@ class Result(msgspec.Struct, omit_defaults=True):
 
 
 class Event(Result, kw_only=True):
-    """One record of the topic anomalies: `opened` has a result's fields, `closed` the last four."""
+    """One record of the topic anomalies: `opened` has a result's fields, `closed` the last."""
 
     id: str = ""
     event: str
     points: int | None = None
     peak_score: float | None = None
     opened_at: float | None = None
+    reason: str | None = None
 
 
 class Episode(NamedTuple):

@@ -33,7 +33,8 @@ class Expected:
     letters: dict[str, Any]  # id -> (key, value, headers)
     episodes: dict[str, Any]  # event and id of the episode -> (key, value)
     sources: Any  # app.sources.Sources
-    last: dict[str, int]  # source -> offset of its last learned point
+    last: dict[str, int]  # source -> offset of its last learned point; only those that are not forgotten at the end
+    forgotten: set[str]  # the others: what is left of them in the changelog is of no use
 
 
 class Report(dict[str, list[str]]):
@@ -55,7 +56,7 @@ class Report(dict[str, list[str]]):
 
 def expect(settings: Settings, raw: Sequence[Sequence[Any]]) -> list[Expected]:
     """What the job must give for these partitions of raw-data."""
-    pipeline = Pipeline(settings.detection, settings.sources, settings.input.max_metrics)
+    pipeline = Pipeline.of(settings)
     return [_fold(settings, pipeline, number, len(raw) > 1, records) for number, records in enumerate(raw)]
 
 
@@ -67,12 +68,15 @@ def _fold(settings: Settings, pipeline: Pipeline, number: int, keyed: bool, reco
     outcome = pipeline.run(sources, points)
     letters += reader.refused(records, points, outcome.rejected)
     last = {points.source[i]: points.offset[i] for i, slot in enumerate(outcome.slot.tolist()) if slot >= 0}
+    end = records[-1].offset if records else 0
+    forgotten = {source for source, offset in last.items() if end - offset > settings.state.forget_after_records}
     return Expected(
         results=dict(_named_results(encode_results(points, outcome, topic, number))),
         letters=dict(_named_letters(letter.record(topic, number) for letter in letters)),
         episodes=dict(_named_episodes(encode_episodes(points, outcome, topic, number))),
         sources=sources,
-        last=last,
+        last={source: offset for source, offset in last.items() if source not in forgotten},
+        forgotten=forgotten,
     )
 
 
@@ -159,7 +163,7 @@ def _compare_state(report: Report, want: Expected, changelog: Sequence[Any], sav
             report.add("snapshots conflicting", [source])
         if offset > known:
             highest[source] = offset, record.value
-    report.add("snapshots of unknown sources", highest.keys() - want.last.keys())
+    report.add("snapshots of unknown sources", highest.keys() - want.last.keys() - want.forgotten)
     for source, last in want.last.items():
         covered, data = highest.get(source, (-1, b""))
         if covered < last:

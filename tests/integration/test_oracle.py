@@ -42,7 +42,7 @@ def logs(expected, raw):
     changelog = [
         [
             Record(source.encode() + b"\0ownerid1", snapshot.dumps(want.sources, slot, len(records) - 1))
-            for slot, source in enumerate(want.sources.names)
+            for source, slot in want.sources.slots.items()
         ]
         for want, records in zip(expected, raw)
     ]

@@ -364,6 +364,6 @@ def test_a_thousand_sources_grow_the_rows_and_keep_their_state():
     single = pipeline.sources()
     for k in range(3):
         one = points([777.0 + k], "s777")
-        one.timestamp = [60.0 * (1000 * k + 777)]
+        one.timestamp, one.offset = [60.0 * (1000 * k + 777)], [1000 * k + 777]
         pipeline.run(single, one)
     assert states(sources)["s777"] == states(single)["s777"]
