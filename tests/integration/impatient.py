@@ -5,6 +5,7 @@ ALTERED=assigns_nothing python impatient.py worker --config FILE
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -90,10 +91,34 @@ def consumer_meets_no_broker() -> None:
     AIOKafkaConsumer.start = start_elsewhere
 
 
+def stops_before_scoring(lease: bool = True) -> None:
+    """Its fifth batch is in hand, nothing of it is on its way, when the process is stopped."""
+    from app.stream.owned import Partitions
+
+    confirm, left = Partitions.confirm, 5
+
+    async def confirm_after_a_stop(self: Partitions) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            while not all(partition.ledger.idle for partition in self.values()):
+                await asyncio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if lease or left > 0:
+            await confirm(self)
+
+    Partitions.confirm = confirm_after_a_stop
+
+
+def stops_and_has_no_lease() -> None:
+    """The same, and going on it scores what it has in hand."""
+    stops_before_scoring(lease=False)
+
+
 NOBODY = "127.0.0.1:1"
 ALTERED = {altered.__name__: altered for altered in (
     as_it_is, assigns_nothing, takes_nothing, never_recovers, commits_hang, blocks, producer_meets_no_broker,
-    consumer_meets_no_broker,
+    consumer_meets_no_broker, stops_before_scoring, stops_and_has_no_lease,
 )}  # fmt: skip
 
 if __name__ == "__main__":
