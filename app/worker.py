@@ -30,7 +30,7 @@ from app.stream.warm import warm
 from app.stream.watchdog import Watchdog
 from app.topics import require
 from app.web import View
-from app.web.probes import Health
+from app.web.probes import Health, not_ready
 from tables.sources import SourcesTable
 
 COMMIT_EVERY_S = 1.0
@@ -114,16 +114,18 @@ def health(app: App, watchdog: Watchdog) -> Health:
     Ready: in the group, recovered, and the group took a commit within the session timeout.
     """
     partitions = app.partitions
-    silent_s = time.monotonic() - partitions.committed_at
-    recovered = app.tables.actives_ready and not app.rebalancing
-    answers = not partitions or silent_s < app.job.settings.kafka.session_timeout_s
+    limit_s = app.job.settings.kafka.session_timeout_s
+    age_s = time.monotonic() - partitions.committed_at
+    recovered = bool(app.tables.actives_ready and not app.rebalancing)
+    why = not_ready(recovered, len(partitions), app.consumer.group_answers, age_s, limit_s)
     details = {
         "partitions": sorted(partitions),
         "recovered": recovered,
-        "group_answers": answers,
         "generation": partitions.generation,
     }
-    return Health(alive=watchdog.alive, ready=bool(recovered and answers), details=details)
+    if why:
+        details["not_ready"] = why
+    return Health(watchdog.alive, why is None, details)
 
 
 def _attach_timers(app: App) -> None:

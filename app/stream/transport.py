@@ -30,6 +30,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.app.base import BootStrategy
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -129,6 +130,15 @@ class Consumer(driver.Consumer):
 
     def on_buffer_drop(self, tp: TP) -> None:
         """See on_buffer_full."""
+
+    @property
+    def group_answers(self) -> bool:
+        """The coordinator of the group is known: not from a request it did not answer until it is found again."""
+        try:
+            coordinator = self._thread._ensure_consumer()._coordinator
+        except ConsumerNotStarted:
+            return False
+        return coordinator is not None and coordinator.coordinator_id is not None
 
     async def call(self, method: str, *args: Any) -> Any:
         """Call a method of the aiokafka consumer, which lives in a thread with a loop of its own."""
