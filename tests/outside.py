@@ -1,0 +1,14 @@
+"""A detector, for tests, that reads one value past its window."""
+
+from app.detectors.kit import param, params
+
+VERSION = 1
+PARAMS = params(threshold=param(3.0, "score on the line; > 0"), warmup=param(3, "points; >= 1"))
+STATE: list[tuple] = []
+SCALE = "own_past"
+ALERT_AT = "threshold"
+EXPLANATION = "{value} made {name} say {score}"
+
+
+def step(s, p, x, t, w):
+    return w.ring[len(w.ring)]
