@@ -9,18 +9,18 @@ Nothing here makes a topic by asking for it, whatever the broker's ``auto.create
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
-from aiokafka.protocol.metadata import MetadataRequest
 
 from app import errors, rights
 from app.admin import connected, where
 from app.granted import granted
 from app.rights import Right
+from app.topic_ids import TopicsWithIds
 
 if TYPE_CHECKING:
     from app.settings import KafkaSettings, Settings
@@ -41,6 +41,7 @@ class Topic:
     partitions: int
     configs: Mapping[str, str] | None = field(default_factory=dict)
     denied: bool = False
+    id: str = ""  # "" from brokers before Kafka 2.8
 
 
 async def check(settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()) -> list[str]:
@@ -54,15 +55,15 @@ async def check(settings: "Settings", largest_snapshot_bytes: int = 0, needed: S
 
 async def require(
     settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()
-) -> dict[str, int]:
-    """Number of partitions of each topic.
+) -> dict[str, Topic]:
+    """The topics, by name.
 
     Raises TopicError telling every problem at once, or that no broker answers within 10 s.
     """
     topics, found = await _look(settings, largest_snapshot_bytes, needed)
     if found:
         raise errors.TopicError(listed(settings.kafka, found))
-    return {name: topic.partitions for name, topic in topics.items()}
+    return topics
 
 
 async def _look(settings: "Settings", largest: int, needed: Sequence[Right]) -> tuple[dict[str, Topic], list[str]]:
@@ -202,13 +203,13 @@ def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, d
 async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[str, Topic]:
     """Those of the job's topics that exist; configurations of the changelog alone."""
     # Not admin.describe_topics: it asks with allow_auto_topic_creation, so that asking makes the topic.
-    request = MetadataRequest(names(kafka), allow_auto_topic_creation=False)
+    request = TopicsWithIds(names(kafka))
     found: dict[str, Topic] = {}
     for topic in (await admin._send_request(request)).to_object()["topics"]:
         if topic["error_code"] == DENIED:
             found[topic["topic"]] = Topic(0, None, denied=True)
         elif topic["error_code"] != UNKNOWN_TOPIC and topic["partitions"]:
-            found[topic["topic"]] = Topic(len(topic["partitions"]))
+            found[topic["topic"]] = Topic(len(topic["partitions"]), id=str(topic.get("topic_id", "")))
     name = kafka.changelog_topic
     if name in found and not found[name].denied:
         [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
@@ -216,5 +217,5 @@ async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[s
         if code not in (0, DENIED):
             raise for_code(code)(f"configuration of {name}")
         configs = {entry[0]: entry[1] for entry in entries} if code == 0 else None
-        found[name] = Topic(found[name].partitions, configs)
+        found[name] = replace(found[name], configs=configs)
     return {name: found[name] for name in names(kafka) if name in found}

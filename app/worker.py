@@ -49,7 +49,9 @@ class Preflight(Service):
         job = self._app.job
         try:
             needed = rights.of_worker(job.settings)
-            job.partitions_of.update(await require(job.settings, job.pipeline.max_snapshot_bytes(), needed))
+            found = await require(job.settings, job.pipeline.max_snapshot_bytes(), needed)
+            job.partitions_of.update((name, topic.partitions) for name, topic in found.items())
+            job.topic_ids.update((name, topic.id) for name, topic in found.items())
             warm(job.pipeline)
             await self._view.start()
         except AnomalyError as error:

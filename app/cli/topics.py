@@ -38,11 +38,11 @@ def topics(settings: "Settings", create: bool, partitions: int, replication_fact
 
     largest = Pipeline.of(settings).max_snapshot_bytes()
 
-    async def run() -> dict[str, int]:
+    async def run() -> dict[str, job.Topic]:
         if create:
             for name in await job.create(settings, partitions, replication_factor, largest):
                 click.echo(f"created {name}")
         return await job.require(settings, largest, [] if create else rights.of_worker(settings))
 
-    for name, number in asyncio.run(run()).items():
-        click.echo(f"{name}: {number} partition{'s' if number > 1 else ''}, ok")
+    for name, topic in asyncio.run(run()).items():
+        click.echo(f"{name}: {topic.partitions} partition{'s' if topic.partitions > 1 else ''}, ok")

@@ -17,7 +17,7 @@ with higher offsets than old ones, and the head of the queue is the oldest.
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,11 @@ import numpy.typing as npt
 METADATA_VERSION = 1
 Slots = npt.NDArray[np.int64]
 FEW = 32  # points: below it a loop is faster than arrays
+
+
+def metadata(replay: int, ids: Mapping[str, str]) -> str:
+    """What travels in a commit beside the position: the replay point, and the ids of the topics it speaks of."""
+    return json.dumps({"v": METADATA_VERSION, "replay": replay, **ids}, separators=(",", ":"))
 
 
 @dataclass(slots=True)
@@ -153,8 +158,8 @@ class Ledger:
 
     @property
     def metadata(self) -> str:
-        """The replay point, as it travels in the commit beside the position."""
-        return json.dumps({"v": METADATA_VERSION, "replay": self.replay_point}, separators=(",", ":"))
+        """The replay point, as it travels in the commit beside the position; see ``metadata``."""
+        return metadata(self.replay_point, {})
 
     @property
     def idle(self) -> bool:

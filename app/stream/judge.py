@@ -126,7 +126,8 @@ class Judge:
 def recreated(found: str, processed: int) -> str:
     """What to say of a log in which an offset that was processed is not where it was."""
     return (
-        f"{found}, but offset {processed} was processed: the topic was recreated or truncated. "
+        f"{found}, but offset {processed} was processed: the topic was deleted and made again, "
+        "or truncated. "
         "Use another kafka.group_id and output_topic for the new topic."
     )
 

@@ -49,6 +49,14 @@ class Job:
     log_start: Callable[[int], Awaitable[int]]  # partition -> first offset still in the input topic
     confirm: Callable[[], Awaitable[None]]  # returns once what is active is ours: see Partitions.confirm
     partitions_of: dict[str, int] = field(default_factory=dict)  # topic -> its number of partitions
+    topic_ids: dict[str, str] = field(default_factory=dict)  # topic -> its id at the start, "" when unknown
+
+    @property
+    def history(self) -> dict[str, str]:
+        """Ids of the topics that a commit speaks of, where they are known: of the input, and of the changelog."""
+        kafka = self.settings.kafka
+        ids = {"input": self.topic_ids.get(kafka.input_topic), "changelog": self.topic_ids.get(kafka.changelog_topic)}
+        return {role: topic_id for role, topic_id in ids.items() if topic_id}
 
 
 @dataclass

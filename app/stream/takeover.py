@@ -14,7 +14,7 @@ Whatever reads the logs is passed in (aiokafka's consumer, or the broker that te
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -55,13 +55,15 @@ class Start(NamedTuple):
 class Takeover:
     """One partition on its way to a new owner: the records of its logs go in, where to start comes out.
 
-    ``kafka`` are its settings; ``owned`` (tables.sources.OwnedSources) is filled with the sources' state.
+    ``kafka`` are its settings; ``owned`` (tables.sources.OwnedSources) is filled with the sources' state; ``history``
+    are the present ids of its topics, as Job.history gives them.
     """
 
-    def __init__(self, kafka: Any, number: int, owned: Any) -> None:
+    def __init__(self, kafka: Any, number: int, owned: Any, history: Mapping[str, str] | None = None) -> None:
         self.owned = owned
         self._kafka = kafka
         self._number = number
+        self._history = history or {}
         self._emitted = (-1, WHOLE)
 
     def results(self, records: Iterable[Any]) -> None:
@@ -152,6 +154,7 @@ class Takeover:
             metadata = json.loads(commit.metadata)
             if metadata["v"] != METADATA_VERSION:
                 raise ValueError(f"version {metadata['v']!r}")
+            self._check_topics(metadata)
             return int(metadata["replay"])
         except (ValueError, KeyError, TypeError) as error:
             raise StateError(
@@ -159,6 +162,18 @@ class Takeover:
                 f'{{"v":{METADATA_VERSION},"replay":offset}}, got {commit.metadata!r}: its offsets were set by another '
                 "program while snapshots exist. Use another kafka.group_id to start anew from there."
             ) from error
+
+    def _check_topics(self, metadata: Mapping[str, Any]) -> None:
+        """Raises HistoryLost when the commit speaks of topics that had the names of ours."""
+        kafka = self._kafka
+        for role, name in (("input", kafka.input_topic), ("changelog", kafka.changelog_topic)):
+            was, now = metadata.get(role), self._history.get(role)
+            if was and now and was != now:
+                lost = "offsets and state are of the old one" if role == "input" else "the state in it is gone"
+                raise HistoryLost(
+                    f"{self._name}: topic {name} was deleted and made again (its id was {was}, now {now}): {lost}. "
+                    "Use another kafka.group_id and output_topic."
+                )
 
 
 Committed = Callable[[list[TopicPartition]], Awaitable[dict[TopicPartition, Any]]]
@@ -197,7 +212,7 @@ async def _recovered(
     job: Job, partitions: Partitions, reader: Any, logs: "Logs", committed: Committed, numbers: list[int]
 ) -> dict[int, Partition]:
     kafka, state = logs.kafka, job.settings.state
-    takeovers = {number: Takeover(kafka, number, job.table.take_over()) for number in numbers}
+    takeovers = {number: Takeover(kafka, number, job.table.take_over(), job.history) for number in numbers}
     begin = {logs.changelog(n): logs.begin[logs.changelog(n)] for n in numbers}
     for number in numbers:
         results = logs.results(number)

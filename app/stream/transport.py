@@ -40,6 +40,7 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.stream import failpoints
+from app.stream.commit import metadata
 from app.stream.crash import DENIED, stop_process
 from app.stream.outbox import Outbox
 from app.stream.owned import Partitions
@@ -302,7 +303,7 @@ class App(faust.App):
         topic = self.job.settings.kafka.input_topic
         offsets = {
             TopicPartition(topic, partition.number): OffsetAndMetadata(
-                partition.ledger.position, partition.ledger.metadata
+                partition.ledger.position, metadata(partition.ledger.replay_point, self.job.history)
             )
             for partition in partitions
         }

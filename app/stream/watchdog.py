@@ -123,7 +123,8 @@ class Watchdog(Service):
         await self._save_what_may_go(seen)
 
     async def _seen(self, brokers: "Brokers") -> Seen:
-        problems = await brokers.problems(self._app.job.partitions_of, self._app.job.pipeline.max_snapshot_bytes())
+        job = self._app.job
+        problems = await brokers.problems(job.partitions_of, job.topic_ids, job.pipeline.max_snapshot_bytes())
         if problems:
             return Seen(problems)
         numbers = range(self._app.job.partitions_of[self._kafka.input_topic])
@@ -185,14 +186,21 @@ class Brokers:
         await self._admin.close()
         await self._reader.stop()
 
-    async def problems(self, at_start: Mapping[str, int], largest_snapshot_bytes: int) -> list[str]:
-        """What is wrong with the topics, the number of partitions at the worker's start being right."""
+    async def problems(
+        self, partitions_of: Mapping[str, int], ids: Mapping[str, str], largest_snapshot_bytes: int
+    ) -> list[str]:
+        """What is wrong with the topics; numbers of partitions and ids at the worker's start being right."""
         found = await topics.describe(self._admin, self._kafka)
         told = topics.problems(self._kafka, found, largest_snapshot_bytes)
         name = self._kafka.input_topic
-        if not told and found[name].partitions != (known := at_start[name]):
+        if not told and found[name].partitions != (known := partitions_of[name]):
             told = [f"topic {name} had {known} partitions when this worker started, now {found[name].partitions}"]
-        return told
+        of_history = (name, self._kafka.output_topic, self._kafka.changelog_topic)
+        return told + [
+            f"topic {name} was deleted and made again under this worker: when it is started again, it says what is lost"
+            for name in of_history
+            if name in found and ids[name] and ids[name] != found[name].id
+        ]
 
     async def log(self, numbers: Sequence[int]) -> tuple[dict[int, int], dict[int, int]]:
         """First and next offset of each partition of the input."""

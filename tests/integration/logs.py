@@ -1,6 +1,7 @@
 """What stands in the broker after a run: every log of a job, whole, and what its group committed."""
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,3 +71,8 @@ def committed(kafka: KafkaSettings) -> dict[int, tuple[int, str]]:
         for partition, commit in asyncio.run(ask()).items()
         if partition.topic == kafka.input_topic
     }
+
+
+def replay_point(commit: tuple[int, str]) -> int:
+    """What travels in the metadata of a commit."""
+    return json.loads(commit[1])["replay"]

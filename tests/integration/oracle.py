@@ -185,7 +185,7 @@ def _compare_commit(report: Report, number: int, logs: Logs, saved: bool) -> Non
         report.add("committed positions wrong", [f"{number}: {offset}, end is {end}"])
     try:
         said = json.loads(metadata)
-        valid = said.keys() == {"v", "replay"} and said["v"] == 1 and 0 <= said["replay"] <= offset
+        valid = said.keys() >= {"v", "replay"} and said["v"] == 1 and 0 <= said["replay"] <= offset
     except ValueError:
         valid = False
     if not valid or (saved and said["replay"] != end):

@@ -82,7 +82,11 @@ class Run:
             meanwhile()
             committed = logs.committed(self.kafka)
             ends = logs.ends(self.kafka, self.kafka.input_topic)
-            return all(committed.get(n) == (end, f'{{"v":1,"replay":{end}}}') for n, end in enumerate(ends) if end)
+            return all(
+                n in committed and (committed[n][0], logs.replay_point(committed[n])) == (end, end)
+                for n, end in enumerate(ends)
+                if end
+            )
 
         wait_for(saved, timeout_s, lambda: f"{logs.committed(self.kafka)}\n{self._told()}", every_s=0.25)
 

@@ -134,6 +134,10 @@ def delete_changelog(run):
     kafka_tools.delete_topics(run.job.servers, run.kafka.changelog_topic)
 
 
+def recreate_changelog(run):
+    recreate(run, run.kafka.changelog_topic, cleanup_policy="compact")
+
+
 def add_partition(run):
     async def add():
         async with kafka_tools.administration(run.kafka.bootstrap_servers) as admin:
@@ -145,8 +149,9 @@ def add_partition(run):
 CHANGES = {  # under a running worker that answered 200 points; what it says
     overtake: "expected offset 200, got 280, and the log starts at 280: 80 records were deleted",
     overtake_all: "the log starts at 300: 100 records were deleted before they were read",
-    recreate_input: "recreated or truncated",
-    recreate_input_empty: "recreated or truncated",
+    recreate_input: "deleted and made again",
+    recreate_input_empty: "deleted and made again",
+    recreate_changelog: "deleted and made again",
     delete_output: "is missing: make it with `faust-anomaly topics --create`",
     delete_changelog: "is missing: make it with `faust-anomaly topics --create`",
     add_partition: "must have as many partitions as",
@@ -167,6 +172,18 @@ def test_logs_that_change_under_a_running_worker(runs):
         run.workers[0].cont()
     for change, said in CHANGES.items():
         stopped(made[change.__name__], said)
+    # Whatever was done meanwhile to make a start possible, and whether or not a last commit speaks of the old topic:
+    points(made["recreate_input"], POINTS + 50)
+    made["delete_changelog"].make_topics()
+    again = {
+        "recreate_input": "was deleted and made again",
+        "recreate_changelog": "the state in it is gone",
+        "delete_changelog": "the state in it is gone",
+    }
+    for name in again:
+        start(made[name])
+    for name, said in again.items():
+        stopped(made[name], said, "Use another kafka.group_id")
 
 
 def test_retention_that_passes_the_replay_point_of_a_running_worker_makes_it_save(runs):
@@ -175,7 +192,7 @@ def test_retention_that_passes_the_replay_point_of_a_running_worker_makes_it_sav
     points(run, POINTS)
     until_answered(run)
     delete_before(run, 150)
-    wait_for(lambda: logs.committed(run.kafka)[0] == (POINTS, '{"v":1,"replay":200}'), 20.0, lambda: worker.said)
+    wait_for(lambda: logs.replay_point(logs.committed(run.kafka)[0]) == POINTS, 20.0, lambda: worker.said)
     assert "starts at 150, beyond the replay point 0: saved 1 sources" in worker.said
     worker.kill()
     start(run).until_ready()

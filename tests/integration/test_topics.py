@@ -41,7 +41,9 @@ def test_the_command_tells_what_is_missing_makes_it_and_is_content(job):
 
     configs = {name: kafka_tools.configs(job.servers, name) for name in names}
     assert [configs[name]["cleanup.policy"] for name in names] == ["delete"] * 4 + ["compact"]
-    assert asyncio.run(topics.require(job.settings())) == dict.fromkeys(names, 3)
+    found = asyncio.run(topics.require(job.settings()))
+    assert {name: topic.partitions for name, topic in found.items()} == dict.fromkeys(names, 3)
+    assert all(len(topic.id) == 36 for topic in found.values()) and len({t.id for t in found.values()}) == len(names)
 
 
 def test_the_others_get_as_many_partitions_as_the_input_topic_has(job):
@@ -49,7 +51,7 @@ def test_the_others_get_as_many_partitions_as_the_input_topic_has(job):
     kafka_tools.create_topic(job.servers, settings.kafka.input_topic, partitions=5)
     made = asyncio.run(topics.create(settings, partitions=2))
     assert made == topics.names(settings.kafka)[1:]
-    assert set(asyncio.run(topics.require(settings)).values()) == {5}
+    assert {topic.partitions for topic in asyncio.run(topics.require(settings)).values()} == {5}
 
 
 def test_a_changelog_with_the_default_policy_is_refused(job):

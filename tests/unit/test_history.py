@@ -11,7 +11,7 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.stream import crash
-from app.stream.commit import Ledger
+from app.stream.commit import Ledger, metadata
 from app.stream.partition import Job, Partition
 from app.stream.takeover import WHOLE, Takeover
 from tables.sources import SourcesTable
@@ -50,6 +50,25 @@ def test_a_start_whose_records_are_gone_or_are_others(begin, end, committed, emi
     with pytest.raises(HistoryLost, match=r"raw-data\[3\]") as refused:
         starting(begin, end, committed, emitted)
     assert said in str(refused.value)
+
+
+HISTORY = {"input": "1b4e28ba-2fa1", "changelog": "6ba7b810-9dad"}
+
+
+@pytest.mark.parametrize(
+    ("role", "said"), [("input", "offsets and state are of the old one"), ("changelog", "the state in it is gone")]
+)
+def test_a_topic_of_the_same_name_is_another_one(role, said):
+    takeover = Takeover(KAFKA, 3, SimpleNamespace(covered={}, covers=-1), HISTORY)
+    old = SimpleNamespace(offset=50, metadata=metadata(40, HISTORY | {role: "deadbeef-0000"}))
+    with pytest.raises(HistoryLost, match=said):
+        takeover.start(0, 90, old)
+
+
+@pytest.mark.parametrize(("then", "now"), [(HISTORY, HISTORY), ({}, HISTORY), (HISTORY, {})])
+def test_topics_whose_ids_are_the_same_or_not_known_are_taken(then, now):
+    takeover = Takeover(KAFKA, 3, SimpleNamespace(covered={}, covers=-1), now)
+    assert takeover.start(0, 90, SimpleNamespace(offset=50, metadata=metadata(40, then))).replay == 40
 
 
 class Stopped(BaseException):
@@ -114,4 +133,4 @@ def test_records_deleted_before_or_between_two_fetches_are_missed(fetches, monke
 @pytest.mark.parametrize("fetches", [[range(10)], [range(100, 150), range(10)], [range(90, 110)]])
 def test_a_log_that_goes_back_is_another_one(fetches, monkeypatch):
     error = fed(fetches, monkeypatch)
-    assert isinstance(error, HistoryLost) and "recreated or truncated" in str(error)
+    assert isinstance(error, HistoryLost) and "deleted and made again, or truncated" in str(error)
