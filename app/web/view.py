@@ -5,6 +5,7 @@ import errno
 import ipaddress
 import logging
 import socket
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 RESULTS_PER_S = 2_000  # about 2 % of a core
 EVENTS_PER_S = 1_000  # as many as the feed remembers: of more, a second later none would be left
 START_RESULTS, START_ANOMALIES = 200, 1_000  # records a partition read back at start
+MAX_CONNECTIONS = 200  # besides those of open pages; each is a file to the process, and Kafka's connections are too
+LOOK_S = 1.0
 
 
 class View:
@@ -73,12 +76,31 @@ class View:
                 host,
                 self.port,
             )
+        self._run(self._make_room())
         if self._dashboard.enabled:
-            jobs = [tail.run() for tail in self._tails] + [self._server.push.run()]
-            self._tasks = [asyncio.create_task(job) for job in jobs]
-            for task, tail in zip(self._tasks, [*self._tails, None]):
-                task.add_done_callback(partial(_ended, tail))
+            for tail in self._tails:
+                self._run(tail.run(), tail)
+            self._run(self._server.push.run())
             log.info("web view on http://%s:%d/", host, self.port)
+
+    def _run(self, job: Coroutine[Any, Any, None], tail: Tail | None = None) -> None:
+        task = asyncio.create_task(job)
+        task.add_done_callback(partial(_ended, tail))
+        self._tasks.append(task)
+
+    async def _make_room(self) -> None:
+        """Cut the oldest of too many connections.
+
+        One that asks nothing, or reads no answer, stays open for ever: a scraper that hangs and is started again each
+        minute would take all the files that the process may open.
+        """
+        while self._runner and (server := self._runner.server):
+            pages = {client.transport for client in self._server.push.clients}
+            open_now = [connection.transport for connection in server.connections]  # oldest first
+            others = [transport for transport in open_now if transport and transport not in pages]
+            for transport in others[: max(len(others) - MAX_CONNECTIONS, 0)]:
+                transport.abort()
+            await asyncio.sleep(LOOK_S)
 
     async def stop(self) -> None:
         """Close connections and end the tasks; also when never started."""

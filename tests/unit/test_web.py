@@ -1,6 +1,7 @@
 """Routes, refusals, headers and the WebSocket, without Kafka: a real feed, fake tails."""
 
 import asyncio
+import contextlib
 import errno
 import json
 import logging
@@ -453,6 +454,29 @@ def test_stop_does_not_wait_for_open_pages(view):
         async with ClientSession() as session, session.ws_connect(f"http://127.0.0.1:{made.port}/ws") as page:
             await asyncio.wait_for(asyncio.gather(made.stop(), page.receive()), 5)
             assert page.close_code == 1001
+
+    asyncio.run(run())
+
+
+def test_connections_that_never_ask_do_not_pile_up(view, monkeypatch):
+    monkeypatch.setattr(view_module, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(view_module, "LOOK_S", 0.01)
+
+    async def run():
+        made = view()
+        await made.start()
+        address = f"http://127.0.0.1:{made.port}"
+        async with ClientSession() as session, session.ws_connect(f"{address}/ws") as page:
+            idle = [await asyncio.open_connection("127.0.0.1", made.port) for _ in range(50)]
+            for reader, _ in idle[:30]:
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.wait_for(reader.read(), 5) == b""  # the oldest were cut
+            async with session.get(f"{address}/livez") as answer:
+                assert answer.status == 200
+            assert not idle[-1][0].at_eof() and not page.closed  # neither the newest nor an open page
+            for _, writer in idle:
+                writer.close()
+        await made.stop()
 
     asyncio.run(run())
 
