@@ -101,6 +101,9 @@ class Metrics:
         # State, snapshots, recovery.
         self.sources_active = gauge("sources_active", "Sources held in memory.")
         self.sources_warming_up = gauge("sources_warming_up", "Sources without a detector that is ready.")
+        self.sources_forgotten = counter(
+            "sources_forgotten_total", "Sources dropped from memory and changelog after a long silence."
+        )
         self.state_bytes = gauge("state_bytes", "Memory of the sources' state.")
         self.snapshots = counter("snapshots_total", "Snapshots acked in the changelog.")
         self.snapshot_bytes = counter("snapshot_bytes_total", "Bytes of those snapshots.")

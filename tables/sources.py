@@ -10,10 +10,16 @@ taken over. Compaction keeps the last record of a key, so with plain source keys
 was stopped and went on would replace the new owner's: measured, 10 of 10 sources lost their state. With a key of
 its own a late snapshot only stands beside the good one, and recovery takes the one that covers more. Keys of
 earlier owners get a tombstone, each after the snapshot that replaces it.
+
+A source that is no longer live (app/silence.py) is dropped, with a tombstone for every record there is of it, when it
+has been silent for twice as long and the group's replay point lies beyond that: any successor then begins where the
+source, if it returns, starts anew. A zombie's late snapshot of it is dropped in its turn.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from app import snapshot
 from app.errors import StateError
@@ -31,6 +37,7 @@ class OwnedSources:
         self.covered: dict[str, int] = {}  # source -> offset its highest snapshot covers
         self._ownership = b"\0" + os.urandom(TAG - 1)
         self._earlier: dict[str, set[bytes]] = {}  # source -> keys of other ownerships with a live record
+        self._walked = 0  # slots of the present round that were looked at for silence
 
     def load(self, key: bytes | None, value: bytes | None) -> None:
         """Take one changelog record in, in the changelog's order. Raises StateError when it is damaged."""
@@ -47,16 +54,41 @@ class OwnedSources:
             snapshot.loads(self.rows, value)
             self.covered[source] = offset
 
-    def snapshots(self, slots: Iterable[int], offset: int) -> list[tuple[bytes, bytes]]:
-        """Changelog records that save these slots as they stand after ``offset``."""
+    def snapshots(self, slots: Iterable[int], offset: int) -> Iterator[tuple[bytes, bytes]]:
+        """Changelog records that save these slots as they stand after ``offset``, made one by one."""
         names, ownership = self.rows.names, self._ownership
-        return [(names[slot].encode() + ownership, snapshot.dumps(self.rows, slot, offset)) for slot in slots]
+        for slot in slots:
+            yield names[slot].encode() + ownership, snapshot.dumps(self.rows, slot, offset)
 
     def tombstones(self, slots: Iterable[int]) -> list[tuple[bytes, None]]:
         """Changelog records that remove what earlier ownerships wrote of these slots; only after their snapshots."""
         if not self._earlier:
             return []
         return [(key, None) for slot in slots for key in self._earlier.pop(self.rows.names[slot], ())]
+
+    def silent(self, below: int, number: int) -> list[int]:
+        """Slots, among the next so many on an endless round, whose source had its last point before ``below``."""
+        rows, names = self.rows.rows, self.rows.names
+        first = self._walked if self._walked < rows.count else 0
+        self._walked = first + number
+        last = rows.column("last", slice(first, self._walked))
+        return [slot for slot in (np.flatnonzero(last < below) + first).tolist() if names[slot]]
+
+    def forget(self, slots: Iterable[int], below: int) -> list[tuple[bytes, None]]:
+        """Drop those whose last point lies before ``below``: changelog records that remove all there is of them.
+
+        All points of these sources must be inside snapshots. What an earlier owner wrote of a source and what we
+        wrote are never there at once: the former gets its tombstone with our first snapshot.
+        """
+        records: list[tuple[bytes, None]] = []
+        for slot in slots:
+            source = self.rows.names[slot]
+            if source and self.rows.rows.get(slot, "last") < below:
+                keys = self._earlier.pop(source, None) or (source.encode() + self._ownership,)
+                records += ((key, None) for key in keys)
+                self.covered.pop(source, None)
+                self.rows.drop(slot)
+        return records
 
     @property
     def covers(self) -> int:

@@ -124,6 +124,10 @@ class Ledger:
                 found.append(slot)
         return found
 
+    def dirty(self, slot: int) -> bool:
+        """The source in this slot has a point that no taken snapshot holds."""
+        return slot < self._grown and bool(self._first[slot] >= 0)
+
     def take(self, batch: Batch, slots: Sequence[int]) -> None:
         """Snapshots of these dirty sources, as they stand after ``batch``, will be sent with it."""
         if not slots:

@@ -91,6 +91,7 @@ class Partitions(dict[int, Partition]):
         for partition in self.active():
             if partition.silent_s > self._job.settings.state.idle_snapshot_s:
                 await partition.save(SAVE_AT_ONCE // 2)
+                await partition.forget()
 
     def resume(self, generation: int) -> None:
         """All are recovered, and ours by this generation of the group."""

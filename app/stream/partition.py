@@ -35,6 +35,10 @@ from app.stream.outbox import Outbox, Sent
 NOTHING = Encoded.of([])
 IN_FLIGHT = 4  # batches computed whose acks are still out
 WAITING = 8  # fetched batches that may wait for their turn
+# What snapshots may take of one batch. Common sources come nowhere near it: 4,000 are 6 MB and .1 s. One of 32 metrics
+# with trees each takes .2 s; a hundred of them due at once would hold up the partition for 20 s.
+SNAPSHOT_BYTES, SNAPSHOT_S = 16 << 20, 0.25
+WALKED = 1000  # sources looked at with a batch, and as many again for each quarter of them that the batch may bring
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Answer:
     produced_at: Any = None  # Kafka timestamps of the answered records, seconds
     snapshots: Encoded = NOTHING
     tombstones: list[tuple[bytes, None]] = field(default_factory=list)
+    forgotten: int = 0  # sources
     sent: list[Sent] = field(default_factory=list)
 
 
@@ -89,6 +94,8 @@ class Partition:
         self._outbox = job.outbox
         self._covers = owned.covers
         self._mark = mark  # (offset, index): everything up to it has been emitted before
+        self.replay_committed = ledger.next  # where a successor would begin to read
+        self._left: list[int] = []  # slots that were due for a snapshot when the budget was spent
         settings = job.settings
         self._reader = Reader(
             settings.input,
@@ -124,11 +131,18 @@ class Partition:
         if not self.ledger.oldest(1):
             return 0
         await self._room.acquire()
-        slots = self.ledger.oldest(limit)
         answer = Answer(self._open(self.ledger.next, self.ledger.next), time.monotonic())
-        self._save(answer, slots)
+        saved = self._save(answer, self.ledger.oldest(limit))
         self._outgoing.put_nowait(answer)
-        return len(slots)
+        return saved
+
+    async def forget(self) -> None:
+        """Drop some sources that were silent for long, as a batch without points."""
+        if found := self._outlived(WALKED):
+            await self._room.acquire()
+            answer = Answer(self._open(self.ledger.next, self.ledger.next), time.monotonic())
+            self._forget(answer, found)
+            self._outgoing.put_nowait(answer)
 
     @property
     def silent_s(self) -> float:
@@ -203,6 +217,7 @@ class Partition:
         metrics.stage_duration["score"].observe(scored - decoded)
         touched = self.ledger.learned(*_changed(outcome))
         self._save(answer, self.ledger.due(touched))
+        self._forget(answer, self._outlived(WALKED + 4 * len(points)))
         self._encode(answer, records, points, outcome, letters)
         metrics.stage_duration["encode"].observe(time.monotonic() - scored)
         self._touched = time.monotonic()
@@ -261,12 +276,40 @@ class Partition:
             metrics.opened(Counter(map(severity, opened)))
         metrics.event_time_lag.set(time.time() - max(points.timestamp))
 
-    def _save(self, answer: Answer, slots: list[int]) -> None:
-        """Snapshots of these slots, as they stand at the end of the batch."""
+    def _save(self, answer: Answer, due: list[int]) -> int:
+        """Snapshots of these slots, as they stand at the end of the batch: at least one, and what the budget allows.
+
+        The others come first with the next batch; until then they hold the replay point. Returns how many were taken.
+        """
+        if self._left:
+            due = list(dict.fromkeys([*filter(self.ledger.dirty, self._left), *due]))
+        until = time.monotonic() + SNAPSHOT_S
+        taken: list[tuple[bytes, bytes]] = []
+        size = 0
+        for record in self.owned.snapshots(due, answer.batch.end - 1):
+            taken.append(record)
+            size += len(record[1])
+            if size >= SNAPSHOT_BYTES or time.monotonic() >= until:
+                break
+        slots, self._left = due[: len(taken)], due[len(taken) :]
         self.ledger.take(answer.batch, slots)
         if slots:
-            answer.snapshots = Encoded.of(self.owned.snapshots(slots, answer.batch.end - 1))
+            answer.snapshots = Encoded.of(taken)
             answer.tombstones = self.owned.tombstones(slots)
+        return len(slots)
+
+    def _outlived(self, number: int) -> list[int]:
+        """Slots, among the next so many, of sources that no reader of the log needs: see app/silence.py."""
+        below = self.replay_committed - 2 * self._job.settings.state.forget_after_records
+        return self.owned.silent(below, number) if below > 0 else []
+
+    def _forget(self, answer: Answer, slots: list[int]) -> None:
+        """Drop these sources; their tombstones follow whatever was sent of them before."""
+        below = self.replay_committed - 2 * self._job.settings.state.forget_after_records
+        if slots := [slot for slot in slots if not self.ledger.dirty(slot)]:
+            before = len(self.owned.rows)
+            answer.tombstones += self.owned.forget(slots, below)
+            answer.forgotten = before - len(self.owned.rows)
 
     # --- deliver
 
@@ -327,15 +370,17 @@ class Partition:
 
     async def _settle_snapshots(self, answer: Answer) -> None:
         snapshots = answer.snapshots
-        if not snapshots:
+        if not snapshots and not answer.tombstones:
             return
         began = time.monotonic()
         topic = self._job.settings.kafka.changelog_topic
         sent = await self._send(topic, snapshots, "snapshots_half_sent")
-        failpoints.reach("snapshots_sent")
+        if snapshots:
+            failpoints.reach("snapshots_sent")
         sent += await self._outbox.send(topic, self.number, answer.tombstones)
         self.changelog_end = await self._outbox.acknowledged(sent)
         metrics = self._job.metrics
+        metrics.sources_forgotten.inc(answer.forgotten)
         metrics.snapshots.inc(len(snapshots))
         metrics.snapshot_bytes.inc(len(snapshots.values.data))
         metrics.stage_duration["snapshot_ack"].observe(time.monotonic() - began)

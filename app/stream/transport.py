@@ -301,16 +301,21 @@ class App(faust.App):
         Only of partitions that are ours beyond doubt: the broker takes any member's commit for any partition.
         """
         topic = self.job.settings.kafka.input_topic
+        points = {partition: partition.ledger.replay_point for partition in partitions}
         offsets = {
             TopicPartition(topic, partition.number): OffsetAndMetadata(
                 partition.ledger.position, metadata(partition.ledger.replay_point, self.job.history)
             )
-            for partition in partitions
+            for partition in points
         }
         if not offsets:
             return True
         failpoints.reach("before_commit")
-        return await self._commit(offsets)
+        if not await self._commit(offsets):
+            return False
+        for partition, point in points.items():
+            partition.replay_committed = point
+        return True
 
     async def _commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> bool:
         metrics, loop, generation = self.job.metrics, asyncio.get_running_loop(), self.partitions.generation
