@@ -13,8 +13,7 @@ from chaos import report
 from chaos.campaign import Campaign
 from chaos.cluster import Cluster
 from chaos.controls import CONTROLS
-from chaos.controls import caught as is_caught
-from chaos.plan import KINDS, kinds, rounds
+from chaos.plan import KINDS, ROUND_RECORDS, kinds, rounds
 from integration.load import SERIES, real_series
 from integration.run import Run
 from jobs import Job
@@ -22,7 +21,6 @@ from jobs import Job
 from app.local_kafka.jars import KAFKA
 
 ROOT = Path(__file__).parents[2]
-SECONDS_A_FAULT = 20.0  # more than any takes on average; with the records it bounds a campaign
 
 
 def faults(command):
@@ -40,6 +38,8 @@ def faults(command):
 @faults
 @click.option("--controls", default=1, show_default=True, help="How often each broken program must be caught.")
 @click.option("--records", default=5_000_000, show_default=True, help="At least so many, in all.")
+@click.option("--round-records", default=ROUND_RECORDS, show_default=True, help="Records between two checks.")
+@click.option("--minutes", default=180.0, show_default=True, help="No round begins later; then it is a failure.")
 @click.option("--per-s", default=2000.0, show_default=True, help="Records produced a second.")
 @click.option("--session-s", default=3.0, show_default=True, help="Session timeout of the workers.")
 @click.option("--seed", default=1, show_default=True, help="Of the order of faults and of the records.")
@@ -48,6 +48,8 @@ def faults(command):
 def main(
     controls: int,
     records: int,
+    round_records: int,
+    minutes: float,
     per_s: float,
     session_s: float,
     seed: int,
@@ -59,27 +61,20 @@ def main(
     from tests.bench.report import machine
     from tests.bench.report import write_readme as write
 
-    plan = rounds(counts, records, seed)
+    plan = rounds(counts, records, seed, round_records)
     planned = kinds([fault for each in plan for fault in each.faults])
     names = Counter(fault.partition(":")[2] for each in plan for fault in each.faults if ":" in fault)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of our own clients: brokers come and go
     directory = Path(tempfile.mkdtemp(prefix="faust-anomaly-chaos-"))
     began = time.monotonic()
-    bound_s = began + 2.0 * records / per_s + SECONDS_A_FAULT * planned.total() + 120.0 * len(plan)
-    caught = {}
     with Cluster(directory) as cluster:
-        for name in sorted(CONTROLS) * controls:
-            within = directory / f"control-{len(caught)}"
-            within.mkdir()
-            with Run(Job.of(name, cluster.kafka.bootstrap_servers), within) as run:
-                caught[within.name] = is_caught(name, run)
-            _say(f"broken program: {name}: {'caught' if caught[within.name] else 'NOT CAUGHT'}")
         campaign = Campaign(cluster, directory, seed, per_s, session_s, real_series(*(series or SERIES)), _say)
         for each in plan:
-            if time.monotonic() > bound_s:
-                _say("out of time")
+            if time.monotonic() > began + 60.0 * minutes:
+                _say(f"{minutes:g} minutes are over; {len(plan) - each.number} rounds were not played")
                 break
             campaign.play(each)
+        caught = {f"{name}, {i}": _is_caught(name, cluster, directory, i) for i in range(controls) for name in CONTROLS}
     tally, seconds = campaign.tally, time.monotonic() - began
     text = report.text(tally, caught, session_s, seconds, machine(f"Kafka {KAFKA} (one node)"))
     wrong = report.failures(tally, planned, names, records)
@@ -92,6 +87,19 @@ def main(
     shutil.rmtree(directory)
     if write_readme:
         write(text, ROOT / "README.md", report.BEGIN, report.END)
+
+
+def _is_caught(name: str, cluster: Cluster, directory: Path, number: int) -> bool:
+    within = directory / f"{name} {number}"
+    within.mkdir()
+    with Run(Job.of(name, cluster.kafka.bootstrap_servers), within) as run:
+        try:
+            found = CONTROLS[name].play(run).faults.keys() & CONTROLS[name].flagged
+        except AssertionError as error:  # it did not come so far
+            _say(f"{name}: {error}")
+            return False
+    _say(f"broken program: {name}: {', '.join(sorted(found)) or 'NOT CAUGHT'}")
+    return bool(found)
 
 
 def _say(what: str) -> None:

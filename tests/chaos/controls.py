@@ -37,8 +37,8 @@ def replay_from_the_acked_position(run: Run) -> Report:
     """Killed between two snapshots."""
     environ = {"RECKLESS": "replay_from_the_acked_position"}
     with load_of(run.make_topics()) as load:
-        worker = run.start(RECKLESS, **environ)
-        wait_for(lambda: committed(run) > 2000, 60.0, lambda: worker.said)
+        worker = run.start(RECKLESS, ANOMALY_STATE__IDLE_SNAPSHOT_S="3600", **environ)  # a slow machine looks idle
+        wait_for(lambda: committed(run) > 2000, 90.0, lambda: worker.said)
         worker.kill()
         run.start(RECKLESS, **environ).until_ready()
         load.stop()
@@ -68,19 +68,20 @@ def zombie_beside_the_cleaner(run: Run, program: Sequence[str] = PROGRAM, **envi
     The checker looks again and again, until it finds a fault or the cleaner has been everywhere.
     """
     environ["ANOMALY_STATE__SNAPSHOT_EVERY"] = "1"
+    environ["ANOMALY_KAFKA__ACK_TIMEOUT_S"] = "300"  # the zombie's wait for an ack goes on while it is stopped
     with load_of(run.make_topics(compacts=True)) as load:
         zombie = run.start(program, FAUST_ANOMALY_FAILPOINT="results_acked:40:stop", **environ)
-        wait_for(lambda: "failpoint results_acked: stopping" in zombie.said, 60.0, lambda: zombie.said)
+        wait_for(lambda: "failpoint results_acked: stopping" in zombie.said, 90.0, lambda: zombie.said)
         other = run.start(program, **environ)
         owned = set(range(PARTITIONS))
-        wait_for(lambda: {number for number, *_ in other.recoveries} == owned, 60.0, lambda: other.said)
+        wait_for(lambda: {number for number, *_ in other.recoveries} == owned, 90.0, lambda: other.said)
         time.sleep(1.0)
         load.stop()
     run.until_saved()
     before = logs.ends(run.kafka, run.kafka.changelog_topic)
     zombie.cont()
-    wait_for(lambda: logs.ends(run.kafka, run.kafka.changelog_topic) != before, 30.0, lambda: zombie.said)
-    for i in range(12):
+    wait_for(lambda: logs.ends(run.kafka, run.kafka.changelog_topic) != before, 90.0, lambda: zombie.said)
+    for i in range(6):
         time.sleep(1.5)
         # A segment is cleaned when it is full or old, and a record comes after it.
         one = [(n, b"other", json.dumps({"source": "other", "timestamp": i, "value": i}).encode()) for n in owned]
@@ -94,17 +95,14 @@ def zombie_beside_the_cleaner(run: Run, program: Sequence[str] = PROGRAM, **envi
 
 
 def stock_faust(run: Run) -> Report:
-    """Killed twice under load."""
+    """Killed under load, twice; what it would still have answered after that is not counted as missing."""
     environ = {"STOCK_PARTITIONS": str(PARTITIONS)}
     with load_of(run.make_topics()) as load:
-        for done in (1500, 3000):
+        for answered in (1500, 3000):
             worker = run.start(STOCK, **environ)
-            wait_for(lambda done=done: committed(run) > done, 60.0)
+            wait_for(lambda answered=answered: committed(run) > answered, 90.0)
             worker.kill()
-        run.start(STOCK, **environ)
         load.stop()
-    wait_for(lambda: run.lag() <= PARTITIONS, 90.0)
-    time.sleep(1.0)
     return run.check(saved=False)
 
 
@@ -117,11 +115,5 @@ CONTROLS = {
     "replay point = acked position": Control(replay_from_the_acked_position, {"results conflicting", "states wrong"}),
     "snapshots before results": Control(snapshots_before_results, {"results missing"}),
     "plain source keys": Control(plain_source_keys, {"states not saved", "states wrong"}),
-    "stock Faust": Control(stock_faust, {"results missing", "results repeated", "results conflicting"}),
+    "stock Faust": Control(stock_faust, {"results repeated", "results conflicting"}),
 }
-
-
-def caught(name: str, run: Run) -> bool:
-    """The checker flags what it must."""
-    control = CONTROLS[name]
-    return bool(control.flagged & control.play(run).faults.keys())

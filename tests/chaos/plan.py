@@ -50,10 +50,10 @@ class Round:
         return 12 if self.number % 4 in (1, 2) else 4
 
 
-def rounds(counts: dict[str, int], records: int, seed: int) -> list[Round]:
+def rounds(counts: dict[str, int], records: int, seed: int, round_records: int = ROUND_RECORDS) -> list[Round]:
     """The rounds in which so many faults of each kind, and at least so many records, come about."""
     rng = random.Random(seed)
-    size = max(2, 2 * math.ceil(records / ROUND_RECORDS / 2))
+    size = max(2, 2 * math.ceil(records / round_records / 2))
     dealt = [Round(number, math.ceil(records / size)) for number in range(size)]
     for kind, count in counts.items():
         fit = [each for each in dealt if each.may_repeat or kind not in MAY_REPEAT]

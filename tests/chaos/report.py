@@ -30,7 +30,7 @@ def text(tally: Tally, controls: Mapping[str, bool], session_s: float, seconds: 
         ("state differences", sum(found[kind] for kind in STATES)),
     ]
     says = ["| " + " | ".join(row) + " |" for row in rows]
-    says += ["", "| " + " | ".join(name for name, _ in compared) + " |", "| " + "---: | " * len(compared)]
+    says += ["", "| " + " | ".join(name for name, _ in compared) + " |", "|" + " ---: |" * len(compared)]
     says += ["| " + " | ".join(f"{count:,}" for _, count in compared) + " |", ""]
     says.append(
         f"Failpoints: each of the {len(failpoints.NAMES)}, {_range(tally.failpoints)} times. "
