@@ -8,7 +8,7 @@ from app import topics
 from app.errors import AnomalyError, HistoryLost, Stalled, TopicError
 from app.settings import KafkaSettings
 
-SURE_S = 5.0  # for so long a broker must say the same of topics and offsets: after its start it may know little
+SURE_S = 10.0  # for so long a broker must say the same of topics and offsets: after its start it may know little
 STILL_S = 20.0  # for so long records may wait while nothing moves
 LONGEST_LOOK_S = 12.0
 
@@ -20,6 +20,8 @@ class Own:
     next: int  # first offset not taken yet; while it is being recovered, how far that has come
     answered: int  # position: every offset below it is answered
     recovered: bool = True
+    fetched: int = 0  # the client's own position: beyond ``next`` also where no records are, as after a transaction
+    queued: bool = False  # fetched records wait to be taken
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,9 @@ class Judge:
         for number in self._own.keys() - seen.own.keys():
             del self._own[number]
         for number, own in sorted(seen.own.items()):
-            waits = seen.end.get(number, 0) > own.next or not own.recovered
-            stood_s = self._own.setdefault(number, Standing(self._clock)).seconds(own if waits else None)
+            waits = own.queued or seen.end.get(number, 0) > max(own.next, own.fetched) or not own.recovered
+            mark = (own.next, own.answered, own.recovered) if waits else None
+            stood_s = self._own.setdefault(number, Standing(self._clock)).seconds(mark)
             if stood_s >= self._still_s:
                 where = f"at offset {own.next} of {seen.end.get(number)}" if own.recovered else "in recovery"
                 return Stalled(

@@ -145,6 +145,11 @@ class Partition:
             self._outgoing.put_nowait(answer)
 
     @property
+    def queued(self) -> bool:
+        """Fetched records wait to be taken."""
+        return not self._waiting.empty()
+
+    @property
     def silent_s(self) -> float:
         """Seconds since the last record."""
         return time.monotonic() - self._touched

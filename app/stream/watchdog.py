@@ -144,10 +144,19 @@ class Watchdog(Service):
         for number in assigned:
             if partitions.takes(number):
                 ledger = partitions[number].ledger
-                own[number] = Own(ledger.next, ledger.position)
+                own[number] = Own(
+                    ledger.next, ledger.position, fetched=self._fetched(number), queued=partitions[number].queued
+                )
             else:
                 own[number] = Own(partitions.recovered_records, 0, recovered=False)
         return own
+
+    def _fetched(self, number: int) -> int:
+        """The consumer's own position; 0 while it has none. Read across threads, as Faust does."""
+        subscription = self._app.consumer._thread._ensure_consumer()._subscription.subscription
+        assignment = subscription and subscription.assignment
+        state = assignment and assignment.state_value(TopicPartition(self._kafka.input_topic, number))
+        return state.position if state and state.has_valid_position else 0
 
     async def _save_what_may_go(self, seen: Seen) -> None:
         """Save sources whose unsaved points the log no longer has: after a crash now their state would be lost."""

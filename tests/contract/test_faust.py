@@ -13,6 +13,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import consumer as aiokafka_consumer
+from aiokafka.consumer import subscription_state
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
@@ -71,6 +72,11 @@ RELIED_ON = [
     (mode_worker.Worker, "_sentinel_task"),
     (GroupCoordinator, "fetch_committed_offsets"),
     (PartitionRecords, "_consumer_record"),
+    (subscription_state.SubscriptionState, "subscription"),
+    (subscription_state.Subscription, "assignment"),
+    (subscription_state.Assignment, "state_value"),
+    (subscription_state.TopicPartitionState, "position"),
+    (subscription_state.TopicPartitionState, "has_valid_position"),
     (AIOKafkaAdminClient, "_send_request"),
     (AIOKafkaAdminClient, "_send_request_to_node"),
     (AIOKafkaConnection, "close"),
@@ -99,6 +105,7 @@ ASSIGNED = [
     (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_min_bytes=self._fetch_min_bytes"),
     (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_max_wait_ms=self._fetch_max_wait_ms"),
     (aiokafka_consumer.AIOKafkaConsumer.start, "self._coordinator = GroupCoordinator("),
+    (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._subscription = "),
     (AIOKafkaConnection.connect, "self._writer, self._protocol = reader, writer, protocol"),
     (AIOKafkaConnection.__init__, "self._security_protocol = security_protocol"),
     (GroupCoordinator.coordinator_dead, "self.coordinator_id = None"),

@@ -1,8 +1,10 @@
 """Workers that live and get nowhere end by themselves, told why; those that only wait go on."""
 
+import asyncio
 import time
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from integration.load import Load
 from integration.test_history import points, runs, start, stopped, until_answered  # noqa: F401 - runs is a fixture
 from integration.workers import wait_for
@@ -23,12 +25,25 @@ STUCK = {
 
 
 def test_workers_that_get_nowhere_leave(runs):  # noqa: F811
-    made = runs(*STUCK, kafka=QUICK)
+    made = runs(*STUCK, "as_it_is", kafka=QUICK)
     for altered, run in made.items():
         start(run, altered)
         points(run, 200)
+    asyncio.run(transaction(made["as_it_is"]))
+    until_answered(made["as_it_is"], 201)
+    began = time.monotonic()
     for altered, said in STUCK.items():
         stopped(made[altered], said)
+    time.sleep(max(0.0, began + 6.0 - time.monotonic()))
+    assert made["as_it_is"].lag() == 1  # the mark of the transaction, which nobody can take
+    assert made["as_it_is"].workers[0].code is None
+
+
+async def transaction(run):
+    topic = run.kafka.input_topic
+    producer = AIOKafkaProducer(bootstrap_servers=run.job.servers, transactional_id=topic)
+    async with producer, producer.transaction():
+        await producer.send(topic, b'{"source":"pump-1","value":7}', b"pump-1", partition=0)
 
 
 def test_a_worker_more_than_there_are_partitions_stays(runs):  # noqa: F811

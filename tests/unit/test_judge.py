@@ -79,6 +79,10 @@ def test_a_partition_whose_records_wait_and_are_not_taken():
     assert "raw-data[0]" in str(error) and "offset 60 of 100" in str(error)
 
 
+def test_records_that_were_fetched_and_are_not_taken():
+    assert leaves(always(owns(next=60, answered=60, fetched=100, queued=True))) is not None
+
+
 def test_a_lag_that_grows_does_not_hide_that_nothing_is_taken():
     assert leaves([owns(next=60, answered=60, end=100 + i) for i in range(100)]) is not None
 
@@ -93,6 +97,7 @@ def test_a_recovery_that_stands_still_and_one_that_reads():
     "looks",
     [
         always(owns(next=100, answered=100)),  # nothing waits
+        always(owns(next=90, answered=90, fetched=100)),  # the rest are marks of transactions
         [owns(next=i, answered=0, end=10_000) for i in range(200)],  # taken; the acks have a deadline of their own
         [owns(next=0, answered=i, end=10_000) for i in range(200)],  # the replay is long, or acks are slow
     ],

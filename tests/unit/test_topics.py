@@ -1,7 +1,9 @@
 """What is wrong with topics, judged from a description of them. The broker's part is in tests/integration."""
 
 import asyncio
+import io
 import ssl
+import uuid
 
 import pytest
 from aiokafka.errors import AuthenticationFailedError
@@ -9,6 +11,7 @@ from aiokafka.errors import AuthenticationFailedError
 from app import admin, topics
 from app.errors import TopicError
 from app.settings import KafkaSettings, Settings
+from app.topic_ids import MetadataResponse_v10, TopicsWithIds
 from app.topics import Topic
 
 KAFKA = KafkaSettings()
@@ -144,3 +147,21 @@ def test_a_refused_user_or_certificate_is_not_tried_again(refused, monkeypatch):
     with pytest.raises(TopicError, match=type(refused).__name__):
         asyncio.run(topics.check(Settings()))
     assert len(calls) == 1
+
+
+def test_topics_are_asked_for_by_the_newest_version_that_the_broker_speaks():
+    asked = TopicsWithIds(["raw-data"])
+    assert asked.prepare({3: (0, 13)}).API_VERSION == 10
+    old = asked.prepare({3: (0, 8)})
+    assert (old.API_VERSION, old.to_object()) == (5, {"topics": ["raw-data"], "allow_auto_topic_creation": False})
+
+
+def test_a_topic_that_was_made_again_has_another_id():
+    ids = uuid.UUID(int=7), uuid.UUID(int=8)
+    partition = (0, 0, 1, 0, [1], [1], [], {})
+    topics_told = [(0, "raw-data", topic_id, False, [partition], 0, {}) for topic_id in ids]
+    answer = (0, [(1, "127.0.0.1", 9092, None, {})], "cluster", 1, topics_told, 0, {})
+    sent = MetadataResponse_v10.SCHEMA.encode(answer)
+    told = MetadataResponse_v10.decode(io.BytesIO(sent)).to_object()["topics"]
+    assert [topic["topic_id"] for topic in told] == list(ids)
+    assert [len(topic["partitions"]) for topic in told] == [1, 1]
