@@ -41,11 +41,12 @@ class OwnedSources:
 
     def load(self, key: bytes | None, value: bytes | None) -> None:
         """Take one changelog record in, in the changelog's order. Raises StateError when it is damaged."""
+        if value is None:  # of any key: a record that is not ours may be taken out by one
+            if key is not None:
+                self._earlier.get(key[:-TAG].decode("utf-8", "replace"), set()).discard(key)
+            return
         if key is None or len(key) <= TAG:
             raise StateError(f"the key must be a source and {TAG} bytes of ownership, got {key!r}")
-        if value is None:
-            self._earlier.get(key[:-TAG].decode(), set()).discard(key)
-            return
         source, offset = snapshot.peek(value)
         if key[:-TAG] != source.encode():
             raise StateError(f"the snapshot of {source!r} stands under the key {key!r}")

@@ -77,7 +77,10 @@ class Takeover:
             try:
                 self.owned.load(record.key, record.value)
             except StateError as error:
-                raise StateError(f"{self._kafka.changelog_topic}[{self._number}]@{record.offset}: {error}") from error
+                raise StateError(
+                    f"{self._kafka.changelog_topic}[{self._number}]@{record.offset}: {error}. Only workers may write "
+                    "to this topic; with another kafka.group_id all sources start anew"
+                ) from error
 
     def start(self, begin: int, end: int, commit: Any) -> Start:
         """Where to begin.
@@ -116,9 +119,11 @@ class Takeover:
             of_topic, partition, offset, index = _ids.decode(record.value).id.rsplit(":", 3)
             position = int(offset), int(index)
         except (msgspec.DecodeError, ValueError, TypeError) as error:
+            found = (record.value or b"")[:80]
             raise StateError(
-                f"{where}: expected a result with an id topic:partition:offset:index, got {record.value[:80]!r}. "
-                "Only workers may write to this topic."
+                f"{where}: expected a result with an id topic:partition:offset:index, got {found!r}. "
+                "Only workers may write to this topic: delete what stands before the offset after it "
+                "(kafka-delete-records.sh), or name another kafka.output_topic."
             ) from error
         if (of_topic, partition) != (topic, str(number)):
             raise StateError(

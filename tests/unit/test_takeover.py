@@ -1,13 +1,20 @@
-"""The mark: the highest result that was emitted, whatever shares its offset and whatever was written after it."""
+"""What a new owner makes of the logs it finds: where the mark lies, what it refuses, and what it may keep.
+
+Each of these was a hole once: docs/holes.md.
+"""
 
 from dataclasses import dataclass
 from itertools import chain
+from types import SimpleNamespace
 
 import pytest
+from points import points
 
+from app import snapshot
+from app.errors import StateError
 from app.pipeline import Pipeline
 from app.settings import Detection, KafkaSettings
-from app.stream.takeover import RESULTS_TAIL, WHOLE, Takeover
+from app.stream.takeover import RESULTS_TAIL, WHOLE, Logs, Takeover, _unchanged
 from tables.sources import SourcesTable
 
 PIPELINE = Pipeline(Detection(), engine="python")
@@ -16,7 +23,8 @@ PIPELINE = Pipeline(Detection(), engine="python")
 @dataclass
 class Record:
     offset: int
-    value: bytes
+    value: bytes | None
+    key: bytes | None = None
 
 
 @dataclass
@@ -28,9 +36,21 @@ class Commit:
 FIRST = Commit(0, '{"v":1,"replay":0}')  # of a worker that has joined
 
 
-def mark(positions, commit=FIRST, end=10_000):
+def found():
+    return Takeover(KafkaSettings(), 3, SourcesTable(PIPELINE).take_over())
+
+
+def saved(source, offset):
+    """A changelog record of one source, as it stands after this offset."""
+    sources = PIPELINE.sources()
+    PIPELINE.run(sources, points([1.0], source, start=offset))
+    return Record(0, snapshot.dumps(sources, 0, offset), source.encode() + b"\0" + bytes(8))
+
+
+def mark(positions, commit=FIRST, end=10_000, changelog=()):
     """By results at these (offset, index), the last RESULTS_TAIL of them."""
-    takeover = Takeover(KafkaSettings(), 3, SourcesTable(PIPELINE).take_over())
+    takeover = found()
+    takeover.snapshots(changelog)
     told = [b'{"id":"raw-data:3:%d:%d","source":"p"}' % position for position in positions]
     takeover.results(Record(i, value) for i, value in list(enumerate(told))[-RESULTS_TAIL:])
     return takeover.start(0, end, commit).mark
@@ -57,3 +77,82 @@ def test_a_later_write_than_is_read_hides_what_was_not_committed_and_no_more():
     assert mark(hidden) == (5, RESULTS_TAIL - 1)
     assert mark(hidden, Commit(7, '{"v":1,"replay":2}')) == (6, WHOLE)
     assert mark(hidden, Commit(8, '{"v":1,"replay":2}')) == (7, WHOLE)
+
+
+def test_results_that_retention_has_deleted_are_known_from_the_snapshots():
+    """A snapshot is sent when every result up to its offset is acknowledged; the last commit may be older."""
+    changelog = [saved("a", 70), saved("b", 90)]
+    assert mark([], changelog=changelog) == (90, WHOLE)
+    assert mark([(95, 2)], changelog=changelog) == (95, 2)
+    assert mark([], Commit(92, '{"v":1,"replay":2}'), changelog=changelog) == (91, WHOLE)
+
+
+FOREIGN_RESULTS = {
+    "of another job": (b'{"id":"other:3:7:0"}', "a result of other\\[3\\] among .*: give each job an output topic"),
+    "of another partition": (b'{"id":"raw-data:2:7:0"}', "a result of raw-data\\[2\\] among those of"),
+    "of a job whose topic ends like ours": (b'{"id":"my-raw-data:3:7:0"}', "a result of my-raw-data\\[3\\]"),
+    "without id": (b'{"source":"a"}', "expected a result with an id"),
+    "with another id": (b'{"id":"7"}', "expected a result with an id"),
+    "no JSON": (b"hello", "Only workers may write to this topic: .*kafka-delete-records.sh.*kafka.output_topic"),
+    "a tombstone": (None, "expected a result with an id"),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN_RESULTS)
+def test_a_foreign_record_among_the_results_is_refused_where_it_stands(what):
+    value, said = FOREIGN_RESULTS[what]
+    takeover = found()
+    takeover.results([Record(40, b'{"id":"raw-data:3:6:0"}')])
+    with pytest.raises(StateError, match=rf"anomaly-results\[3\]@41: .*{said}"):
+        takeover.results([Record(41, value)])
+
+
+GOOD = saved("a", 7)
+FOREIGN_STATE = {
+    "no snapshot": (GOOD.key, b"hello, this is no state of any source", "must start with b'fasn', found b'hell'"),
+    "cut": (GOOD.key, GOOD.value[:-9], "it is cut or damaged"),
+    "of another source": (b"b" + GOOD.key[1:], GOOD.value, "the snapshot of 'a' stands under the key"),
+    "no ownership": (b"a", GOOD.value, "the key must be a source and 9 bytes of ownership, got b'a'"),
+    "no key": (None, GOOD.value, "the key must be a source and 9 bytes of ownership, got None"),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN_STATE)
+def test_a_foreign_record_in_the_changelog_is_refused_where_it_stands(what):
+    key, value, said = FOREIGN_STATE[what]
+    takeover = found()
+    takeover.snapshots([GOOD])
+    with pytest.raises(StateError, match=r"sources-changelog\[3\]@55: .*" + said):
+        takeover.snapshots([Record(55, value, key)])
+    assert len(takeover.owned.rows) == 1 and takeover.owned.covers == 7
+
+
+@pytest.mark.parametrize("key", [b"a", b"", b"\xff" * 12, None])
+def test_a_tombstone_of_any_key_is_taken(key):
+    takeover = found()
+    takeover.snapshots([GOOD, Record(56, None, key)])
+    assert takeover.owned.covers == 7
+
+
+OWNED_BEFORE = {"generation": 4, "idle": True, "results_end": 100, "changelog_end": 50}
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({}, True),
+        ({"generation": 3}, False),  # another worker may have owned it in generation 4
+        ({"generation": 5}, False),
+        ({"idle": False}, False),
+        ({"results_end": 99}, False),  # somebody else has written
+        ({"changelog_end": 49}, False),
+        ({"results_end": None}, False),
+    ],
+    ids=str,
+)
+def test_a_partition_stays_in_memory_only_if_nobody_else_can_have_owned_it(changed, kept):
+    of = {**OWNED_BEFORE, **changed}
+    ledger = SimpleNamespace(idle=of.pop("idle"))
+    logs = Logs(KafkaSettings())
+    logs.end = {logs.results(3): 100, logs.changelog(3): 50}
+    assert _unchanged(SimpleNamespace(number=3, ledger=ledger, **of), logs, generation=5) is kept
