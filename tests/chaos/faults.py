@@ -123,20 +123,25 @@ class Chaos:
     # --- the faults
 
     def _kills(self) -> None:
-        worker = self._pick()
-        measured = self._armed is None and self._rng.random() < 0.5
-        if measured and self._pulse.back_s(time.monotonic(), BACK_S) is None:
-            raise AssertionError(f"no results in some partition for {BACK_S:g} s: {self._pulse.ends}")
+        measured = self._rng.random() < 0.5
+        if measured:  # from a moment at which every partition is answered
+            self._fire()
+            self._back_s(time.monotonic())
         self.mend()
+        worker = self._pick()
         broken, killed = self._broken, time.monotonic()
         self._replace(worker, worker.kill)
         if not measured:
             return
-        back_s = self._pulse.back_s(killed, BACK_S)
-        assert back_s is not None, f"no results in some partition for {BACK_S:g} s: {self._pulse.ends}"
+        back_s = self._back_s(killed)
         self.mend()
         if self._broken == broken:
             self.tally.backs.append(back_s)
+
+    def _back_s(self, since: float) -> float:
+        back_s = self._pulse.back_s(since, BACK_S)
+        assert back_s is not None, f"no results in some partition for {BACK_S:g} s: {self._pulse.ends}"
+        return back_s
 
     def _failpoints(self, name: str) -> None:
         self._fire()
