@@ -18,6 +18,7 @@ from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
+    NodeNotReadyError,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
@@ -49,6 +50,8 @@ async def connected(kafka: "KafkaSettings") -> AsyncIterator[AIOKafkaAdminClient
         async with asyncio.timeout(timeout_s):
             await admin.start()
             yield admin
+    except NodeNotReadyError as error:
+        raise errors.TopicError(f"{where(kafka)}: {await _astray(admin, options)}") from error
     except KafkaError as error:
         raise errors.TopicError(f"{where(kafka)}: {type(error).__name__}: {error}") from error
     except TimeoutError as error:
@@ -84,6 +87,24 @@ async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: f
             cures = "; ".join(dict.fromkeys(_cure(error, kafka) for error in told.values()))
             raise errors.TopicError(f"{where(kafka)}: no broker could be reached: {why}. {cures}") from None
         await asyncio.sleep(RETRY_S)
+
+
+async def _astray(admin: AIOKafkaAdminClient, options: dict[str, Any]) -> str:
+    """Why brokers that were reached at one address cannot be reached at the one they give themselves."""
+    options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    told = []
+    for broker in admin._client.cluster.brokers():
+        try:
+            async with asyncio.timeout(OTHER_PROTOCOL_S):
+                await _try(f"{broker.host}:{broker.port}", options)
+        except (OSError, KafkaError, TimeoutError, Refused) as error:
+            told.append(f"{broker.host}:{broker.port} ({_in_words(error)})")
+    if not told:
+        return "a broker was not ready; it is now: try again"
+    return (
+        f"the brokers say they are at {', '.join(told)}, which cannot be reached from here: advertised.listeners of "
+        "the brokers must name addresses that can"
+    )
 
 
 class Refused(Exception):

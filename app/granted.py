@@ -15,9 +15,10 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
 
-from app.rights import Granted
+from app.rights import Granted, Right, missing
 
 NAMES = {3: "Read", 4: "Write", 5: "Create", 8: "Describe", 10: "DescribeConfigs"}  # bits of the answer
+KINDS = ("topic", "group")
 NOT_SAID = -(2**31)
 COMES = (14, 15, 16)  # error codes of a group's coordinator: loading, being chosen, another broker
 TOPIC_DENIED, GROUP_DENIED = 29, 30
@@ -25,8 +26,16 @@ RETRY_S = 0.1
 TEXT = String("utf-8")
 
 
-async def granted(admin: AIOKafkaAdminClient, topics: Sequence[str], group_id: str) -> Granted:
-    """What the user of this connection may do with those of the topics that exist, and with the group.
+async def lacking(admin: AIOKafkaAdminClient, needed: Sequence[Right]) -> list[Right]:
+    """Those of the needed rights that the user of this connection does not have, as far as the brokers say."""
+    if not needed:
+        return []
+    names = {kind: list(dict.fromkeys(right.name for right in needed if right.kind == kind)) for kind in KINDS}
+    return missing(needed, await granted(admin, *names.values()))
+
+
+async def granted(admin: AIOKafkaAdminClient, topics: Sequence[str], groups: Sequence[str]) -> Granted:
+    """What the user of this connection may do with those of the topics that exist, and with the groups.
 
     Nothing is known of what a broker does not say, as one before Kafka 2.3.
     """
@@ -36,7 +45,8 @@ async def granted(admin: AIOKafkaAdminClient, topics: Sequence[str], group_id: s
             ("topic", topic["name"]): 0 if topic["error_code"] == TOPIC_DENIED else topic["operations"]
             for topic in answer["topics"]
         }
-        masks["group", group_id] = await _of_group(admin, group_id)
+        for group_id in groups:
+            masks["group", group_id] = await _of_group(admin, group_id)
     except NotImplementedError:  # aiokafka's word for a broker that is too old
         return {}
     return {

@@ -42,9 +42,9 @@ def of_worker(settings: "Settings") -> list[Right]:
     return [right for right in rights if settings.dashboard.enabled or right.use != VIEW]
 
 
-def of_generator(kafka: "KafkaSettings") -> list[Right]:
-    """Of ``faust-anomaly generate``, and of any other producer of points."""
-    return [Right("Write", "topic", kafka.input_topic, "the points")]
+def of_generator(topic: str) -> list[Right]:
+    """Of ``faust-anomaly generate``, and of any other producer of points to this topic."""
+    return [Right("Write", "topic", topic, "the points")]
 
 
 def of_maker(kafka: "KafkaSettings", topics: Sequence[str]) -> list[Right]:

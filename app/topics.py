@@ -18,7 +18,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from app import errors, rights
 from app.admin import connected, where
-from app.granted import granted
+from app.granted import lacking
 from app.rights import Right
 from app.topic_ids import TopicsWithIds
 
@@ -70,9 +70,8 @@ async def _look(settings: "Settings", largest: int, needed: Sequence[Right]) -> 
     kafka = settings.kafka
     async with connected(kafka) as admin:
         topics = await describe(admin, kafka)
-        has = await granted(admin, names(kafka), kafka.group_id) if needed else {}
-    lacking = rights.missing(needed, has)
-    return topics, problems(kafka, topics, largest, lacking)
+        missing = await lacking(admin, needed)
+    return topics, problems(kafka, topics, largest, missing)
 
 
 async def create(
@@ -90,7 +89,7 @@ async def create(
     kafka = settings.kafka
     async with connected(kafka) as admin:
         found = await describe(admin, kafka)
-        if kafka.input_topic in found:
+        if kafka.input_topic in found and not found[kafka.input_topic].denied:
             partitions = found[kafka.input_topic].partitions
         if replication_factor is None:
             replication_factor = min(3, len((await admin.describe_cluster())["brokers"]))
@@ -99,10 +98,11 @@ async def create(
         new = [NewTopic(name, partitions, replication_factor, topic_configs=wanted[name]) for name in missing]
         if new:
             answer = await admin.create_topics(new)
-            failed = [
+            denied = [name for name, code, _ in answer.topic_errors if code == DENIED]
+            failed = rights_problems(kafka, [Right("Create", "topic", name, "to make it") for name in denied]) + [
                 f"topic {name}: {for_code(code).__name__}: {message or for_code(code).description}"
                 for name, code, message in answer.topic_errors
-                if code not in (0, TopicAlreadyExistsError.errno)
+                if code not in (0, DENIED, TopicAlreadyExistsError.errno)
             ]
             if failed:
                 raise errors.TopicError(f"{where(kafka)}: topics could not be made:\n- " + "\n- ".join(failed))
@@ -118,16 +118,16 @@ def names(kafka: "KafkaSettings") -> list[str]:
 
 
 def problems(
-    kafka: "KafkaSettings", found: Mapping[str, Topic], largest_snapshot_bytes: int, lacking: Sequence[Right] = ()
+    kafka: "KafkaSettings", found: Mapping[str, Topic], largest_snapshot_bytes: int, missing: Sequence[Right] = ()
 ) -> list[str]:
     """What is wrong with these topics, in sentences: which, expected, found, cure."""
     told = []
     for name in names(kafka):
         if name not in found:
             told.append(f"topic {name} is missing: make it with {CREATE}")
-        elif found[name].denied and not any(right[1:3] == ("topic", name) for right in lacking):
+        elif found[name].denied and not any(right[1:3] == ("topic", name) for right in missing):
             told.append(f"topic {name}: this user may not see it: allow it Describe on the topic")
-    told += _rights_problems(kafka, lacking)
+    told += rights_problems(kafka, missing)
     topics = {name: topic for name, topic in found.items() if not topic.denied}
     source = topics.get(kafka.input_topic)
     for name, cure in (
@@ -140,7 +140,7 @@ def problems(
                 f"but has {topics[name].partitions}: {cure}; then {CREATE}. State and results of another "
                 "number of partitions cannot be used on"
             )
-    unknown = any(right.operation == "DescribeConfigs" for right in lacking)  # told above
+    unknown = any(right.operation == "DescribeConfigs" for right in missing)  # told above
     if kafka.changelog_topic in topics and not unknown:
         told += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
     return told
@@ -151,10 +151,11 @@ def listed(kafka: "KafkaSettings", told: list[str]) -> str:
     return f"{where(kafka)}: the topics do not fit:\n- " + "\n- ".join(told)
 
 
-def _rights_problems(kafka: "KafkaSettings", lacking: Sequence[Right]) -> list[str]:
+def rights_problems(kafka: "KafkaSettings", missing: Sequence[Right]) -> list[str]:
+    """Each right that the user does not have, with the command that gives it."""
     user = kafka.sasl_username if kafka.security_protocol.startswith("SASL") else None
     told = []
-    for right in lacking:
+    for right in missing:
         [command] = rights.commands([right], kafka.bootstrap_servers[0], user or "NAME")
         who = f"the user {user}" if user else "this user"
         told.append(f"{right.kind} {right.name}: {who} may not {right.operation} it ({right.use}): `{command}`")

@@ -2,7 +2,7 @@
 
 Its listener PLAINTEXT is for the tests' own hands: whoever comes there is a super user, so that topics can be made and
 ACLs changed without a client of ours. SECURE is the one under test. EXPIRED and ELSEWHERE show certificates that must
-not be believed.
+not be believed. Whoever comes to ASTRAY is sent to an address where nobody is.
 """
 
 import asyncio
@@ -75,17 +75,18 @@ class Certificates:
 
 
 class SecuredKafka(LocalKafka):
-    """The broker; ``secure``, ``expired``, ``elsewhere`` are addresses, ``users`` name -> password."""
+    """The broker; ``secure``, ``expired``, ``elsewhere``, ``astray`` are addresses, ``users`` name -> password."""
 
     def __init__(self, directory: Path, certificates: Certificates, users: Mapping[str, str]) -> None:
-        names = ("PLAINTEXT", "CONTROLLER", "SECURE", "EXPIRED", "ELSEWHERE")
+        names = ("PLAINTEXT", "CONTROLLER", "SECURE", "EXPIRED", "ELSEWHERE", "ASTRAY")
         ports: dict[str, int] = {}
         while len(ports) < len(names):
             port = probe.free_port()
             if port not in ports.values():
                 ports[names[len(ports)]] = port or 0
         address = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
-        self.secure, self.expired, self.elsewhere = address["SECURE"], address["EXPIRED"], address["ELSEWHERE"]
+        self.secure, self.astray = address["SECURE"], address["ASTRAY"]
+        self.expired, self.elsewhere = address["EXPIRED"], address["ELSEWHERE"]
         self.ca = certificates.ca
         shown = {
             "secure": certificates.sign("secure"),
@@ -93,12 +94,15 @@ class SecuredKafka(LocalKafka):
             "elsewhere": certificates.sign("elsewhere", host="DNS:kafka.example"),
         }
         listeners = [f"{name}://{where}" for name, where in address.items()]
+        advertised = {**address, "ASTRAY": "127.0.0.1:1"}
+        del advertised["CONTROLLER"]
         properties = {
             "listeners": ",".join(listeners),
-            "advertised.listeners": ",".join(where for where in listeners if not where.startswith("CONTROLLER")),
+            "advertised.listeners": ",".join(f"{name}://{where}" for name, where in advertised.items()),
             "controller.quorum.bootstrap.servers": address["CONTROLLER"],
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL,EXPIRED:SSL,"
-            "ELSEWHERE:SSL",
+            "listener.security.protocol.map": (
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL,EXPIRED:SSL,ELSEWHERE:SSL,ASTRAY:PLAINTEXT"
+            ),
             "sasl.enabled.mechanisms": "SCRAM-SHA-512",
             "listener.name.secure.scram-sha-512.sasl.jaas.config": (
                 "org.apache.kafka.common.security.scram.ScramLoginModule required;"

@@ -132,11 +132,15 @@ class KafkaOutput:
 
         from app import topics
         from app.admin import connected
+        from app.granted import lacking
         from app.kafka_client import client_options
+        from app.rights import of_generator
 
         async with connected(self.kafka) as admin:
             if self.topic not in await admin.list_topics():
                 raise TopicError(f"topic {self.topic} is missing: make it with {topics.CREATE}")
+            if told := topics.rights_problems(self.kafka, await lacking(admin, of_generator(self.topic))):
+                raise TopicError("; ".join(told))
         # While no broker answers, aiokafka says so thousands of times a second; we say it once, at the end.
         self._level = LOGGER.level
         LOGGER.setLevel(logging.CRITICAL)

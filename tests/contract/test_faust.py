@@ -106,6 +106,7 @@ ASSIGNED = [
     (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_max_wait_ms=self._fetch_max_wait_ms"),
     (aiokafka_consumer.AIOKafkaConsumer.start, "self._coordinator = GroupCoordinator("),
     (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._subscription = "),
+    (AIOKafkaAdminClient.__init__, "self._client = AIOKafkaClient("),
     (AIOKafkaConnection.connect, "self._writer, self._protocol = reader, writer, protocol"),
     (AIOKafkaConnection.__init__, "self._security_protocol = security_protocol"),
     (GroupCoordinator.coordinator_dead, "self.coordinator_id = None"),

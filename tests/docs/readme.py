@@ -26,7 +26,7 @@ def rights_of_all() -> dict[str, list[rights.Right]]:
     kafka = settings.kafka
     return {
         "worker": rights.of_worker(settings),
-        "generate": rights.of_generator(kafka),
+        "generate": rights.of_generator(kafka.input_topic),
         "topics --create": rights.of_maker(kafka, topics.names(kafka)),
     }
 

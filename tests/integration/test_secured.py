@@ -88,7 +88,7 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
     generate = ("generate", "synthetic", "--sources", "8", "--points", "50")
     refused = run("producer", *generate)
     assert refused.exit_code == 2 and f"topic {settings.kafka.input_topic}" in refused.stderr
-    secured.allow("producer", acls_of(rights.of_generator(settings.kafka)))
+    secured.allow("producer", acls_of(rights.of_generator(settings.kafka.input_topic)))
     wait_for(lambda: run("producer", *generate).exit_code == 0, 10.0)
 
     hands = by_hand(secured, job).settings().kafka
@@ -164,6 +164,25 @@ def test_a_worker_says_what_it_lacks_before_it_joins_and_a_password_to_nobody(se
     for text in said:
         assert "Traceback" not in text and "Consumer]: Starting" not in text
         assert "wr0ng-one" not in text and told_no_password(text)
+
+
+def test_brokers_that_send_us_where_nobody_is_are_told_of(secured):
+    settings = Job("", "", {"bootstrap_servers": [secured.astray]}).settings()
+    with pytest.raises(TopicError, match=r"say they are at 127\.0\.0\.1:1 \(ConnectionRefused.*advertised\.listeners"):
+        asyncio.run(topics.require(settings))
+
+
+def test_rights_that_making_and_writing_lack_are_named(secured, job):
+    """Who may see the topics and no more."""
+    kafka = job.settings().kafka
+    secured.allow("maker", [Acl("Describe", "topic", name) for name in topics.names(kafka)])
+    environ = job.environ(ANOMALY_KAFKA__SASL_USERNAME="maker", ANOMALY_KAFKA__SASL_PASSWORD=PASSWORD % "maker")
+    made = CliRunner().invoke(main, ["topics", "--create"], env=environ)
+    assert made.exit_code == 2 and made.stderr.count("the user maker may not Create it") == 5, made.stderr
+    assert f"--operation Create --topic {kafka.changelog_topic}`" in made.stderr
+    asyncio.run(topics.create(by_hand(secured, job).settings()))
+    written = CliRunner().invoke(main, ["generate", "synthetic", "--points", "5"], env=environ)
+    assert written.exit_code == 2 and "the user maker may not Write it" in written.stderr, written.stderr
 
 
 def test_a_right_taken_away_ends_the_worker_and_given_back_nothing_is_lost(secured, job, tmp_path):
@@ -257,7 +276,7 @@ def test_the_commands_of_the_readme_give_a_worker_all_it_needs(secured):
 
     async def lacking():
         async with admin.connected(settings.kafka) as client:
-            has = await granted(client, topics.names(settings.kafka), settings.kafka.group_id)
+            has = await granted(client, topics.names(settings.kafka), [settings.kafka.group_id])
         assert len(has) == 6
         assert {name: of - {"Describe"} for name, of in has.items()} == {
             key: frozenset(right.operation for right in needed if right[1:3] == key) for key in has
