@@ -1,7 +1,6 @@
 """Results and state that are not what this job's workers left there: refused by name, or known another way.
 
-What is refused, record by record, is in tests/unit/test_takeover.py; here real workers meet it. Their jobs run beside
-each other, to save their starts.
+What is refused, record by record, is in tests/unit/test_takeover.py; here real workers meet it.
 """
 
 import asyncio
@@ -16,17 +15,6 @@ from integration import load, logs
 from integration.test_history import POINTS, points, runs, stopped, until_answered  # noqa: F401
 
 pytestmark = pytest.mark.timeout(180)
-
-
-def test_a_foreign_record_in_the_changelog_stops_the_next_owner_by_name(runs):  # noqa: F811
-    [run] = runs("garbage").values()
-    run.start()
-    points(run, POINTS)
-    until_answered(run)
-    run.workers[0].kill()
-    load.produce(run.kafka.bootstrap_servers, run.kafka.changelog_topic, [(0, b"pump-1" + bytes(9), b"hello")])
-    run.start()
-    stopped(run, f"{run.kafka.changelog_topic}[0]@", "must start with b'fasn', found b'hell'", "another kafka.group_id")
 
 
 def test_two_jobs_do_not_take_each_others_results_for_their_own(runs):  # noqa: F811

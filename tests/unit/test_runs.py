@@ -151,7 +151,7 @@ def run(records: list[Record], steps: list) -> Job:
     return job
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 9), steps=st.lists(STEPS, max_size=20))
 @example(seed=1, steps=[("score", 150), ("save", 0), ("score", 90), ("restart", "python"), ("score", 60)] * 2)
 def test_the_bytes_do_not_depend_on_batches_restarts_or_engine(seed, steps):
