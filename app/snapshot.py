@@ -170,8 +170,10 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
         if reader.skip(table(profile)):  # written under the present settings, as nearly all are
             row = reader.take(SOURCE.itemsize)
             found = {reader.text(): _whole(profile, reader) for _ in range(metrics)}
+            anew = []
         else:
             own, *stored = _sections(reader)
+            anew = _anew(profile, [own, *stored])
             row = reader.take(own.length)
             row = row if _same(own, _OWN) else bytes(SOURCE.itemsize)
             found = {reader.text(): _parts(profile, stored, reader) for _ in range(metrics)}
@@ -182,6 +184,10 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
         raise StateError(f"snapshot of {name!r} must name each metric once: it was not written by this program")
     slot = sources.slot(name)
     sources.rows.load(slot, row)
+    for slots in sources.anew.values():  # of an older snapshot
+        slots.discard(slot)
+    for section in anew:
+        sources.anew.setdefault(section, set()).add(slot)
     (sources.open.add if sources.rows.get(slot, "open") else sources.open.discard)(slot)
     kept = dict(islice(found.items(), sources.max_metrics))
     for (cell, models), place in zip(kept.values(), sources.renew(slot, list(kept))):
@@ -189,6 +195,12 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
         for of_adapter, model in zip(sources.models[number], models):
             of_adapter[place] = model
     return slot, offset
+
+
+def _anew(profile: Profile, stored: list[_Stored]) -> list[str]:
+    """Sections of the profile that are stored in another way, or not at all."""
+    known = {s.name: s for s in stored}
+    return [s.name for s in (_OWN, *profile.sections) if s.name not in known or not _same(known[s.name], s)]
 
 
 def _whole(profile: Profile, reader: _Reader) -> tuple[bytes, list[Any]]:

@@ -45,6 +45,7 @@ class Sources:
         self._metrics: dict[int, dict[str, int]] = {}  # slot -> metric -> row, for slots with another metric
         self.profile_of = profile_of
         self.open: set[int] = set()  # slots of sources inside an episode
+        self.anew: dict[str, set[int]] = {}  # section of a snapshot -> slots in which it was not taken over
         self._free: list[int] = []  # slots, and rows of metrics by profile, that are empty
         self._free_rows: list[list[int]] = [[] for _ in profiles]
 

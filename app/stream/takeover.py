@@ -248,6 +248,10 @@ async def _recovered(
             "partition %d: %d sources, replay from %d to %d, emit after %s",
             number, len(takeover.owned.rows), start.replay, ends[raw], start.mark,
         )  # fmt: skip
+        for section, slots in sorted(takeover.owned.rows.anew.items()):
+            if slots:
+                told = "partition %d: %s starts anew in %d sources: saved under other settings or by another version"
+                log.warning(told, number, section, len(slots))
     return recovered
 
 

@@ -117,6 +117,7 @@ def test_a_changed_detector_starts_anew_and_the_others_go_on(with_library, chang
             assert found == [bytes(len(f)) for f in found]
         else:
             assert found == sections(old, original, section.name) and any(found[0])
+    assert sources.anew == {key: {0} for key in anew}
     model = sources.models[0][0][0]
     assert (model is None) == ("detector:running" in anew)
     assert sources.rows.dump(0) == original.rows.dump(0)
@@ -162,6 +163,15 @@ def test_of_more_metrics_than_are_allowed_now_the_first_go_on(with_library):
     assert list(sources.metrics(0)) == ["p"]
     assert sources.cells[0].dump(0) == original.cells[0].dump(0)
     assert len(snapshot.dumps(sources, 0, 9)) <= pipeline.max_snapshot_bytes()
+
+
+def test_what_started_anew_is_forgotten_when_a_snapshot_of_the_present_settings_follows(with_library):
+    old, new = mixed(), mixed(window_points=30)
+    sources = new.sources()
+    snapshot.loads(sources, snapshot.dumps(filled(old), 0, 9))
+    assert sources.anew == {key: {0} for key in ["window", "detector:average", "detector:whole"]}
+    snapshot.loads(sources, snapshot.dumps(filled(new), 0, 10))
+    assert not any(sources.anew.values())
 
 
 def test_another_window_starts_the_kernels_anew_that_read_it(with_library):
