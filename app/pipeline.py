@@ -20,7 +20,7 @@ from app.explain import DEFAULT, explain
 from app.outcome import CELL, POINT, Outcome, Rejected, joined
 from app.profile import Profile
 from app.silence import NEVER, Lapsed, Seats
-from app.sources import NONE, VALUE, Sources
+from app.sources import NONE, VALUE, Sources, Stored
 
 if TYPE_CHECKING:
     from app.records import Points
@@ -341,6 +341,8 @@ def _adapted(
         model = models[row]
         if model is None:
             model = adapter.make(params)
+        elif type(model) is Stored:
+            model = models[row] = adapter.loads(model, params)
         try:
             score = float(adapter.score_one(model, x, t))
             if not again:

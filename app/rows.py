@@ -66,8 +66,11 @@ def copied(row):
     return row.copy()
 
 
+DOUBLED = 64 << 20  # bytes of rows up to which they double; from there on a quarter more, as room costs memory
+
+
 class ArrayRows:
-    """Rows in a structured array that doubles when it is full."""
+    """Rows in a structured array that grows when it is full: where the system can, without a copy."""
 
     def __init__(self, kind: np.dtype) -> None:
         self.kind = kind
@@ -79,9 +82,14 @@ class ArrayRows:
         first = self.count
         self.count += number
         if self.count > len(self.data):
-            grown = np.zeros(max(self.count, 2 * len(self.data)), self.kind)
-            grown[:first] = self.data[:first]
-            self.data = grown
+            more = len(self.data) // (1 if self.data.nbytes < DOUBLED else 4)
+            size = max(self.count, len(self.data) + more)
+            try:
+                self.data.resize(size)
+            except ValueError:  # somebody looks at the rows
+                grown = np.zeros(size, self.kind)
+                grown[:first] = self.data[:first]
+                self.data = grown
         return first
 
     def clear(self, i: int) -> None:

@@ -40,7 +40,7 @@ import numpy as np
 from app import episodes
 from app.errors import StateError
 from app.profile import SOURCE, Profile, Section
-from app.sources import Sources
+from app.sources import Sources, Stored
 
 MAGIC, FORMAT = b"fasn", 1
 MAX_SOURCE_BYTES, MAX_METRIC_BYTES = 256, 128  # names that the reader lets through
@@ -78,7 +78,8 @@ def dumps(sources: Sources, slot: int, offset: int) -> bytes:
     for metric, row in metrics.items():
         parts += [_text(metric), cells.dump(row)]
         for (_, adapter), models in zip(profile.adapters, sources.models[number]):
-            model = b"" if models[row] is None else adapter.dumps(models[row])
+            model = models[row]
+            model = b"" if model is None else model if type(model) is Stored else adapter.dumps(model)
             parts += [_MODEL.pack(len(model)), model]
     length = _HEAD.size + sum(map(len, parts)) + _CHECK.size
     parts[0] = _HEAD.pack(MAGIC, FORMAT, len(name), length, offset, len(metrics))

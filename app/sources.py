@@ -19,6 +19,10 @@ VALUE = "value"  # the metric of a point that names none
 NONE = -1
 
 
+class Stored(bytes):
+    """A model of an adapter as it was saved; it is made when its source has its next point."""
+
+
 class Sources:
     """Source -> slot (a row that never moves). Made by ``Pipeline.sources()``."""
 

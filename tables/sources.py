@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from app import snapshot
+from app import restore, snapshot
 from app.errors import StateError
 from app.pipeline import Pipeline
 from app.sources import Sources
@@ -36,24 +36,48 @@ class OwnedSources:
         self.rows = sources
         self.covered: dict[str, int] = {}  # source -> offset its highest snapshot covers
         self._ownership = b"\0" + os.urandom(TAG - 1)
-        self._earlier: dict[str, set[bytes]] = {}  # source -> keys of other ownerships with a live record
+        # source -> other ownerships with a live record; sources share the tuples, which are few
+        self._earlier: dict[str, tuple[bytes, ...]] = {}
+        self._alone: dict[bytes, tuple[bytes, ...]] = {}
         self._walked = 0  # slots of the present round that were looked at for silence
 
-    def load(self, key: bytes | None, value: bytes | None) -> None:
-        """Take one changelog record in, in the changelog's order. Raises StateError when it is damaged."""
+    def load(self, records: Iterable[tuple[int, bytes | None, bytes | None]]) -> None:
+        """Take (offset, key, value) of changelog records in, in the changelog's order.
+
+        Raises StateError when one is damaged, saying at which offset.
+        """
+        highest: dict[str, tuple[int, bytes]] = {}  # source -> where the snapshot stands, and the snapshot
+        for at, key, value in records:
+            try:
+                self._enter(highest, at, key, value)
+            except StateError as error:
+                raise StateError(f"@{at}: {error}") from error
+        try:
+            restore.load(self.rows, ((source, value) for source, (_, value) in highest.items()))
+        except StateError as error:
+            first, last = min(at for at, _ in highest.values()), max(at for at, _ in highest.values())
+            raise StateError(f"@{first} to {last}: {error}") from error
+
+    def _enter(self, highest: dict[str, tuple[int, bytes]], at: int, key: bytes | None, value: bytes | None) -> None:
+        name, ownership = (key or b"")[:-TAG], (key or b"")[-TAG:]
+        source = name.decode("utf-8", "replace")
         if value is None:  # of any key: a record that is not ours may be taken out by one
-            if key is not None:
-                self._earlier.get(key[:-TAG].decode("utf-8", "replace"), set()).discard(key)
+            if left := tuple(other for other in self._earlier.pop(source, ()) if other != ownership):
+                self._earlier[source] = left
             return
-        if key is None or len(key) <= TAG:
+        if not name:
             raise StateError(f"the key must be a source and {TAG} bytes of ownership, got {key!r}")
-        source, offset = snapshot.peek(value)
-        if key[:-TAG] != source.encode():
-            raise StateError(f"the snapshot of {source!r} stands under the key {key!r}")
-        self._earlier.setdefault(source, set()).add(key)
+        offset = restore.peek(value, name)
+        if offset is None:
+            found, _ = snapshot.peek(value)  # says what is wrong with it
+            raise StateError(f"the snapshot of {found!r} stands under the key {key!r}")
+        others = self._earlier.get(source, ())
+        if ownership not in others:
+            alone = self._alone.setdefault(ownership, (ownership,))
+            self._earlier[source] = (*others, ownership) if others else alone
         if offset > self.covered.get(source, -1):
-            snapshot.loads(self.rows, value)
             self.covered[source] = offset
+            highest[source] = at, value
 
     def snapshots(self, slots: Iterable[int], offset: int) -> Iterator[tuple[bytes, bytes]]:
         """Changelog records that save these slots as they stand after ``offset``, made one by one."""
@@ -65,7 +89,8 @@ class OwnedSources:
         """Changelog records that remove what earlier ownerships wrote of these slots; only after their snapshots."""
         if not self._earlier:
             return []
-        return [(key, None) for slot in slots for key in self._earlier.pop(self.rows.names[slot], ())]
+        sources = [self.rows.names[slot] for slot in slots]
+        return [(source.encode() + other, None) for source in sources for other in self._earlier.pop(source, ())]
 
     def silent(self, below: int, number: int) -> list[int]:
         """Slots, among the next so many on an endless round, whose source had its last point before ``below``."""
@@ -85,8 +110,8 @@ class OwnedSources:
         for slot in slots:
             source = self.rows.names[slot]
             if source and self.rows.rows.get(slot, "last") < below:
-                keys = self._earlier.pop(source, None) or (source.encode() + self._ownership,)
-                records += ((key, None) for key in keys)
+                wrote = self._earlier.pop(source, (self._ownership,))
+                records += ((source.encode() + ownership, None) for ownership in wrote)
                 self.covered.pop(source, None)
                 self.rows.drop(slot)
         return records

@@ -73,14 +73,13 @@ class Takeover:
 
     def snapshots(self, records: Iterable[Any]) -> None:
         """Take in records of the changelog, in its order. Raises StateError for a damaged one."""
-        for record in records:
-            try:
-                self.owned.load(record.key, record.value)
-            except StateError as error:
-                raise StateError(
-                    f"{self._kafka.changelog_topic}[{self._number}]@{record.offset}: {error}. Only workers may write "
-                    "to this topic; with another kafka.group_id all sources start anew"
-                ) from error
+        try:
+            self.owned.load((record.offset, record.key, record.value) for record in records)
+        except StateError as error:
+            raise StateError(
+                f"{self._kafka.changelog_topic}[{self._number}]{error}. Only workers may write to this topic; with "
+                "another kafka.group_id all sources start anew"
+            ) from error
 
     def start(self, begin: int, end: int, commit: Any) -> Start:
         """Where to begin.

@@ -219,8 +219,7 @@ def test_an_idle_partition_forgets_too_and_what_an_earlier_owner_wrote_goes_as_w
         live = dict(await bench.feed(NAMES))
         await bench.feed(["other"], skip=2200)
         successor = bench.job.table.take_over()
-        for key, value in live.items():
-            successor.load(key, value)
+        successor.load((at, key, value) for at, (key, value) in enumerate(live.items()))
         bench.partition.close()
         bench.partition = bench.owner(successor)
         before = len(bench.changelog)
