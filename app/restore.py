@@ -39,67 +39,74 @@ def load(sources: Sources, found: Iterable[tuple[str, bytes]]) -> None:
 
     Raises StateError when one was not written by this program; some are loaded by then.
     """
-    plain: list[list[tuple[str, bytes, int]]] = [[] for _ in sources.profiles]
     bulk = isinstance(sources.rows, rows.ArrayRows)
+    plain = [_Plain(profile) for profile in sources.profiles]
+    several = len(plain) > 1
     for source, data in found:
-        number = sources.profile_of(source)
-        at = _HEAD.size + len(source.encode())
-        if bulk and _is_plain(sources, number, source, data, at):
-            plain[number].append((source, data, at))
-        else:
+        slot = sources.slots.get(source)
+        of = plain[sources.profile_of(source) if several else 0]
+        if not bulk or (slot is not None and not sources.metrics(slot).keys() <= {VALUE}) or not of.take(source, data):
             snapshot.loads(sources, data)
-    for number, some in enumerate(plain):
-        if some:
-            _load_plain(sources, number, some)
+    for number, of in enumerate(plain):
+        if of.names:
+            of.load(sources, number)
 
 
-def _is_plain(sources: Sources, number: int, source: str, data: bytes, at: int) -> bool:
-    """One metric called "value", and every section the present one; a slot that exists has no other metric."""
-    sections = table(sources.profiles[number])
-    one = data[_HEAD.size - 2 : _HEAD.size] == b"\1\0"
-    after = at + len(sections) + SOURCE.itemsize
-    if not (one and data.startswith(sections, at) and data.startswith(_METRIC, after)):
-        return False
-    slot = sources.slots.get(source)
-    return slot is None or sources.metrics(slot).keys() <= {VALUE}
+class _Plain:
+    """Snapshots of one profile with one metric called "value" and every section the present one, and their parts."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.names: list[str] = []
+        self._profile = profile
+        self._sections, self._own, self._cell = table(profile), SOURCE.itemsize, profile.cell.itemsize
+        self._own_parts: list[bytes] = []
+        self._cell_parts: list[bytes] = []
+        self._models: list[list[Stored | None]] = [[] for _ in profile.adapters]
+
+    def take(self, source: str, data: bytes) -> bool:
+        """False, and nothing is kept, when it is of another kind."""
+        at = _HEAD.size + (len(source) if source.isascii() else len(source.encode()))
+        if not data.startswith(self._sections, at):
+            return False
+        own = at + len(self._sections)
+        cell = own + self._own + len(_METRIC)
+        if not data.startswith(_METRIC, own + self._own):
+            return False
+        at = cell + self._cell
+        models: list[Stored | None] = []
+        for _ in self._models:
+            size = int.from_bytes(data[at : at + _MODEL.size], "little")
+            at += _MODEL.size + size
+            models.append(Stored(data[at - size : at]) if size else None)
+        if at + _CHECK.size != len(data):  # another metric follows
+            return False
+        self.names.append(source)
+        self._own_parts.append(data[own : own + self._own])
+        self._cell_parts.append(data[cell : cell + self._cell])
+        for of_adapter, model in zip(self._models, models):
+            of_adapter.append(model)
+        return True
+
+    def load(self, sources: Sources, number: int) -> None:
+        cells = np.frombuffer(b"".join(self._cell_parts), self._profile.cell)
+        own = np.frombuffer(b"".join(self._own_parts), SOURCE)
+        _check_windows(self._profile, cells)
+        slots = sources.slots_of(self.names, number)
+        sources.add_values(slots)
+        places = sources.value_row[slots]
+        sources.rows.data[slots] = own
+        sources.cells[number].data[places] = cells
+        for of_adapter, models in zip(sources.models[number], self._models):
+            for place, model in zip(places.tolist(), models):
+                of_adapter[place] = model
+        sources.open.difference_update(slots.tolist())
+        sources.open.update(slots[own["open"] != 0].tolist())
 
 
-def _load_plain(sources: Sources, number: int, some: list[tuple[str, bytes, int]]) -> None:
-    profile = sources.profiles[number]
-    skip, own, cell = len(table(profile)), SOURCE.itemsize, profile.cell.itemsize
-    to_cell = skip + own + len(_METRIC)
-    cells = np.frombuffer(b"".join([data[at + to_cell : at + to_cell + cell] for _, data, at in some]), profile.cell)
-    models = [_models(profile, data, at + to_cell + cell) for _, data, at in some]
-    _check_windows(profile, cells, len(some))
-    slots = np.array([sources.slot(source) for source, _, _ in some])
-    sources.add_values(slots)
-    kept = np.frombuffer(b"".join([data[at + skip : at + skip + own] for _, data, at in some]), SOURCE)
-    sources.rows.data[slots] = kept
-    places = sources.value_row[slots]
-    sources.cells[number].data[places] = cells
-    for of_adapter, stored in zip(sources.models[number], zip(*models)):
-        for place, model in zip(places.tolist(), stored):
-            of_adapter[place] = model
-    sources.open.difference_update(slots.tolist())
-    sources.open.update(slots[kept["open"] != 0].tolist())
-
-
-def _models(profile: Profile, data: bytes, at: int) -> list[Stored | None]:
-    found = []
-    for _ in profile.adapters:
-        (size,) = _MODEL.unpack_from(data, at)
-        at += _MODEL.size
-        found.append(Stored(data[at : at + size]) if size else None)
-        at += size
-    if at != (end := len(data) - _CHECK.size):
-        raise StateError(f"snapshot must end at byte {at}, found {end}: it was not written by this program")
-    return found
-
-
-def _check_windows(profile: Profile, cells: np.ndarray, number: int) -> None:
+def _check_windows(profile: Profile, cells: np.ndarray) -> None:
     """Compiled code follows head, count and order without looking where they lead."""
     window, size = cells["window"], profile.window_points
     n = window["moments"]["n"]
     good = (window["head"] >= 0) & (window["head"] < size) & (n >= 0) & (n <= size)
-    if len(cells) != number or not (good & (window["order"] < size).all(axis=1)).all():
+    if not (good & (window["order"] < size).all(axis=1)).all():
         raise StateError(f"snapshot's window must stay within its {size} points: it was not written by this program")

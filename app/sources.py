@@ -22,6 +22,8 @@ NONE = -1
 class Stored(bytes):
     """A model of an adapter as it was saved; it is made when its source has its next point."""
 
+    __slots__ = ()
+
 
 class Sources:
     """Source -> slot (a row that never moves). Made by ``Pipeline.sources()``."""
@@ -65,10 +67,24 @@ class Sources:
     def _new_slot(self) -> int:
         slot = self.rows.add()
         self.names.append("")
-        if slot >= len(self.profile):
+        self._make_room(slot + 1)
+        return slot
+
+    def _make_room(self, slots: int) -> None:
+        while slots > len(self.profile):
             self.profile = np.concatenate([self.profile, np.zeros_like(self.profile)])
             self.value_row = np.concatenate([self.value_row, np.full_like(self.value_row, NONE)])
-        return slot
+
+    def slots_of(self, sources: Sequence[str], profile: int) -> np.ndarray:
+        """The slots of different sources of one profile, as ``slot`` gives them, but all at once."""
+        new = [source for source in sources if source not in self.slots]
+        if new and not self._free:
+            first = self.rows.add(len(new))
+            self.names += new
+            self.slots.update(zip(new, range(first, first + len(new))))
+            self._make_room(len(self.names))
+            self.profile[first : len(self.names)] = profile
+        return np.array([self.slot(source) for source in sources] if self._free else [*map(self.slots.get, sources)])
 
     def find(self, source: str) -> int | None:
         """The source's slot, or None when it has none."""

@@ -11,7 +11,7 @@ from zlib import crc32
 from aiokafka import AIOKafkaProducer
 from integration import load
 from integration.run import PARTITIONS, Run
-from integration.workers import wait_for
+from integration.workers import Worker, wait_for
 from jobs import Job
 
 from app import snapshot
@@ -28,6 +28,7 @@ class Recovered(NamedTuple):
     changelog_bytes: int
     read_s: float  # from the first record asked for to the last row in place, by the worker's own clock
     ready_s: float  # from the start of the process
+    cpu_s: float  # of the worker until then, its start included: what the machine's other work cannot change
     resident_bytes: float
 
 
@@ -94,6 +95,12 @@ def measure(kafka: LocalKafka, directory: Path, sources: int) -> Recovered:
         began = time.monotonic()
         worker = run.start().until_ready(timeout_s=300.0)
         ready_s = time.monotonic() - began
+        cpu_s = _process(worker, "cpu_seconds_total")
         wait_for(lambda: worker.metric("sources_active") == sources + PARTITIONS, 30.0, lambda: worker.said[-2000:])
-        resident = float(worker.get("/metrics")[1].split("\nprocess_resident_memory_bytes ")[1].split("\n")[0])
-        return Recovered(sources, size, worker.metric("recovery_seconds"), ready_s, resident)
+        read_s, resident = worker.metric("recovery_seconds"), _process(worker, "resident_memory_bytes")
+        return Recovered(sources, size, read_s, ready_s, cpu_s, resident)
+
+
+def _process(worker: Worker, name: str) -> float:
+    """A metric that prometheus_client gives of any process."""
+    return float(worker.get("/metrics")[1].split(f"\nprocess_{name} ")[1].split("\n")[0])
