@@ -99,7 +99,8 @@ class _Plain:
         for of_adapter, models in zip(sources.models[number], self._models):
             for place, model in zip(places.tolist(), models):
                 of_adapter[place] = model
-        sources.open.difference_update(slots.tolist())
+        for changed in (sources.open, *sources.anew.values()):
+            changed.difference_update(slots.tolist())
         sources.open.update(slots[own["open"] != 0].tolist())
 
 

@@ -87,6 +87,15 @@ def test_the_highest_snapshot_counts_in_whatever_order_and_tombstones_take_only_
     assert owned.tombstones([0]) == [(two, None)] and owned.tombstones([0]) == []
 
 
+def test_what_an_older_snapshot_lacked_is_not_told_of_a_source_with_a_present_one():
+    older, present = filled(made(window_points=30)), filled(made())
+    owned = SourcesTable(made()).take_over()
+    owned.load(changelog(older, 1500))
+    assert {len(slots) for slots in owned.rows.anew.values()} == {len(older)}
+    owned.load(changelog(present))
+    assert not any(owned.rows.anew.values())
+
+
 def test_no_flipped_bit_passes():
     [(at, key, data), *_] = changelog(filled(made()))
     rng = np.random.default_rng(2)
