@@ -11,6 +11,7 @@ and does not move for long enough, and what a new process cannot find right eith
   partitions of the input, which sends sources elsewhere than their state
 - offsets that the log never had or has no longer: deleted, truncated or recreated under the worker. aiokafka resets
   them without a word, and a partition without new records would not notice
+- a right that was taken away, by which these questions are answered
 - an event loop that does not turn: a thread of its own counts
 
 app/stream/judge.py decides; this looks. What the brokers do not
@@ -38,7 +39,7 @@ from app import topics
 from app.errors import Stalled
 from app.kafka_client import client_options
 from app.settings import KafkaSettings
-from app.stream.crash import stop_process
+from app.stream.crash import DENIED, stop_process
 from app.stream.judge import LONGEST_LOOK_S, Judge, Own, Seen
 
 EVERY_S = 2.0  # between two looks
@@ -109,10 +110,13 @@ class Watchdog(Service):
                 while not self.should_stop:
                     await self._look(brokers)
                     await self.sleep(EVERY_S)
+            except DENIED as error:
+                stop_process(error)
             except (KafkaError, OSError, TimeoutError) as error:
                 log.info("no answer, looking again: %r", error)
             finally:
                 await brokers.close()
+            await self.sleep(EVERY_S)
 
     async def _look(self, brokers: "Brokers") -> None:
         self._looking_at = time.monotonic()

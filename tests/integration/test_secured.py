@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -31,6 +32,14 @@ from tests.secured import Acl, Certificates, SecuredKafka
 PASSWORD = "s3cret-%s"
 RIGHTS = 10  # of a worker
 USERS = ["worker", "producer", "maker", "documented", "lacking"]
+BROKERS_THAT_DO_NOT_SAY = """
+import app.topics
+async def lacking(admin, needed):
+    return []  # as of brokers before Kafka 2.3
+app.topics.lacking = lacking
+from app.cli import main
+main()
+"""
 PLAIN = ("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password", "ssl_cafile")
 
 
@@ -144,21 +153,25 @@ def look(job: Job) -> list[str]:
 def test_a_worker_says_what_it_lacks_before_it_joins_and_a_password_to_nobody(secured, lacking, tmp_path):
     """Read on the group is the one that aiokafka waits for without a word."""
     group = Acl("Read", "group", lacking.kafka["group_id"])
-    for name in ("right", "password"):
+    for name in ("right", "unknown", "password"):
         (tmp_path / name).mkdir()
     with (
         secured.without("lacking", group),
         Run(lacking, tmp_path / "right") as unentitled,
+        Run(lacking, tmp_path / "unknown") as unaware,
         Run(lacking, tmp_path / "password", kafka={"sasl_password": "wr0ng-one"}) as impostor,
     ):
         wait_for(lambda: look(lacking), 10.0)
-        workers = unentitled.start(), impostor.start()
+        workers = unentitled.start(), impostor.start(), unaware.start((sys.executable, "-c", BROKERS_THAT_DO_NOT_SAY))
         environ = lacking.environ(ANOMALY_KAFKA__SASL_PASSWORD="wr0ng-one")
         generated = CliRunner().invoke(main, ["generate", "synthetic", "--points", "5"], env=environ)
         codes = [*(worker.wait() for worker in workers), generated.exit_code]
     said = [*(worker.said for worker in workers), generated.output]
-    assert codes == [2, 2, 2], said
+    assert codes == [2, 2, 70, 2], said
     assert f"group {group.name}: the user lacking may not Read it" in said[0]
+    alone = said.pop(2)  # it joined, and found out then
+    assert "GroupAuthorizationFailed" in alone and group.name in alone and "`faust-anomaly topics`" in alone
+    assert "Traceback" not in alone
     for text in said[1:]:
         assert "SaslAuthenticationFailed" in text and "kafka.sasl_password" in text
     for text in said:
