@@ -235,7 +235,9 @@ class Partition:
 
     def _not_yet_learned(self, points: Points) -> Points:
         """Without the points that a recovered snapshot holds: all of them, once replay has passed the last."""
-        if not len(points) or points.offset[0] > self._covers:
+        if not len(points):
+            return points  # dead letters alone say nothing of where replay is
+        if points.offset[0] > self._covers:
             self.owned.covered.clear()  # of no use any more
             return points
         covered = self.owned.covered

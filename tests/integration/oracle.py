@@ -54,9 +54,9 @@ class Report(dict[str, list[str]]):
         return {kind: [f"{len(ids)} in all", *ids[:5]] for kind, ids in self.items() if ids and kind not in ALLOWED}
 
 
-def expect(settings: Settings, raw: Sequence[Sequence[Any]]) -> list[Expected]:
-    """What the job must give for these partitions of raw-data."""
-    pipeline = Pipeline.of(settings)
+def expect(settings: Settings, raw: Sequence[Sequence[Any]], pipeline: Pipeline | None = None) -> list[Expected]:
+    """What the job must give for these partitions of raw-data; ``pipeline``: one made of these settings before."""
+    pipeline = pipeline or Pipeline.of(settings)
     return [_fold(settings, pipeline, number, len(raw) > 1, records) for number, records in enumerate(raw)]
 
 

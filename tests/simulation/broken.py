@@ -1,0 +1,149 @@
+"""Workers with one rule of the commit protocol broken: what the referee must flag.
+
+Each is a context in which the program's own code is wrong in one place.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from chaos import reckless
+
+import app.stream.takeover
+from app.stream.commit import Ledger
+from app.stream.partition import Partition
+from app.stream.takeover import Takeover
+from tables.sources import OwnedSources
+
+
+def replay_from_the_acked_position() -> AbstractContextManager[Any]:
+    """Commit as if every answered point were inside a snapshot."""
+    return patch.object(Ledger, "replay_point", Ledger.position)
+
+
+def position_of_what_is_computed() -> AbstractContextManager[Any]:
+    """Commit what is computed, acknowledged or not."""
+    return patch.object(Ledger, "position", property(lambda self: self.next))
+
+
+def snapshots_in_flight_do_not_hold() -> AbstractContextManager[Any]:
+    """Move the replay point past a snapshot that is not acknowledged."""
+    take = Ledger.take
+
+    def careless(self: Ledger, batch: Any, slots: Any) -> None:
+        take(self, batch, slots)
+        batch.hold = batch.end
+
+    return patch.object(Ledger, "take", careless)
+
+
+@contextmanager
+def snapshots_before_results() -> Iterator[None]:
+    """Save a batch's state before its results are acknowledged."""
+    with patch.object(Partition, "_deliver_all", Partition._deliver_all):
+        reckless.snapshots_before_results()
+        yield
+
+
+@contextmanager
+def results_before_dead_letters() -> Iterator[None]:
+    """Send the results first, though they are the mark that a point is done with all it gives."""
+    beside, send = Partition._send_beside, Partition._send
+    held: list[tuple[str, list[Any]]] = []
+
+    async def hold(self: Partition, topic: str, records: list[Any]) -> list[Any]:
+        if records:
+            held.append((topic, records))
+        return []
+
+    async def send_and_let_go(self: Partition, topic: str, records: Any, halfway: str) -> list[Any]:
+        sent = await send(self, topic, records, halfway)
+        while held and topic == self._job.settings.kafka.output_topic:
+            await self._outbox.acknowledged(sent)
+            await self._outbox.acknowledged(await beside(self, *held.pop(0)))
+        return sent
+
+    with patch.object(Partition, "_send_beside", hold), patch.object(Partition, "_send", send_and_let_go):
+        yield
+
+
+@contextmanager
+def plain_source_keys() -> Iterator[None]:
+    """Key a changelog record by its source alone, so that the cleaner keeps whatever came last."""
+    own = {name: getattr(OwnedSources, name) for name in ("__init__", "tombstones")}
+    with patch.multiple(OwnedSources, **own):
+        reckless.plain_source_keys()
+        yield
+
+
+def no_mark() -> AbstractContextManager[Any]:
+    """Emit whatever is replayed."""
+    start = Takeover.start
+    return patch.object(Takeover, "start", lambda *given: start(*given)._replace(mark=(-1, 0)))
+
+
+def mark_without_index() -> AbstractContextManager[Any]:
+    """Take an array for emitted when its first element is."""
+    start = Takeover.start
+
+    def whole(*given: Any) -> Any:
+        found = start(*given)
+        return found._replace(mark=(found.mark[0], app.stream.takeover.WHOLE))
+
+    return patch.object(Takeover, "start", whole)
+
+
+def learns_what_a_snapshot_holds() -> AbstractContextManager[Any]:
+    """Take every replayed point into the state, those that the snapshot holds too."""
+    return patch.object(Partition, "_not_yet_learned", lambda self, points: points)
+
+
+def forgets_at_dead_letters() -> AbstractContextManager[Any]:
+    """Found here: a replayed batch of nothing but dead letters ended the skipping of points that a snapshot holds."""
+    not_yet_learned = Partition._not_yet_learned
+
+    def forgetful(self: Partition, points: Any) -> Any:
+        if not len(points):
+            self.owned.covered.clear()
+        return not_yet_learned(self, points)
+
+    return patch.object(Partition, "_not_yet_learned", forgetful)
+
+
+def keeps_partitions_it_lost() -> AbstractContextManager[Any]:
+    """Go on with the state in memory although another worker owned the partition in between."""
+    return patch.object(app.stream.takeover, "_unchanged", lambda *_: True)
+
+
+def takes_what_an_earlier_ownership_fetched() -> AbstractContextManager[Any]:
+    """Score records fetched before the rebalance, though others may lie between them and the replay point."""
+
+    def careless(self: Partition, messages: list[Any]) -> list[Any]:
+        records = [record for message in messages for record in message.records]
+        return [record for record in records if record.offset >= self.ledger.next] if self.active else []
+
+    return patch.object(Partition, "_still_ours", careless)
+
+
+def sees_only_the_first_gap() -> AbstractContextManager[Any]:
+    """Found here too: lost records were looked for before the first fetch of a batch, not between the others."""
+    jumps = Partition._jumps
+    return patch.object(Partition, "_jumps", lambda self, messages: jumps(self, messages[:1]))
+
+
+BROKEN = (
+    replay_from_the_acked_position,
+    position_of_what_is_computed,
+    snapshots_in_flight_do_not_hold,
+    snapshots_before_results,
+    results_before_dead_letters,
+    plain_source_keys,
+    no_mark,
+    mark_without_index,
+    learns_what_a_snapshot_holds,
+    forgets_at_dead_letters,
+    keeps_partitions_it_lost,
+    takes_what_an_earlier_ownership_fetched,
+    sees_only_the_first_gap,
+)

@@ -1,0 +1,337 @@
+"""A worker process of the simulation: the program's own code, from a fetched batch to the accepted commit.
+
+Real are the partition with its three steps, the ledger, reader, pipeline, snapshots, table, outbox, record batches,
+hand-over, lease, take-over and the commits of ``App``. Made up are what Faust and aiokafka do: the rounds of the
+group, fetching, and a producer that sends one request a partition at a time and in order, as an idempotent one does.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
+from simulation.broker import Broker, Reply
+from simulation.world import Clock, Ended, Net, Process, World
+
+import app.stream.crash
+import app.stream.outbox
+import app.stream.owned
+import app.stream.partition
+import app.stream.takeover
+import app.stream.transport
+from app.metrics import Metrics
+from app.pipeline import Pipeline
+from app.settings import Settings
+from app.stream.crash import guard
+from app.stream.outbox import Outbox
+from app.stream.owned import Partitions
+from app.stream.partition import Job
+from app.stream.takeover import take_over
+from app.stream.transport import App
+from tables.sources import SourcesTable
+
+HEARTBEAT_S = 0.5
+COMMIT_EVERY_S = 1.0
+SAVE_IDLE_EVERY_S = 0.4
+LONG_POLL_S = 0.3
+BATCH_BYTES = 1000  # about three results: so that batches of results arrive in parts
+MODULES = (
+    app.stream.crash,
+    app.stream.outbox,
+    app.stream.owned,
+    app.stream.partition,
+    app.stream.takeover,
+    app.stream.transport,
+)
+
+
+class Fetched(NamedTuple):
+    partition: int
+    records: list[Any]
+    generation_id: int
+
+
+class Ack(NamedTuple):
+    offset: int
+
+
+class Producer:
+    """aiokafka's, idempotent: of each partition one request is under way, and one batch waits behind it."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self._worker = worker
+        self._waiting: dict[tuple[str, int], tuple[list[Any], asyncio.Future[Ack], asyncio.Future[None]]] = {}
+        self._under_way: set[tuple[str, int]] = set()
+
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(BATCH_BYTES, 0)
+
+    async def send_batch(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Ack]:
+        log = topic, partition
+        await asyncio.sleep(0)
+        while log in self._waiting:
+            await asyncio.shield(self._waiting[log][2])
+        loop = self._worker.loop
+        acknowledged, drained = loop.create_future(), loop.create_future()
+        self._waiting[log] = records_of(batch), acknowledged, drained
+        self._drain(log)
+        return acknowledged
+
+    def _drain(self, log: tuple[str, int]) -> None:
+        if log in self._under_way or log not in self._waiting:
+            return
+        records, acknowledged, drained = self._waiting.pop(log)
+        self._under_way.add(log)
+        drained.set_result(None)
+        acknowledged.add_done_callback(lambda _: self._sent(log))
+        self._worker.produce(*log, records, acknowledged)
+
+    def _sent(self, log: tuple[str, int]) -> None:
+        self._under_way.discard(log)
+        self._drain(log)
+
+
+def records_of(batch: Any) -> list[tuple[Any, ...]]:
+    """(key, value, headers, timestamp) of a record batch, from its bytes."""
+    found = MemoryRecords(bytes(batch._build())).next_batch()
+    assert found.validate_crc()
+    return [(record.key, record.value, tuple(record.headers), record.timestamp) for record in found]
+
+
+class Reader:
+    """The part of an aiokafka consumer without a group that recovery uses."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self._worker = worker
+        self._at: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return await self._worker.asked(lambda logs: {tp: logs[tp].begin for tp in partitions})
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return await self._worker.asked(lambda logs: {tp: logs[tp].end for tp in partitions})
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self._at = dict.fromkeys(partitions, 0)
+        self._paused.clear()
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self._at[partition] = offset
+
+    def pause(self, partition: TopicPartition) -> None:
+        self._paused.add(partition)
+
+    async def position(self, partition: TopicPartition) -> int:
+        return self._at[partition]
+
+    async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
+        most = self._worker.net.fetch_records()
+        wanted = {tp: at for tp, at in self._at.items() if tp not in self._paused}
+        found = await self._worker.asked(lambda logs: {tp: (logs[tp].read(at, most)) for tp, at in wanted.items()})
+        ends = await self._worker.asked(lambda logs: {tp: logs[tp].end for tp in wanted})
+        for tp, records in found.items():
+            self._at[tp] = records[-1].offset + 1 if records else ends[tp]
+        return {tp: records for tp, records in found.items() if records}
+
+
+class Worker(Process):
+    """One worker, from its request to join the group to its end."""
+
+    commit_partitions = App.commit_partitions
+    _commit = App._commit
+    _log_start = App._log_start
+    _confirm = App._confirm
+
+    def __init__(
+        self, world: World, broker: Broker, net: Net, settings: Settings, pipeline: Pipeline, metrics: Metrics
+    ) -> None:
+        super().__init__(world)
+        self.broker, self.net = broker, net
+        self.why: BaseException | None = None  # it ended, if it ended by itself
+        self.buried = False  # the run has seen that it ended
+        kafka = settings.kafka
+        self._raw = kafka.input_topic
+        self.producer = Producer(self)
+        outbox = Outbox(lambda: self.producer, kafka.ack_timeout_s, BATCH_BYTES)  # type: ignore[arg-type,return-value]
+        table = SourcesTable(pipeline)
+        self.job = Job(settings, pipeline, metrics, table, outbox, partial(App._log_start, self), self._confirm)
+        topics = (kafka.input_topic, kafka.dead_letters_topic, kafka.anomalies_topic)
+        self.job.partitions_of.update(dict.fromkeys(topics, broker.group._partitions))
+        self.partitions = Partitions(self.job, self.commit_partitions)
+        self.consumer = self  # of App: see call()
+        self.generation = -1  # of the group, as the consumer knows it
+        self._member = -1
+        self._failed_commits = 0
+        self._at: dict[int, int] = {}  # partition -> next offset to fetch
+        self._flows = False
+        self._seeks = 0
+        self._recovery: asyncio.Task[None] | None = None
+        self._fetched: asyncio.Queue[Fetched] = asyncio.Queue(16)
+        self._stopping = False
+        self._tasks = [self.loop.create_task(self._begin())]
+        world.processes.append(self)
+
+    def end(self, error: BaseException | None = None) -> None:
+        if self.alive:
+            self.why = error.__cause__ if isinstance(error, Ended) and error.__cause__ else error
+        super().end(error)
+
+    # --- what the broker is asked
+
+    def produce(self, topic: str, number: int, records: list[Any], acknowledged: asyncio.Future[Ack]) -> None:
+        def append(reply: Reply) -> None:
+            reply(Ack(self.broker.append(topic, number, records, sender=self)))
+
+        self.send(append, self.net.ack_s(), self.net.ack_s(), acknowledged)
+
+    async def ask(self, what: Callable[[Reply], None]) -> Any:
+        """Send a request and wait for its answer."""
+        answered = self.loop.create_future()
+        self.send(what, self.net.other_s(), self.net.other_s(), answered)
+        return await answered
+
+    async def asked(self, what: Callable[[Any], Any]) -> Any:
+        """What a function of the logs gives."""
+        return await self.ask(lambda reply: reply(what(self.broker.logs)))
+
+    async def call(self, method: str, *args: Any) -> Any:
+        """As app.stream.transport's consumer."""
+        if method == "beginning_offsets":
+            return await Reader(self).beginning_offsets(*args)
+        assert method == "commit", method
+        offsets = {tp.partition: value for tp, value in args[0].items()}
+        member, generation = self._member, self.generation
+        return await self.ask(lambda reply: reply(self.broker.group.commit(member, generation, offsets)))
+
+    async def _committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Any]:
+        found = await self.ask(lambda reply: reply(dict(self.broker.group.committed)))
+        return {tp: found[tp.partition] for tp in partitions if tp.partition in found}
+
+    # --- what Faust does
+
+    async def _begin(self) -> None:
+        for number, step in enumerate((self._belong(), self._fetch(), self._agent(), self._timers())):
+            guard(step, f"worker-{number}")
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if not self._stopping:
+            self._stopping = True
+            self.loop.call_soon(lambda: guard(self._stop(), "stop"))
+
+    async def _stop(self) -> None:
+        if self._recovery:
+            self._recovery.cancel()
+        self._flows = False
+        await self.partitions.hand_over("stopping")
+        self.partitions.clear()
+        await self.ask(lambda reply: reply(self.broker.group.leave(self._member)))
+        raise Ended from Stopped()
+
+    async def _belong(self) -> None:
+        while not self._stopping:
+            self._member, self.generation, assigned = await self._join()
+            if self._stopping:
+                return
+            self._recovery = guard(self._recover(self.generation, assigned), "recovery")
+            while (status := await self._heartbeat()) == "ok":
+                pass
+            if self._stopping:
+                return
+            if status == "unknown":
+                self._member = self.generation = -1
+            self._recovery.cancel()
+            self._flows = False
+            await self.partitions.hand_over("revoked")
+
+    async def _join(self) -> Any:
+        member = self._member
+        return await self.ask(lambda reply: self.broker.group.join(member, self, reply))
+
+    async def _heartbeat(self) -> str:
+        await asyncio.sleep(HEARTBEAT_S)
+        member, generation = self._member, self.generation
+        return await self.ask(lambda reply: reply(self.broker.group.heartbeat(member, generation)))
+
+    async def _recover(self, generation: int, assigned: list[int]) -> None:
+        """As app.stream.recovery."""
+        for number in set(self.partitions) - set(assigned):
+            self.partitions.drop(number)
+        if assigned:
+            await take_over(self.job, self.partitions, Reader(self), self._committed, assigned, generation)
+        await asyncio.sleep(0)
+        if self.generation != generation or self._stopping:
+            return
+        self._at = {number: self.partitions[number].ledger.next for number in assigned}
+        self._seeks += 1
+        self.partitions.resume(generation)
+        self._flows = True
+
+    async def _fetch(self) -> None:
+        logs, raw = self.broker.logs, self._raw
+        while True:
+            seeks, generation = self._seeks, self.generation
+            wanted = [(number, at) for number, at in self._at.items() if self.partitions.takes(number)]
+            if not wanted or not self._flows:
+                await asyncio.sleep(0.1)
+                continue
+            most = self.net.fetch_records()
+
+            def fetch(reply: Reply, wanted: Any = wanted, most: int = most, until: float = -1.0) -> None:
+                until = self.world.now + LONG_POLL_S if until < 0 else until
+                found = {number: logs[raw, number].read(at, most) for number, at in wanted}
+                if any(found.values()) or self.world.now >= until:
+                    reply(found)
+                else:
+                    self.world.at(self.world.now + 0.05, lambda: fetch(reply, until=until))
+
+            found = await self.ask(fetch)
+            for number, records in found.items():
+                if not self._flows or (self._seeks, self.generation) != (seeks, generation):
+                    break
+                if records and self.partitions.takes(number):
+                    self._at[number] = records[-1].offset + 1
+                    await self._fetched.put(Fetched(number, records, generation))
+
+    async def _agent(self) -> None:
+        while True:
+            message = await self._fetched.get()
+            await asyncio.sleep(self.net.other_s())  # Faust's queues
+            await self.partitions.take(message)
+
+    async def _timers(self) -> None:
+        guard(self._every(COMMIT_EVERY_S, lambda: self.commit_partitions(self.partitions.active())), "commit")
+        guard(self._every(SAVE_IDLE_EVERY_S, self.partitions.save_idle), "save_idle")
+
+    async def _every(self, seconds: float, what: Callable[[], Any]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await what()
+
+
+class Stopped(Exception):
+    """A worker came to the end of its hand-over."""
+
+
+def stop_process(error: BaseException) -> None:
+    if isinstance(error, (Ended, GeneratorExit)):  # on its way already; or the simulation is over
+        raise error
+    raise Ended from error
+
+
+@contextmanager
+def virtual(world: World) -> Iterator[None]:
+    """The program's code runs in the simulation's time, and ends the simulated process instead of this one."""
+    names = {"time": Clock(world), "stop_process": stop_process}
+    with ExitStack() as stack:
+        for module in MODULES:
+            for name, new in names.items():
+                if hasattr(module, name):
+                    stack.enter_context(patch.object(module, name, new))
+        yield
