@@ -1,10 +1,11 @@
 # make demo    see it work: a Kafka, a worker, data and a page       make test    lint, types and all tests
 # make bench   throughput, latency, recovery beside others   make chaos   hundreds of faults: an hour; ARGS="--kills 20 ..."
+# make limits  memory and recovery of a million sources; ARGS="--only soak --soak-minutes 30": is memory flat under load?
 #
 # Everything runs from .venv, made from setup.cfg. PYTHON=/path/to/python3.12 chooses the Python it is made of;
 # ARGS="..." is handed on: make test ARGS="-k topics", make demo ARGS="--help".
 
-.PHONY: demo test lint types bench chaos venv clean
+.PHONY: demo test lint types bench chaos limits venv clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -48,6 +49,9 @@ bench: venv
 
 chaos: venv
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+limits: venv
+	$(BIN)/python -m tests.limits $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

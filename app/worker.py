@@ -169,7 +169,7 @@ def _make_from_environment() -> App:
         settings = load()
         uvloop.install()
         stop_when_a_batch_is_lost()
-        take_records_as_parsed(settings.kafka.input_topic)
+        take_records_as_parsed(settings.kafka.input_topic, settings.kafka.changelog_topic)
         quieten()
         logging.disable(logging.DEBUG)  # aiokafka builds its debug records even when nobody reads them: 6 % of the time
         return make(settings)

@@ -54,15 +54,15 @@ NOT_THE_OWNER = (CommitFailedError, IllegalGenerationError, RebalanceInProgressE
 log = logging.getLogger(__name__)
 
 
-def take_records_as_parsed(topic: str) -> None:
-    """Keep aiokafka from copying each record of this topic into a ConsumerRecord: .7 us each.
+def take_records_as_parsed(*topics: str) -> None:
+    """Keep aiokafka from copying each record of these topics into a ConsumerRecord: .7 us each.
 
     What its parser gives has offset, timestamp, key, value and headers too.
     """
     copied = PartitionRecords._consumer_record
 
     def consumer_record(self: Any, tp: TopicPartition, record: Any) -> Any:
-        return record if tp.topic == topic else copied(self, tp, record)
+        return record if tp.topic in topics else copied(self, tp, record)
 
     PartitionRecords._consumer_record = consumer_record
 
