@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka.errors import for_code
-from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
 
 from app.local_kafka import LocalKafka, probe
 from tests.kafka_tools import administration
@@ -142,6 +142,8 @@ class SecuredKafka(LocalKafka):
         self.allow(user, [acl])
 
     async def _change(self, request: Any, user: str, acls: Iterable[Acl]) -> None:
+        """Returns when the broker goes by it."""
+        acls = list(acls)
         async with administration(self.bootstrap_servers) as admin:
             for operation, kind, name in acls:
                 what = (KINDS[kind], name, LITERAL, f"User:{user}", "*", OPERATIONS[operation], ALLOW)
@@ -153,3 +155,8 @@ class SecuredKafka(LocalKafka):
                     assert len(found) == 1, f"{user} had no right {operation} {kind} {name}"
                 if code:
                     raise for_code(code)(message)
+            for operation, kind, name in acls:
+                what = (KINDS[kind], name, LITERAL, f"User:{user}", "*", OPERATIONS[operation], ALLOW)
+                wanted = request is CreateAclsRequest
+                while bool((await admin._send_request(DescribeAclsRequest(*what))).resources) != wanted:
+                    await asyncio.sleep(0.01)  # what answers this is what decides
