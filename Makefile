@@ -48,6 +48,7 @@ bench: venv
 	$(BIN)/python -m tests.bench $(ARGS)
 
 chaos: venv
+	$(BIN)/python -m tests.simulation --schedules 10000
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 limits: venv

@@ -94,16 +94,19 @@ class Chaos:
         getattr(self, f"_{kind}")(*[name] if name else [])
         self.tally.faults[kind] += 1
 
-    def mend(self) -> None:
-        """What a supervisor does; why each worker ended by itself is counted."""
+    def mend(self, then: str = "") -> None:
+        """What a supervisor does; why each worker ended by itself is counted.
+
+        ``then`` is the failpoint that is armed in the place of a worker that died at its own.
+        """
         for worker in [worker for worker in self._workers if worker.code is not None]:
             self._broken += 1
             self._workers.remove(worker)
             if self._armed and worker is self._armed[0]:
-                self._count_failpoint()
-            else:
-                self.tally.exits[f"exit {worker.code}: {_last_words(worker)}"] += 1
-                assert _explained(worker), f"{worker.log} ended with {worker.code}\n{worker.said[-3000:]}"
+                self._count_failpoint(then)
+                continue
+            self.tally.exits[f"exit {worker.code}: {_last_words(worker)}"] += 1
+            assert _explained(worker), f"{worker.log} ended with {worker.code}\n{worker.said[-3000:]}"
             self._start()
 
     def finish(self) -> None:
@@ -144,10 +147,11 @@ class Chaos:
         return back_s
 
     def _failpoints(self, name: str) -> None:
-        self._fire()
-        worker = self._pick()
-        nth = 1 if name in RARE else self._rng.randint(1, 5)
-        self._armed = self._replace(worker, worker.kill, FAUST_ANOMALY_FAILPOINT=f"{name}:{nth}"), name
+        if not self._fire(name):
+            worker = self._pick()
+            worker.kill()
+            self._workers.remove(worker)
+            self._arm(name)
 
     def _zombies(self) -> None:
         """Stopped anywhere, or between two steps; long enough for the others to take over."""
@@ -250,11 +254,18 @@ class Chaos:
         if taken > 15.0 or worker.code not in (0, -signal.SIGTERM):
             self.tally.exits[f"SIGTERM took {taken:.0f} s, exit {worker.code}: {_last_words(worker)}"] += 1
 
-    def _fire(self) -> None:
-        """Wait until the armed worker is dead; give it an occasion when it meets none."""
-        until = time.monotonic() + FIRE_S
-        while self._armed:
-            worker, name = self._armed
+    def _arm(self, name: str) -> None:
+        nth = 1 if name in RARE else self._rng.randint(1, 5)
+        self._armed = self._start(FAUST_ANOMALY_FAILPOINT=f"{name}:{nth}"), name
+
+    def _fire(self, then: str = "") -> bool:
+        """Wait until the armed worker is dead, if there is one; give it an occasion when it meets none."""
+        if self._armed is None:
+            return False
+        name = self._armed[1]
+        before, until = self.tally.failpoints[name], time.monotonic() + FIRE_S
+        while self.tally.failpoints[name] == before:
+            worker = self._armed[0]
             assert time.monotonic() < until, f"failpoint {name} was not reached in {FIRE_S:g} s\n{worker.said[-3000:]}"
             self._until_ended(worker, 6.0)
             if worker.code is None and READY in worker.said:
@@ -264,15 +275,21 @@ class Chaos:
                 else:
                     other = self._pick()
                     self._replace(other, other.kill)
-            self.mend()
+            self.mend(then)
+        return True
 
-    def _count_failpoint(self) -> None:
+    def _count_failpoint(self, then: str) -> None:
+        """The armed worker has ended: at its failpoint, or before it came so far; then once more."""
         assert self._armed
         worker, name = self._armed
         self._armed = None
         if worker.code == -signal.SIGKILL and f"failpoint {name}: killing" in worker.said:
             self.tally.failpoints[name] += 1
-        else:  # ended before it came so far; once more
+            if then:
+                self._arm(then)
+            else:
+                self._start()
+        else:
             self.tally.exits[f"exit {worker.code}: {_last_words(worker)}"] += 1
             self._armed = self._start(FAUST_ANOMALY_FAILPOINT=name), name
 
