@@ -11,7 +11,7 @@ from integration.run import PARTITIONS, Run
 from integration.workers import wait_for
 
 AFTER = 1000  # records of a partition
-STATE = {"forget_after_records": AFTER, "replay_records": 1000, "snapshot_every": 16}
+STATE = {"forget_after_records": AFTER, "replay_records": 1000, "snapshot_every": 16, "max_sources": 26}
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -21,7 +21,7 @@ def churning(rng: random.Random, first: int, count: int) -> list[tuple[int, byte
     made = []
     for i in range(first, first + count):
         name = "stays" if i % 50 == 0 else "returns" if i in (first, first + 1) else f"{i // 400}-{rng.randrange(8)}"
-        value = 400.0 if rng.random() < 0.01 else rng.gauss(50, 2)
+        value = 400.0 if rng.random() < (0.2 if i % 400 > 380 else 0.01) else rng.gauss(50, 2)  # some end in an episode
         made.append((1, name.encode(), json.dumps({"source": name, "timestamp": 1.7e9 + i, "value": value}).encode()))
     return made
 
@@ -46,7 +46,8 @@ def test_silent_sources_are_dropped_and_return_as_new_whatever_is_killed_meanwhi
         run.until_saved()
         report = run.check()
         assert report.faults == {}
-        assert report.counts["states"] >= 2 and report.counts["episodes"] > 20
+        assert report.counts["states"] >= 2 and report.counts["episodes"] > 10
+        assert 100 < report.counts["letters"] < 6000, "of sources beyond max_sources, and of no others"
         found = logs.read(run.kafka)
         [changelog] = [partition for partition in found.changelog if partition]
         latest = {record.key: record.value for record in changelog}
@@ -55,7 +56,7 @@ def test_silent_sources_are_dropped_and_return_as_new_whatever_is_killed_meanwhi
         assert len(dead) > 40 and len(live) < 110 and live[b"stays"] == live[b"returns"] == 1
         closed = [json.loads(r.value) for r in found.episodes[1 % len(found.episodes)] if b'"closed"' in r.value]
         assert sum(event.get("reason") == "silence" for event in closed) > 0
-        print(f"\n{sent} records, {forgotten:.0f} sources forgotten, at most {most:.0f} held")
+        print(f"\n{sent} records, {forgotten:.0f} sources forgotten, at most {most:.0f} held, {dict(report.counts)}")
         assert forgotten > 40 and most < 110, "of 160 that there were"
         assert worker.term() < 10.0 and worker.code == 0
     assert PARTITIONS > 1
