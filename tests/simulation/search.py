@@ -11,8 +11,9 @@ class Broken(AssertionError):
     """A schedule under which a promise does not hold; its text plays it again."""
 
     def __init__(self, schedule: Schedule, outcome: Outcome) -> None:
-        text = "\n  ".join([*outcome.faults, f"refused: {outcome.refused}"])
-        super().__init__(f"{text}\nPlay it again: from simulation.schedule import *; run({schedule!r})")
+        text = "\n  ".join(outcome.faults + [f"refused: {outcome.refused}"] * bool(outcome.refused))
+        again = f"from simulation.schedule import *; print(run({schedule!r}))"
+        super().__init__(f"{text}\nPlay it again, with PYTHONPATH=.:tests:\n{again}")
         self.schedule, self.outcome = schedule, outcome
 
 
