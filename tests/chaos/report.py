@@ -33,8 +33,8 @@ def text(tally: Tally, controls: Mapping[str, bool], session_s: float, seconds: 
     says += ["", "| " + " | ".join(name for name, _ in compared) + " |", "|" + " ---: |" * len(compared)]
     says += ["| " + " | ".join(f"{count:,}" for _, count in compared) + " |", ""]
     says.append(
-        f"Failpoints: each of the {len(failpoints.NAMES)}, {_range(tally.failpoints)} times. "
-        f"{tally.restarts:,} workers started, {tally.inside_a_batch:,} times inside a batch of the one before. "
+        f"Failpoints: {len(+tally.failpoints)} of {len(failpoints.NAMES)}, {_range(tally.failpoints)} times each. "
+        f"{tally.restarts:,} workers started; {tally.inside_a_batch:,} partitions were taken over inside a batch. "
         f"Repeated by workers that were beyond their session: {tally.repeated:,}; by others: "
         f"{found['results repeated']:,}. Dead letters and episodes may be repeated: "
         f"{found['letters repeated']:,} and {found['episodes repeated']:,}. "
@@ -46,7 +46,7 @@ def text(tally: Tally, controls: Mapping[str, bool], session_s: float, seconds: 
 
 
 def _range(times: Counter[str]) -> str:
-    least, most = min(times[name] for name in failpoints.NAMES), max(times.values(), default=0)
+    least, most = min((+times).values(), default=0), max(times.values(), default=0)
     return f"{least}" if least == most else f"{least} to {most}"
 
 
@@ -72,7 +72,7 @@ def failures(tally: Tally, planned: Counter[str], names: Counter[str], records: 
         "dead letters": (tally.counts["letters"], records // 400),
         "episodes": (tally.counts["episodes"], records // 1000),
         "states": (tally.counts["states"], 80),
-        "restarts inside a batch": (tally.inside_a_batch, restarts // 10),
-        "restarts that computed again": (tally.replays, restarts // 4),
+        "takeovers inside a batch": (tally.inside_a_batch, restarts // 10),
+        "takeovers that computed again": (tally.replays, restarts // 4),
     }
     return said + [f"{what}: {found:,}, expected {least:,}" for what, (found, least) in floors.items() if found < least]

@@ -37,7 +37,7 @@ def test_what_did_not_happen_or_was_found_is_told():
     for changes, words in (
         ({"faults": PLANNED - Counter({"kills": 1})}, "kills: 39 of 40"),
         ({"failpoints": Counter(dict.fromkeys(NAMES[1:], 2))}, "computed: reached 0 of 2"),
-        ({"inside_a_batch": 1}, "restarts inside a batch: 1"),
+        ({"inside_a_batch": 1}, "takeovers inside a batch: 1"),
         ({"records": 9_999}, "records: 9,999"),
         ({"wrong": {"round 3": {"results missing": ["1 in all", "raw:0:5:0"]}}}, "raw:0:5:0"),
     ):
