@@ -22,8 +22,9 @@ SLOPE_MB_PER_H = 30.0
 @click.option("--sources", default=1_000_000, show_default=True)
 @click.option("--soak-minutes", default=0.0, show_default=True, help="0: no soak.")
 @click.option("--per-s", default=20_000.0, show_default=True, help="Records a second of the soak: half speed.")
+@click.option("--view/--no-view", default=True, help="The soak with the web view, which fills for minutes.")
 @click.option("--only", multiple=True, type=click.Choice(["memory", "recovery", "soak"]))
-def main(sources: int, soak_minutes: float, per_s: float, only: tuple[str, ...]) -> None:
+def main(sources: int, soak_minutes: float, per_s: float, view: bool, only: tuple[str, ...]) -> None:
     """Measure the limits, and compare them with what is promised."""
     wanted = only or ("memory", "recovery", *(["soak"] if soak_minutes else []))
     missed = memory(sources) if "memory" in wanted else []
@@ -34,7 +35,7 @@ def main(sources: int, soak_minutes: float, per_s: float, only: tuple[str, ...])
                 if "recovery" in wanted:
                     missed += recover(kafka, directory, sources)
                 if "soak" in wanted:
-                    missed += soaked(kafka, directory, soak_minutes or 30.0, per_s)
+                    missed += soaked(kafka, directory, soak_minutes or 30.0, per_s, view)
     for what in missed:
         click.echo(f"MISSED: {what}", err=True)
     sys.exit(1 if missed else 0)
@@ -68,10 +69,10 @@ def recover(kafka: LocalKafka, directory: Path, sources: int) -> list[str]:
     return [f"recovery took {found.read_s:.1f} s, promised are {allowed:.0f}"] if found.read_s > allowed else []
 
 
-def soaked(kafka: LocalKafka, directory: Path, minutes: float, per_s: float) -> list[str]:
-    found = soak.measure(kafka, directory, minutes, per_s)
+def soaked(kafka: LocalKafka, directory: Path, minutes: float, per_s: float, view: bool) -> list[str]:
+    found = soak.measure(kafka, directory, minutes, per_s, view)
     click.echo(
-        f"soak: {found.minutes:g} minutes, {found.records:,.0f} records, {found.resident_mb:.0f} MB resident, "
+        f"soak: {found.minutes:g} minutes, {found.results:,} results, {found.resident_mb:.0f} MB resident, "
         f"{found.slope_mb_per_h:+.1f} +- {found.error_mb_per_h:.1f} MB an hour (at most {SLOPE_MB_PER_H:.0f})"
     )
     certain = found.slope_mb_per_h - 2 * found.error_mb_per_h  # minutes are few to tell a slope an hour by
