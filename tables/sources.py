@@ -39,6 +39,8 @@ class OwnedSources:
         # source -> other ownerships with a live record; sources share the tuples, which are few
         self._earlier: dict[str, tuple[bytes, ...]] = {}
         self._alone: dict[bytes, tuple[bytes, ...]] = {}
+        self._holder: dict[str, bytes] = {}  # of sources with several such: which of them covers most
+        self._unsaved: set[str] = set()  # sources whose highest snapshot has got a tombstone, while lower ones live
         self._walked = 0  # slots of the present round that were looked at for silence
 
     def load(self, records: Iterable[tuple[int, bytes | None, bytes | None]]) -> None:
@@ -64,6 +66,8 @@ class OwnedSources:
         if value is None:  # of any key: a record that is not ours may be taken out by one
             if left := tuple(other for other in self._earlier.pop(source, ()) if other != ownership):
                 self._earlier[source] = left
+                if self._holder.get(source) == ownership:
+                    self._unsaved.add(source)
             return
         if not name:
             raise StateError(f"the key must be a source and {TAG} bytes of ownership, got {key!r}")
@@ -75,9 +79,22 @@ class OwnedSources:
         if ownership not in others:
             alone = self._alone.setdefault(ownership, (ownership,))
             self._earlier[source] = (*others, ownership) if others else alone
-        if offset > self.covered.get(source, -1):
+        higher = offset > self.covered.get(source, -1)
+        if others:
+            self._holder[source] = ownership if higher else self._holder.get(source, others[0])
+        if higher:
             self.covered[source] = offset
             highest[source] = at, value
+            self._unsaved.discard(source)
+
+    @property
+    def unsaved(self) -> list[int]:
+        """Slots of sources, recovered whole, that the cleaner may take out of the changelog at any time.
+
+        An owner that was stopped past its session may write a snapshot that covers more than its successor's, under
+        a key for which the successor, that read of it before, then writes a tombstone.
+        """
+        return [self.rows.slots[source] for source in sorted(self._unsaved) if source in self.rows.slots]
 
     def snapshots(self, slots: Iterable[int], offset: int) -> Iterator[tuple[bytes, bytes]]:
         """Changelog records that save these slots as they stand after ``offset``, made one by one."""

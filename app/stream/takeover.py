@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from aiokafka.structs import TopicPartition
 
 from app.errors import HistoryLost, StateError
@@ -239,6 +240,8 @@ async def _recovered(
         raw = logs.raw(number)
         start = takeover.start(logs.begin[raw], ends[raw], commits.get(raw))
         ledger = Ledger(start.replay, start.position, state.snapshot_every, state.replay_records)
+        unsaved = np.array(takeover.owned.unsaved, np.int64)
+        ledger.learned(unsaved, np.full(len(unsaved), start.replay))  # the replay point waits for their snapshots
         partition = Partition(number, job, takeover.owned, ledger, start.mark)
         partition.results_end = logs.end[logs.results(number)]
         partition.changelog_end = logs.end[logs.changelog(number)]

@@ -132,6 +132,11 @@ def sees_only_the_first_gap() -> AbstractContextManager[Any]:
     return patch.object(Partition, "_jumps", lambda self, messages: jumps(self, messages[:1]))
 
 
+def trusts_what_has_a_tombstone() -> AbstractContextManager[Any]:
+    """Found here: a zombie's late snapshot, loaded though its key has a tombstone, was taken for saved."""
+    return patch.object(OwnedSources, "unsaved", [])
+
+
 BROKEN = (
     replay_from_the_acked_position,
     position_of_what_is_computed,
@@ -146,4 +151,5 @@ BROKEN = (
     keeps_partitions_it_lost,
     takes_what_an_earlier_ownership_fetched,
     sees_only_the_first_gap,
+    trusts_what_has_a_tombstone,
 )

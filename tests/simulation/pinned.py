@@ -190,4 +190,19 @@ FLAGGED = {
         ),
         overtaken=True,
     ),
+    "trusts_what_has_a_tombstone": Schedule(
+        records=bytes(24),
+        burst=1,
+        every_ms=10,
+        snapshot_every=5,
+        acks=b"\x00\x1c\x00",
+        others=b"\x00\x07\x00\x17",
+        fetches=b"\x00",
+        faults=(
+            Fault("snapshots", 2, "pause", 0, 4),
+            Fault("results", 1, "start", 0, 0),
+            Fault("snapshots", 3, "crash", 0, 0),
+            Fault("turns", 0, "pause", 0, 2),
+        ),
+    ),
 }
