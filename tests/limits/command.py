@@ -75,5 +75,4 @@ def soaked(kafka: LocalKafka, directory: Path, minutes: float, per_s: float, vie
         f"soak: {found.minutes:g} minutes, {found.results:,} results, {found.resident_mb:.0f} MB resident, "
         f"{found.slope_mb_per_h:+.1f} +- {found.error_mb_per_h:.1f} MB an hour (at most {SLOPE_MB_PER_H:.0f})"
     )
-    certain = found.slope_mb_per_h - 2 * found.error_mb_per_h  # minutes are few to tell a slope an hour by
-    return [f"memory grows by {found.slope_mb_per_h:.1f} MB an hour"] if certain > SLOPE_MB_PER_H else []
+    return [f"memory grows by {found.slope_mb_per_h:.1f} MB an hour"] if found.slope_mb_per_h > SLOPE_MB_PER_H else []
