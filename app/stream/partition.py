@@ -305,17 +305,21 @@ class Partition:
             answer.tombstones = self.owned.tombstones(slots)
         return len(slots)
 
+    @property
+    def _needless_below(self) -> int:
+        """No reader of the log needs a source whose last point lies below this offset: see app/silence.py."""
+        return self.replay_committed - 2 * self._job.settings.state.forget_after_records
+
     def _outlived(self, number: int) -> list[int]:
-        """Slots, among the next so many, of sources that no reader of the log needs: see app/silence.py."""
-        below = self.replay_committed - 2 * self._job.settings.state.forget_after_records
+        """Slots, among the next so many, of sources that no reader of the log needs."""
+        below = self._needless_below
         return self.owned.silent(below, number) if below > 0 else []
 
     def _forget(self, answer: Answer, slots: list[int]) -> None:
         """Drop these sources; their tombstones follow whatever was sent of them before."""
-        below = self.replay_committed - 2 * self._job.settings.state.forget_after_records
         if slots := [slot for slot in slots if not self.ledger.dirty(slot)]:
             before = len(self.owned.rows)
-            answer.tombstones += self.owned.forget(slots, below)
+            answer.tombstones += self.owned.forget(slots, self._needless_below)
             answer.forgotten = before - len(self.owned.rows)
 
     # --- deliver
