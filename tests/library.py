@@ -1,7 +1,11 @@
 """A library of one detector, for tests: distance from a running mean; it fails on request."""
 
 import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from app import detectors
 from app.detectors.kit import param, params
 from app.errors import StateError
 
@@ -53,3 +57,12 @@ def adapters():
 
 def adapter(method):
     return Running() if method == "running" else None
+
+
+@contextmanager
+def added() -> Iterator[None]:
+    """This library is among those that settings may name, until the block ends."""
+    before = detectors._libraries[:]
+    detectors._libraries.append(sys.modules[__name__])
+    yield
+    detectors._libraries[:] = before

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from points import batches, columns, detection, gaussian, points, states
 
-from app import detectors, snapshot
+from app import snapshot
 from app.errors import ConfigurationError
 from app.pipeline import Pipeline
 from app.settings import DetectorSettings
@@ -17,10 +17,8 @@ ENGINES = pytest.mark.parametrize("engine", ["numba", "python"])
 
 @pytest.fixture(autouse=True, scope="module")
 def with_library():
-    before = detectors._libraries[:]
-    detectors._libraries.append(library)
-    yield
-    detectors._libraries[:] = before
+    with library.added():
+        yield
 
 
 def made(engine="numba", **params):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from points import batches, columns, detection, gaussian, points, states, vectors
 
-from app import detectors, snapshot
+from app import snapshot
 from app.errors import ConfigurationError
 from app.pipeline import Pipeline
 from app.records import Points
@@ -31,10 +31,8 @@ seeds = st.integers(0, 2**32 - 1)
 
 @pytest.fixture(autouse=True, scope="module")
 def with_library():
-    before = detectors._libraries[:]
-    detectors._libraries.append(library)
-    yield
-    detectors._libraries[:] = before
+    with library.added():
+        yield
 
 
 @cache
