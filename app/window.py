@@ -10,7 +10,7 @@ A point is pushed after it was scored, so a detector sees the past only. Values 
 1e150 in size. Kernels: they run as they stand and compiled, see ``detectors/kit.py``.
 """
 
-from app.numeric import deviation, sqrt
+from app.numeric import deviation, sqrt, whole
 
 MOMENTS = [("base", "f8"), ("drift", "f8"), ("m2", "f8"), ("peak", "f8"), ("n", "i8"), ("lap", "i8")]
 VERSION = 1  # raise when an old window would mean something else
@@ -163,3 +163,55 @@ def percentile(w, x):
     """Share of the values below x, 0..1; one equal to x counts half; 0.5 of an empty window."""
     n = w.moments.n
     return (_below(w, x, n) + _not_above(w, x, n)) / (2.0 * n) if n > 0 else 0.5
+
+
+def median(w):
+    """The value in the middle, between two the mean of both; 0.0 of none. O(1)."""
+    return quantile(w, 0.5)
+
+
+def quantile(w, share):
+    """The value that this share (0..1) of the values lies below, on a line between two neighbours; 0.0 of none. O(1).
+
+    Definition 7 of R. J. Hyndman, Y. Fan (1996), Sample quantiles in statistical packages, The American
+    Statistician 50, pages 361-365: the one of numpy, R and spreadsheets.
+    """
+    n = w.moments.n
+    if n == 0:
+        return 0.0
+    place = share * (n - 1)
+    k = whole(place)
+    low = w.ring[w.order[k]]
+    part = place - k
+    return low + part * (w.ring[w.order[k + 1]] - low) if part > 0.0 else low
+
+
+def mad(w):
+    """Median of the values' distances from their median (not scaled to a standard deviation); 0.0 of none. O(log n)."""
+    n = w.moments.n
+    if n == 0:
+        return 0.0
+    middle = median(w)
+    half = _farthest_of(w, middle, n // 2 + 1)
+    return half if n & 1 else 0.5 * (_farthest_of(w, middle, n // 2) + half)
+
+
+def _farthest_of(w, middle, k):
+    """How far from ``middle`` the farthest of the k values nearest to it lies: they stand together in their order."""
+    low, high = 0, w.moments.n - k
+    while low < high:
+        i = (low + high) >> 1
+        if middle - w.ring[w.order[i]] > w.ring[w.order[i + k]] - middle:
+            low = i + 1
+        else:
+            high = i
+    return max(middle - w.ring[w.order[low]], w.ring[w.order[low + k - 1]] - middle)
+
+
+def mean_distance(w, x):
+    """Mean of the values' distances from x; 0.0 of none. O(n)."""
+    n = w.moments.n
+    total = 0.0
+    for age in range(1, n + 1):
+        total += abs(before(w, age) - x)
+    return total / n if n > 0 else 0.0

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from points import gaussian
+from scipy.stats import median_abs_deviation
 
 from app import rows, window
 
@@ -47,6 +48,12 @@ def test_features_are_those_of_exactly_the_last_values(name):
             assert window.mean(w) == pytest.approx(statistics.fmean(values), rel=1e-9, abs=1e-13 * scale), i
             assert window.std(w) == pytest.approx(exact_std(values), rel=1e-9, abs=1e-14 * scale), i
             assert (window.lowest(w), window.highest(w)) == (values.min(), values.max())
+            assert window.median(w) == pytest.approx(np.median(values), rel=1e-12, abs=1e-15 * scale), i
+            for share in (0.0, 0.1, 0.25, 0.75, 1.0):
+                assert window.quantile(w, share) == pytest.approx(np.quantile(values, share), rel=1e-9), (i, share)
+            assert window.mad(w) == pytest.approx(median_abs_deviation(values), rel=1e-12, abs=1e-15 * scale), i
+            distance = np.abs(values - x).mean()
+            assert window.mean_distance(w, x) == pytest.approx(distance, rel=1e-12, abs=1e-15 * scale), i
             assert window.percentile(w, x) == ((values < x).sum() + (values <= x).sum()) / (2 * len(values))
             assert [window.before(w, age) for age in range(1, len(values) + 1)] == values[::-1].tolist()
         window.push(w, x)
@@ -80,6 +87,7 @@ def test_a_rolling_variance_without_renewal_is_seen_to_drift():
 def test_an_empty_window_answers_too():
     w = made()
     assert [window.mean(w), window.std(w), window.lowest(w), window.highest(w)] == [0.0] * 4
+    assert [window.median(w), window.quantile(w, 0.3), window.mad(w), window.mean_distance(w, 3.0)] == [0.0] * 4
     assert window.z(w, 3.0) == 0.0 and window.percentile(w, 3.0) == 0.5
 
 
