@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from app import calibration, ensemble, episodes, numeric, rows, window
+from app import calibration, ensemble, episodes, numeric, rows, weighted, window
 from app.detectors import Kernel
 from app.profile import Profile
 
-SHARED = (numeric, window, calibration, ensemble, episodes, rows)
+SHARED = (numeric, window, weighted, calibration, ensemble, episodes, rows)
 
 _HEAD = '''\
 """Made by app/compile.py for the detectors {methods}; do not edit."""

@@ -52,20 +52,25 @@ from app.window import (
     std,
     z,
 )
+from app.weighted import WEIGHTED, cut, deviations_of, learn_weighted
 
 __all__ = [
     "MOMENTS",
+    "WEIGHTED",
     "Adapter",
     "average",
     "before",
     "count",
+    "cut",
     "derived",
     "deviation",
+    "deviations_of",
     "exp",
     "finite",
     "floored",
     "highest",
     "inf",
+    "learn_weighted",
     "log",
     "lowest",
     "mad",

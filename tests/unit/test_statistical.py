@@ -77,7 +77,7 @@ def test_of_normal_noise_as_many_points_lie_beyond_the_fences_as_tukey_says(thre
     assert stats.norm.cdf(lower) + stats.norm.sf(upper) == pytest.approx(outside, rel=0.4)
 
 
-@pytest.mark.parametrize("name", ["moving_average", "zscore", "modified_zscore", "iqr"])
+@pytest.mark.parametrize("name", ["moving_average", "zscore", "modified_zscore", "iqr", "ewma", "rate_of_change"])
 def test_what_lies_on_the_edge_of_the_band_scores_its_alert_line(name):
     values = gaussian(150)
     for side in (1, 2):
@@ -86,3 +86,64 @@ def test_what_lies_on_the_edge_of_the_band_scores_its_alert_line(name):
             a.feed(x)
         edge = a.expected()[side]
         assert a.feed(edge) == pytest.approx(getattr(a.p, a.kernel.alert_at), rel=1e-9)
+
+
+def weighted(values, half_life):
+    """Mean and standard deviation, the weight of a value halved every half_life."""
+    weights = 0.5 ** (np.arange(len(values))[::-1] / half_life)
+    mean = np.average(values, weights=weights)
+    return mean, np.sqrt(np.average((np.array(values) - mean) ** 2, weights=weights))
+
+
+def test_ewma_measures_from_the_weighted_mean_of_all_before():
+    found = run("ewma", NOISE, half_life=20.0, warmup=2)
+    for i in range(2, len(NOISE)):
+        mean, std = weighted(NOISE[:i], 20.0)
+        assert found[i] == pytest.approx(abs(NOISE[i] - mean) / std, rel=1e-9)
+
+
+def test_ewma_expects_what_the_nist_handbook_prints():
+    """NIST/SEMATECH e-Handbook of Statistical Methods, section 6.3.2.4: lambda = .3, starting at the target 50."""
+    values = [52.0, 47.0, 53.0, 49.3, 50.1, 47.0, 51.0, 50.1, 51.2, 50.5]
+    values += [49.6, 47.6, 49.9, 51.3, 47.8, 51.2, 52.6, 52.4, 53.6, 52.1]
+    printed = [50.00, 50.60, 49.52, 50.56, 50.18, 50.16, 49.21, 49.75, 49.85, 50.26]
+    printed += [50.33, 50.11, 49.36, 49.52, 50.05, 49.38, 49.92, 50.73, 51.23, 51.94, 51.99]
+    a = Alone("ewma", half_life=np.log(0.5) / np.log(0.7))
+    a.s.level.mean, a.s.level.weight = 50.0, 1.0 / 0.3
+    found = [a.expected()[0]]
+    for x in values:
+        a.feed(x)
+        found.append(a.expected()[0])
+    assert found == pytest.approx(printed, abs=0.0101)  # the handbook rounds as it goes
+
+
+def test_an_outlier_of_any_size_moves_the_weighted_mean_no_more_than_one_of_six_deviations():
+    for size in (1e3, 1e12, 1e150):
+        a = Alone("ewma")
+        for x in NOISE:
+            a.feed(x)
+        mean, var = a.s.level.mean, a.s.level.var
+        a.feed(size)
+        share = 1.0 / a.s.level.weight
+        assert a.s.level.mean - mean == pytest.approx(6.0 * share * np.sqrt(var))
+        assert a.s.level.var == pytest.approx((1.0 - share) * (1.0 + 36.0 * share) * var)
+
+
+def test_a_lasting_change_of_level_is_taken_in():
+    found = run("ewma", [*NOISE, *gaussian(200, seed=2, mean=1010.0)])
+    assert found[400] > 400.0 and max(found[-50:]) < 3.0
+
+
+def test_rate_of_change_is_the_score_of_the_steps():
+    steps = np.diff(NOISE)
+    found = run("rate_of_change", NOISE, half_life=20.0, warmup=3)
+    for i in range(3, len(NOISE)):
+        mean, std = weighted(steps[: i - 1], 20.0)
+        assert found[i] == pytest.approx(abs(steps[i - 1] - mean) / std, rel=1e-9)
+
+
+def test_rate_of_change_sees_a_jump_inside_the_range_of_values():
+    values = (10.0 * np.sin(np.arange(300) / 10.0) + 0.1 * np.array(gaussian(300, mean=0.0, std=1.0))).tolist()
+    values[250] = -values[250]
+    assert abs(values[250]) > 1.0
+    assert run("rate_of_change", values)[250] > 3.0 > run("zscore", values)[250]

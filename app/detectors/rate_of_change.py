@@ -1,0 +1,65 @@
+"""The step from the last value to this one against the steps so far, in their standard deviations.
+
+Fits what cannot jump: temperatures, levels, counters that climb evenly. Finds a jump that stays inside the range of
+values; blind to a slow drift. The point after a spike jumps back and scores as high. A step is from one point to the
+next, whatever the time between them. O(1) time and memory.
+
+Score: float in [0, 1e9], standard deviations of the steps; 0.0 is the most normal. A point is an anomaly above
+``threshold`` of them.
+
+References
+----------
+.. [1] U.S. Integrated Ocean Observing System (2020), Manual for Real-Time Quality Control of In-situ Temperature
+   and Salinity Data, version 2.1: test 7, rate of change, at three standard deviations.
+
+Examples
+--------
+>>> from app.detectors.kit import run
+>>> [round(z, 2) for z in run("rate_of_change", [10.0, 11.0, 12.0, 14.0, 15.0, 16.0, 11.0], warmup=4)]
+[0.0, 0.0, 0.0, 0.0, 0.71, 0.58, 15.5]
+"""
+
+from app.detectors.kit import (
+    WEIGHTED,
+    before,
+    count,
+    derived,
+    deviation,
+    deviations_of,
+    exp,
+    floored,
+    learn_weighted,
+    nan,
+    param,
+    params,
+)
+
+VERSION = 1
+PARAMS = params(
+    half_life=param(200.0, "age, in points, at which a step counts half; >= 1"),
+    threshold=param(3.0, "standard deviations of the steps at which a point alerts; > 0", judges=True),
+    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
+)
+STATE = [("steps", WEIGHTED)]
+SCALE = "deviations"
+ALERT_AT = "threshold"
+EXPLANATION = "the step to {value} is {score} standard deviations of the steps so far {side} the usual one"
+
+
+def band(s, p, w):
+    if count(w) == 0:
+        return nan, nan, nan
+    expected = before(w, 1) + s.steps.mean
+    reach = p.threshold * floored(deviations_of(s.steps), s.steps.mean)
+    return expected, expected - reach, expected + reach
+
+
+def step(s, p, x, t, w):
+    """Score the step to x by the steps before it, then learn it."""
+    if count(w) == 0:
+        return 0.0
+    change = x - before(w, 1)
+    score = abs(deviation(change, s.steps.mean, deviations_of(s.steps))) if s.steps.seen > 0 else 0.0
+    learn_weighted(s.steps, change, p.decay)
+    return score
