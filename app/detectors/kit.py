@@ -6,11 +6,13 @@ A kernel detector is one plain file in this directory, found by its name. It dec
     PARAMS       params(name=param(default, "help; range"), derived values); one is ``warmup``, in points. One that
                  only judges scores and leaves the state as it is has ``judges=True``: see ``param``
     STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p
-    SCALE        "deviations": the raw score is in standard deviations; "own_past": in any unit, and is
-                 standardised by the detector's own past scores
+    SCALE        "deviations": the raw score is in standard deviations, or any unit that means the same for every
+                 source; "own_past": in any unit, and is standardised by the detector's own past scores
     ALERT_AT     the name of the parameter that is its alert line k
     step(s, p, x, t, w) -> raw score    score x by what was known before it, then learn it
     band(s, p, w) -> (expected, lower, upper)   optional: what the next value should be; called before step
+    SEES         optional, what it is for: "spikes" (the default: single values far out), "shifts" (of the level, and
+                 no spike), "runs" (of equal values), "gaps" (in time); a law test holds it to that
     EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}
 
 where s is its state, p its parameters, t the event time (UTC epoch seconds) and w the window of past
@@ -34,6 +36,7 @@ from typing import Any, NamedTuple, Protocol
 
 from app.errors import ConfigurationError
 from app.numeric import deviation, exp, finite, floored, inf, log, nan, sqrt, whole
+from app.weighted import WEIGHTED, cut, deviations_of, learn_weighted
 from app.window import (
     MOMENTS,
     average,
@@ -52,7 +55,6 @@ from app.window import (
     std,
     z,
 )
-from app.weighted import WEIGHTED, cut, deviations_of, learn_weighted
 
 __all__ = [
     "MOMENTS",

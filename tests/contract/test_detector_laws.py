@@ -195,7 +195,61 @@ def test_its_state_does_not_grow(method):
     assert len(snapshot.dumps(sources, 0, 0)) == first <= pipeline.max_snapshot_bytes()
 
 
+# What a detector declares to see (kit.py, SEES), it sees; and where that kind is not there, it is quiet. Each law takes
+# a function from values and times to scores.
+
+
+def sees_spikes(score):
+    """A far outlier scores above everything before it."""
+    found = score([*gaussian(100), 1000.0])
+    return found[-1] > max(found[:-1]) and found[-1] >= 0.8
+
+
+def sees_shifts(score):
+    """A level that stays three deviations higher is an anomaly within 20 points; one spike is none."""
+    shifted = score([*gaussian(200), *gaussian(20, seed=8, mean=16.0)])
+    struck = score([*gaussian(200), 1000.0, *gaussian(20, seed=8)])
+    return max(shifted[200:]) >= 0.8 > max(shifted[:200]) and max(struck) < 0.8
+
+
+def sees_runs(score):
+    """A stuck value is an anomaly until it moves; values constant or repeated by nature are none, nor is an outlier."""
+    stuck = score([*gaussian(100), *[10.0] * 60, *gaussian(20, seed=8)])
+    held = [float(v) for v in np.random.default_rng(3).permutation(np.arange(60) % 12) for _ in range(int(v) + 4)]
+    quiet = [[5.0] * 300, held, [*gaussian(100), 1000.0, *gaussian(20)]]
+    return min(stuck[130:160]) >= 0.8 > max(stuck[:101] + stuck[160:]) and all(max(score(v)) < 0.8 for v in quiet)
+
+
+def sees_gaps(score):
+    """The first point after a pause is an anomaly, whatever its value, and no other; nor are late and equal times."""
+    times = (60.0 * np.arange(200)).tolist()
+    found = score([5.0] * 200, [*times[:150], *(t + 900.0 for t in times[150:])])
+    late = score(gaussian(200), [*times[:100], times[97], times[101], times[101], *times[103:]])
+    return found[150] >= 0.8 > max(found[:150] + found[151:]) and max(late) < 0.8
+
+
+SEES = {"spikes": sees_spikes, "shifts": sees_shifts, "runs": sees_runs, "gaps": sees_gaps}
+
+
+def timed(method):
+    """Scores of a series by one detector; a point a minute unless times are given."""
+
+    def score(values, times=None):
+        made = points(values)
+        made.timestamp = times or made.timestamp
+        return alone(method).run(alone(method).sources(), made).score.tolist()
+
+    return score
+
+
 @every_detector
-def test_a_far_outlier_scores_above_everything_before_it(method):
-    found = scores(alone(method), [*gaussian(100), 1000.0])
-    assert found[-1] > max(found[:-1]) and found[-1] >= 0.8
+def test_it_sees_what_it_declares_to_see(method):
+    assert SEES[getattr(detectors.KERNELS[method].module, "SEES", "spikes")](timed(method))
+
+
+@pytest.mark.parametrize(
+    ("kind", "other"), [("spikes", "flatline"), ("shifts", "zscore"), ("runs", "zscore"), ("gaps", "flatline")]
+)
+def test_a_detector_of_another_kind_is_seen_to_miss_it(kind, other):
+    """The negative control."""
+    assert not SEES[kind](timed(other))

@@ -1,8 +1,11 @@
 """Each statistical detector against an independent answer: a batch formula, another library, published figures."""
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 from points import gaussian
+from river.drift import PageHinkley
 from scipy import stats
 
 from app import detectors, rows, window
@@ -147,3 +150,128 @@ def test_rate_of_change_sees_a_jump_inside_the_range_of_values():
     values[250] = -values[250]
     assert abs(values[250]) > 1.0
     assert run("rate_of_change", values)[250] > 3.0 > run("zscore", values)[250]
+
+
+def known(a, mean, std):
+    """Let a detector take the level for settled: its mean and deviation no longer move."""
+    a.s.level.mean, a.s.level.var, a.s.level.weight, a.s.level.seen = mean, std * std, 1e15, 1000
+    return a
+
+
+MONTGOMERY = """
+    9.45 0 .05 | 7.99 0 1.56 | 9.29 0 1.77 | 11.66 1.16 0 | 12.16 2.82 0 | 10.18 2.50 0 | 8.04 .04 1.46 | 11.46 1.00 0
+    9.20 0 .30 | 10.34 0 0 | 9.03 0 .47 | 11.47 .97 0 | 10.51 .98 0 | 9.40 0 .10 | 10.08 0 0 | 9.37 0 .13
+    10.62 .12 0 | 10.31 0 0 | 8.52 0 .98 | 10.84 .34 0 | 10.90 .74 0 | 9.33 0 .17 | 12.29 1.79 0 | 11.50 2.79 0
+    10.60 2.89 0 | 11.08 3.47 0 | 10.38 3.35 0 | 11.62 4.47 0 | 11.31 5.28 0"""
+
+
+def test_cusum_sums_up_what_montgomery_prints():
+    """Statistical Quality Control, section 9.1: target 10, deviation 1, k = .5, h = 5; value, C+ and C- of each line."""
+    a = known(Alone("cusum", half_life=1e12, threshold=5.0), 10.0, 1.0)
+    for line in MONTGOMERY.replace("\n", "|").strip("| ").split("|"):
+        x, above, below = map(float, line.split())
+        assert a.feed(x) == pytest.approx(max(above, below), abs=1e-9)
+        assert (a.s.above, a.s.below) == pytest.approx((above, below), abs=1e-9)
+    a.feed(10.52)
+    assert a.s.above == pytest.approx(0.02), "after the signal the sums start again"
+
+
+def test_normal_noise_reaches_the_line_of_cusum_as_rarely_as_siegmund_says():
+    """(exp(2 k b) - 2 k b - 1) / (2 k k) points for one side, b = h + 1.166 (Montgomery, equation 9.6)."""
+    b = 4.0 + 1.166
+    length = (np.exp(b) - b - 1.0) / 0.5 / 2.0
+    a = known(Alone("cusum", half_life=1e12, threshold=4.0), 0.0, 1.0)
+    signals = sum(a.feed(x) >= 4.0 for x in gaussian(30_000, mean=0.0, std=1.0))
+    assert signals == pytest.approx(30_000 / length, rel=0.25)
+
+
+def test_cusum_expects_the_mean_and_its_band_ends_where_a_sum_reaches_the_line():
+    for side, field in ((2, "above"), (1, "below")):
+        a = known(Alone("cusum"), 10.0, 2.0)
+        setattr(a.s, field, 6.0)
+        assert a.expected()[0] == 10.0 and abs(a.expected()[side] - 10.0) == 5.0
+        assert a.feed(a.expected()[side]) == pytest.approx(8.0)
+
+
+SHIFTED = [*gaussian(300, mean=0.0, std=1.0), *gaussian(60, seed=8, mean=1.5, std=1.0)]
+
+
+def test_page_hinkley_is_that_of_river_in_standard_deviations():
+    river = PageHinkley(min_instances=30, delta=0.0, threshold=1e9, alpha=0.99)
+    ours = Alone("page_hinkley", delta=0.0, alpha=0.99, threshold=1e9)
+    for i, x in enumerate(SHIFTED):
+        score = ours.feed(x)
+        river.update(x)
+        rise, fall = river._sum_increase - river._min_increase, river._max_decrease - river._sum_decrease
+        std = np.std(SHIFTED[: i + 1])
+        assert score == (pytest.approx(max(rise, fall) / std, rel=1e-9) if i >= 29 else 0.0)
+    assert score > 20.0
+
+
+def test_page_hinkley_leaves_out_delta_of_each_deviation():
+    values = np.array(SHIFTED)
+    count = np.arange(1, len(values) + 1)
+    mean = values.cumsum() / count
+    std = np.array([values[:n].std() for n in count])
+    rise = (values - mean - 0.25 * std).cumsum()
+    fall = (values - mean + 0.25 * std).cumsum()
+    expected = np.maximum(rise - np.minimum.accumulate(rise), np.maximum.accumulate(fall) - fall)[29:] / std[29:]
+    found = run("page_hinkley", SHIFTED, alpha=1.0, threshold=1e9)
+    assert found[30:] == pytest.approx(expected[1:].tolist(), rel=1e-9)
+
+
+def test_page_hinkley_says_a_lasting_shift_once():
+    found = np.array(run("page_hinkley", [*gaussian(300), *gaussian(400, seed=8, mean=14.0)]))
+    assert (found >= 20.0).sum() == 1 and 300 < found.argmax() < 330
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_flatline_compares_each_run_with_the_longest_before_it(seed):
+    rng = np.random.default_rng(seed)
+    values = np.repeat(rng.integers(0, 50, 60), rng.geometric(0.3, 60) + rng.integers(0, 9, 60)).astype(float).tolist()
+    found, expected, longest = run("flatline", values, warmup=1), [], 0
+    for _, run_ in groupby(values):
+        length = len(list(run_))
+        least = max(longest, 5)
+        expected += [max(0.0, i / least - 1.0) if longest else 0.0 for i in range(1, length + 1)]
+        longest = max(longest, min(length, 2 * least) if longest else length)
+    assert found == pytest.approx(expected) and max(found) > 0.0
+
+
+def test_flatline_takes_a_trembling_value_for_stuck_within_its_tolerance():
+    values = [*gaussian(100), *(10.0 + 0.01 * np.sin(np.arange(40))).tolist()]
+    assert run("flatline", values)[-1] == 0.0 < 1.0 < run("flatline", values, tolerance=0.03)[-1]
+
+
+def spaced(intervals):
+    return np.cumsum([1e9, *intervals]).tolist()
+
+
+def test_gaps_measures_an_interval_by_those_before_it():
+    intervals = np.random.default_rng(3).uniform(30.0, 200.0, 300)
+    found = run("gaps", [1.0] * 301, times=spaced(intervals), half_life=20.0, warmup=3)
+    for i in range(3, 301):
+        mean, std = weighted(intervals[: i - 1], 20.0)
+        spread = max(std, 0.25 * mean)
+        assert found[i] == pytest.approx(max(0.0, intervals[i - 1] - mean) / spread, rel=1e-6)
+
+
+@pytest.mark.parametrize(("missing", "alerts"), [(1, False), (2, True), (500, True)])
+def test_gaps_of_a_source_that_keeps_time(missing, alerts):
+    intervals = [60.0] * 100 + [60.0 * (1 + missing)] + [60.0] * 20
+    found = run("gaps", [1.0] * 122, times=spaced(intervals))
+    assert (found[101] >= 8.0) == alerts and max(found[:101] + found[102:]) < 1.0
+
+
+def test_gaps_of_points_that_come_by_chance_are_rarely_said():
+    intervals = np.random.default_rng(3).exponential(60.0, 20_000)
+    found = np.array(run("gaps", [1.0] * 20_001, times=spaced(intervals)))
+    assert (found >= 8.0).sum() <= 20
+
+
+def test_gaps_measures_on_from_a_clock_that_was_set_back():
+    minutes = 60.0 * np.arange(200)
+    back = np.concatenate([1e9 + minutes[:100], 1e9 - 1e6 + minutes[100:]])
+    back[170:] += 900.0
+    found = run("gaps", [1.0] * 200, times=back.tolist())
+    assert [i for i, score in enumerate(found) if score > 1.0] == [170]

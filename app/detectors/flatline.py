@@ -1,0 +1,53 @@
+"""A value that is stuck: a run of equal values longer than any that this source has shown.
+
+Fits sensors that freeze and exporters that repeat their last value. A source that is constant from its start, or
+holds its values for long by nature, stays quiet: its own longest run is the measure. Blind to a value that is stuck
+but still trembles by more than ``tolerance``. O(1) time and memory.
+
+Score: float in [0, inf), how much longer the present run is than the longest one before it, in lengths of that one
+(at least of ``min_points``): 0.0 up to the same length, 1.0 at twice. A point is an anomaly above ``threshold``; so is
+each later one until the value changes. A run that ends is learned at most at twice the longest, so that a fault does
+not hide the next.
+
+References
+----------
+.. [1] U.S. Integrated Ocean Observing System (2020), Manual for Real-Time Quality Control of In-situ Temperature
+   and Salinity Data, version 2.1: test 8, flat line: five equal values, within a tolerance.
+
+Examples
+--------
+>>> from app.detectors.kit import run
+>>> [round(z, 1) for z in run("flatline", [1.0, 2.0, 3.0, 2.0] + [5.0] * 12, warmup=4)[-8:]]
+[0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4]
+>>> max(run("flatline", [5.0] * 200))
+0.0
+"""
+
+from app.detectors.kit import param, params
+
+VERSION = 1
+PARAMS = params(
+    tolerance=param(0.0, "difference from the first value of a run up to which a value is equal; >= 0"),
+    min_points=param(5, "points: no shorter run is long; >= 2"),
+    threshold=param(1.0, "lengths of the longest run beyond it at which a point alerts; > 0", judges=True),
+    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+)
+STATE = [("first", "f8"), ("run", "i8"), ("longest", "i8")]
+SCALE = "deviations"
+ALERT_AT = "threshold"
+SEES = "runs"
+EXPLANATION = "stuck at {value}: the run of equal values is longer than the longest before it, and {score} times that"
+
+
+def step(s, p, x, t, w):
+    if s.run > 0 and abs(x - s.first) <= p.tolerance:
+        s.run += 1
+    else:
+        if s.run > 0:  # the first run is learned whole: nothing was known to measure it by
+            known = max(s.longest, p.min_points)
+            s.longest = max(s.longest, min(s.run, 2 * known) if s.longest > 0 else s.run)
+        s.first = x
+        s.run = 1
+    if s.longest == 0:
+        return 0.0
+    return max(0.0, s.run / max(s.longest, p.min_points) - 1.0)

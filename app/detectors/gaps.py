@@ -1,0 +1,69 @@
+"""A pause that is longer than this source's interval: said on the first point after it.
+
+Fits sources that report on a schedule, and with a wider line those that report by chance. Looks at timestamps
+only, whatever the values. A pause that has not ended yet cannot be seen by what scores points. O(1) time and memory.
+
+Score: float in [0, 1e9], how much longer than the mean interval the pause was, in the intervals' standard
+deviations, or in quarters of the mean where that is more; 0.0 up to the mean. A point is an anomaly above
+``threshold``: at 8, from the third interval on where the source keeps time, from the ninth on where its points come by
+chance (once in some ten thousand).
+
+A point of the same time as the last one is not judged and no interval. Neither is one of an earlier time: it came
+late, and the next interval is measured from the newest time seen; but after ten in a row the clock has been set back,
+and measuring goes on from there. A pause is learned cut to 6 deviations, so that one outage does not hide the next.
+
+References
+----------
+.. [1] U.S. Integrated Ocean Observing System (2020), Manual for Real-Time Quality Control of In-situ Temperature
+   and Salinity Data, version 2.1: test 1, timing and gap.
+
+Examples
+--------
+>>> from app.detectors.kit import run
+>>> run("gaps", [1.0] * 7, times=[0.0, 60.0, 120.0, 180.0, 240.0, 540.0, 600.0], warmup=4)
+[0.0, 0.0, 0.0, 0.0, 0.0, 16.0, 0.0]
+"""
+
+from app.detectors.kit import WEIGHTED, derived, deviation, deviations_of, exp, learn_weighted, param, params
+
+VERSION = 1
+PARAMS = params(
+    half_life=param(50.0, "age, in intervals, at which an interval counts half; >= 1"),
+    threshold=param(8.0, "deviations of the intervals beyond their mean at which a point alerts; > 0", judges=True),
+    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
+)
+STATE = [("intervals", WEIGHTED), ("time", "f8"), ("begun", "i8"), ("behind", "i8")]
+SCALE = "deviations"
+ALERT_AT = "threshold"
+SEES = "gaps"
+EXPLANATION = "before {value} nothing came for longer than usual, by {score} times the usual spread of intervals"
+
+LEAST = 0.25  # share of the mean interval: jitter below it is no spread
+SETTLED = 20  # intervals before any is cut
+CUT = 6.0  # spreads above the mean at which an interval is learned
+BEHIND = 10  # points in a row with an earlier time after which the clock was set back
+
+
+def step(s, p, x, t, w):
+    if s.begun == 0:
+        s.begun = 1
+        s.time = t
+        return 0.0
+    interval = t - s.time
+    if interval <= 0.0:
+        s.behind += 1 if interval < 0.0 else 0
+        if s.behind >= BEHIND:
+            s.behind = 0
+            s.time = t
+        return 0.0
+    s.behind = 0
+    s.time = t
+    if s.intervals.seen == 0:
+        learn_weighted(s.intervals, interval, p.decay)
+        return 0.0
+    mean = s.intervals.mean
+    spread = max(deviations_of(s.intervals), LEAST * mean)
+    cut = min(interval, mean + CUT * spread) if s.intervals.seen >= SETTLED else interval
+    learn_weighted(s.intervals, cut, p.decay)
+    return max(0.0, deviation(interval, mean, spread))
