@@ -3,8 +3,8 @@
 No options are needed where names are the usual ones. The time column is called timestamp, datetime, time,
 ts or date (case, spaces, ``_`` and ``-`` do not count); without one the number of the row stands for the
 time. A source column is called source, sourceId or entity_id; without one all rows are of one source.
-label, anomaly and changepoint are never values, nor is a column without a name. All others are, several
-as one vector, except columns of text: the first row that holds a number tells which these are. A file
+label, anomaly, is_anomaly and changepoint are never values, nor is a column without a name. All others are,
+several as one vector, except columns of text: the first row that holds a number tells which these are. A file
 of numbers only has no header.
 
 A cell that is empty or says NA, NaN, null or None is missing, not zero; a row of missing cells is no
@@ -25,7 +25,7 @@ from app.settings import InputSettings
 
 TIME_NAMES = ("timestamp", "datetime", "time", "ts", "date")
 SOURCE_NAMES = ("source", "sourceid", "entityid")
-LABEL_NAMES = ("label", "anomaly", "changepoint")
+LABEL_NAMES = ("label", "anomaly", "isanomaly", "changepoint")
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
 NO, YES = frozenset(("", "no", "false", "normal")), frozenset(("yes", "true", "anomaly"))
 
@@ -59,7 +59,7 @@ class Columns:
         self.plain = [_plain(each) for each in self.header]
         self.time_at = self._find(TIME_NAMES, fields.timestamp_field, "input.timestamp_field or --time")
         self.source_at = self._find(SOURCE_NAMES, fields.source_field, "input.source_field or --source")
-        self.label_at = self._find(LABEL_NAMES[:2])
+        self.label_at = self._find(LABEL_NAMES[:3])
         self.values = self._sorted(
             [self._find((), each, "input.value_fields or --value") for each in fields.value_fields]
             or [i for i in range(len(header)) if self._may_hold_values(i)]

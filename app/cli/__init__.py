@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": ("app.cli.demo:demo", "See it work: a broker, a worker, data and the web view."),
     "worker": ("app.cli.worker:worker", "Score raw-data from Kafka until stopped."),
     "detect": ("app.cli.detect:detect", "Score CSV or NDJSON files; needs no Kafka."),
+    "evaluate": ("app.cli.evaluate:evaluate", "Compare what detect finds with labels."),
     "generate": ("app.cli.generate:generate", "Write points to raw-data, made up or from files."),
     "kafka": ("app.cli.kafka:kafka", "Start, stop or ask for a local Kafka broker."),
     "topics": ("app.cli.topics:topics", "Create the topics, or check them."),

@@ -1,8 +1,10 @@
 """What several commands share: the settings they are given, and lines for the user on stderr."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +25,32 @@ def settings_option(command: Callable) -> Callable:
         callback=_load,
         help="YAML file of settings.  [default: $ANOMALY_CONFIG]",
     )(command)
+
+
+def configurations_option(command: Callable) -> Callable:
+    """Adds ``--config PATH``, to be given again for more, and passes ``configurations``: name -> ``Settings``.
+
+    The name is the file's without its ending; the whole path where two would be called the same.
+    """
+    return click.option(
+        "--config",
+        "configurations",
+        metavar="PATH",
+        multiple=True,
+        callback=_load_all,
+        help="YAML file of settings; again, to compare several.  [default: $ANOMALY_CONFIG]",
+    )(command)
+
+
+def _load_all(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> dict[str, Any]:
+    from app.configuration import FILE_VARIABLE
+    from app.settings import load
+
+    if not paths:
+        return {Path(os.environ.get(FILE_VARIABLE) or "default").stem: load()}
+    stems = [Path(path).stem for path in paths]
+    names = [stem if stems.count(stem) == 1 else path for stem, path in zip(stems, paths)]
+    return {name: load(path) for name, path in zip(names, paths)}
 
 
 def _load(ctx: click.Context, param: click.Parameter, path: str | None) -> Any:

@@ -8,17 +8,34 @@ is a partition of its own: no state passes from one to the next.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from app.cli.common import Remarks, StatusLine, settings_option
+from app.cli.common import Remarks, StatusLine, configurations_option
 from app.cli.files import Input, Outputs, inputs
-from app.errors import AnomalyError
+from app.errors import AnomalyError, ConfigurationError
 
 if TYPE_CHECKING:
     from app.cli.summary import Summary
     from app.settings import InputSettings
+    from app.tracks import Recorder
+
+
+def columns_options(command: Callable) -> Callable:
+    """Adds the options that say which column is what, as arguments ``time_format`` and names of ``InputSettings``."""
+    format_help = "Of times not in ISO 8601, as strptime's: '%d.%m.%Y %H:%M'."
+    options = [
+        click.option("--time", "timestamp_field", metavar="NAME", help="Column of the time.  [default: by its name]"),
+        click.option("--source", "source_field", metavar="NAME", help="Column of the source.  [default: by its name]"),
+        click.option("--value", "value_fields", metavar="NAME", multiple=True, help="Column of a value; or several."),
+        click.option("--time-unit", "timestamp_unit", type=click.Choice(["s", "ms"]), help="Of times in numbers."),
+        click.option("--time-format", metavar="FORMAT", help=format_help),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -29,81 +46,102 @@ if TYPE_CHECKING:
     help="Results, as NDJSON: a file, a folder with one for each FILE, or - for standard output.  "
     "[default: standard output, where that is not a terminal]",
 )
-@click.option("--time", "timestamp_field", metavar="NAME", help="Column of the time.  [default: by its name]")
-@click.option("--source", "source_field", metavar="NAME", help="Column of the source.  [default: by its name]")
-@click.option("--value", "value_fields", metavar="NAME", multiple=True, help="Column of a value; again for more.")
-@click.option("--time-unit", "timestamp_unit", type=click.Choice(["s", "ms"]), help="Of times that are numbers.")
-@click.option("--time-format", metavar="FORMAT", help="Of times not in ISO 8601, as strptime's: '%d.%m.%Y %H:%M'.")
-@settings_option
-def detect(files: tuple[str, ...], output: str | None, time_format: str | None, settings: Any, **names: Any) -> None:
+@columns_options
+@configurations_option
+def detect(
+    files: tuple[str, ...], output: str | None, time_format: str | None, configurations: dict[str, Any], **names: Any
+) -> None:
     """Score the points of CSV or NDJSON files; needs no Kafka.
 
     FILE may be a folder, for all files in it, or - for standard input. Columns are found by the usual names:
-    timestamp, source, value. Several columns of numbers are one vector; label, anomaly and changepoint are
+    timestamp, source, value. Several columns of numbers are one vector; label, is_anomaly and the like are
     not values; an empty cell is a missing value.
 
     What was found is told on stderr.
     """
-    given = {name: list(value) if isinstance(value, tuple) else value for name, value in names.items() if value}
+    if len(configurations) > 1:
+        raise ConfigurationError("--config: results are of one configuration, found several: evaluate compares them")
     read = inputs(files)
     outputs = Outputs(output, files, read)
-    job = Detect(settings, settings.input.model_copy(update=given), time_format)
-    job.run(read, outputs)
+    Detect(configurations, names, time_format).run(read, outputs)
 
 
 class Detect:
-    """One call of the command: the pipeline, and what is told while it runs and at its end."""
+    """One call of the command: a pipeline for each configuration, and what is told while it runs and at its end.
 
-    def __init__(self, settings: Any, fields: InputSettings, time_format: str | None) -> None:
-        from app.cli.summary import Summary  # numpy and numba are not needed for --help
-        from app.pipeline import Pipeline
+    ``names`` are settings of ``input`` given as options; else those of the first configuration say how files
+    are read, for all. ``recorder``, where one is set, is given everything.
+    """
 
-        self.fields, self.time_format = fields, time_format
+    def __init__(self, configurations: Mapping[str, Any], names: Mapping[str, Any], time_format: str | None) -> None:
+        from app.pipeline import Pipeline  # numpy and numba are not needed for --help
+
+        given = {name: list(value) if isinstance(value, tuple) else value for name, value in names.items() if value}
+        first = next(iter(configurations.values()))
+        self.configurations = list(configurations)
+        self.fields: InputSettings = first.input.model_copy(update=given)
+        self.time_format = time_format
+        self.recorder: Recorder | None = None
         self.line = StatusLine()
         self.remarks = Remarks(self.line)
-        self.total = Summary()
         self.line.show(lambda: "compiling the detectors ...", now=True)
-        self.pipeline = Pipeline.of(settings, fields.max_metrics)
-        self.pipeline.compile()
+        self.pipelines = [Pipeline.of(each, self.fields.max_metrics) for each in configurations.values()]
+        for pipeline in self.pipelines:
+            pipeline.compile()
 
     def run(self, read: list[Input], outputs: Outputs) -> None:
+        """Score all files; results, of the first configuration, go to ``outputs``."""
+        from app.cli.summary import Summary
+
         begin = time.monotonic()
-        rows = []
+        totals, rows = [Summary() for _ in self.pipelines], []
         with outputs.one as one:
             for each in read:
                 with outputs.open(each, one) as output:
                     found = self.file(each, output)
                 rows.append((each.name, found))
-                self.total += found
+                for total, part in zip(totals, found):
+                    total += part
         self.line.clear()
         self.remarks.end()
-        report(rows, self.total, time.monotonic() - begin)
-        if self.total.unreadable and not self.total.points:
+        seconds = time.monotonic() - begin
+        for place, (name, total) in enumerate(zip(self.configurations, totals)):
+            if len(totals) > 1:
+                click.echo(f"{name}:", err=True)
+            report([(file, found[place]) for file, found in rows], total, seconds)
+        if totals[0].unreadable and not totals[0].points:
             raise AnomalyError("no row could be read as a point")
 
-    def file(self, each: Input, output: BinaryIO | None) -> Summary:
-        """Score one file."""
+    def file(self, each: Input, output: BinaryIO | None) -> list[Summary]:
+        """Score one file; a summary for each configuration."""
         from app.cli.summary import Summary
         from app.records import encode_results
         from app.series import read
 
-        found, sources, size = Summary(), self.pipeline.sources(), each.size()
+        found, size = [Summary() for _ in self.pipelines], each.size()
+        states = [pipeline.sources() for pipeline in self.pipelines]
         with each.open() as file:
             for chunk in read(file, each.name, each.source, self.fields, self.time_format):
-                outcome = self.pipeline.run(sources, chunk.points)
+                outcomes = [pipeline.run(state, chunk.points) for pipeline, state in zip(self.pipelines, states)]
                 if output is not None:
-                    encoded = encode_results(chunk.points, outcome, each.source, 0)
+                    encoded = encode_results(chunk.points, outcomes[0], each.source, 0)
                     output.writelines(line for _, value in encoded for line in (value, b"\n"))
                     output.flush()
                 for text in [*chunk.notes, *(letter.reason for letter in chunk.bad)]:
                     self.remarks.say(text)
-                for position, _, reason in outcome.rejected:
+                for position, _, reason in outcomes[0].rejected:
                     self.remarks.say(f"{each.name}: row {chunk.points.offset[position]}: {reason}")
-                found.unreadable += len(chunk.bad)
-                found.empty += chunk.empty
-                found.add(chunk.points, outcome)
-                self.line.show(lambda: progress(each.name, found.points, file.tell(), size))
-        found.end(len(sources))
+                for summary, outcome in zip(found, outcomes):
+                    summary.unreadable += len(chunk.bad)
+                    summary.empty += chunk.empty
+                    summary.add(chunk.points, outcome)
+                if self.recorder is not None:
+                    self.recorder.add(chunk, outcomes)
+                self.line.show(lambda: progress(each.name, found[0].points, file.tell(), size))
+        for summary, state in zip(found, states):
+            summary.end(len(state))
+        if self.recorder is not None:
+            self.recorder.end(each.name)
         return found
 
 

@@ -245,9 +245,9 @@ def test_what_cannot_be_done_is_told_in_one_line(words, message, code):
 
 def test_the_summary_agrees_with_the_results():
     Path("pump.csv").write_text(table(3000, sources="abc"))
-    job = Detect(load("quick.yaml"), load("quick.yaml").input, None)
+    job = Detect({"quick": load("quick.yaml")}, {}, None)
     out = BytesIO()
-    found = job.file(inputs(("pump.csv",))[0], out)
+    [found] = job.file(inputs(("pump.csv",))[0], out)
     told = results(out.getvalue().decode())
     inside = [each for each in told if each["is_anomaly"]]
     peaks = {}
@@ -270,11 +270,11 @@ def test_the_summary_agrees_with_the_results():
 
 
 def test_summaries_add_up_and_keep_the_highest():
-    job = Detect(load("quick.yaml"), load("quick.yaml").input, None)
+    job = Detect({"quick": load("quick.yaml")}, {}, None)
     total, parts = Summary(), []
     for seed in range(4):
         Path(f"{seed}.csv").write_text(table(1000, seed=seed))
-        parts.append(job.file(inputs((f"{seed}.csv",))[0], None))
+        parts += job.file(inputs((f"{seed}.csv",))[0], None)
         total += parts[-1]
     assert total.points == sum(part.points for part in parts)
     scores = sorted((each.score for part in parts for each in part.top), reverse=True)

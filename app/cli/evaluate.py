@@ -1,0 +1,159 @@
+"""``faust-anomaly evaluate``: how well what ``detect`` finds agrees with labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli.common import configurations_option, many
+from app.cli.detect import Detect, columns_options
+from app.cli.files import inputs
+from app.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from app.evaluation import Figures
+    from app.tracks import Track
+
+HEADS = ("points", "windows", "hit", "delay", "precision", "recall", "F1", "best F1", "delay F1", "AP", "alerts",
+         "false/1000")  # fmt: skip
+
+
+def labels_option(command: Any) -> Any:
+    return click.option(
+        "--labels",
+        metavar="PATH",
+        help="Windows of time by file, as NAB's: {file: [[start, end], ...]}.  [default: columns of the files]",
+    )(command)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@labels_option
+@click.option(
+    "--probation",
+    "share",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.15,
+    show_default=True,
+    help="First share of a series that does not count, at most 750 points.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of tables.")
+@columns_options
+@configurations_option
+def evaluate(
+    files: tuple[str, ...],
+    labels: str | None,
+    share: float,
+    as_json: bool,
+    time_format: str | None,
+    configurations: dict[str, Any],
+    **names: Any,
+) -> None:
+    """Compare what is found in labelled files with the labels; needs no Kafka.
+
+    FILE may be a folder. Labels are the column label, anomaly or is_anomaly (0 or empty: normal), or --labels. A run of
+    labelled points is a window.
+
+    \b
+    hit         windows with an alert (the first point of an episode) inside
+    delay       points, and time, from a window's start to its first alert; mean of the hit ones
+    precision, recall, F1
+                points inside episodes against points inside windows
+    best F1     the same for anomaly_score at the best threshold, the same for all files
+    delay F1    the best where a window is found as a whole in its first 8 points, or not at all
+    AP          average precision of anomaly_score; in the total the mean of the files
+    false/1000  alerts outside windows, for 1000 points outside windows
+    NAB         alert_score at the best threshold for all files: 100 all found at once, 0 nothing said
+    """
+    from app.evaluation import figures
+    from app.tracks import Labels, Recorder
+
+    read, windows = inputs(files), Labels(labels) if labels else None
+    job = Detect(configurations, names, time_format)
+    job.recorder = recorder = Recorder(job.pipelines, windows, share=share)
+    for each in read:
+        job.file(each, None)
+    job.line.clear()
+    job.remarks.end()
+    labelled = _labelled(recorder.tracks)
+    found: dict[str, dict[str, Figures]] = {}
+    for place, name in enumerate(configurations):
+        found[name] = {file: figures([each.series(place) for each in of]) for file, of in labelled.items()}
+        found[name]["total"] = figures([each.series(place) for of in labelled.values() for each in of])
+    if as_json:
+        plain = {name: {file: asdict(each) for file, each in by.items()} for name, by in found.items()}
+        click.echo(json.dumps(plain, indent=1))
+    else:
+        for line in tables(found):
+            click.echo(line)
+
+
+def _labelled(tracks: Sequence[Track]) -> dict[str, list[Track]]:
+    """By file, named from the folder on that all of them lie in; of files that nobody labelled only a remark."""
+    by_file: dict[str, list[Track]] = {}
+    without = {each.file for each in tracks if each.windows is None}
+    for each in tracks:
+        if each.file not in without:
+            by_file.setdefault(each.file, []).append(each)
+    if not by_file:
+        raise ConfigurationError(
+            f"{', '.join(sorted(without)) or 'no points'}: expected a column label, anomaly or is_anomaly, or --labels"
+        )
+    if without:
+        click.echo(f"{many(len(without), 'file')} without labels left out: {', '.join(sorted(without))}", err=True)
+    return {_short(file, by_file): of for file, of in by_file.items()}
+
+
+def _short(file: str, files: dict[str, Any]) -> str:
+    folders = [Path(each).parent.parts for each in files]
+    shared = 0
+    while all(len(each) > shared and each[shared] == folders[0][shared] for each in folders):
+        shared += 1
+    return str(Path(*Path(file).parts[shared:]))
+
+
+def tables(found: dict[str, dict[str, Figures]]) -> Iterator[str]:
+    """Lines of text: a row for each file and configuration, totals at the end, then NAB's scores."""
+    several = len(found) > 1
+    names = next(iter(found.values()))
+    rows = [["", *([""] if several else []), *HEADS]]
+    for file in names:
+        for configuration, figures in found.items():
+            rows.append([file, *([configuration] if several else []), *_row(figures[file])])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    texts = 2 if several else 1  # then come numbers
+    for row in rows:
+        padded = [str.ljust] * texts + [str.rjust] * len(HEADS)
+        yield "  ".join(pad(cell, width) for pad, cell, width in zip(padded, row, widths)).rstrip()
+    for configuration, figures in found.items():
+        if scores := figures["total"].nab:
+            of = f" {configuration}" if several else ""
+            yield f"NAB{of}: " + ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
+
+
+def _row(of: Figures) -> list[str]:
+    return [
+        f"{of.points:,}",
+        str(of.windows),
+        str(of.hit),
+        "-" if of.delay_points is None or of.delay_s is None else f"{of.delay_points:.1f} ({duration(of.delay_s)})",
+        *(_number(each) for each in (of.precision, of.recall, of.f1, of.best_f1, of.delay_f1, of.average_precision)),
+        str(of.alerts),
+        "-" if of.false_alerts_per_1000 is None else f"{of.false_alerts_per_1000:.2f}",
+    ]
+
+
+def _number(share: float | None) -> str:
+    return "-" if share is None else f"{share:.3f}"
+
+
+def duration(seconds: float) -> str:
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if abs(seconds) >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} s"
