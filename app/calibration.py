@@ -26,12 +26,16 @@ def above_past(c, raw):
     return deviation(min(max(raw, -LARGEST), LARGEST), c.mean, sqrt(c.var))
 
 
-def learn(c, raw):
+def learn(c, raw, silent):
+    """Learn a raw score, unless it is one of the first ``silent``, which mean nothing."""
     c.seen += 1
+    if c.seen <= silent:
+        return
+    known = c.seen - silent
     delta = min(max(raw, -LARGEST), LARGEST) - c.mean
-    if c.seen > SETTLED and c.var > 0.0:
+    if known > SETTLED and c.var > 0.0:
         delta = min(delta, CUT * sqrt(c.var))
-    share = max(1.0 / c.seen, SHORTEST)
+    share = max(1.0 / known, SHORTEST)
     c.mean += share * delta
     c.var = (1.0 - share) * (c.var + share * delta * delta)
 

@@ -141,7 +141,7 @@ _VOTE = '''\
                         lead = {k}
 {expect}\
                 if not again:
-                    calibrate(known, score)
+                    calibrate(known, score, p.d{k}.silent)
 '''
 
 _EXPECT = '''\

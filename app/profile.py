@@ -40,6 +40,16 @@ class Member:
         return isinstance(self.detector, Kernel)
 
     @property
+    def reads_window(self) -> bool:
+        return isinstance(self.detector, Kernel) and self.detector.reads_window
+
+    @property
+    def silent(self) -> int:
+        """Points at first whose scores mean nothing."""
+        silent: Any = self.detector.params.derived.get("silent")
+        return int(silent.compute(SimpleNamespace(**self.params))) if silent else 0
+
+    @property
     def alert_at(self) -> float:
         return self.params[self.detector.alert_at if isinstance(self.detector, Kernel) else "alert_at"]
 
@@ -64,10 +74,9 @@ class Profile:
         self.mode: str = detection.ensemble
         self.members = _members(detection)
         self.detectors: tuple[str, ...] = tuple(m.name for m in self.members)
-        self.window_points = max(
-            detection.window_points, *(int(m.params.get("window_size") or 0) for m in self.members if m.is_kernel), 2
-        )
         self.kernels = [m for m in self.members if m.is_kernel]
+        read = [m.detector.window_points(m.params) for m in self.kernels]  # type: ignore[union-attr]
+        self.window_points = max(detection.window_points, *read, 2)
         self.adapters: list[tuple[Member, Adapter]] = [
             (m, m.detector) for m in self.members if not isinstance(m.detector, Kernel)
         ]
@@ -94,7 +103,7 @@ class Profile:
         for m in self.members:
             kind, at = fields[f"d{m.place}"][:2]
             own = m.detector.params.of_state(m.params)
-            shape = [m.method, calibration.VERSION, own, _shape(kind), self.window_points if m.is_kernel else 0]
+            shape = [m.method, calibration.VERSION, own, _shape(kind), self.window_points if m.reads_window else 0]
             end = at + kind.itemsize
             found.append(Section("detector:" + m.name, m.detector.version, at, end, shape, adapter=not m.is_kernel))
         assert all(a.end == b.start for a, b in pairwise(found)), "sections are slices without gaps"
@@ -116,12 +125,13 @@ class Profile:
         }
         for m in self.members:
             own = _numbers(m)
-            section: list[tuple] = [("weight", "f8"), ("alert_at", "f8"), ("warmup", "i8")]
+            section: list[tuple] = [("weight", "f8"), ("alert_at", "f8"), ("warmup", "i8"), ("silent", "i8")]
             if own:
-                section.append(("params", [(n, "i8" if isinstance(v, int) else "f8") for n, v in own.items()]))
+                section.append(("params", [_field(name, value) for name, value in own.items()]))
             made.append((f"d{m.place}", section))
             values[f"d{m.place}"] = {
-                "weight": m.weight, "alert_at": m.alert_at, "warmup": m.params["warmup"], "params": own,
+                "weight": m.weight, "alert_at": m.alert_at,
+                "warmup": m.silent + m.params["warmup"], "silent": m.silent, "params": own,
             }
         record = np.zeros(1, rows.dtype(made))
         _fill(record[0], values)
@@ -149,6 +159,11 @@ def _members(detection: Any) -> list[Member]:
 def _numbers(m: Member) -> dict[str, Any]:
     """The parameters a kernel sees, derived ones too; none for an adapter."""
     return vars(m.detector.params.values(m.params)) if isinstance(m.detector, Kernel) else {}
+
+
+def _field(name: str, value: Any) -> tuple:
+    """The numpy field of a parameter: a number, or a table of them."""
+    return (name, "f8", (len(value),)) if isinstance(value, list) else (name, "i8" if isinstance(value, int) else "f8")
 
 
 def _fill(record: Any, values: dict[str, Any]) -> None:

@@ -38,6 +38,14 @@ class Kernel:
         """The fields of its state with these (complete) parameters; none for one that only reads the window."""
         return list(self.state(self.params.values(p)) if callable(self.state) else self.state)
 
+    @property
+    def reads_window(self) -> bool:
+        return getattr(self.module, "WINDOW", "window_size") is not None
+
+    def window_points(self, p: Mapping[str, Any]) -> int:
+        """How large the window must be at least with these parameters."""
+        return int(p.get("window_size") or 0) if self.reads_window else 0
+
 
 def _kernel(name: str, module: ModuleType) -> Kernel:
     found = Kernel(
@@ -77,7 +85,7 @@ _libraries: list[ModuleType] = []
 def register(module: ModuleType) -> None:
     """Make a kernel detector, or a library's adapters, known. Done for every module of this package."""
     if hasattr(module, "STATE") and hasattr(module, "step"):
-        name = module.__name__.rpartition(".")[2]
+        name = getattr(module, "NAME", module.__name__.rpartition(".")[2])
         KERNELS[name] = _kernel(name, module)
     elif hasattr(module, "adapters") and hasattr(module, "adapter"):
         _libraries.append(module)

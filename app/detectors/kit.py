@@ -2,9 +2,12 @@
 
 A kernel detector is one plain file in this directory, found by its name. It declares
 
+    NAME         what settings call it, where that is not the file's name
     VERSION      raised when old state would mean something else
     PARAMS       params(name=param(default, "help; range"), derived values); one is ``warmup``, in points. One that
-                 only judges scores and leaves the state as it is has ``judges=True``: see ``param``
+                 only judges scores and leaves the state as it is has ``judges=True``: see ``param``. A value
+                 derived as ``silent`` is the number of points at first whose scores mean nothing: they are
+                 not learned as its past, and ``warmup`` counts from their end
     STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p
     SCALE        "deviations": the raw score is in standard deviations, or any unit that means the same for every
                  source; "own_past": in any unit, and is standardised by the detector's own past scores
@@ -17,9 +20,10 @@ A kernel detector is one plain file in this directory, found by its name. It dec
 
 where s is its state, p its parameters, t the event time (UTC epoch seconds) and w the window of past
 values. Warm-up, the vote's exclusion during it, and the reset after a score that is not finite are done
-for it. A parameter called ``window_size`` makes the window at least that large. The file is run by CPython
-and compiled by numba, with the same bits: its kernels use + - * /, comparisons, loops and the names
-imported here; no ``**``, sum(), math or numpy (``tests/contract/test_kernel_lint.py`` holds it to that).
+for it. A parameter called ``window_size`` makes the window at least that large, unless the file says
+``WINDOW = None``: it does not read w. The file is run by CPython and compiled by numba, with the same bits:
+its kernels use + - * /, comparisons, loops and the names imported here; no ``**``, sum(), math or numpy
+(``tests/contract/test_kernel_lint.py`` holds it to that).
 
 A detector that is an object in some library takes part through an ``Adapter``; ``river.py`` offers one for
 every River detector. A module offers adapters by two functions: ``adapters() -> list[str]``, the names it
@@ -34,6 +38,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
+from app.drawn import drawn
 from app.errors import ConfigurationError
 from app.numeric import deviation, exp, finite, floored, inf, log, nan, sqrt, whole
 from app.weighted import WEIGHTED, cut, deviations_of, learn_weighted
@@ -67,6 +72,7 @@ __all__ = [
     "derived",
     "deviation",
     "deviations_of",
+    "drawn",
     "exp",
     "finite",
     "floored",
@@ -135,9 +141,12 @@ def param(default: Any, help: str, judges: bool = False) -> Param:
 
 
 class derived(NamedTuple):
-    """A value computed once from the parameters, read like one: ``derived(lambda p: 1.0 / p.half_life)``."""
+    """A value computed once from the parameters, read like one: ``derived(lambda p: 1.0 / p.half_life)``.
 
-    compute: Callable[[Any], float]
+    Or a table of them, of one dimension, as a list.
+    """
+
+    compute: Callable[[Any], float | list[float]]
 
 
 class Params:
@@ -165,7 +174,8 @@ class Params:
         """What a step sees as p: the parameters and what is derived from them."""
         p = SimpleNamespace(**checked)
         for name, d in self.derived.items():
-            setattr(p, name, float(d.compute(p)))
+            value = d.compute(p)
+            setattr(p, name, [float(v) for v in value] if isinstance(value, list) else float(value))
         return p
 
 
@@ -208,11 +218,11 @@ def run(
     p = kernel.params.values(checked)
     fields = kernel.fields(checked)
     s = rows.Row(rows.dtype(fields)) if fields else None
-    w = rows.Row(rows.dtype(window.fields(max(window_points, getattr(p, "window_size", 0)))))
+    w = rows.Row(rows.dtype(window.fields(max(window_points, kernel.window_points(checked)))))
     scores = []
     for i, x in enumerate(values):
         raw = kernel.step(s, p, x, times[i] if times else 60.0 * i, w)
-        scores.append(raw if i >= p.warmup else 0.0)
+        scores.append(raw if i >= p.warmup + int(getattr(p, "silent", 0)) else 0.0)
         window.push(w, x)
     return scores
 

@@ -1,4 +1,4 @@
-"""River's anomaly detectors, by River's names: ``method: HalfSpaceTrees``.
+"""River's anomaly detectors, by River's names: ``method: GaussianScorer``.
 
 ========================== ============ ===================================== ========== =================
 class                      River takes  its score becomes                     scale      warmup, at least
@@ -6,13 +6,12 @@ class                      River takes  its score becomes                     sc
 StandardAbsoluteDeviation  (x, y)       itself                                deviations 2
 GaussianScorer             (x, y)       share of the fitted normal that is    deviations grace_period
                                         nearer to the mean -> deviations
-HalfSpaceTrees             (x)          itself                                own_past   2 x window_size
 ========================== ============ ===================================== ========== =================
 
 Where River takes (x, y) the value is y and there is no x; else x is {"value": value}. Parameters have
 River's names and defaults, but for the seed, which River draws from the clock; beside them stand
-``threshold`` and ``warmup`` (30, or the table's where that is more). HalfSpaceTrees sees its inputs through
-River's MinMaxScaler, since it wants them in 0..1: unscaled, 50 scores as odd as it gets.
+``threshold`` and ``warmup`` (30, or the table's where that is more). River's HalfSpaceTrees is a kernel here, in
+half_space_trees.py.
 
 Another class of River is another entry in DETECTORS: what builds it, how it is called, what its score is.
 
@@ -29,8 +28,6 @@ from functools import cache, cached_property
 from importlib.metadata import version as installed
 from typing import Any, NamedTuple
 from zlib import crc32
-
-import numpy as np
 
 from app import normal, river_state
 from app.detectors.kit import Param, Params, param
@@ -54,8 +51,6 @@ class Entry(NamedTuple):
     score: Callable[[Estimator, float], float]  # of a value; finite for a new estimator too
     learn: Callable[[Estimator, float], None]
     max_bytes: Callable[[Mapping[str, Any]], int]  # of its state; measured, with room
-    fold: Callable[[Estimator], Any] = lambda estimator: estimator  # what is stored of it
-    unfold: Callable[[Any, Estimator], Estimator] = lambda stored, new: stored  # and back, perhaps into a new one
 
 
 def _learn_x(estimator: Estimator, x: float) -> None:
@@ -101,51 +96,6 @@ def _gaussian_deviations(estimator: Estimator, x: float) -> float:
     return min(abs(deviation(x, estimator.gaussian.mu, estimator.gaussian.sigma)), normal.FARTHEST)
 
 
-# --- HalfSpaceTrees
-
-
-def _half_space_trees(p: Mapping[str, Any]) -> Estimator:
-    from river import anomaly, compose, preprocessing
-
-    names = ("n_trees", "height", "window_size", "seed")
-    return compose.Pipeline(preprocessing.MinMaxScaler(), anomaly.HalfSpaceTrees(**{name: p[name] for name in names}))
-
-
-def _sparseness(pipeline: Estimator, x: float) -> float:
-    return pipeline.score_one({"value": x})
-
-
-def _nodes(trees: Any) -> list[Any]:
-    return [node for tree in trees._tree_nodes for node in tree]
-
-
-def _mass_type(window_size: int) -> np.dtype:
-    """A node counts at most the points of one window."""
-    return np.dtype("<u1" if window_size < 1 << 8 else "<u2")
-
-
-def _fold_trees(pipeline: Estimator) -> Any:
-    """The masses without the trees, which follow from the seed."""
-    scaler, trees = pipeline.steps.values()
-    nodes = _nodes(trees)
-    masses = [node.l_mass for node in nodes] + [node.r_mass for node in nodes]
-    data = np.array(masses, _mass_type(trees.window_size)).tobytes()
-    return scaler.min, scaler.max, trees.counter, trees._first_window, data
-
-
-def _unfold_trees(stored: Any, pipeline: Estimator) -> Estimator:
-    scaler, trees = pipeline.steps.values()
-    scaler.min, scaler.max, counter, first_window, data = stored
-    if data:
-        trees.learn_one({"value": 0.0})  # draws the trees
-        nodes = _nodes(trees)
-        left, right = np.frombuffer(data, _mass_type(trees.window_size)).reshape(2, len(nodes)).tolist()
-        for node, node_left, node_right in zip(nodes, left, right):
-            node.l_mass, node.r_mass = node_left, node_right
-    trees.counter, trees._first_window = counter, first_window
-    return pipeline
-
-
 # --- all
 
 
@@ -174,24 +124,6 @@ DETECTORS = {
         score=_gaussian_deviations,
         learn=_learn_y,
         max_bytes=lambda p: 1024 + 32 * p["window_size"],
-    ),
-    "HalfSpaceTrees": Entry(
-        scale="own_past",
-        explanation="{value} lies where few of the last points were",
-        params={
-            "n_trees": param(10, "trees; 1..100"),
-            "height": param(8, "levels of a tree; 1..12"),
-            "window_size": param(250, "points counted in a tree before they replace the last; 2..65535"),
-            "seed": param(42, "what the trees are drawn from; >= 0"),
-        },
-        silent=lambda p: 2 * p["window_size"],  # no score in the first; a second to see its own scores
-        warmup="never fewer than twice window_size",
-        build=_half_space_trees,
-        score=_sparseness,
-        learn=_learn_x,
-        max_bytes=lambda p: 1024 + 2 * p["n_trees"] * ((2 << p["height"]) - 1) * _mass_type(p["window_size"]).itemsize,
-        fold=_fold_trees,
-        unfold=_unfold_trees,
     ),
 }
 
@@ -241,12 +173,12 @@ class River:
         self._entry.learn(model, x)
 
     def dumps(self, model: Estimator) -> bytes:
-        return river_state.dumps(self._entry.fold(model))
+        return river_state.dumps(model)
 
     def loads(self, data: bytes, params: Mapping[str, Any]) -> Estimator:
         new = self._entry.build(params)  # imports what the state may name
         try:
-            model = self._entry.unfold(river_state.loads(data), new)
+            model = river_state.loads(data)
         except (ValueError, TypeError, AttributeError) as error:
             raise StateError(f"{self.name}: {len(data)} bytes are not its state: {error}") from error
         if type(model) is not type(new):

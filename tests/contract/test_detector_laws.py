@@ -8,6 +8,7 @@ import undeclared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from points import (
+    SMALL,
     Pipeline,
     alone,
     awkward,
@@ -137,8 +138,9 @@ def test_a_mean_that_holds_its_own_point_is_seen_to_learn_before_it_scores():
 @every_detector
 @pytest.mark.parametrize("warmup", [1, 7])
 def test_it_does_not_vote_before_it_has_learned_its_warmup(method, warmup):
-    pipeline = Pipeline(detection(method, warmup=warmup))
-    outcome = pipeline.run(pipeline.sources(), points(gaussian(30)))
+    pipeline = alone(method, warmup=warmup)
+    warmup += pipeline.profiles[0].members[0].silent
+    outcome = pipeline.run(pipeline.sources(), points(gaussian(60)))
     assert (outcome.status[:warmup] == 0).all() and (outcome.status[warmup:] == 1).all()
     assert np.isnan(outcome.votes[:warmup]).all() and np.isfinite(outcome.votes[warmup:]).all()
     assert (outcome.score[:warmup] == 0.0).all() and np.isnan(outcome.expected[:warmup]).all()
@@ -153,7 +155,7 @@ def other(default):
 
 def state_of(method, **given):
     """Rows and models of every source after the corpus, without what says whether an episode is open."""
-    pipeline = Pipeline(detection(method, **given))
+    pipeline = Pipeline(detection(method, **SMALL.get(method, {}), **given))
     sources = pipeline.sources()
     pipeline.run(sources, together(awkward()))
     profile = pipeline.profiles[0]
@@ -169,12 +171,11 @@ def judging(method):
 @pytest.mark.parametrize("method", detectors.names())
 def test_what_only_judges_leaves_the_state_as_it_is(method):
     """So a snapshot goes on when it is changed: see app/snapshot.py."""
-    small = {"n_trees": 2, "height": 3, "window_size": 20} if method == "HalfSpaceTrees" else {}
-    plain = state_of(method, **small)
+    plain = state_of(method)
     assert judging(method) and any(map(any, plain[0]))
     for name in judging(method):
         default = detectors.find(method).params.declared[name].default
-        assert state_of(method, **small, **{name: other(default)}) == plain, name
+        assert state_of(method, **{name: other(default)}) == plain, name
 
 
 def test_a_parameter_that_does_more_than_judge_is_seen(monkeypatch):

@@ -51,7 +51,7 @@ CASES = {
     "StandardAbsoluteDeviation-median": Case({"StandardAbsoluteDeviation": {"sub_stat": "median"}}),
     "GaussianScorer": Case({"GaussianScorer": {"grace_period": 50}}),
     "GaussianScorer-window": Case({"GaussianScorer": {"window_size": 15, "grace_period": 10}}),
-    "HalfSpaceTrees": Case({"HalfSpaceTrees": {"n_trees": 3, "height": 3, "window_size": 25}}),
+    "HalfSpaceTrees": Case({"HalfSpaceTrees": {"n_trees": 3, "height": 3, "window_size": 25, "warmup": 20}}),
 }
 
 

@@ -17,7 +17,6 @@ from app.normal import FARTHEST
 CASES = {
     "StandardAbsoluteDeviation": [{}, {"sub_stat": "median"}],
     "GaussianScorer": [{}, {"window_size": 40, "grace_period": 10}],
-    "HalfSpaceTrees": [{"window_size": 50}, {"n_trees": 3, "height": 5, "window_size": 300, "seed": 7}],
 }
 ALL = [(name, given) for name, cases in CASES.items() for given in cases]
 
@@ -48,9 +47,9 @@ def test_every_detector_has_cases():
 def test_names_and_parameters_are_known_without_importing_river():
     script = (
         "import sys; from app import detectors\n"
-        "for n in ('StandardAbsoluteDeviation', 'GaussianScorer', 'HalfSpaceTrees'):\n"
+        "for n in ('StandardAbsoluteDeviation', 'GaussianScorer'):\n"
         "    a = detectors.find(n); p = detectors.check(n, {}); a.version, a.max_state_bytes(a.params.check(n, {}))\n"
-        "assert set(detectors.names()) >= {'StandardAbsoluteDeviation', 'GaussianScorer', 'HalfSpaceTrees'}\n"
+        "assert set(detectors.names()) >= {'StandardAbsoluteDeviation', 'GaussianScorer'}\n"
         "print('river' in sys.modules, 'scipy' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
@@ -119,20 +118,6 @@ def test_gaussian_scorer_is_rivers_own_in_deviations(given):
     assert seen > 500
 
 
-def test_half_space_trees_score_as_the_same_pipeline_by_hand():
-    from river import anomaly, preprocessing
-
-    for given in CASES["HalfSpaceTrees"]:
-        own = preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(**{"seed": 42, **given})
-        expected = []
-        for x in series():
-            expected.append(own.score_one({"any name": x}))
-            own.learn_one({"any name": x})
-        adapter, _, model = made("HalfSpaceTrees", given)
-        assert scored(adapter, model, series()) == expected
-        assert max(expected) > 0.5
-
-
 @pytest.mark.parametrize(("name", "given"), ALL)
 @pytest.mark.parametrize("value", [0.0, 45.2, 1e-300, -1e150, 1e9 / 3])
 def test_a_constant_series_is_not_odd_and_a_jump_is(name, given, value):
@@ -199,9 +184,6 @@ def test_a_process_that_has_not_made_a_model_can_load_one(name, given):
     [
         *ALL,
         ("GaussianScorer", {"window_size": 4096}),
-        ("HalfSpaceTrees", {"window_size": 2}),
-        ("HalfSpaceTrees", {"height": 12, "n_trees": 2, "window_size": 600}),
-        ("HalfSpaceTrees", {"height": 1, "n_trees": 1, "window_size": 65535}),
     ],
 )
 def test_no_state_is_larger_than_stated(name, given):
@@ -220,9 +202,9 @@ def test_state_of_another_detector_or_shape_is_refused():
         adapter, params, model = made(name, given)
         scored(adapter, model, series(320))
         states[name, str(given)] = (adapter, params, adapter.dumps(model))
-    for (name, given), (adapter, params, _) in states.items():
-        for (other, shape), (_, _, data) in states.items():
-            if other != name or (name == "HalfSpaceTrees" and shape != given):
+    for (name, _), (adapter, params, _) in states.items():
+        for (other, _), (_, _, data) in states.items():
+            if other != name:
                 with pytest.raises(StateError):
                     adapter.loads(data, params)
         for data in (b"", b"x", river_state.dumps(None), river_state.dumps((1, 2, 3, 4, b"5"))):
@@ -232,8 +214,7 @@ def test_state_of_another_detector_or_shape_is_refused():
 
 @pytest.mark.parametrize(("name", "given"), ALL)
 def test_damage_is_refused_or_loads_as_data(name, given):
-    small = {"height": 2, "n_trees": 2} if name == "HalfSpaceTrees" else {}  # mostly numbers that may be anything
-    adapter, params, model = made(name, given | small)
+    adapter, params, model = made(name, given)
     scored(adapter, model, series(60))
     stored, rng = adapter.dumps(model), random.Random(6)
     for _ in range(300):
@@ -249,49 +230,15 @@ def test_damage_is_refused_or_loads_as_data(name, given):
 
 
 def test_warmup_covers_the_points_without_a_score():
-    check = detectors.find("HalfSpaceTrees").params.check
-    assert check("trees", {})["warmup"] == check("trees", {"warmup": 30})["warmup"] == 500
-    assert check("trees", {"window_size": 1000})["warmup"] == 2000
-    assert check("trees", {"window_size": 100, "warmup": 300})["warmup"] == 300
     check = detectors.find("GaussianScorer").params.check
     assert check("g", {})["warmup"] == 100
     assert check("g", {"grace_period": 7})["warmup"] == 30
     assert detectors.find("StandardAbsoluteDeviation").params.check("s", {})["warmup"] == 30
 
 
-def test_trees_raise_no_alarm_when_their_warmup_ends():
-    """Their first window scores 0.0: against that past the first real score would stand out."""
-    from app.pipeline import Pipeline
-    from app.records import Points
-    from app.settings import Detection
-
-    rng = random.Random(5)
-    values = [rng.gauss(50.0, 5.0) for _ in range(700)]
-    for given in ({}, {"window_size": 300, "warmup": 310}):
-        detection = Detection(method="HalfSpaceTrees", detectors={"HalfSpaceTrees": given})
-        pipeline = Pipeline(detection, engine="python")
-        n = len(values)
-        points = Points(
-            offset=list(range(n)),
-            index=[0] * n,
-            source=["a"] * n,
-            timestamp=[60.0 * i for i in range(n)],
-            own_time=[True] * n,
-            values=values,
-        )
-        outcome = pipeline.run(pipeline.sources(), points)
-        assert outcome.status.sum() == n - pipeline.profiles[0].members[0].params["warmup"] > 50
-        assert not outcome.anomaly.any()
-        assert outcome.score.max() > 0.3
-
-
 @pytest.mark.parametrize(
     ("name", "given", "named"),
     [
-        ("HalfSpaceTrees", {"trees": 3}, "trees"),
-        ("HalfSpaceTrees", {"n_trees": 0}, "n_trees"),
-        ("HalfSpaceTrees", {"height": 40}, "height"),
-        ("HalfSpaceTrees", {"seed": None}, "seed"),
         ("GaussianScorer", {"window_size": -1}, "window_size"),
         ("StandardAbsoluteDeviation", {"sub_stat": "mode"}, "sub_stat"),
         ("StandardAbsoluteDeviation", {"threshold": 0.0}, "threshold"),

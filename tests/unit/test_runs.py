@@ -29,7 +29,7 @@ DETECTION = Detection(
         "average": DetectorSettings(method="moving_average", window_size=6, warmup=4),
         "whole": DetectorSettings(method="zscore", warmup=5),
         "river": DetectorSettings(method="StandardAbsoluteDeviation", warmup=3),
-        "trees": DetectorSettings(method="HalfSpaceTrees", n_trees=2, height=3, window_size=5),
+        "trees": DetectorSettings(method="HalfSpaceTrees", n_trees=2, height=3, window_size=5, warmup=5),
     },
 )
 OTHERS = [SourceOverride(match="pump-1*", method="zscore", window_points=9)]

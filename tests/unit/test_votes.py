@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from app import calibration, ensemble, explain, rows, severity
 
 
-def past(raws):
+def past(raws, silent=0):
     c = rows.Row(rows.dtype(calibration.FIELDS))
     for raw in raws:
-        calibration.learn(c, raw)
+        calibration.learn(c, raw, silent)
     return c
 
 
@@ -36,6 +36,13 @@ def test_a_score_is_standardised_by_its_own_past():
     assert calibration.above_past(c, 42.0) < 0.0
 
 
+def test_scores_that_mean_nothing_are_no_past():
+    raws = np.random.default_rng(3).normal(50, 4, 100).tolist()
+    late, plain = past([0.0] * 250 + raws, silent=250), past(raws)
+    assert (late.mean, late.var, late.seen) == (plain.mean, plain.var, 350)
+    assert past([0.0] * 250 + raws).mean < 20.0
+
+
 def test_an_outlier_is_learned_cut():
     raws = np.random.default_rng(3).normal(50, 4, 200)
     calm, struck = past(raws), past([*raws, 1e6])
@@ -46,7 +53,7 @@ def test_a_constant_past_does_not_freeze_what_is_learned():
     c = past([2.0] * 100)
     assert calibration.above_past(c, 2.0) == 0.0 and calibration.above_past(c, 3.0) > 1e6
     for _ in range(3000):
-        calibration.learn(c, 3.0)
+        calibration.learn(c, 3.0, 0)
     assert c.mean == pytest.approx(3.0, abs=0.1) and calibration.above_past(c, 3.0) < 3.0
 
 
