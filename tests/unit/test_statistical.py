@@ -80,7 +80,11 @@ def test_of_normal_noise_as_many_points_lie_beyond_the_fences_as_tukey_says(thre
     assert stats.norm.cdf(lower) + stats.norm.sf(upper) == pytest.approx(outside, rel=0.4)
 
 
-@pytest.mark.parametrize("name", ["moving_average", "zscore", "modified_zscore", "iqr", "ewma", "rate_of_change"])
+BANDED = ["moving_average", "zscore", "modified_zscore", "iqr", "ewma", "rate_of_change", "linear_regression"]
+BANDED += ["autoregression"]
+
+
+@pytest.mark.parametrize("name", BANDED)
 def test_what_lies_on_the_edge_of_the_band_scores_its_alert_line(name):
     values = gaussian(150)
     for side in (1, 2):
@@ -166,7 +170,7 @@ MONTGOMERY = """
 
 
 def test_cusum_sums_up_what_montgomery_prints():
-    """Statistical Quality Control, section 9.1: target 10, deviation 1, k = .5, h = 5; value, C+ and C- of each line."""
+    """Statistical Quality Control, section 9.1: target 10, deviation 1, k = .5, h = 5; value, C+ and C- of each."""
     a = known(Alone("cusum", half_life=1e12, threshold=5.0), 10.0, 1.0)
     for line in MONTGOMERY.replace("\n", "|").strip("| ").split("|"):
         x, above, below = map(float, line.split())
@@ -275,3 +279,75 @@ def test_gaps_measures_on_from_a_clock_that_was_set_back():
     back[170:] += 900.0
     found = run("gaps", [1.0] * 200, times=back.tolist())
     assert [i for i, score in enumerate(found) if score > 1.0] == [170]
+
+
+@pytest.mark.parametrize("size", [3, 30])
+def test_linear_regression_is_that_of_scipy(size):
+    values = (np.array(NOISE) + 0.3 * np.arange(400)).tolist()
+    a = Alone("linear_regression", window_size=size)
+    for i, x in enumerate(values):
+        if i >= 3:
+            past = np.array(values[max(0, i - size) : i])
+            n, ages = len(past), np.arange(len(past))
+            line = stats.linregress(ages, past)
+            left = ((past - line.intercept - line.slope * ages) ** 2).sum() / (n - 2)
+            error = np.sqrt(left * (1 + 1 / n + (n - ages.mean()) ** 2 / ((ages - ages.mean()) ** 2).sum()))
+            expected, lower, upper = a.expected()
+            assert expected == pytest.approx(line.intercept + line.slope * n, rel=1e-9)
+            assert (lower, upper) == pytest.approx((expected - 3 * error, expected + 3 * error), rel=1e-7)
+        a.feed(x)
+
+
+def test_three_standard_errors_hold_as_many_points_beside_a_line_as_the_t_distribution_says():
+    values = (np.array(gaussian(20_000, mean=0.0, std=1.0)) + 0.01 * np.arange(20_000)).tolist()
+    found = np.array(run("linear_regression", values, window_size=10))
+    assert (found[30:] > 3.0).mean() == pytest.approx(2 * stats.t.sf(3.0, 8), rel=0.15)
+
+
+def autoregressive(n, coefficients, seed=3, mean=50.0):
+    values = [0.0] * len(coefficients)
+    for shock in gaussian(n, seed, mean=0.0, std=1.0):
+        values.append(shock + float(np.dot(coefficients, values[: -len(coefficients) - 1 : -1])))
+    return (mean + np.array(values[-n:])).tolist()
+
+
+@pytest.mark.parametrize("order", range(1, 9))
+def test_autoregression_predicts_as_weighted_least_squares_over_all_points(order):
+    values = autoregressive(120, [1.2, -0.5, 0.1])
+    a = Alone("autoregression", order=order, forgetting_factor=0.98)
+    for i, x in enumerate(values):
+        if i in (3 * order + 2, 60, 119):
+            lagged = np.array([[1.0, *values[k - order : k][::-1]] for k in range(order, i + 1)])
+            weights = np.sqrt(0.98 ** np.arange(i - order)[::-1])
+            found, *_ = np.linalg.lstsq(lagged[:-1] * weights[:, None], np.array(values[order:i]) * weights, rcond=None)
+            assert a.expected()[0] == pytest.approx(lagged[-1] @ found, rel=1e-7)
+        a.feed(x)
+
+
+def test_autoregression_finds_the_model_that_made_the_values_and_its_noise():
+    values = autoregressive(5000, [1.2, -0.5])
+    a = Alone("autoregression", order=2, forgetting_factor=1.0)
+    scores = [a.feed(x) for x in values]
+    _, level, change = a.s.coefficients  # x - x1 = (a1 + a2 - 1) x1 - a2 (x1 - x2)
+    assert (level + 1.0 + change, -change) == pytest.approx((1.2, -0.5), abs=0.03)
+    _, lower, upper = a.expected()
+    assert (upper - lower) / 6.0 == pytest.approx(1.0, abs=0.05)
+    assert np.mean(np.array(scores[100:]) > 3.0) == pytest.approx(2 * stats.norm.sf(3.0), abs=0.002)
+
+
+@pytest.mark.parametrize("values", [[5.0] * 20_000, [1e9 + v for v in autoregressive(20_000, [0.9])]])
+def test_autoregression_neither_winds_up_nor_loses_its_accuracy(values):
+    """On a constant source the recursion of the inverse grows by 1 / forgetting_factor a point, without bound."""
+    a = Alone("autoregression", forgetting_factor=0.95)
+    scores = [a.feed(x) for x in values]
+    assert np.isfinite(scores).all() and np.abs(a.s.factor).max() < 1e4
+    assert np.mean(np.array(scores[1000:]) > 3.0) < 0.02
+    assert a.feed(values[-1] + 50.0) > 10.0
+
+
+def test_autoregression_is_usable_again_right_after_an_outlier():
+    values = autoregressive(600, [1.2, -0.5])
+    struck = values.copy()
+    struck[400] = 1e12
+    calm, found = run("autoregression", values), run("autoregression", struck)
+    assert found[400] == 1e9 and found[420:] == pytest.approx(calm[420:], abs=0.5)
