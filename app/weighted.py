@@ -1,16 +1,17 @@
-"""Mean and variance that forget: a value's weight falls by the factor ``decay`` with every later one.
+"""Mean and variance, or mean square, that forget: a weight falls by the factor ``decay`` with every later value.
 
 Exact for any number of values, as the weights so far are divided by (a mean that starts at 0 would lean towards it):
 T. Finch (2009), Incremental calculation of weighted mean and variance, University of Cambridge, section 4.
 
-A value far out is learned cut to CUT standard deviations, so that one outlier of 1e12 does not blind a memory of
-days; a true change of level is taken in all the same, as the variance grows with every cut value. Kernels: see
-``detectors/kit.py``.
+A value far out is learned cut to CUT standard deviations, an error to as many root mean squares, so that one outlier
+of 1e12 does not blind a memory of days; a true change of level is taken in all the same, as the variance grows with
+every cut value. Kernels: see ``detectors/kit.py``.
 """
 
 from app.numeric import floored, sqrt
 
 WEIGHTED = [("mean", "f8"), ("var", "f8"), ("weight", "f8"), ("seen", "i8")]
+SQUARES = [("square", "f8"), ("weight", "f8"), ("seen", "i8")]  # of errors: around 0, not around their mean
 SETTLED = 20  # values before any is cut
 CUT = 6.0  # standard deviations from the mean at which a value is learned
 
@@ -36,3 +37,24 @@ def learn_weighted(m, x, decay):
     share = 1.0 / m.weight
     m.mean += share * delta
     m.var = (1.0 - share) * (m.var + share * delta * delta)
+
+
+def rms(m):
+    """Root mean square of the errors; 0.0 of none."""
+    return sqrt(m.square)
+
+
+def cut_error(m, error):
+    """An error as it is learned."""
+    if m.seen < SETTLED or not m.square > 0.0:
+        return error
+    reach = CUT * sqrt(m.square)
+    return min(max(error, -reach), reach)
+
+
+def learn_error(m, error, decay):
+    """Take in an error; 0 < decay <= 1."""
+    learned = cut_error(m, error)
+    m.seen += 1
+    m.weight = decay * m.weight + 1.0
+    m.square += (learned * learned - m.square) / m.weight

@@ -29,7 +29,7 @@ Examples
 (True, True)
 """
 
-from app.detectors.kit import WEIGHTED, derived, deviation, floored, learn_weighted, param, params, sqrt
+from app.detectors.kit import SQUARES, cut_error, derived, deviation, floored, learn_error, param, params, rms, sqrt
 
 VERSION = 1
 PARAMS = params(
@@ -47,24 +47,18 @@ STATE = lambda p: [  # noqa: E731
     ("row", "f8", (p.order + 2,)),  # the newest equation
     ("coefficients", "f8", (p.order + 1,)),
     ("expected", "f8"),
-    ("errors", WEIGHTED),
+    ("errors", SQUARES),
 ]
 SCALE = "deviations"
 ALERT_AT = "threshold"
 EXPLANATION = "{value} is {score} times the usual error {side} {expected}, which the values before it lead to"
 
-SETTLED = 20  # errors before any value is cut
-CUT = 6.0  # errors from its prediction at which a value is learned
 SAME = 1e-11  # of a column: what is left of it beside the columns before is rounding
 LARGEST = 1e151  # of a prediction; its square is finite
 
 
-def error(s):
-    return sqrt(s.errors.var + s.errors.mean * s.errors.mean)
-
-
 def band(s, p, w):
-    reach = p.threshold * floored(error(s), s.expected)
+    reach = p.threshold * floored(rms(s.errors), s.expected)
     return s.expected, s.expected - reach, s.expected + reach
 
 
@@ -73,14 +67,10 @@ def step(s, p, x, t, w):
     if s.seen == 0:
         s.base = x
         s.expected = x
-    usual = error(s)
-    score = abs(deviation(x, s.expected, usual))
-    learned = x
-    if s.errors.seen >= SETTLED and usual > 0.0:
-        learned = min(max(x, s.expected - CUT * usual), s.expected + CUT * usual)
+    score = abs(deviation(x, s.expected, rms(s.errors)))
+    y = s.expected + cut_error(s.errors, x - s.expected) - s.base
     if s.seen > 0:
-        learn_weighted(s.errors, x - s.expected, p.forgetting_factor)
-    y = learned - s.base
+        learn_error(s.errors, x - s.expected, p.forgetting_factor)
     if s.seen >= p.order:
         equation(s, p)
         s.row[p.order + 1] = y - s.lags[0]

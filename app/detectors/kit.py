@@ -41,7 +41,7 @@ from typing import Any, NamedTuple, Protocol
 from app.drawn import drawn
 from app.errors import ConfigurationError
 from app.numeric import deviation, exp, finite, floored, inf, log, nan, sqrt, whole
-from app.weighted import WEIGHTED, cut, deviations_of, learn_weighted
+from app.weighted import SQUARES, WEIGHTED, cut, cut_error, deviations_of, learn_error, learn_weighted, rms
 from app.window import (
     MOMENTS,
     average,
@@ -63,12 +63,14 @@ from app.window import (
 
 __all__ = [
     "MOMENTS",
+    "SQUARES",
     "WEIGHTED",
     "Adapter",
     "average",
     "before",
     "count",
     "cut",
+    "cut_error",
     "derived",
     "deviation",
     "deviations_of",
@@ -78,6 +80,7 @@ __all__ = [
     "floored",
     "highest",
     "inf",
+    "learn_error",
     "learn_weighted",
     "log",
     "lowest",
@@ -90,6 +93,7 @@ __all__ = [
     "params",
     "percentile",
     "quantile",
+    "rms",
     "run",
     "slide",
     "spread",

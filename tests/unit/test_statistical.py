@@ -81,7 +81,7 @@ def test_of_normal_noise_as_many_points_lie_beyond_the_fences_as_tukey_says(thre
 
 
 BANDED = ["moving_average", "zscore", "modified_zscore", "iqr", "ewma", "rate_of_change", "linear_regression"]
-BANDED += ["autoregression"]
+BANDED += ["autoregression", "seasonal"]
 
 
 @pytest.mark.parametrize("name", BANDED)
@@ -351,3 +351,65 @@ def test_autoregression_is_usable_again_right_after_an_outlier():
     struck[400] = 1e12
     calm, found = run("autoregression", values), run("autoregression", struck)
     assert found[400] == 1e9 and found[420:] == pytest.approx(calm[420:], abs=0.5)
+
+
+def daily(days, every=1200.0, seed=3):
+    """Times and values of a daily course with noise of 1."""
+    times = 1_700_000_000.0 + every * np.arange(int(days * 86400 / every))
+    course = 10.0 * np.sin(2 * np.pi * times / 86400)
+    return times.tolist(), (50.0 + course + gaussian(len(times), seed, mean=0.0, std=1.0)).tolist()
+
+
+@pytest.mark.parametrize("season", [24, 168])
+def test_seasonal_measures_from_the_weighted_mean_of_the_hour(season):
+    times, values = daily(20)
+    hours = [int(t // 3600) for t in times]
+    found = run("seasonal", values, times=times, season_hours=season, half_life=3.0, warmup=1)
+    residuals, decays = [], []  # the spread fades with every hour entered whose mean is known
+    for i, x in enumerate(values):
+        same = [k for k in range(i) if hours[k] % season == hours[i] % season]
+        if not same:
+            assert found[i] == 0.0
+            continue
+        seasons = [hours[k] // season for k in same]
+        mean = np.average([values[k] for k in same], weights=[0.5 ** ((seasons[-1] - n) / 3.0) for n in seasons])
+        if hours[i] != hours[i - 1]:  # the weight of this season's values is not yet in it
+            assert seasons[-1] < hours[i] // season
+        if len(residuals) >= 20:
+            ages = np.cumsum([0, *decays[:0:-1]])[::-1]
+            std = np.sqrt(np.average(np.square(residuals), weights=0.5 ** (ages / (3.0 * season))))
+            assert found[i] == pytest.approx(abs(x - mean) / std, rel=1e-6)
+        residuals.append(x - mean)
+        decays.append(hours[i] != hours[i - 1])
+    assert len(residuals) > 20
+
+
+def test_seasonal_finds_the_common_value_at_the_wrong_hour():
+    times, values = daily(14)
+    peak = max(range(900, 972), key=lambda i: values[i])
+    low = min(range(900 - 72, 900), key=lambda i: values[i])
+    values[low] = values[peak]
+    assert run("seasonal", values, times=times)[low] > 8.0
+    assert run("zscore", values)[low] < 3.0
+
+
+def test_seasonal_by_the_week_knows_its_weekend():
+    times, values = daily(70, every=3600.0)
+    weekend = [int(t // 86400) % 7 in (2, 3) for t in times]  # 1970 began on a Thursday
+    values = [v - 30.0 * off for v, off in zip(values, weekend)]
+    start = max(i for i in range(len(times)) if weekend[i]) + 1 - 24 * 5
+    assert not any(weekend[start : start + 24])
+    values[start : start + 24] = [v - 30.0 for v in values[start : start + 24]]
+    by_day, by_week = (run("seasonal", values, times=times, season_hours=hours) for hours in (24, 168))
+    assert min(by_week[start : start + 24]) > 6.0 > 3.0 > max(by_day[start : start + 24])
+    assert np.mean(np.array(by_week[24 * 28 : start]) > 3.0) < 0.01
+
+
+def test_seasonal_band_is_that_of_the_hour_in_which_the_next_point_is_due():
+    times, values = daily(10)
+    a = Alone("seasonal")
+    for t, x in zip(times, values):
+        expected = a.expected()[0]
+        if t > times[300]:
+            assert abs(expected - x) < 7.0 and expected == a.s.means[int(t // 3600) % 24]
+        a.feed(x, t)

@@ -1,0 +1,93 @@
+"""Distance from what is usual at this hour of the day, or of the week, in standard deviations.
+
+Fits a daily or weekly course: traffic, load, power, temperature. Finds the value that is common by day and odd at
+night. Blind to trends, and to seasons of another length. O(1) time, O(season_hours) memory.
+
+Hours are of the event time, UTC. Each hour has a mean, in which an earlier day counts less by ``half_life``; one
+spread serves all hours, as a single hour has too few points to tell its own where points come once an hour. A value
+is learned cut to 6 deviations from its hour's mean. An hour that has not been seen yet has no expectation and scores
+0.0, so the first season is silent; hours of a week need a week. A late point is scored, and learned, in its own hour.
+
+Score: float in [0, 1e9], standard deviations; 0.0 is the most normal. A point is an anomaly above ``threshold`` of
+them. The band is that of the hour in which the next point is due by the last interval.
+
+References
+----------
+.. [1] R. J. Hyndman, G. Athanasopoulos (2021), Forecasting: Principles and Practice, 3rd edition, section 5.2: the
+   seasonal means.
+
+Examples
+--------
+>>> from app.detectors.kit import run
+>>> days = [20.0 + hour + 0.5 * (day % 2) for day in range(8) for hour in range(24)]
+>>> scores = run("seasonal", [*days, 40.0], times=[3600.0 * i for i in range(8 * 24 + 1)])
+>>> round(max(scores[24:-1]), 1), scores[-1] > 50.0
+(1.0, True)
+"""
+
+from app.detectors.kit import (
+    SQUARES,
+    cut_error,
+    derived,
+    deviation,
+    exp,
+    floored,
+    learn_error,
+    nan,
+    param,
+    params,
+    rms,
+    whole,
+)
+
+VERSION = 1
+PARAMS = params(
+    season_hours=param(24, "hours in a season: 24 by hour of the day, 168 by hour of the week; 1..168"),
+    half_life=param(14.0, "age, in seasons, at which a value counts half; > 0"),
+    threshold=param(3.0, "standard deviations at which a point alerts; > 0", judges=True),
+    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
+    hourly=derived(lambda p: exp(-0.6931471805599453 / (p.half_life * p.season_hours))),
+)
+STATE = lambda p: [  # noqa: E731
+    ("means", "f8", (p.season_hours,)),
+    ("weights", "f8", (p.season_hours,)),  # 0: an hour not seen
+    ("residuals", SQUARES),
+    ("hour", "i8"),  # of the last point, since 1970
+    ("time", "f8"),  # of the last point
+    ("interval", "f8"),  # the last one
+]
+SCALE = "deviations"
+ALERT_AT = "threshold"
+EXPLANATION = "{value} is {score} standard deviations {side} {expected}, the usual value of the hour"
+
+SETTLED = 20  # residuals from which on their spread is believed
+
+
+def band(s, p, w):
+    i = whole((s.time + s.interval) / 3600.0) % p.season_hours
+    if s.weights[i] == 0.0:
+        return nan, nan, nan
+    reach = p.threshold * floored(rms(s.residuals), s.means[i])
+    return s.means[i], s.means[i] - reach, s.means[i] + reach
+
+
+def step(s, p, x, t, w):
+    """Score x by the mean of its hour, then learn it."""
+    hour = whole(t / 3600.0)
+    i = hour % p.season_hours
+    entered = hour != s.hour
+    learned = x
+    score = 0.0
+    if s.weights[i] > 0.0:
+        if s.residuals.seen >= SETTLED:
+            score = abs(deviation(x, s.means[i], rms(s.residuals)))
+        residual = x - s.means[i]
+        learned = s.means[i] + cut_error(s.residuals, residual)
+        learn_error(s.residuals, residual, p.hourly if entered else 1.0)
+    s.weights[i] = (p.decay if entered else 1.0) * s.weights[i] + 1.0
+    s.means[i] += (learned - s.means[i]) / s.weights[i]
+    s.interval = t - s.time if t > s.time > 0.0 else s.interval
+    s.hour = hour
+    s.time = t
+    return score
