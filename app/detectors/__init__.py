@@ -17,6 +17,8 @@ from app.detectors.kit import Adapter, Params
 from app.errors import ConfigurationError
 
 SCALES = ("deviations", "own_past")
+SEES = ("spikes", "shifts", "runs", "gaps")
+INVARIANT = ("scale", "shift")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Kernel:
     scale: str
     alert_at: str
     explanation: str
+    sees: str
+    invariant: tuple[str, ...]
     module: ModuleType
 
     def fields(self, p: Mapping[str, Any]) -> list[tuple]:
@@ -58,10 +62,16 @@ def _kernel(name: str, module: ModuleType) -> Kernel:
         module.SCALE,
         module.ALERT_AT,
         module.EXPLANATION,
+        getattr(module, "SEES", "spikes"),
+        tuple(getattr(module, "INVARIANT", ())),
         module,
     )
     if found.scale not in SCALES:
         raise TypeError(f"{module.__name__}: SCALE must be one of {', '.join(SCALES)}, got {found.scale!r}")
+    if found.sees not in SEES:
+        raise TypeError(f"{module.__name__}: SEES must be one of {', '.join(SEES)}, got {found.sees!r}")
+    if not set(found.invariant) <= set(INVARIANT):
+        raise TypeError(f"{module.__name__}: INVARIANT may hold {', '.join(INVARIANT)}, got {found.invariant!r}")
     for needed in ("warmup", found.alert_at):
         if needed not in found.params.declared:
             raise TypeError(f"{module.__name__}: PARAMS must have {needed!r}")

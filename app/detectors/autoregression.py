@@ -51,6 +51,7 @@ STATE = lambda p: [  # noqa: E731
 ]
 SCALE = "deviations"
 ALERT_AT = "threshold"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} times the usual error {side} {expected}, which the values before it lead to"
 
 SAME = 1e-11  # of a column: what is left of it beside the columns before is rounding

@@ -48,6 +48,7 @@ STATE = [("level", WEIGHTED), ("above", "f8"), ("below", "f8")]
 SCALE = "deviations"
 ALERT_AT = "threshold"
 SEES = "shifts"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "at {value} the deviations {side} the mean {expected} have summed up to {score}: the level has shifted"
 
 SETTLED = 20  # points from which on a mean and deviation are believed

@@ -40,6 +40,7 @@ PARAMS = params(
 STATE = [("level", WEIGHTED)]
 SCALE = "deviations"
 ALERT_AT = "threshold"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} standard deviations {side} the weighted mean {expected} of its past"
 
 

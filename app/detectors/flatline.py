@@ -36,6 +36,7 @@ STATE = [("first", "f8"), ("run", "i8"), ("longest", "i8")]
 SCALE = "deviations"
 ALERT_AT = "threshold"
 SEES = "runs"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "stuck at {value}: the run of equal values is longer than the longest before it, and {score} times that"
 
 

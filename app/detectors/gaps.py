@@ -37,6 +37,7 @@ STATE = [("intervals", WEIGHTED), ("time", "f8"), ("begun", "i8"), ("behind", "i
 SCALE = "deviations"
 ALERT_AT = "threshold"
 SEES = "gaps"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "before {value} nothing came for longer than usual, by {score} times the usual spread of intervals"
 
 LEAST = 0.25  # share of the mean interval: jitter below it is no spread

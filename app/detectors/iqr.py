@@ -29,6 +29,7 @@ PARAMS = params(
 STATE: list[tuple] = []
 SCALE = "deviations"
 ALERT_AT = "threshold"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} lies {score} interquartile ranges {side} the middle half of the last {count} points"
 
 OF_NORMAL = 1.3489795  # the interquartile range of a normal variable, in standard deviations

@@ -16,6 +16,8 @@ A kernel detector is one plain file in this directory, found by its name. It dec
     band(s, p, w) -> (expected, lower, upper)   optional: what the next value should be; called before step
     SEES         optional, what it is for: "spikes" (the default: single values far out), "shifts" (of the level, and
                  no spike), "runs" (of equal values), "gaps" (in time); a law test holds it to that
+    INVARIANT    optional: ("scale", "shift"), one of them or none (the default): scores stay the same when all values
+                 are multiplied by a number above 0, or another is added to them, as units are; tested likewise
     EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}
 
 where s is its state, p its parameters, t the event time (UTC epoch seconds) and w the window of past

@@ -30,6 +30,7 @@ PARAMS = params(
 STATE: list[tuple] = []
 SCALE = "deviations"
 ALERT_AT = "threshold"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} standard errors {side} {expected}, where the line of the last {count} points leads"
 
 

@@ -33,6 +33,7 @@ PARAMS = params(
 STATE: list[tuple] = []
 SCALE = "deviations"
 ALERT_AT = "threshold"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} robust standard deviations {side} the median {expected} of the last {count} points"
 
 OF_MAD = 0.6745  # [1]: the median absolute deviation of a normal variable, in standard deviations

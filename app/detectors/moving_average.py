@@ -29,6 +29,7 @@ PARAMS = params(
 STATE = [("recent", MOMENTS)]
 SCALE = "deviations"
 ALERT_AT = "threshold_multiplier"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} standard deviations {side} the mean {expected} of the last {count} points"
 
 

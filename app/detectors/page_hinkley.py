@@ -44,6 +44,7 @@ STATE = [
 SCALE = "deviations"
 ALERT_AT = "threshold"
 SEES = "shifts"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "at {value} the deviations from the running mean have summed up to {score}: the level has shifted"
 
 MOST = 4.0  # deviations that one value counts

@@ -44,6 +44,7 @@ PARAMS = params(
 STATE = [("steps", WEIGHTED)]
 SCALE = "deviations"
 ALERT_AT = "threshold"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "the step to {value} is {score} standard deviations of the steps so far {side} the usual one"
 
 

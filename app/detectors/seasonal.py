@@ -59,6 +59,7 @@ STATE = lambda p: [  # noqa: E731
 ]
 SCALE = "deviations"
 ALERT_AT = "threshold"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} standard deviations {side} {expected}, the usual value of the hour"
 
 SETTLED = 20  # residuals from which on their spread is believed

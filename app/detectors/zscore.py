@@ -26,6 +26,7 @@ PARAMS = params(
 STATE: list[tuple] = []
 SCALE = "deviations"
 ALERT_AT = "threshold"
+INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} standard deviations {side} the mean {expected} of the last {count} points"
 
 

@@ -2,6 +2,8 @@
 
 import doctest
 
+import faulty
+import library
 import numpy as np
 import pytest
 import undeclared
@@ -47,15 +49,29 @@ def test_compiled_and_plain_code_agree_in_every_bit(method):
     assert found[0] == found[1]
 
 
+def faults(method):
+    """What is wrong with what a detector says of series that have broken detectors."""
+    outcome = alone(method).run(alone(method).sources(), together(awkward()))
+    for column in (outcome.score, outcome.alert, outcome.cell_score):
+        if not (np.isfinite(column).all() and column.min() >= 0.0 and column.max() <= 1.0):
+            yield "scores outside 0..1"
+    if (outcome.status == 2).any():
+        yield "degraded"
+    if not np.isfinite(outcome.votes[outcome.status == 1]).all():
+        yield "no vote after warming up"
+
+
 @every_detector
 def test_scores_are_finite_and_within_0_and_1(method):
-    pipeline = alone(method)
-    outcome = pipeline.run(pipeline.sources(), together(awkward()))
-    for column in (outcome.score, outcome.alert, outcome.cell_score):
-        assert np.isfinite(column).all() and column.min() >= 0.0 and column.max() <= 1.0
-    assert (outcome.status != 2).all(), "none may be degraded"
-    ready = outcome.status == 1
-    assert np.isfinite(outcome.votes[ready]).all()
+    assert not list(faults(method))
+
+
+def test_a_detector_that_answers_inf_is_seen(monkeypatch):
+    """The negative control."""
+    monkeypatch.setattr(detectors, "KERNELS", dict(detectors.KERNELS))
+    detectors.register(faulty)
+    monkeypatch.setitem(globals(), "awkward", lambda: {"a": [*gaussian(20), 13.0, *gaussian(20)]})
+    assert set(faults("faulty")) == {"degraded"}
 
 
 @every_detector
@@ -186,14 +202,40 @@ def test_a_parameter_that_does_more_than_judge_is_seen(monkeypatch):
     assert one[0] != other[0] and one[2] == other[2]
 
 
-@every_detector
-def test_its_state_does_not_grow(method):
-    pipeline = alone(method)
+def grows(pipeline):
+    """Does a snapshot become larger with the points learned, or than was reckoned with?"""
     sources = pipeline.sources()
     pipeline.run(sources, points(gaussian(10)))
     first = len(snapshot.dumps(sources, 0, 0))
     pipeline.run(sources, points(gaussian(20_000), start=10))
-    assert len(snapshot.dumps(sources, 0, 0)) == first <= pipeline.max_snapshot_bytes()
+    return len(snapshot.dumps(sources, 0, 0)) != first or first > pipeline.max_snapshot_bytes()
+
+
+@every_detector
+def test_its_state_does_not_grow(method):
+    assert not grows(alone(method))
+
+
+class Hoarder(library.Running):
+    """Keeps every value."""
+
+    def make(self, params):
+        return {**super().make(params), "past": []}
+
+    def learn_one(self, model, x, t):
+        super().learn_one(model, x, t)
+        model["past"].append(x)
+
+    def dumps(self, model):
+        return super().dumps(model) + np.array(model["past"]).tobytes()
+
+
+def test_a_state_that_grows_is_seen(monkeypatch):
+    """The negative control."""
+    with library.added():
+        assert not grows(Pipeline(detection("running")))
+        monkeypatch.setattr(library, "Running", Hoarder)
+        assert grows(Pipeline(detection("running")))
 
 
 # What a detector declares to see (kit.py, SEES), it sees; and where that kind is not there, it is quiet. Each law takes
@@ -238,14 +280,14 @@ def timed(method):
     def score(values, times=None):
         made = points(values)
         made.timestamp = times or made.timestamp
-        return alone(method).run(alone(method).sources(), made).score.tolist()
+        return alone(method).run(alone(method).sources(), made).alert.tolist()
 
     return score
 
 
 @every_detector
 def test_it_sees_what_it_declares_to_see(method):
-    assert SEES[getattr(detectors.KERNELS[method].module, "SEES", "spikes")](timed(method))
+    assert SEES[detectors.KERNELS[method].sees](timed(method))
 
 
 @pytest.mark.parametrize(
@@ -254,3 +296,44 @@ def test_it_sees_what_it_declares_to_see(method):
 def test_a_detector_of_another_kind_is_seen_to_miss_it(kind, other):
     """The negative control."""
     assert not SEES[kind](timed(other))
+
+
+def rises(score, side):
+    """Does no outlier on this side score lower than a smaller one?"""
+    sizes = [10.0, 12.0, 15.0, 20.0, 50.0, 1e3, 1e6, 1e12, 1e100]
+    found = [score([*gaussian(100), 10.0 + side * size])[-1] for size in sizes]
+    return found == sorted(found)
+
+
+@every_detector
+@pytest.mark.parametrize("side", [1, -1], ids=["above", "below"])
+def test_a_larger_outlier_never_scores_lower(method, side):
+    if detectors.KERNELS[method].sees == "spikes":
+        assert rises(timed(method), side)
+
+
+def test_a_score_that_falls_with_the_size_is_seen():
+    """The negative control: a density, taken for a score."""
+    assert not rises(lambda values: [1.0 / (1.0 + abs(values[-1]))], 1)
+
+
+UNITS = {"scale": [(1e-6, 0.0), (3.0, 0.0), (1e6, 0.0)], "shift": [(1.0, 123.4), (1.0, -1e4)]}
+
+
+def depends_on_units(score, a, b):
+    """Do scores differ by more than 1e-6 when every value x becomes a x + b?"""
+    values = [*gaussian(120), 25.0, *gaussian(30, seed=8), *[11.0] * 12, *gaussian(30, seed=9, mean=18.0)]
+    return not np.allclose(score([a * x + b for x in values]), score(values), rtol=0.0, atol=1.1e-6)
+
+
+@every_detector
+@pytest.mark.parametrize("change", UNITS)
+def test_scores_are_the_same_in_other_units_where_it_says_so(method, change):
+    if change in detectors.KERNELS[method].invariant:
+        assert not any(depends_on_units(timed(method), *units) for units in UNITS[change])
+
+
+@pytest.mark.parametrize("change", UNITS)
+def test_a_score_that_is_the_distance_from_0_is_seen_to_depend_on_units(change):
+    """The negative control."""
+    assert any(depends_on_units(lambda values: np.abs(values), *units) for units in UNITS[change])

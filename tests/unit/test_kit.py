@@ -79,6 +79,8 @@ def test_parameters_are_checked_by_method():
     ("changed", "message"),
     [
         ({"SCALE": "percent"}, "SCALE must be one of deviations, own_past"),
+        ({"SEES": "all"}, "SEES must be one of spikes, shifts, runs, gaps"),
+        ({"INVARIANT": ("turn",)}, "INVARIANT may hold scale, shift, got"),
         ({"ALERT_AT": "limit"}, "PARAMS must have 'limit'"),
         ({"PARAMS": params(threshold=param(1.0, "line"))}, "PARAMS must have 'warmup'"),
         ({"STATE": [("grid", "f8", (2, 3))]}, "STATE must have fields of one dimension"),
