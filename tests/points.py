@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cache
@@ -88,6 +90,22 @@ def awkward() -> dict[str, list[float]]:
         "ramp": [float(i) for i in range(150)],
         "all scales": (noise * 10.0 ** rng.integers(-140, 140, 150)).tolist(),
     }
+
+
+def kinds(n: int, seed: int) -> dict[str, list[float]]:
+    """Series without anomalies, of six kinds."""
+    rng, value = random.Random(seed), 0.0
+    names = ("normal", "uniform", "seasonal", "two states", "autocorrelated", "exponential")
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for i in range(n):
+        value = 0.9 * value + rng.gauss(0.0, 1.0)
+        now = (
+            *(rng.gauss(50.0, 5.0), rng.uniform(0.0, 1.0), math.sin(i / 20.0) + rng.gauss(0.0, 0.1)),
+            *(rng.choice((10.0, 50.0)) + rng.gauss(0.0, 1.0), value, rng.expovariate(1.0)),
+        )
+        for values, x in zip(found.values(), now):
+            values.append(x)
+    return found
 
 
 def together(series: dict[str, list[float]]) -> Points:

@@ -1,17 +1,34 @@
 """River's anomaly detectors, by River's names: ``method: GaussianScorer``.
 
 ========================== ============ ===================================== ========== =================
-class                      River takes  its score becomes                     scale      warmup, at least
+class                      River takes  its score becomes                     scale      no vote before
 ========================== ============ ===================================== ========== =================
-StandardAbsoluteDeviation  (x, y)       itself                                deviations 2
+StandardAbsoluteDeviation  (x, y)       itself                                deviations 2 points
 GaussianScorer             (x, y)       share of the fitted normal that is    deviations grace_period
                                         nearer to the mean -> deviations
+PredictiveAnomalyDetection (x, y)       squared error of the forecast above   deviations warmup_period
+                                        the mean of such, uncut
+OneClassSVM                (x)          itself                                own_past
+LODA                       (x)          itself                                own_past   10 x n_bins
+LocalOutlierFactor         (x)          its logarithm                         own_past   3 x n_neighbors
 ========================== ============ ===================================== ========== =================
 
 Where River takes (x, y) the value is y and there is no x; else x is {"value": value}. Parameters have
-River's names and defaults, but for the seed, which River draws from the clock; beside them stand
-``threshold`` and ``warmup`` (30, or the table's where that is more). River's HalfSpaceTrees is a kernel here, in
-half_space_trees.py.
+River's names and defaults; beside them stand ``threshold`` and ``warmup``. What differs, and why:
+
+- Seeds are 42; River draws them from the clock.
+- PredictiveAnomalyDetection forecasts by SNARIMAX of p, d, q, whose regression sees values scaled. River cuts its
+  score at 1, where the squared error is ``n_std`` deviations above the mean of such, which would make all alerts
+  equal; here it lies on the alert line there. n_std is 10: with River's 3 one normal point in 60 alerts.
+- OneClassSVM sees the standardised value and its square. A line alone is a line: with the value alone a point far
+  above scored odd or far below, by the sign that its weight happened to have.
+- LODA projects one metric on numbers, so each cut is a copy of another or of its mirror image: n_random_cuts is 10,
+  at a quarter of the cost of River's 100.
+- LocalOutlierFactor looks for its neighbours in the last ``window_size`` = 200 points; with River's 1000 a point
+  costs a millisecond.
+
+River's HalfSpaceTrees is a kernel, in half_space_trees.py. QuantileFilter and ThresholdFilter judge another
+detector's scores, which is done here by the vote; they are no detectors.
 
 Another class of River is another entry in DETECTORS: what builds it, how it is called, what its score is.
 
@@ -23,6 +40,7 @@ River a detector starts anew. Where River raises, the pipeline starts a new mode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from importlib.metadata import version as installed
@@ -30,7 +48,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from app import normal, river_state
-from app.detectors.kit import Param, Params, param
+from app.detectors.kit import Param, Params, derived, param
 from app.errors import StateError
 from app.numeric import BIGGEST, deviation
 
@@ -45,12 +63,14 @@ class Entry(NamedTuple):
     scale: str
     explanation: str
     params: dict[str, Param]  # beside threshold and warmup
-    silent: Callable[[Mapping[str, Any]], int]  # points without a score that means something: the least warmup
-    warmup: str  # the same in words
     build: Callable[[Mapping[str, Any]], Estimator]
     score: Callable[[Estimator, float], float]  # of a value; finite for a new estimator too
     learn: Callable[[Estimator, float], None]
     max_bytes: Callable[[Mapping[str, Any]], int]  # of its state; measured, with room
+    alert_at: str = "threshold"
+    threshold: Param = param(3.0, "standard deviations at which a point alerts; > 0", judges=True)
+    least: Callable[[Mapping[str, Any]], int] = lambda p: 1  # warmup
+    silent: Callable[[Any], int] = lambda p: 0  # points at first whose scores mean nothing
 
 
 def _learn_x(estimator: Estimator, x: float) -> None:
@@ -96,7 +116,69 @@ def _gaussian_deviations(estimator: Estimator, x: float) -> float:
     return min(abs(deviation(x, estimator.gaussian.mu, estimator.gaussian.sigma)), normal.FARTHEST)
 
 
+# --- PredictiveAnomalyDetection
+
+
+def _forecaster(p: Mapping[str, Any]) -> Estimator:
+    from river import anomaly, linear_model, optim, preprocessing, time_series
+
+    line = linear_model.LinearRegression(optim.SGD(p["learning_rate"]))
+    regressor = preprocessing.StandardScaler() | preprocessing.TargetStandardScaler(line)
+    model = time_series.SNARIMAX(p=p["p"], d=p["d"], q=p["q"], regressor=regressor)
+    return anomaly.PredictiveAnomalyDetection(model, warmup_period=p["warmup_period"])
+
+
+def _squared_error(estimator: Estimator, x: float) -> float:
+    """In deviations above the mean of the squared errors so far."""
+    if estimator.dynamic_mae.n < 2:
+        return 0.0
+    error = estimator.predictive_model.forecast(1)[0] - x
+    spread = math.sqrt(estimator.dynamic_se_variance.get())
+    return max(0.0, deviation(error * error, estimator.dynamic_mae.get(), spread))
+
+
+def _learn_forecast(estimator: Estimator, x: float) -> None:
+    estimator.score_one(None, x)  # River learns the error where it scores
+    estimator.learn_one(None, x)
+
+
+# --- OneClassSVM
+
+
+def _support_vectors(p: Mapping[str, Any]) -> Estimator:
+    from river import anomaly, feature_extraction, optim, preprocessing
+
+    svm = anomaly.OneClassSVM(nu=p["nu"], optimizer=optim.SGD(p["learning_rate"]), intercept_lr=p["intercept_lr"])
+    return preprocessing.StandardScaler() | feature_extraction.PolynomialExtender(degree=2) | svm
+
+
+# --- LODA
+
+
+def _histograms(p: Mapping[str, Any]) -> Estimator:
+    from river import anomaly
+
+    return anomaly.LODA(**{name: p[name] for name in ("n_bins", "n_random_cuts", "seed")})
+
+
+# --- LocalOutlierFactor
+
+
+def _neighbours(p: Mapping[str, Any]) -> Estimator:
+    from river import anomaly, neighbors
+
+    return anomaly.LocalOutlierFactor(p["n_neighbors"], neighbors.LazySearch(window_size=p["window_size"]))
+
+
+def _isolation(estimator: Estimator, x: float) -> float:
+    return math.log(max(estimator.score_one({"value": x}), 1e-10))  # 1e-10: as near as River lets points be
+
+
 # --- all
+
+
+def _score_x(estimator: Estimator, x: float) -> float:
+    return estimator.score_one({"value": x})
 
 
 DETECTORS = {
@@ -104,12 +186,11 @@ DETECTORS = {
         scale="deviations",
         explanation="{value} is {score} standard deviations from the centre of all points so far",
         params={"sub_stat": param("mean", "what a value is compared with; one of mean|median")},
-        silent=lambda p: 2,  # a deviation needs two
-        warmup="never fewer than 2",
         build=_absolute_deviation,
         score=_absolute_deviations,
         learn=_learn_y,
         max_bytes=lambda p: 1024,
+        least=lambda p: 2,  # a deviation needs two
     ),
     "GaussianScorer": Entry(
         scale="deviations",
@@ -118,31 +199,90 @@ DETECTORS = {
             "window_size": param(0, "newest points that the distribution is fitted to, 0 for all; 0..4096"),
             "grace_period": param(100, "points before the first score; 1..1000000"),
         },
-        silent=lambda p: p["grace_period"],
-        warmup="never fewer than grace_period",
         build=_gaussian,
         score=_gaussian_deviations,
         learn=_learn_y,
         max_bytes=lambda p: 1024 + 32 * p["window_size"],
+        least=lambda p: p["grace_period"],
+    ),
+    "PredictiveAnomalyDetection": Entry(
+        scale="deviations",
+        explanation="{value} was not forecast: its squared error is {score} standard deviations above the mean",
+        params={
+            "p": param(4, "past values in the forecast; 0..100"),
+            "d": param(1, "times that the series is differenced; 0..2"),
+            "q": param(1, "past errors in the forecast; 0..100"),
+            "learning_rate": param(0.01, "of the regression; > 0"),
+            "warmup_period": param(100, "points before the first error is learned; 1..1000000"),
+        },
+        build=_forecaster,
+        score=_squared_error,
+        learn=_learn_forecast,
+        max_bytes=lambda p: 2304 + 80 * (p["p"] + p["q"]),
+        alert_at="n_std",
+        threshold=param(10.0, "deviations above the mean of the squared errors, at which one alerts; > 0", judges=True),
+        silent=lambda p: p.warmup_period,
+    ),
+    "OneClassSVM": Entry(
+        scale="own_past",
+        explanation="{value} is further from the others than nearly all were",
+        params={
+            "nu": param(0.1, "share of points expected outside; 0..1"),
+            "learning_rate": param(0.01, "of the weights; > 0"),
+            "intercept_lr": param(0.01, "learning rate of the intercept; > 0"),
+        },
+        build=_support_vectors,
+        score=_score_x,
+        learn=_learn_x,
+        max_bytes=lambda p: 1536,
+        threshold=param(10.0, "deviations above its own past at which a point alerts; > 0", judges=True),
+    ),
+    "LODA": Entry(
+        scale="own_past",
+        explanation="{value} lies where there were hardly any points",
+        params={
+            "n_bins": param(10, "bins of a histogram; 2..1000"),
+            "n_random_cuts": param(10, "histograms; 1..1000"),
+            "seed": param(42, "what the cuts are drawn from; >= 0"),
+        },
+        build=_histograms,
+        score=_score_x,
+        learn=_learn_x,
+        max_bytes=lambda p: 3584 + p["n_random_cuts"] * (48 + 32 * p["n_bins"]),
+        silent=lambda p: 10 * p.n_bins,
+    ),
+    "LocalOutlierFactor": Entry(
+        scale="own_past",
+        explanation="{value} is far from its neighbours, compared with how near they are to theirs",
+        params={
+            "n_neighbors": param(10, "nearest points that it is compared with; 1..1000"),
+            "window_size": param(200, "newest points that may be neighbours; 3..4096"),
+        },
+        build=_neighbours,
+        score=_isolation,
+        learn=_learn_x,
+        max_bytes=lambda p: 1024 + 28 * p["window_size"],
+        threshold=param(8.0, "deviations above its own past at which a point alerts; > 0", judges=True),
+        silent=lambda p: 3 * p.n_neighbors,
     ),
 }
 
 
 class RiverParams(Params):
-    """Parameters of which ``warmup`` depends on others. ``check`` adds ``alert_at``, an Adapter's alert line."""
+    """Parameters of which the least ``warmup`` depends on others. ``check`` adds ``alert_at``, the alert line."""
 
     def __init__(self, entry: Entry) -> None:
-        always = {
-            "threshold": param(3.0, "standard deviations at which a point alerts; > 0", judges=True),
-            "warmup": param(30, f"points learned before the first vote, {entry.warmup}; >= 1", judges=True),
+        always: dict[str, Any] = {
+            entry.alert_at: entry.threshold,
+            "warmup": param(30, "points learned before the first vote, or as many as it needs; >= 1", judges=True),
+            "silent": derived(entry.silent),
         }
         super().__init__(entry.params | always)
-        self._silent = entry.silent
+        self._least, self._alert_at = entry.least, entry.alert_at
 
     def check(self, where: str, given: Mapping[str, Any]) -> dict[str, Any]:
         values = super().check(where, given)
-        warmup = max(values["warmup"], self._silent(values))
-        return values | {"warmup": warmup, "alert_at": values["threshold"]}
+        return values | {"warmup": max(values["warmup"], self._least(values)), "alert_at": values[self._alert_at]}
 
     def of_state(self, checked: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in super().of_state(checked).items() if name != "alert_at"}

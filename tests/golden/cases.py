@@ -51,6 +51,10 @@ CASES = {
     "StandardAbsoluteDeviation-median": Case({"StandardAbsoluteDeviation": {"sub_stat": "median"}}),
     "GaussianScorer": Case({"GaussianScorer": {"grace_period": 50}}),
     "GaussianScorer-window": Case({"GaussianScorer": {"window_size": 15, "grace_period": 10}}),
+    "PredictiveAnomalyDetection": Case({"PredictiveAnomalyDetection": {"warmup_period": 20}}),
+    "OneClassSVM": Case({"OneClassSVM": {}}),
+    "LODA": Case({"LODA": {"n_bins": 4}}),
+    "LocalOutlierFactor": Case({"LocalOutlierFactor": {"n_neighbors": 5, "window_size": 30}}),
     "HalfSpaceTrees": Case({"HalfSpaceTrees": {"n_trees": 3, "height": 3, "window_size": 25, "warmup": 20}}),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from points import alone, awkward, batches, columns, detection, points, states
+from points import alone, awkward, batches, columns, detection, kinds, points, states
 
 import generators
 from app import detectors, rows, snapshot
@@ -143,20 +143,6 @@ def test_restored_amid_a_stream_they_go_on_as_rivers_own(given, engine):
         expected.append(calibration.on_line(calibration.above_past(c, raw), 5.0) if c.seen > size else np.nan)
         calibration.learn(c, raw, size)
     np.testing.assert_array_equal(once.votes[:, 0], expected)
-
-
-def kinds(n, seed):
-    rng, value = random.Random(seed), 0.0
-    found = {name: [] for name in ("normal", "uniform", "seasonal", "two states", "autocorrelated", "exponential")}
-    for i in range(n):
-        value = 0.9 * value + rng.gauss(0.0, 1.0)
-        now = (
-            *(rng.gauss(50.0, 5.0), rng.uniform(0.0, 1.0), math.sin(i / 20.0) + rng.gauss(0.0, 0.1)),
-            *(rng.choice((10.0, 50.0)) + rng.gauss(0.0, 1.0), value, rng.expovariate(1.0)),
-        )
-        for values, x in zip(found.values(), now):
-            values.append(x)
-    return found
 
 
 @pytest.mark.parametrize("height", [6, 8])
