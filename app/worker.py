@@ -16,12 +16,13 @@ from aiokafka.structs import TopicPartition
 from mode import Service
 
 from agents import score
-from app import rights
+from app import assembly, rights
 from app.errors import AnomalyError, ConfigurationError, TopicError
 from app.kafka_client import client_options, ssl_context
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings, load
+from app.stream.fetched import take_fetches_whole
 from app.stream.outbox import stop_when_a_batch_is_lost
 from app.stream.quiet import quieten
 from app.stream.recovery import SnapshotRecovery
@@ -170,6 +171,8 @@ def _make_from_environment() -> App:
         uvloop.install()
         stop_when_a_batch_is_lost()
         take_records_as_parsed(settings.kafka.input_topic, settings.kafka.changelog_topic)
+        if assembly.AVAILABLE:
+            take_fetches_whole(settings.kafka.changelog_topic)
         quieten()
         logging.disable(logging.DEBUG)  # aiokafka builds its debug records even when nobody reads them: 6 % of the time
         return make(settings)

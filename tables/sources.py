@@ -18,6 +18,7 @@ source, if it returns, starts anew. A zombie's late snapshot of it is dropped in
 
 import os
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,24 +44,45 @@ class OwnedSources:
         self._unsaved: set[str] = set()  # sources whose highest snapshot has got a tombstone, while lower ones live
         self._walked = 0  # slots of the present round that were looked at for silence
 
-    def load(self, records: Iterable[tuple[int, bytes | None, bytes | None]]) -> None:
-        """Take (offset, key, value) of changelog records in, in the changelog's order.
+    def load(self, records: restore.Records) -> None:
+        """Take in records of the changelog, in its order. Raises StateError when one is damaged, with its offset.
 
-        Raises StateError when one is damaged, saying at which offset.
+        Another OwnedSources may do so at the same time, in another thread.
         """
-        highest: dict[str, tuple[int, bytes]] = {}  # source -> where the snapshot stands, and the snapshot
-        for at, key, value in records:
+        found = restore.examine(self.rows, records, TAG)
+        highest: dict[str, int] = {}  # source -> the record with its snapshot
+        begins = np.flatnonzero(found.begins).tolist()
+        for first, end in pairwise([*begins, len(records.offsets)]):
+            if found.plain[first]:
+                self._enter_all(highest, records, first, end, found.covers[first:end].tolist())
+                continue
             try:
-                self._enter(highest, at, key, value)
+                self._enter(highest, first, records.key(first), records.value(first))
             except StateError as error:
-                raise StateError(f"@{at}: {error}") from error
-        try:
-            restore.load(self.rows, ((source, value) for source, (_, value) in highest.items()))
-        except StateError as error:
-            first, last = min(at for at, _ in highest.values()), max(at for at, _ in highest.values())
-            raise StateError(f"@{first} to {last}: {error}") from error
+                raise StateError(f"@{records.offsets[first]}: {error}") from error
+        restore.load(self.rows, records, found, highest)
 
-    def _enter(self, highest: dict[str, tuple[int, bytes]], at: int, key: bytes | None, value: bytes | None) -> None:
+    def _enter_all(
+        self, highest: dict[str, int], records: restore.Records, first: int, end: int, covers: list[int]
+    ) -> None:
+        """Plain snapshots of one ownership."""
+        starts, ends = records.spans[first:end, 0], records.spans[first:end, 1]
+        (ownership,) = records.slices(ends[:1] - TAG, ends[:1])
+        try:
+            sources = [name.decode() for name in records.slices(starts, ends - TAG)]
+        except UnicodeDecodeError as error:
+            raise StateError(f"@{records.offsets[first]} or after it: a source must be UTF-8: {error}") from error
+        unseen = self.covered.keys().isdisjoint(sources) and self._earlier.keys().isdisjoint(sources)
+        if unseen and len(set(sources)) == len(sources):
+            self.covered.update(zip(sources, covers))
+            self._earlier.update(dict.fromkeys(sources, self._alone.setdefault(ownership, (ownership,))))
+            highest.update(zip(sources, range(first, end)))
+            return
+        for at, (source, offset) in enumerate(zip(sources, covers), first):
+            if self._is_higher(source, ownership, offset):
+                highest[source] = at
+
+    def _enter(self, highest: dict[str, int], at: int, key: bytes | None, value: bytes | None) -> None:
         name, ownership = (key or b"")[:-TAG], (key or b"")[-TAG:]
         source = name.decode("utf-8", "replace")
         if value is None:  # of any key: a record that is not ours may be taken out by one
@@ -75,6 +97,11 @@ class OwnedSources:
         if offset is None:
             found, _ = snapshot.peek(value)  # says what is wrong with it
             raise StateError(f"the snapshot of {found!r} stands under the key {key!r}")
+        if self._is_higher(source, ownership, offset):
+            highest[source] = at
+
+    def _is_higher(self, source: str, ownership: bytes, offset: int) -> bool:
+        """Whether a snapshot covers more than those before it, when it is noted that it is there."""
         others = self._earlier.get(source, ())
         if ownership not in others:
             alone = self._alone.setdefault(ownership, (ownership,))
@@ -84,8 +111,8 @@ class OwnedSources:
             self._holder[source] = ownership if higher else self._holder.get(source, others[0])
         if higher:
             self.covered[source] = offset
-            highest[source] = at, value
             self._unsaved.discard(source)
+        return higher
 
     @property
     def unsaved(self) -> list[int]:

@@ -12,9 +12,10 @@ logs end where this worker left them; otherwise another worker may have written 
 Whatever reads the logs is passed in (aiokafka's consumer, or the broker that tests/simulation makes up).
 """
 
+import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,8 +23,10 @@ import numpy as np
 from aiokafka.structs import TopicPartition
 
 from app.errors import HistoryLost, StateError
+from app.restore import Records
 from app.stream import failpoints
 from app.stream.commit import METADATA_VERSION, Ledger
+from app.stream.fetched import Fetched
 from app.stream.judge import recreated
 from app.stream.owned import Partitions
 from app.stream.partition import Job, Partition
@@ -72,10 +75,14 @@ class Takeover:
         for record in records:
             self._emitted = max(self._emitted, self._position(record))
 
-    def snapshots(self, records: Iterable[Any]) -> None:
-        """Take in records of the changelog, in its order. Raises StateError for a damaged one."""
+    def snapshots(self, records: Sequence[Any]) -> None:
+        """Take in records of the changelog, or fetches of them, in its order. Raises StateError for a damaged one."""
         try:
-            self.owned.load((record.offset, record.key, record.value) for record in records)
+            if records and isinstance(records[0], Fetched):
+                for fetched in records:
+                    self.owned.load(fetched.records())
+            else:
+                self.owned.load(Records.of((record.offset, record.key, record.value) for record in records))
         except StateError as error:
             raise StateError(
                 f"{self._kafka.changelog_topic}[{self._number}]{error}. Only workers may write to this topic; with "
@@ -223,15 +230,23 @@ async def _recovered(
         results = logs.results(number)
         begin[results] = max(logs.begin[results], logs.end[results] - RESULTS_TAIL)
     loaded = 0
-    async for partition, records in logs.read(reader, begin):
-        partitions.recovered_records += len(records)
-        takeover = takeovers[partition.partition]
-        if partition.topic == kafka.output_topic:
-            takeover.results(records)
-            continue
-        takeover.snapshots(records)
-        loaded += len(records)
-        failpoints.reach("in_recovery")
+    async for read in logs.read(reader, begin):
+        loading = []
+        for (topic, number), records in read.items():
+            takeover = takeovers[number]
+            count = sum(one.count for one in records) if isinstance(records[0], Fetched) else len(records)
+            partitions.recovered_records += count
+            if topic == kafka.output_topic:
+                takeover.results(records)
+                continue
+            loaded += count
+            if isinstance(records[0], Fetched):
+                loading.append(asyncio.to_thread(takeover.snapshots, records))
+            else:
+                takeover.snapshots(records)
+            failpoints.reach("in_recovery")
+        if loading:
+            await asyncio.gather(*loading)  # of several partitions at once, while the next is fetched
     job.metrics.recovered_snapshots.inc(loaded)
     commits = await committed([logs.raw(n) for n in numbers])
     ends = await reader.end_offsets([logs.raw(n) for n in numbers])
@@ -283,14 +298,13 @@ class Logs:
         return TopicPartition(self.kafka.changelog_topic, number)
 
     async def read(self, reader: Any, begin: dict[TopicPartition, int]) -> Any:
-        """Yield (partition, records) of these partitions, each from its offset to its known end."""
+        """Yield what is read of these partitions, each from its offset to its known end, as {partition: records}."""
         left = [partition for partition, offset in begin.items() if offset < self.end[partition]]
         reader.assign(list(left))
         for partition in left:
             reader.seek(partition, begin[partition])
         while left:
-            for partition, records in (await reader.getmany(timeout_ms=1000, max_records=READ_AT_ONCE)).items():
-                yield partition, records
+            yield await reader.getmany(timeout_ms=1000, max_records=READ_AT_ONCE)
             for partition in list(left):
                 if await reader.position(partition) >= self.end[partition]:  # compaction leaves holes at the end
                     left.remove(partition)

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer import subscription_state
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
@@ -72,6 +72,7 @@ RELIED_ON = [
     (mode_worker.Worker, "_sentinel_task"),
     (GroupCoordinator, "fetch_committed_offsets"),
     (PartitionRecords, "_consumer_record"),
+    (PartitionRecords, "_unpack_records"),
     (subscription_state.SubscriptionState, "subscription"),
     (subscription_state.Subscription, "assignment"),
     (subscription_state.Assignment, "state_value"),
@@ -111,6 +112,8 @@ ASSIGNED = [
     (AIOKafkaConnection.__init__, "self._security_protocol = security_protocol"),
     (GroupCoordinator.coordinator_dead, "self.coordinator_id = None"),
     (GroupCoordinator._send_req, "self.coordinator_dead()"),
+    (Fetcher._proc_fetch_request, "records = MemoryRecords(part_data[-1])"),
+    (PartitionRecords.__init__, "self._records_iterator = self._unpack_records()"),
     (driver.AIOKafkaConsumerThread._ensure_consumer, "raise ConsumerNotStarted"),
     (consumer.Consumer.__init__, "self.callback = "),
     (consumer.Consumer.resume_flow, "self.flow_active = True"),

@@ -11,6 +11,7 @@ from aiokafka import ConsumerRecord
 from app import detectors, snapshot
 from app.metrics import Metrics
 from app.pipeline import Pipeline
+from app.restore import Records
 from app.settings import load
 from app.stream import owned, partition
 from app.stream.commit import Ledger
@@ -219,7 +220,7 @@ def test_an_idle_partition_forgets_too_and_what_an_earlier_owner_wrote_goes_as_w
         live = dict(await bench.feed(NAMES))
         await bench.feed(["other"], skip=2200)
         successor = bench.job.table.take_over()
-        successor.load((at, key, value) for at, (key, value) in enumerate(live.items()))
+        successor.load(Records.of((at, key, value) for at, (key, value) in enumerate(live.items())))
         bench.partition.close()
         bench.partition = bench.owner(successor)
         before = len(bench.changelog)

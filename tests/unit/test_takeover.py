@@ -8,12 +8,15 @@ from itertools import chain
 from types import SimpleNamespace
 
 import pytest
-from points import points
+from points import points, states
 
 from app import snapshot
 from app.errors import StateError
 from app.pipeline import Pipeline
+from app.results import Encoded
 from app.settings import Detection, KafkaSettings
+from app.stream.fetched import Fetched
+from app.stream.record_batch import framed
 from app.stream.takeover import RESULTS_TAIL, WHOLE, Logs, Takeover, _unchanged
 from tables.sources import SourcesTable
 
@@ -125,6 +128,20 @@ def test_a_foreign_record_in_the_changelog_is_refused_where_it_stands(what):
     with pytest.raises(StateError, match=r"sources-changelog\[3\]@55: .*" + said):
         takeover.snapshots([Record(55, value, key)])
     assert len(takeover.owned.rows) == 1 and takeover.owned.covers == 7
+
+
+def test_a_fetch_read_whole_comes_to_what_its_records_come_to():
+    records = [(record.key, record.value) for record in (saved("a", 70), saved("b", 90), saved("a", 80))]
+    [batch] = framed(Encoded.of(records), 1_000_000, 0)
+    data = batch._build()
+    whole, one_by_one = found(), found()
+    whole.snapshots([Fetched.of(bytes(data), 0)])
+    one_by_one.snapshots([Record(at, value, key) for at, (key, value) in enumerate(records)])
+    assert states(whole.owned.rows, 1) == states(one_by_one.owned.rows, 1)
+    assert whole.owned.covered == one_by_one.owned.covered == {"a": 80, "b": 90}
+    data[-9] ^= 1
+    with pytest.raises(StateError, match=r"sources-changelog\[3\]@0: the record batch is damaged: .*kafka.group_id"):
+        found().snapshots([Fetched.of(bytes(data), 0)])
 
 
 @pytest.mark.parametrize("key", [b"a", b"", b"\xff" * 12, None])

@@ -1,19 +1,31 @@
+from points import gaussian, points, states
 from unit.test_assembly import made
 
-from app import assembly
+from app import assembly, restore
 from app.pipeline import Pipeline
-from app.results import encode_columns
+from app.restore import Records
+from app.results import Encoded, encode_columns
 from app.settings import load
-from app.stream import record_batch
+from app.stream import fetched, record_batch
 from app.stream.warm import warm
+from tables.sources import SourcesTable
 
-KERNELS = [assembly._write, record_batch._frame]
+KERNELS = [assembly._write, record_batch._frame, fetched._survey, fetched._read, restore._examine, restore._copy]
 
 
 def test_after_warming_nothing_is_left_to_compile():
-    warm(Pipeline(load(environ={}).detection))
+    pipeline = Pipeline(load(environ={}).detection)
+    warm(pipeline)
     before = [set(kernel.signatures) for kernel in KERNELS]
-    points, outcome = made(5, 600, detectors={"moving_average": {"warmup": 5}})
-    list(record_batch.framed(encode_columns(points, outcome, "raw-data", 3), 10_000, 0))
-    list(record_batch.framed(encode_columns(points, outcome, "raw-data", 3, 590), 10_000, 0))
-    assert [set(kernel.signatures) for kernel in KERNELS] == before != [set(), set()]
+    sent, outcome = made(5, 600, detectors={"moving_average": {"warmup": 5}})
+    list(record_batch.framed(encode_columns(sent, outcome, "raw-data", 3), 10_000, 0))
+    list(record_batch.framed(encode_columns(sent, outcome, "raw-data", 3, 590), 10_000, 0))
+    original = pipeline.sources()
+    pipeline.run(original, points(gaussian(60), ["a", "b"] * 30))
+    saved = [(name.encode() + b"\0" + bytes(8), data) for name, data in states(original, 60).items()]
+    [batch] = record_batch.framed(Encoded.of(saved), 1_000_000, 0)
+    restored = SourcesTable(pipeline).take_over()
+    restored.load(fetched.Fetched.of(bytes(batch._build()), 0).records())
+    restored.load(Records.of((at, *record) for at, record in enumerate(saved)))
+    assert states(restored.rows, 60) == states(original, 60)
+    assert all(before) and [set(kernel.signatures) for kernel in KERNELS] == before
