@@ -37,7 +37,9 @@ class Run:
     close_points: int  # so many of those in a row end it
     lower: dict[str, np.ndarray] = field(default_factory=dict)  # by metric, f8[n], NaN = no band; where bands are kept
     upper: dict[str, np.ndarray] = field(default_factory=dict)
-    explanation: dict[int, str] = field(default_factory=dict)  # of points that open an episode
+    explanation: dict[int, str] = field(
+        default_factory=dict
+    )  # of points that open an episode; METRIC: before, if several
 
 
 @dataclass
@@ -164,7 +166,7 @@ class _File:
 
         opened = column("opened")
         texts = {
-            int(start) + i: text
+            int(start) + i: _by_metric(part.attribution.get(i, {})) + text
             for start, part in zip(self.starts, parts)
             for i, text in part.explanation.items()
             if part.opened[i]
@@ -193,6 +195,11 @@ class _File:
             if len(cells):
                 found[name] = cells, place[self.point[cells]], len(at)
         return found
+
+
+def _by_metric(attribution: dict[str, float]) -> str:
+    """The metric an explanation is about, where there are several."""
+    return f"{max(attribution, key=lambda metric: attribution[metric])}: " if len(attribution) > 1 else ""
 
 
 @dataclass

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from app.cli.common import Remarks, StatusLine, configurations_option
-from app.cli.files import Input, Outputs, inputs
+from app.cli.files import Input, Outputs, inputs, not_to_be_read
 from app.errors import AnomalyError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ def columns_options(command: Callable) -> Callable:
     return command
 
 
+def labels_option(command: Callable) -> Callable:
+    """Adds ``--labels PATH``."""
+    return click.option(
+        "--labels",
+        metavar="PATH",
+        help="Windows of time by file, as NAB's: {file: [[start, end], ...]}.  [default: columns of the files]",
+    )(command)
+
+
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
@@ -46,10 +56,18 @@ def columns_options(command: Callable) -> Callable:
     help="Results, as NDJSON: a file, a folder with one for each FILE, or - for standard output.  "
     "[default: standard output, where that is not a terminal]",
 )
+@click.option("--report", "report_path", metavar="PATH", help="An HTML file that shows what was found.")
+@labels_option
 @columns_options
 @configurations_option
 def detect(
-    files: tuple[str, ...], output: str | None, time_format: str | None, configurations: dict[str, Any], **names: Any
+    files: tuple[str, ...],
+    output: str | None,
+    report_path: str | None,
+    labels: str | None,
+    time_format: str | None,
+    configurations: dict[str, Any],
+    **names: Any,
 ) -> None:
     """Score the points of CSV or NDJSON files; needs no Kafka.
 
@@ -57,13 +75,35 @@ def detect(
     timestamp, source, value. Several columns of numbers are one vector; label, is_anomaly and the like are
     not values; an empty cell is a missing value.
 
+    With --report the results are written only where --output says so. The report needs no network; where rows are
+    labelled (a column label, anomaly or is_anomaly, or --labels) it says how well they agree, and several --config
+    are compared in it.
+
     What was found is told on stderr.
     """
-    if len(configurations) > 1:
-        raise ConfigurationError("--config: results are of one configuration, found several: evaluate compares them")
+    if labels and not report_path:
+        raise ConfigurationError("--labels: needs --report, or the command evaluate")
+    if len(configurations) > 1 and (output or not report_path):
+        raise ConfigurationError(
+            "--config: results are of one configuration, found several: --report, without --output, or the command "
+            "evaluate compares them"
+        )
     read = inputs(files)
-    outputs = Outputs(output, files, read)
-    Detect(configurations, names, time_format).run(read, outputs)
+    if not report_path:
+        Detect(configurations, names, time_format).run(read, Outputs(output, files, read))
+        return
+    from app.report.page import MOST_POINTS, page
+    from app.tracks import Labels, Recorder
+
+    place = Path(report_path)
+    not_to_be_read(place, read, "--report")
+    if not place.parent.is_dir():
+        raise ConfigurationError(f"--report {place}: no such folder")
+    job = Detect(configurations, names, time_format)
+    windows = Labels(labels) if labels else None
+    job.recorder = Recorder(job.pipelines, windows, bands=True, most_points=MOST_POINTS)
+    job.run(read, Outputs(output, files, read, quiet=True))
+    place.write_text(page(job.recorder.tracks, job.configurations), "utf-8")
 
 
 class Detect:

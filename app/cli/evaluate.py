@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.common import configurations_option, many
-from app.cli.detect import Detect, columns_options
+from app.cli.detect import Detect, columns_options, labels_option
 from app.cli.files import inputs
 from app.errors import ConfigurationError
 
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 
 HEADS = ("points", "windows", "hit", "delay", "precision", "recall", "F1", "best F1", "delay F1", "AP", "alerts",
          "false/1000")  # fmt: skip
-
-
-def labels_option(command: Any) -> Any:
-    return click.option(
-        "--labels",
-        metavar="PATH",
-        help="Windows of time by file, as NAB's: {file: [[start, end], ...]}.  [default: columns of the files]",
-    )(command)
 
 
 @click.command()

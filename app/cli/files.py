@@ -64,24 +64,28 @@ def _found(files: tuple[str, ...]) -> Iterator[Input]:
             raise ConfigurationError(f"{file}: no such file or folder")
 
 
+def not_to_be_read(path: Path, read: list[Input], option: str) -> None:
+    """ConfigurationError where what is written would replace what is read."""
+    if path.resolve() in {each.path.resolve() for each in read if each.path}:
+        raise ConfigurationError(f"{option}: {path} is a file to read: name another place")
+
+
 class Outputs:
     """Where results go: all to one file, or each input's to its own in a folder, or nowhere.
 
     ``to`` is a path or - or None: standard output unless that is a terminal. It is a folder where it is one
-    already, ends in a slash, or a folder is read.
+    already, ends in a slash, or a folder is read. ``quiet``: None is nowhere in any case.
     """
 
-    def __init__(self, to: str | None, files: tuple[str, ...], read: list[Input]) -> None:
-        self.to = "-" if to is None and not sys.stdout.isatty() else to
+    def __init__(self, to: str | None, files: tuple[str, ...], read: list[Input], quiet: bool = False) -> None:
+        self.to = "-" if to is None and not quiet and not sys.stdout.isatty() else to
         is_folder = self.to not in (None, "-") and any(
             [str(self.to).endswith(("/", os.sep)), *(Path(each).is_dir() for each in (str(self.to), *files))]
         )
         self.folder = Path(str(self.to)) if is_folder else None
         self.one: AbstractContextManager[BinaryIO | None] = nullcontext()
-        known = {each.path.resolve() for each in read if each.path}
         for path in [self.path(each) for each in read] if self.folder else [Path(self.to or "-")]:
-            if path.resolve() in known:
-                raise ConfigurationError(f"--output {to}: {path} is a file to read: name another place")
+            not_to_be_read(path, read, f"--output {to}")
         if self.to is not None and not self.folder:
             self.one = click.open_file(self.to, "wb")  # type: ignore[assignment]
 

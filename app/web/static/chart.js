@@ -1,5 +1,6 @@
 // Value over event time with its expected band and marked anomalies; the anomaly score beneath. Plain SVG.
 
+import { clamp, clock, label, line, nearest, range, round, scale, spread, ticks } from "./axes.js";
 import { cell, iso, number, score, severity, svg, time, valueOf } from "./dom.js";
 
 const HEIGHT = 230, STRIP = 60, GAP = 24, RIGHT = 12, TOP = 8, BOTTOM = 20;
@@ -147,53 +148,6 @@ export function describe(p, metric) {
   return parts.join("   ");
 }
 
-const round = (value) => Math.round(value * 10) / 10;
-const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-
-function scale(from, to, start, end) {
-  const factor = (end - start) / (to - from);
-  return (value) => start + (value - from) * factor;
-}
-
-function spread(low, high, least) {
-  return high > low ? [low, high] : [low - least / 2, high + least / 2];
-}
-
-// All values, and of the band what lies within one height of them: a band still open must not flatten the line.
-function range(values, lower, upper) {
-  let low = Math.min(...values), high = Math.max(...values);
-  const least = Math.abs(high) * 0.02 || 1, height = Math.max(high - low, least);
-  const limits = [...lower, ...upper].filter((v) => v !== null).map((v) => clamp(v, low - height, high + height));
-  low = Math.min(low, ...limits);
-  high = Math.max(high, ...limits);
-  [low, high] = spread(low, high, least);
-  const pad = (high - low) * 0.06;
-  return [low - pad, high + pad];
-}
-
-function ticks(low, high, about) {
-  const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((f) => f * power).find((f) => f >= rough) ?? rough;
-  const found = [];
-  for (let k = Math.ceil(low / step); k * step <= high && found.length < 12; k++) found.push(k * step);
-  return found;
-}
-
-const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
-
-// Times at round seconds of UTC. Below a second and beyond some days: any round step.
-function clock(from, to, width) {
-  const most = Math.max(Math.floor(width / 110), 2), length = to - from;
-  if (!(length > 0)) return [[from, time(from)]];
-  const step = STEPS.find((s) => length / s <= most) ?? Math.ceil(length / most / 86400) * 86400;
-  const found = [];
-  for (let k = Math.ceil(from / step); k * step <= to && found.length <= most; k++) {
-    const text = step >= 86400 ? iso(k * step).slice(0, 10) : iso(k * step).slice(11, step < 60 ? 19 : 16);
-    found.push([k * step, text]);
-  }
-  return found;
-}
-
 // Runs of points that have a band, each as one closed shape.
 function band(xs, lower, upper, y) {
   let path = "", start = 0;
@@ -210,19 +164,4 @@ function band(xs, lower, upper, y) {
     start = i + 1;
   }
   return path;
-}
-
-function nearest(xs, at) {
-  if (xs.length === 0) return null;
-  let best = 0;
-  for (let i = 1; i < xs.length; i++) if (Math.abs(xs[i] - at) < Math.abs(xs[best] - at)) best = i;
-  return best;
-}
-
-function line(kind, x1, x2, y1, y2) {
-  return svg("line", { class: kind, x1: round(x1), x2: round(x2), y1: round(y1), y2: round(y2) });
-}
-
-function label(x, y, text, anchor) {
-  return svg("text", { x: round(x), y: round(y), "text-anchor": anchor }, text);
 }
