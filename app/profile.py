@@ -151,7 +151,7 @@ def _members(detection: Any) -> list[Member]:
     for place, (name, one) in enumerate(given.items()):
         method = one.method or name
         detector = detectors.find(method)
-        params = detector.params.check(name, one.params)
+        params = detector.params.check(name, detectors.with_allowed(detector, one.params, detection.allow_classes))
         made.append(Member(place, name, method, float(one.weight), params, detector))
     return made
 

@@ -10,7 +10,8 @@ Nothing is imported: a class must be loaded already, as it is once the estimator
 Nothing is called but ``cls.__new__`` and ``__setstate__`` of allow-listed classes; no ``__init__``, no
 function, no factory. Allow-listed are the packages of River in PACKAGES (not those that read files, the
 network or pickles: stream, datasets, compat, checks), the classes in CLASSES, random.Random, and numpy
-arrays of plain numbers. An estimator may hold River's functions as values; loading does not call them.
+arrays of plain numbers, and the classes that the operator named (``allow``). An estimator may hold
+River's functions as values; loading does not call them.
 
 Damage is another matter: River keeps its statistics in a Rust library that takes the bytes it gave,
 unchecked. Verify a checksum before ``loads``, as ``app.snapshot`` does.
@@ -104,11 +105,21 @@ def _address(value: Any) -> tuple[str, str]:
     return getattr(value, "__module__", None) or "", getattr(value, "__qualname__", "")
 
 
+_named: dict[tuple[str, str], type] = {}
+
+
+def allow(cls: type) -> None:
+    """Let states hold objects of a class that is not River's, which somebody has named in the settings."""
+    _named[_address(cls)] = cls
+
+
 @functools.lru_cache(maxsize=4096)
 def _find(module: str, name: str) -> Any:
     """The allow-listed class or function of this name. Nothing is imported."""
     if (module, name) in CLASSES:
         return CLASSES[module, name]
+    if (module, name) in _named:
+        return _named[module, name]
     package = module.split(".")
     if package[0] != "river" or len(package) < 2 or package[1] not in PACKAGES:
         raise _refusal(f"{module}.{name} is not allow-listed")
@@ -132,8 +143,9 @@ def _slots(cls: Any) -> frozenset[str]:
 
 @functools.cache
 def _is_attributes(cls: Any) -> bool:
-    """A class of River's Python that keeps all its state in attributes, not in what it builds upon."""
+    """A class of River's Python, or one named, that keeps all its state in attributes, not in what it builds upon."""
     river = cls.__module__.startswith("river.") and not cls.__module__.startswith(RUST)
+    river = river or _address(cls) in _named
     own = any(
         getattr(cls, hook, None) is not getattr(object, hook, None)
         for hook in ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")

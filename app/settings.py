@@ -65,6 +65,7 @@ KafkaName = Annotated[str, _matching(r"(?!\.{1,2}$)[a-zA-Z0-9._-]+")]
 Broker = Annotated[str, AfterValidator(_broker)]
 FieldName = Annotated[str, _matching(r"(?s).{1,128}")]
 HostName = Annotated[str, _matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")]
+ClassPath = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")]
 DetectorName = Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,64}")]
 
 
@@ -183,6 +184,9 @@ class Detection(Section):
     threshold: float = setting(0.8, "alert score at which an episode opens", gt=0.0, le=1.0)
     ensemble: Literal["weighted_average", "max"] = setting(
         "weighted_average", "how the scores of the detectors become one"
+    )
+    allow_classes: list[ClassPath] = setting(
+        [], "classes beside River's that a detector of method river may be made of", allowed="import paths"
     )
     window_points: int = setting(100, "past points that a detector sees", "points", ge=2, le=4096)
     detectors: dict[DetectorName, DetectorSettings] = setting(

@@ -7,8 +7,9 @@ others: ``trial`` is built without the wrong ones, and a rule leaves out what it
 from __future__ import annotations
 
 import copy
+import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -220,13 +221,13 @@ def check_detection(trial: Trial) -> None:
     places: list[tuple[Keys, Any]] = [(("detection",), settings.detection)]
     places += [(("sources", i), override) for i, override in enumerate(settings.sources)]
     for at, detection in places:
+        whole = detection if at == ("detection",) else settings.detection.overridden(detection)
         for name, member in detection.detectors.items():
             here = (*at, "detectors", name)
             if not trial.sound((*here, "method")):
                 continue
-            for parameter, what in detector_problems(member.method, member.params):
+            for parameter, what in detector_problems(member.method, member.params, whole.allow_classes):
                 trial.given.problem((*here, parameter), what)
-        whole = detection if at == ("detection",) else settings.detection.overridden(detection)
         if not trial.sound((*at, "detectors"), ("detection", "detectors")):
             continue
         weighted = whole.method == "ensemble" and whole.ensemble == "weighted_average"
@@ -250,21 +251,29 @@ def check_state(trial: Trial) -> None:
         trial.given.problem(said, f"{few} {'.'.join(other)} = {limit}, got {found}")
 
 
-def detector_problems(method: str, params: dict[str, Any]) -> list[tuple[str, str]]:
+def detector_problems(
+    method: str, params: dict[str, Any], allow_classes: Sequence[str] = ()
+) -> list[tuple[str, str]]:
     """(parameter or "method", what is wrong) of every problem, from the registry of detectors."""
     from app import detectors  # here: it takes its time, and most who import the settings' types do without
 
     try:
-        detectors.find(method)
+        detector = detectors.find(method)
     except ConfigurationError as error:
         return [("method", str(error))]
-    problems = []
-    for name, value in params.items():
+    problems: list[tuple[str, str]] = []
+    given = dict(params)
+    while True:
         try:
-            detectors.check(method, {name: value})
+            detector.params.check(method, detectors.with_allowed(detector, given, allow_classes))
+            return problems
         except ConfigurationError as error:
-            problems.append((name, str(error).removeprefix(f"{method}.{name}: ")))
-    return problems
+            place, _, what = str(error).removeprefix(f"{method}.").partition(": ")
+            name = re.split(r"\W", place)[0]
+            problems.append((name, what if place == name else f"{place}: {what}"))
+        if name not in given:
+            return problems[:-1] if name in params else problems  # it is wanting as it was left out here
+        del given[name]
 
 
 RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_state, check_detection)

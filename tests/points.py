@@ -46,7 +46,12 @@ def vectors(given: Sequence[dict[str, float]], source: str | Sequence[str] = "a"
 
 
 # Parameters with which a detector that needs more points, or more room, has its say in the short series of a test.
-SMALL: dict[str, dict[str, Any]] = {"HalfSpaceTrees": {"n_trees": 5, "height": 5, "window_size": 20}}
+SMALL: dict[str, dict[str, Any]] = {
+    "HalfSpaceTrees": {"n_trees": 5, "height": 5, "window_size": 20},
+    "river": {
+        "steps": [{"class": "river.preprocessing.StandardScaler"}, {"class": "river.anomaly.OneClassSVM", "nu": 0.2}]
+    },
+}
 
 
 def detection(method: str = "moving_average", window_points: int = 20, weight: float = 1.0, **given: Any) -> Detection:

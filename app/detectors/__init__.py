@@ -121,6 +121,12 @@ def kernel(method: str) -> Kernel:
     return KERNELS[method]
 
 
+def with_allowed(detector: Kernel | Adapter, given: Mapping[str, Any], allow_classes: Sequence[str]) -> dict[str, Any]:
+    """Parameters with the classes that detection.allow_classes names, for a detector that takes them."""
+    allowed = {"allow_classes": list(allow_classes)} if "allow_classes" in detector.params.declared else {}
+    return {**given, **allowed}
+
+
 def check(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All parameters of a detector, with what is given in place of defaults; ConfigurationError if they do not fit."""
     return find(method).params.check(method, given)

@@ -288,6 +288,28 @@ class RiverParams(Params):
         return {name: value for name, value in super().of_state(checked).items() if name != "alert_at"}
 
 
+def version_of_state() -> int:
+    """Of this file and of River: another River may keep its state differently."""
+    return crc32(f"{VERSION}, River {installed('river')}".encode())
+
+
+def restored(name: str, data: bytes, like: Estimator) -> Estimator:
+    """The estimator of these bytes, if it is of the same types as one just made; StateError where not."""
+    try:
+        found = river_state.loads(data)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StateError(f"{name}: {len(data)} bytes are not its state: {error}") from error
+    if _types(found) != _types(like):
+        raise StateError(f"{name}: state must hold {_types(like)}, found {_types(found)}")
+    return found
+
+
+def _types(estimator: Estimator) -> str:
+    """Its class, and those of its steps."""
+    steps = getattr(estimator, "steps", None) or {}
+    return " | ".join([type(estimator).__qualname__, *(type(step).__qualname__ for step in steps.values())])
+
+
 class River:
     """An ``Adapter`` (``kit.py``) for one class of River."""
 
@@ -300,8 +322,7 @@ class River:
 
     @cached_property
     def version(self) -> int:
-        """Of this file and of River: another River may keep its state differently."""
-        return crc32(f"{VERSION}, River {installed('river')}".encode())
+        return version_of_state()
 
     def make(self, params: Mapping[str, Any]) -> Estimator:
         return self._entry.build(params)
@@ -316,14 +337,7 @@ class River:
         return river_state.dumps(model)
 
     def loads(self, data: bytes, params: Mapping[str, Any]) -> Estimator:
-        new = self._entry.build(params)  # imports what the state may name
-        try:
-            model = river_state.loads(data)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise StateError(f"{self.name}: {len(data)} bytes are not its state: {error}") from error
-        if type(model) is not type(new):
-            raise StateError(f"{self.name}: state must hold {type(new).__name__}, found {type(model).__name__}")
-        return model
+        return restored(self.name, data, self._entry.build(params))  # which imports what the state may name
 
     def max_state_bytes(self, params: Mapping[str, Any]) -> int:
         return self._entry.max_bytes(params)

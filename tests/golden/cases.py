@@ -39,6 +39,10 @@ class Case:
 
 
 DEFAULT = {"moving_average": {}, "StandardAbsoluteDeviation": {}}
+STEPS = [
+    {"class": "river.preprocessing.StandardScaler"},
+    {"class": "river.anomaly.OneClassSVM", "optimizer": {"class": "river.optim.SGD", "lr": 0.02}},
+]
 CASES = {
     "default": Case(DEFAULT, before=150, more={"window_points": 100}),
     "one-point": Case(DEFAULT, before=1),
@@ -55,6 +59,7 @@ CASES = {
     "OneClassSVM": Case({"OneClassSVM": {}}),
     "LODA": Case({"LODA": {"n_bins": 4}}),
     "LocalOutlierFactor": Case({"LocalOutlierFactor": {"n_neighbors": 5, "window_size": 30}}),
+    "river": Case({"river": {"steps": STEPS}}),
     "HalfSpaceTrees": Case({"HalfSpaceTrees": {"n_trees": 3, "height": 3, "window_size": 25, "warmup": 20}}),
 }
 

@@ -235,10 +235,10 @@ def test_every_setting_can_be_given_as_a_variable(path):
     if value is None:
         value = "some-text"
     variable = "ANOMALY_" + "__".join(path).upper()
-    given = load(None, {variable: shown(value)} if value != [] else {variable: "one,two"})
+    given = load(None, {variable: shown(value)} if value != [] else {variable: "a.one,a.two"})
     found = getattr(getattr(given, path[0]), path[1])
     if value == []:
-        assert found == ["one", "two"]
+        assert found == ["a.one", "a.two"]
     elif path[-1] == "sasl_password":
         assert found.get_secret_value() == value
     else:
