@@ -2,9 +2,9 @@
 
 It writes the bytes that the structs of ``app.results`` give, a third of the time (tests/unit/test_assembly.py
 holds both to the same bytes). Common is a point of one value called "value" outside an episode, whose source needs
-no escapes, and which every detector scored, with an expected band, or none yet; everything else takes the other way
-and is copied in. msgspec writes the numbers of a batch, all in one call: its shortest form of a float is part of
-the wire format.
+no escapes, and which at least one detector scored, or none yet; everything else takes the other way and is copied
+in. msgspec writes the numbers of a batch, all in one call: its shortest form of a float is part of the wire format.
+What it writes as null, a NaN, does not apply and is left out.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-QUOTE, BACKSLASH, SPACE = 34, 92, 32
-COMMA, COLON, CLOSE = 44, 58, 93
+QUOTE, BACKSLASH, SPACE, NULL = 34, 92, 32, 110  # the last: of its first letter
+COMMA, COLON, CLOSE, OPEN = 44, 58, 93, 123
 BEFORE = (  # each number of a common result, by what stands before it
     b',"timestamp":',
     b',"value":',
@@ -26,7 +26,9 @@ BEFORE = (  # each number of a common result, by what stands before it
     b',"expected_lower":',
     b',"expected_upper":',
     b',"anomaly_score":',
+    b',"alert_score":',
 )
+ANOMALY_SCORE, ALERT_SCORE = 5, 6  # places in BEFORE
 NUMBERS = len(BEFORE)  # before the detectors' scores
 ID, SOURCE = b'{"id":"', b'","source":"'
 AFTER_SCORE = b',"is_anomaly":false,"severity":"'
@@ -35,6 +37,7 @@ WARMING_UP = (
 )
 OTHER, SCORED, UNSCORED = 0, 1, 2  # kinds of results
 DIGITS = 20  # of any int64
+NULL_SIZE = 5  # with the comma behind it
 
 AVAILABLE = importlib.util.find_spec("numba") is not None
 Bytes = np.ndarray  # u1
@@ -93,7 +96,8 @@ def common(
     kinds
         i8[n]: SCORED, UNSCORED, or OTHER, which are taken from ``others``, in order.
     scored
-        f8[those SCORED, NUMBERS + detectors]: what BEFORE names, then the votes.
+        f8[those SCORED, NUMBERS + detectors]: what BEFORE names, then the votes. NaN: does not apply; of the
+        alert score: it is the anomaly score.
     unscored
         f8[those UNSCORED, 2]: timestamp and value.
     severities, directions
@@ -118,16 +122,15 @@ def _text(numbers: np.ndarray) -> Bytes:
 class Words(NamedTuple):
     """What stands between the variable parts of a profile's results."""
 
-    before: Column  # id, source, BEFORE.., alert, 4 severities, 3 directions, one a detector, two ends
+    before: Column  # id, source, BEFORE.., 4 severities, 3 directions, one a detector, two ends
     most: int  # bytes of them in one result, at most
 
     @classmethod
     def of(cls, severities: Sequence[str], detectors: Sequence[str], config_hash: str) -> Words:
-        fixed = [ID, SOURCE, *BEFORE, b',"alert_score":']
+        fixed = [ID, SOURCE, *BEFORE]
         of_severity = [AFTER_SCORE + name.encode() + b'","status":"ok"' for name in severities]
         of_direction = [b',"detectors":{', b',"direction":"above","detectors":{', b',"direction":"below","detectors":{']
-        names = [msgspec.json.encode(name) + b":" for name in detectors]
-        of_detector = [name if i == 0 else b"," + name for i, name in enumerate(names)]
+        of_detector = [b"," + msgspec.json.encode(name) + b":" for name in detectors]
         end = b'},"config_hash":' + msgspec.json.encode(config_hash) + b"}"
         unscored = WARMING_UP + msgspec.json.encode(config_hash) + b"}"
         most = (
@@ -184,7 +187,7 @@ def _number(out, i, text, at):
 @compiled
 def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, short, words, word_ends, severities,
            directions, others, other_ends):  # fmt: skip
-    severity = 2 + NUMBERS + 1
+    severity = 2 + NUMBERS
     direction = severity + 4
     detector = direction + 3
     end = len(word_ends) - 2
@@ -217,16 +220,27 @@ def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, sho
             continue
         score = 0
         for k in range(NUMBERS):
-            i = _word(out, i, words, word_ends, 2 + k)
-            score = at
-            i, at = _number(out, i, text, at)
-        i = _word(out, i, words, word_ends, 2 + NUMBERS)
-        i, score = _number(out, i, text, score)  # the alert score is the anomaly score
+            if k == ANOMALY_SCORE:
+                score = at
+            if text[at] != NULL:
+                i = _word(out, i, words, word_ends, 2 + k)
+                i, at = _number(out, i, text, at)
+            else:
+                at += NULL_SIZE
+                if k == ALERT_SCORE:
+                    i = _word(out, i, words, word_ends, 2 + k)
+                    i, score = _number(out, i, text, score)
         i = _word(out, i, words, word_ends, severity + severities[j])
         i = _word(out, i, words, word_ends, direction + (2 if directions[j] < 0 else directions[j]))
+        first = i - 1
+        i -= 1  # each detector begins with a comma, and that of the first stands where "{" belongs
         for k in range(end - detector):
-            i = _word(out, i, words, word_ends, detector + k)
-            i, at = _number(out, i, text, at)
+            if text[at] != NULL:
+                i = _word(out, i, words, word_ends, detector + k)
+                i, at = _number(out, i, text, at)
+            else:
+                at += NULL_SIZE
+        out[first] = OPEN
         i = _word(out, i, words, word_ends, end)
         ends[j] = i
     return i

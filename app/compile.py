@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from textwrap import indent
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -28,17 +29,17 @@ import numpy as np
 
 from app import calibration, ensemble, episodes, numeric, rows, weighted, window
 from app.detectors import Kernel
-from app.profile import Profile
+from app.profile import Group, Member, Profile
 
 SHARED = (numeric, window, weighted, calibration, ensemble, episodes, rows)
 
 _HEAD = '''\
 """Made by app/compile.py for the detectors {methods}; do not edit."""
 
-from app.calibration import above_past, learn as calibrate, on_line, restart
-from app.ensemble import combine
+from app.calibration import above_past, learn as calibrate, on_line, on_surprise, restart
+from app.ensemble import combine, learn_error, share, voted, weigh
 from app.episodes import follow, may_repeat, remember
-from app.numeric import finite, nan
+from app.numeric import finite, inf, nan, sqrt
 from app.rows import copied
 from app.window import newest, push
 {imports}
@@ -55,7 +56,14 @@ def learn(sources, cells, profile, points, values, raw, bands, keep):
             if cell.at != source.seen or newest(cell.window) != values[c].x:
                 again = False
         point.repeat = again
-        for c in range(point.first, point.last):
+        point.lasts = False
+        squares = 0.0
+        several = point.joint >= 0
+        for c in range(point.first, point.last + (1 if several else 0)):
+            joint = c == point.last
+            if joint:
+                c = point.joint
+                values[c].x = min(sqrt(squares / (point.last - point.first)), 1e150)
             value = values[c]
             x = value.x
             if again:
@@ -73,82 +81,144 @@ def learn(sources, cells, profile, points, values, raw, bands, keep):
         source.last = point.offset
 
 
-def judge(sources, cells, profile, points, values, raw, bands, votes):
+def judge(sources, cells, profile, points, values, raw, bands, votes, shares, room):
     p = profile[0]
+    own, weights, top_own, top_weights = room[0], room[1], room[2], room[3]
+    for k in range(len(weights)):
+        weights[k] = p.weights[k]
     for i in range(len(points)):
         point = points[i]
         source = sources[point.slot]
         again = point.repeat
+        several = point.joint >= 0
         best = -1.0
+        told = 0.0
+        teller = -1
         ready = False
         failed = False
-        for c in range(point.first, point.last):
+        for c in range(point.first, point.last + (1 if several else 0)):
+            joint = c == point.last
+            if joint:
+                c = point.joint
             value = values[c]
             cell = cells[value.row]
-            total = 0.0
-            weight = 0.0
-            highest = 0.0
             strongest = -1.0
             lead = -1
             value.expected = nan
             value.lower = nan
             value.upper = nan
-{votes}\
-            value.score = combine(p.mode, total, weight, highest)
-            if value.score > best:
+            for k in range(len(own)):
+                own[k] = nan
+{votes}{groups}\
+            value.score = combine({root}.mode, {root}.parts, own, weights)
+            if joint or value.score > best:
                 best = value.score
-                point.top = c
-                point.lead = lead
+                for k in range(len(own)):
+                    top_own[k] = own[k]
+                    top_weights[k] = weights[k]
+                if not joint:
+                    point.top = c
+                    point.lead = lead
         top = values[point.top]
         point.score = best
-        point.alert = best
+        point.alert = {alert}
         point.status = 2 if failed else 1 if ready else 0
         point.direction = 1 if top.x > top.expected else -1 if top.x < top.expected else 0
+        if teller >= 0 and told >= p.threshold:
+            point.lead = teller
         if not again:
             source.status = point.status
         follow(source, p, point)
+        for k in range(shares.shape[1]):
+            shares[i, k] = nan
+        if point.anomaly:
+{shares}\
 '''
+
+_WHERE = {  # detectors of -> the cells of a point they run on
+    "metric": "not joint",
+    "channel": "several and not joint",
+    "source": "joint or not several",
+}
 
 _STEP = '''\
-            score = step_{k}({state}, p.d{k}.params, x, point.time, w)
-            if not finite(score):
-                {clear}
-                score = nan
-            raw[c, {k}] = score
+                score = step_{k}({state}, p.d{k}.params, x, point.time, w)
+                if not finite(score):
+                    {clear}
+                    score = nan
+                raw[c, {k}] = score
 '''
 
-_BAND = "            bands[c, {a}], bands[c, {b}], bands[c, {c}] = band_{k}({state}, p.d{k}.params, w)\n"
+_BAND = "                bands[c, {a}], bands[c, {b}], bands[c, {c}] = band_{k}({state}, p.d{k}.params, w)\n"
+
+_LASTS = '''\
+                if lasts_{k}({state}, p.d{k}.params, x, w):
+                    point.lasts = True
+'''
+
+_JOIN = '''\
+                if finite(score):
+                    squares += score * score
+            if joint:
+                raw[c, {k}] = x
+'''
 
 _VOTE = '''\
-            score = float(raw[c, {k}])
-            known = cell.d{k}.calibration
-            if not finite(score):
-                failed = True
-                if not again:
-                    restart(known)
-            else:
-                if known.seen >= p.d{k}.warmup:
-                    ready = True
-                    vote = on_line({z}, p.d{k}.alert_at)
-                    if not votes[i, {k}] >= vote:
-                        votes[i, {k}] = vote
-                    total += p.d{k}.weight * vote
-                    weight += p.d{k}.weight
-                    highest = max(highest, vote)
-                    share = vote if p.mode == 1 else p.d{k}.weight * vote
-                    if share > strongest:
-                        strongest = share
-                        lead = {k}
-{expect}\
-                if not again:
-                    calibrate(known, score, p.d{k}.silent)
+                score = float(raw[c, {k}])
+                known = cell.d{k}.calibration
+                if not finite(score):
+                    failed = True
+                    if not again:
+                        restart(known)
+                else:
+                    if known.seen >= p.d{k}.warmup:
+                        ready = True
+                        vote = {vote}
+                        if {shown}not votes[i, {k}] >= vote:
+                            votes[i, {k}] = vote
+{count}{expect}\
+                    if not again:
+                        calibrate(known, score, p.d{k}.silent)
+'''
+
+_COUNT = '''\
+                        own[{k}] = vote
+                        if p.leads[{k}] * vote > strongest:
+                            strongest = p.leads[{k}] * vote
+                            lead = {k}
+'''
+
+_TELL = '''\
+                        if vote > told:
+                            told = vote
+                            teller = {k}
 '''
 
 _EXPECT = '''\
-                    if value.expected != value.expected:
-                        value.expected = float(bands[c, {a}])
-                        value.lower = float(bands[c, {b}])
-                        value.upper = float(bands[c, {c}])
+                        if value.expected != value.expected:
+                            value.expected = float(bands[c, {a}])
+                            value.lower = float(bands[c, {b}])
+                            value.upper = float(bands[c, {c}])
+'''
+
+_GROUP = '''\
+            if voted(p.g{g}.parts, own) > 0:
+                own[{column}] = combine(p.g{g}.mode, p.g{g}.parts, own, weights)
+                if not votes[i, {column}] >= own[{column}]:
+                    votes[i, {column}] = own[{column}]
+'''
+
+_LEAST = "            least = min(least, cell.d{k}.errors.squared if cell.d{k}.errors.seen > 0 else inf)\n"
+
+_WEIGH = '''\
+            weights[{k}] = weigh(p.weights[{k}], cell.d{k}.errors, least)
+            if not again:
+                learn_error(cell.d{k}.errors, value.x, float(bands[c, {a}]))
+'''
+
+_SHARES = '''\
+            for k in p.g{g}.parts:
+                shares[i, k] = share(k, p.g{g}.parts, top_own, top_weights)
 '''
 
 
@@ -156,29 +226,62 @@ def text(profile: Profile) -> str:
     """The module of both passes for these detectors."""
     imports, clears, steps, votes = [], [], [], []
     for m in profile.members:
-        names: dict[str, Any] = {"k": m.place, "z": "score" if m.detector.scale == "deviations" else
-                                 "above_past(known, score)", "expect": ""}
+        names = _names(profile, m)
+        where = _WHERE[m.of]
         if isinstance(m.detector, Kernel):
-            names["state"] = f"cell.d{m.place}.state" if m.fields else "None"
-            names["clear"] = f"clear_{m.place}({names['state']})" if m.fields else "pass"
             if m.fields:
                 clears.append(f"def clear_{m.place}(s):\n{_zeros('s', m.fields)}\n\n")
-            also = f", band as band_{m.place}" if m in profile.banded else ""
-            imports.append(f"from {m.detector.module.__name__} import step as step_{m.place}{also}")
-            if m in profile.banded:
-                first = 3 * profile.banded.index(m)
-                names |= {"a": first, "b": first + 1, "c": first + 2}
-                steps.append(_BAND.format(**names))
-                names["expect"] = _EXPECT.format(**names)
-            steps.append(_STEP.format(**names))
-        votes.append(_VOTE.format(**names))
+            used = [name for name in ("step", "band", "lasts") if getattr(m.detector, name)]
+            imports += [f"from {m.detector.module.__name__} import {name} as {name}_{m.place}" for name in used]
+            parts = [f"            if {where}:\n", _BAND if m in profile.banded else "", _STEP]
+            parts += [_LASTS if m.detector.lasts else "", _JOIN if m.of == "channel" else ""]
+            steps.append("".join(parts).format(**names))
+        votes.append(f"            if {'several' if m.of == 'channel' else where}:\n{_VOTE.format(**names)}")
+    root = profile.groups[-1]
     return _HEAD.format(
         methods=", ".join(m.method for m in profile.members),
         imports="\n".join(imports),
         clears="\n".join(clears),
         steps="".join(steps),
         votes="".join(votes),
+        groups="".join(_group(profile, group) for group in profile.groups),
+        root=f"p.g{root.number}",
+        alert="told" if profile.tells else "best",
+        shares="".join(_SHARES.format(g=group.number) for group in profile.groups),
     )
+
+
+def _names(profile: Profile, m: Member) -> dict[str, Any]:
+    """What stands in the text of one detector."""
+    k = m.place
+    votes = {
+        "deviations": f"on_line(score, p.d{k}.alert_at)",
+        "own_past": f"on_line(above_past(known, score), p.d{k}.alert_at)",
+        "surprise": f"on_surprise(score, p.d{k}.alert_at)",
+    }
+    # What the channels say jointly is their vote; each channel's own is the score of its metric.
+    shown = "joint and " if m.of == "channel" else ""
+    names: dict[str, Any] = {"k": k, "vote": votes[m.detector.scale], "shown": shown, "expect": ""}
+    scores = any(k in group.parts for group in profile.groups)
+    names["count"] = ((_TELL if m.tells else "") + (_COUNT if scores else "")).format(k=k)
+    if profile.joins and m.of == "metric" and not m.tells:
+        names["count"] = "                        if not several:\n" + indent(names["count"], "    ")
+    names["state"] = f"cell.d{k}.state" if m.fields else "None"
+    names["clear"] = f"clear_{k}({names['state']})" if m.fields else "pass"
+    if m in profile.banded:
+        first = 3 * profile.banded.index(m)
+        names |= {"a": first, "b": first + 1, "c": first + 2}
+        names["expect"] = _EXPECT.format(**names)
+    return names
+
+
+def _group(profile: Profile, group: Group) -> str:
+    skilled = [_names(profile, m) for m in profile.skilled if m.place in group.parts]
+    lines = ["            least = inf\n", *(_LEAST.format(**names) for names in skilled)] if skilled else []
+    lines += [_WEIGH.format(**names) for names in skilled]
+    if group is not profile.groups[-1]:
+        lines.append(_GROUP.format(g=group.number, column=group.column))
+    return "".join(lines)
 
 
 def _zeros(name: str, fields: rows.Fields) -> str:

@@ -1,6 +1,6 @@
 """When an episode opens and closes, and what a source remembers of its last point."""
 
-VERSION = 2
+VERSION = 3
 FIELDS = [
     ("seen", "i8"),  # points learned
     ("time", "f8"),  # of the last point
@@ -40,7 +40,7 @@ def follow(source, p, point):
     point.closed = False
     if not point.repeat:
         if source.open == 1:
-            if point.score < p.close_below and point.alert < p.threshold:
+            if point.score < p.close_below and point.alert < p.threshold and not point.lasts:
                 source.below += 1
             else:
                 source.below = 0
@@ -49,7 +49,7 @@ def follow(source, p, point):
                 point.closed = True
             else:
                 source.length += 1
-                source.peak = max(source.peak, point.score)
+                source.peak = max(source.peak, point.alert)
         elif point.alert >= p.threshold:
             point.opened = True
             source.open = 1
@@ -57,7 +57,7 @@ def follow(source, p, point):
             source.offset = point.offset
             source.index = point.index
             source.opened_at = point.time
-            source.peak = point.score
+            source.peak = point.alert
             source.length = 1
     point.anomaly = source.open == 1
     if point.anomaly or point.closed:

@@ -45,12 +45,13 @@ class Outcome:
     status: np.ndarray  # u1[n] index into STATUS
     direction: np.ndarray  # i1[n] -1 below, 1 above, 0 not known
     votes: np.ndarray  # f8[n, D] score by detector, the highest of the metrics; NaN = left out or no such column
+    shares: np.ndarray  # f8[n, D] of each vote in the score, their sum is 1; NaN = none; only where anomaly
     opened: np.ndarray  # bool[n] an episode starts with this point
     closed: np.ndarray  # bool[n] an episode ended just before this point (which is not an anomaly)
     episode_offset: np.ndarray  # i8[n] of the point that opened the episode, where anomaly or closed; else -1
     episode_index: np.ndarray  # i8[n] likewise
     opened_at: np.ndarray  # f8[n] timestamp of the opener, where anomaly or closed
-    peak: np.ndarray  # f8[n] highest anomaly score of the episode so far, where anomaly or closed
+    peak: np.ndarray  # f8[n] highest alert score of the episode so far, where anomaly or closed
     length: np.ndarray  # i8[n] points of the episode so far, where anomaly or closed
     value: np.ndarray  # f8[cells]
     expected: np.ndarray  # f8[cells], NaN = not known (warming up, or no detector with a band)
@@ -100,8 +101,10 @@ POINT = rows.dtype(
         ("length", "i8"),
         ("top", "i8"),  # the cell with the highest score
         ("lead", "i8"),  # the detector that voted most for it; -1: none voted
+        ("joint", "i8"),  # the cell for what several metrics say jointly; -1: none
         ("own", "?"),
         ("repeat", "?"),
+        ("lasts", "?"),  # a detector says that what began with the open episode goes on
         ("anomaly", "?"),
         ("opened", "?"),
         ("closed", "?"),

@@ -20,7 +20,7 @@ from app.explain import DEFAULT, explain
 from app.outcome import CELL, POINT, Outcome, Rejected, joined
 from app.profile import Profile
 from app.silence import NEVER, Lapsed, Seats
-from app.sources import NONE, VALUE, Sources, Stored
+from app.sources import JOINT, NONE, VALUE, Sources, Stored
 
 if TYPE_CHECKING:
     from app.records import Points
@@ -60,7 +60,8 @@ class Pipeline:
         self.patterns = [override.match for override in overrides]
         self.profiles = [Profile(detection)]
         self.profiles += [Profile(detection.overridden(override)) for override in overrides]
-        self._columns = max(len(profile.members) for profile in self.profiles)
+        self._joins = any(profile.joins for profile in self.profiles)
+        self._columns = max(len(profile.weights) for profile in self.profiles)
         self._passes: list[tuple[Callable, Callable]] = []
         parameters = [profile.parameters() for profile in self.profiles]
         self._parameters = [record if self.engine == "numba" else plain for record, plain in parameters]
@@ -115,18 +116,20 @@ class Pipeline:
         p, cells, rejected, lapsed = self._placed(sources, points)
         if len(self.profiles) == 1 and not rejected:
             profile = np.zeros(len(p), np.int64)
-            votes, raw, bands = self._compute(sources, 0, p, cells)
+            votes, shares, raw, bands = self._compute(sources, 0, p, cells)
         else:
-            profile, votes, raw, bands = self._by_profile(sources, p, cells)
+            profile, votes, shares, raw, bands = self._by_profile(sources, p, cells)
+        own = cells[: len(points.values)]  # behind them: what several metrics say jointly
         outcome = Outcome(
             profiles=self.profiles,
             profile=profile,
             votes=votes,
+            shares=shares,
             timestamp=p["time"],
             **{name: p[name] for name in _POINT_COLUMNS},
-            value=cells["x"],
-            **{name: cells[name] for name in ("expected", "lower", "upper")},
-            cell_score=cells["score"],
+            value=own["x"],
+            **{name: own[name] for name in ("expected", "lower", "upper")},
+            cell_score=own["score"],
             explanation={},
             attribution={},
             rejected=rejected,
@@ -173,6 +176,9 @@ class Pipeline:
         if sources.open and n:
             lapsed += silence.lapsed(sources, p["slot"], p["offset"], self.forget_after)
         lapsed.sort(key=lambda one: (one.position, one.source))
+        p["joint"] = NONE
+        if self._joins:
+            cells = _with_joint(sources, p, cells)
         return p, cells, rejected, lapsed
 
     def _rows(
@@ -202,7 +208,7 @@ class Pipeline:
             anew = slots[i] == NONE or (lates is not None and lates[i] and slots[i] not in here)
             known = {} if anew else sources.metrics(slots[i])
             missing = [name for name in names if name not in known]
-            if missing and len(known) + len(missing) > self.max_metrics:
+            if missing and len(known) - (JOINT in known) + len(missing) > self.max_metrics:
                 rejected.append(Rejected(i, "too_many_metrics", self._too_many(source, known, missing)))
                 slots[i] = NONE
                 continue
@@ -218,6 +224,9 @@ class Pipeline:
                 slots[i] = sources.slot(source)
                 for name in missing:
                     sources.add_metric(slots[i], name)
+                known = sources.metrics(slots[i])
+            if len(known) > 1 and JOINT not in known and self.profiles[int(sources.profile[slots[i]])].joins:
+                sources.add_metric(slots[i], JOINT)
                 known = sources.metrics(slots[i])
             here.add(slots[i])
             found[first:last] = [known[name] for name in names]
@@ -240,20 +249,22 @@ class Pipeline:
         )
 
     def _too_many(self, source: str, known: dict[str, int], missing: list[str]) -> str:
+        has = len(known.keys() - {JOINT})
         return (
-            f"source {source!r} may have {self.max_metrics} metrics, has {len(known)}, and this point brings "
+            f"source {source!r} may have {self.max_metrics} metrics, has {has}, and this point brings "
             f"{len(missing)} more ({missing[0]!r} first); raise input.max_metrics or send them as other sources"
         )
 
     def _compute(
         self, sources: Sources, number: int, p: np.ndarray, cells: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Both passes over points of one profile: fills p and cells, returns votes, raw scores and bands."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Both passes over points of one profile: fills p and cells, returns votes, shares, raw scores and bands."""
         profile = self.profiles[number]
         learn, judge = self._passes[number]
         raw = np.empty((len(cells), len(profile.members)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
-        votes = np.full((len(p), len(profile.members)), np.nan)
+        width = len(profile.weights)
+        votes, shares = np.full((len(p), width), np.nan), np.empty((len(p), width))
         plain = self.engine == "python"
         points: Any = _plain(p) if plain else p
         values: Any = _plain(cells) if plain else cells
@@ -264,20 +275,21 @@ class Pipeline:
                 _back(points, p)
                 _back(values, cells)
             for place, (member, adapter) in enumerate(profile.adapters):
-                raw[:, member.place] = _adapted(adapter, member.params, sources.models[number][place], p, cells)
-        judge(*state, points, values, raw, bands, votes)
+                found = _adapted(adapter, member.params, sources.models[number][place], p, cells)
+                raw[: len(found), member.place] = found
+        judge(*state, points, values, raw, bands, votes, shares, np.empty((4, width)))
         if plain:
             _back(points, p)
             _back(values, cells)
-        return votes, raw, bands
+        return votes, shares, raw, bands
 
     def _by_profile(
         self, sources: Sources, p: np.ndarray, cells: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """As ``_compute``, for points of several profiles or with some rejected; and each point's profile."""
+    ) -> tuple[np.ndarray, ...]:
+        """As ``_compute``, for points of several profiles or with some rejected; before it, each point's profile."""
         placed = p["slot"] != NONE
         profile = np.where(placed, sources.profile[p["slot"]], 0)
-        votes = np.full((len(p), self._columns), np.nan)
+        votes, shares = np.full((2, len(p), self._columns), np.nan)
         raw = np.full((len(cells), self._columns), np.nan)
         bands = np.full((len(cells), 3 * self._columns), np.nan)
         for number in np.unique(profile[placed]).tolist():
@@ -285,14 +297,18 @@ class Pipeline:
             sizes = p["last"][chosen] - p["first"][chosen]
             last = np.cumsum(sizes)
             where = np.repeat(p["first"][chosen] - (last - sizes), sizes) + np.arange(sizes.sum())
-            own, values = p[chosen], cells[where]
+            own, joint = p[chosen], p["joint"][chosen]
+            own["joint"][joint != NONE] = len(where) + np.arange((joint != NONE).sum())
+            where = np.concatenate([where, joint[joint != NONE]])
+            values = cells[where]
             own["first"], own["last"] = last - sizes, last
             found = self._compute(sources, number, own, values)
             own["first"], own["last"], own["top"] = p["first"][chosen], p["last"][chosen], where[own["top"]]
+            own["joint"] = joint
             p[chosen], cells[where] = own, values
-            for whole, part, place in zip((votes, raw, bands), found, (chosen, where, where)):
+            for whole, part, place in zip((votes, shares, raw, bands), found, (chosen, chosen, where, where)):
                 whole[place, : part.shape[1]] = part
-        return profile, votes, raw, bands
+        return profile, votes, shares, raw, bands
 
     def _explain(
         self, outcome: Outcome, points: Points, p: np.ndarray, cells: np.ndarray, raw: np.ndarray, bands: np.ndarray
@@ -310,14 +326,27 @@ class Pipeline:
             profile = self.profiles[number]
             member = profile.members[lead]
             led = at[[pair == (number, lead) for pair in leads]]
-            top = p["top"][led]
+            top, joint = p["top"][led], p["joint"][led]
+            ran = np.where((member.of == "source") & (joint != NONE), joint, top)
             banded = member in profile.banded
-            expected = bands[top, 3 * profile.banded.index(member)] if banded else np.full(len(top), np.nan)
-            count = np.minimum(cells["count"][top], member.params.get("window_size") or profile.window_points)
-            columns = (cells["x"][top], raw[top, member.place], expected, count)
+            expected = bands[top, 3 * profile.banded.index(member)] if banded else cells["expected"][top]
+            count = np.minimum(cells["count"][ran], member.params.get("window_size") or profile.window_points)
+            columns = (cells["x"][top], raw[ran, member.place], expected, count)
             template = getattr(member.detector, "explanation", "") or DEFAULT
             for i, row in zip(led.tolist(), zip(*(column.tolist() for column in columns))):
                 outcome.explanation[i] = explain(template, member.name, *row)
+
+
+def _with_joint(sources: Sources, p: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """The cells, and behind them one for each point of a source that has a row for what its metrics say jointly."""
+    row = np.where(p["slot"] == NONE, NONE, sources.joint_row[p["slot"]])
+    several = np.flatnonzero(row != NONE)
+    if not len(several):
+        return cells
+    p["joint"][several] = len(cells) + np.arange(len(several))
+    more = np.zeros(len(several), CELL)
+    more["row"] = row[several]
+    return np.concatenate([cells, more])
 
 
 def _short(points: Points, span: int) -> Iterator[Points]:
@@ -335,6 +364,7 @@ def _adapted(
     """Raw scores of a detector that is a Python object; nan where it failed, and then it starts anew."""
     scores = []
     sizes = (p["last"] - p["first"]).tolist()
+    cells = cells[: sum(sizes)]  # without those for what several metrics say jointly
     times = np.repeat(p["time"], sizes).tolist()
     repeats = np.repeat(p["repeat"], sizes).tolist()
     for row, x, t, again in zip(cells["row"].tolist(), cells["x"].tolist(), times, repeats):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import SimpleNamespace
@@ -18,10 +19,11 @@ import numpy as np
 from app import calibration, detectors, ensemble, episodes, rows, window
 from app.detectors import Kernel
 from app.detectors.kit import Adapter
-from app.errors import ConfigurationError
 
-VERSION = 1  # of what pipeline, ensemble and severity make of votes; raise when results would differ
+VERSION = 2  # of what pipeline, ensemble and severity make of votes; raise when results would differ
 SOURCE = rows.dtype(episodes.FIELDS)
+ENSEMBLE = "ensemble"  # the method of a member that is made of other members
+QUIET_POINTS = 5  # points in a row that end an episode which a detector of episodes opened
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,6 @@ class Member:
     place: int
     name: str  # the user's
     method: str
-    weight: float
     params: dict[str, Any]  # complete
     detector: Kernel | Adapter
 
@@ -50,12 +51,33 @@ class Member:
         return int(silent.compute(SimpleNamespace(**self.params))) if silent else 0
 
     @property
+    def of(self) -> str:
+        """What it has one state for: see ``detectors/kit.py``."""
+        return self.detector.of if isinstance(self.detector, Kernel) else "metric"
+
+    @property
+    def tells(self) -> bool:
+        """Its vote is the alert score; and a part of the anomaly score only where no other detector scores."""
+        return isinstance(self.detector, Kernel) and self.detector.tells
+
+    @property
     def alert_at(self) -> float:
         return self.params[self.detector.alert_at if isinstance(self.detector, Kernel) else "alert_at"]
 
     @property
     def fields(self) -> list[tuple]:
         return self.detector.fields(self.params) if isinstance(self.detector, Kernel) else []
+
+
+@dataclass(frozen=True)
+class Group:
+    """An ensemble: the columns of votes it is made of, and the column for its own. The last is the whole."""
+
+    number: int
+    column: int
+    name: str
+    mode: str
+    parts: tuple[int, ...]
 
 
 class Section:
@@ -71,9 +93,11 @@ class Profile:
 
     def __init__(self, detection: Any) -> None:
         self.threshold: float = detection.threshold
-        self.mode: str = detection.ensemble
-        self.members = _members(detection)
-        self.detectors: tuple[str, ...] = tuple(m.name for m in self.members)
+        self.members, self.groups, self.weights = _ensemble(detection)
+        nested = [group.name for group in self.groups[:-1]]
+        self.detectors: tuple[str, ...] = (*(m.name for m in self.members), *nested)  # by column of votes
+        self.tells = any(m.tells for m in self.members)
+        self.joins = any(m.of == "channel" for m in self.members)
         self.kernels = [m for m in self.members if m.is_kernel]
         read = [m.detector.window_points(m.params) for m in self.kernels]  # type: ignore[union-attr]
         self.window_points = max(detection.window_points, *read, 2)
@@ -81,6 +105,8 @@ class Profile:
             (m, m.detector) for m in self.members if not isinstance(m.detector, Kernel)
         ]
         self.banded = [m for m in self.kernels if m.detector.band]  # type: ignore[union-attr]
+        by_skill = {part for group in self.groups if group.mode == "skill" for part in group.parts}
+        self.skilled = [m for m in self.banded if m.place in by_skill]
         self.cell = self._cell_type()
         self.sections = self._sections()
         self.config_hash: str = hashlib.sha256(_canonical(self._effective())).hexdigest()[:8]
@@ -90,6 +116,8 @@ class Profile:
         made: list[tuple] = [("at", "i8"), ("window", window.fields(self.window_points))]
         for m in self.members:
             section: list[tuple] = [("calibration", calibration.FIELDS)]
+            if m in self.skilled:
+                section.append(("errors", ensemble.ERRORS))
             if m.fields:
                 section.append(("state", m.fields))
             made.append((f"d{m.place}", section))
@@ -104,33 +132,53 @@ class Profile:
             kind, at = fields[f"d{m.place}"][:2]
             own = m.detector.params.of_state(m.params)
             shape = [m.method, calibration.VERSION, own, _shape(kind), self.window_points if m.reads_window else 0]
+            shape += [ensemble.VERSION] if m in self.skilled else []
             end = at + kind.itemsize
             found.append(Section("detector:" + m.name, m.detector.version, at, end, shape, adapter=not m.is_kernel))
         assert all(a.end == b.start for a, b in pairwise(found)), "sections are slices without gaps"
         return found
 
     def _effective(self) -> Any:
-        members = [[m.name, m.method, m.detector.version, m.weight, m.params] for m in self.members]
-        versions = [VERSION, window.VERSION, calibration.VERSION, episodes.VERSION]
-        return [versions, self.mode, self.threshold, self.window_points, members]
+        members = [[m.name, m.method, m.detector.version, m.params] for m in self.members]
+        groups = [[group.name, group.mode, group.parts] for group in self.groups]
+        versions = [VERSION, window.VERSION, calibration.VERSION, ensemble.VERSION, episodes.VERSION]
+        return [versions, groups, self.weights, self.threshold, self.window_points, members]
+
+    def _leads(self) -> list[float]:
+        """How much a detector's vote counts in finding the one that leads: its weight, and its ensembles', in all."""
+        above = {part: group for group in self.groups for part in group.parts}
+        leads = []
+        for m in self.members:
+            column, lead = m.place, 1.0
+            while group := above.get(column):
+                lead *= 1.0 if group.mode == "max" else self.weights[column]
+                column = group.column
+            leads.append(lead)
+        return leads
 
     def parameters(self) -> tuple[np.ndarray, list[rows.Row]]:
         """What compiled code, and CPython, read as the profile's numbers: one record, one object."""
-        made: list[tuple] = [("threshold", "f8"), ("close_below", "f8"), ("close_points", "i8"), ("mode", "i8")]
+        leads = self._leads()
+        made: list[tuple] = [("threshold", "f8"), ("close_below", "f8"), ("close_points", "i8")]
+        made += [("weights", "f8", (len(self.weights),)), ("leads", "f8", (len(leads),))]
         values: dict[str, Any] = {
             "threshold": self.threshold,
-            "close_below": self.threshold,
-            "close_points": 1,
-            "mode": ensemble.MODES.index(self.mode),
+            "close_below": 0.5 * self.threshold if self.tells else self.threshold,
+            "close_points": QUIET_POINTS if self.tells else 1,
+            "weights": self.weights,
+            "leads": leads,
         }
+        for group in self.groups:
+            made.append((f"g{group.number}", [("mode", "i8"), ("parts", "i8", (len(group.parts),))]))
+            values[f"g{group.number}"] = {"mode": ensemble.MODES.index(group.mode), "parts": group.parts}
         for m in self.members:
             own = _numbers(m)
-            section: list[tuple] = [("weight", "f8"), ("alert_at", "f8"), ("warmup", "i8"), ("silent", "i8")]
+            section: list[tuple] = [("alert_at", "f8"), ("warmup", "i8"), ("silent", "i8")]
             if own:
                 section.append(("params", [_field(name, value) for name, value in own.items()]))
             made.append((f"d{m.place}", section))
             values[f"d{m.place}"] = {
-                "weight": m.weight, "alert_at": m.alert_at,
+                "alert_at": m.alert_at,
                 "warmup": m.silent + m.params["warmup"], "silent": m.silent, "params": own,
             }
         record = np.zeros(1, rows.dtype(made))
@@ -140,20 +188,34 @@ class Profile:
         return record, [plain]
 
 
-def _members(detection: Any) -> list[Member]:
-    given = dict(detection.detectors)
-    if detection.method != "ensemble":
-        own = given.get(detection.method)
-        given = {detection.method: own or SimpleNamespace(method=detection.method, weight=1.0, params={})}
-    if not given:
-        raise ConfigurationError("detection.detectors: at least one detector is needed, found none")
-    made = []
-    for place, (name, one) in enumerate(given.items()):
-        method = one.method or name
-        detector = detectors.find(method)
-        params = detector.params.check(name, detectors.with_allowed(detector, one.params, detection.allow_classes))
-        made.append(Member(place, name, method, float(one.weight), params, detector))
-    return made
+def _ensemble(detection: Any) -> tuple[list[Member], list[Group], list[float]]:
+    """Members, ensembles (each after its parts), and a weight by column of votes."""
+    given = detection.members()
+    names = [name for name, one in given.items() if one.method != ENSEMBLE]
+    members = []
+    for place, name in enumerate(names):
+        detector = detectors.find(given[name].method)
+        params = detector.params.check(
+            name, detectors.with_allowed(detector, given[name].params, detection.allow_classes)
+        )
+        members.append(Member(place, name, given[name].method, params, detector))
+    weights = [float(given[name].weight) for name in names]
+    columns = {name: place for place, name in enumerate(names)}
+    groups: list[Group] = []
+
+    def add(name: str, mode: str, parts: Sequence[str]) -> None:
+        for part in parts:
+            if part not in columns:  # an ensemble: settings_rules.check_detection has seen that it is none of itself
+                add(part, given[part].ensemble, given[part].members)
+                weights.append(float(given[part].weight))
+        chosen = [columns[part] for part in parts]
+        scoring = [column for column in chosen if column >= len(members) or not members[column].tells]
+        columns[name] = len(members) + len(groups)
+        groups.append(Group(len(groups), columns[name], name, mode, tuple(scoring or chosen)))
+
+    nested = {part for one in given.values() if one.method == ENSEMBLE for part in one.members}
+    add("", detection.ensemble, [name for name in given if name not in nested])
+    return members, groups, weights
 
 
 def _numbers(m: Member) -> dict[str, Any]:

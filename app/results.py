@@ -52,6 +52,7 @@ class Result(msgspec.Struct, gc=False):
     status: str
     direction: str | UnsetType
     detectors: Any  # {name: score}
+    weights: dict[str, float] | UnsetType  # what part each vote has in the score, or in its ensemble's
     attribution: dict[str, float] | UnsetType
     explanation: str | UnsetType
     config_hash: str
@@ -115,12 +116,14 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
     width = len(outcome.profiles[0].detectors)
     floats = [outcome.timestamp, outcome.value, outcome.expected, outcome.lower, outcome.upper]
     votes, score = outcome.votes[at, :width], outcome.score[at]
-    numbers = np.column_stack([*(column[at] for column in floats), score, votes])
-    simple = ~outcome.anomaly[at] & (score == outcome.alert[at]) & ~assembly.needs_escape(keys)
-    status = outcome.status[at]
-    scored = simple & (status == outcomes.OK) & np.isfinite(numbers).all(axis=1)
-    unscored = simple & (status == outcomes.WARMING_UP) & (score == 0.0)
-    unscored &= np.isnan(votes).all(axis=1) & np.isnan(outcome.expected[at])
+    alert = outcome.alert[at]
+    other = np.where(score == alert, np.nan, alert)
+    numbers = np.column_stack([*(column[at] for column in floats), score, other, votes])
+    simple = ~outcome.anomaly[at] & ~assembly.needs_escape(keys)
+    status, voted = outcome.status[at], ~np.isnan(votes).all(axis=1)
+    scored = simple & (status == outcomes.OK) & voted
+    unscored = simple & (status == outcomes.WARMING_UP) & (score == 0.0) & (alert == 0.0)
+    unscored &= ~voted & np.isnan(outcome.expected[at])
     prefix = f"{topic}:{partition}:"
     others = [_encode(result) for result in _results(points, outcome, prefix, at[~(scored | unscored)].tolist())]
     values = assembly.common(
@@ -205,10 +208,11 @@ def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -
         outcome.alert[rows].tolist(),
         anomaly.tolist(),
         _episodes(prefix, outcome, rows, anomaly),
-        SEVERITY[severity.severities(outcome.alert[rows])].tolist(),
+        SEVERITY[severity.severities(np.where(anomaly, outcome.peak[rows], outcome.alert[rows]))].tolist(),
         STATUS[outcome.status[rows]].tolist(),
         DIRECTION[outcome.direction[rows]].tolist(),
         _votes(outcome, rows),
+        _weights(outcome, rows, anomaly),
         _where(outcome.attribution, at),
         _where(outcome.explanation, at),
         [outcome.profiles[number].config_hash for number in outcome.profile[rows].tolist()],
@@ -250,6 +254,19 @@ def _votes(outcome: Outcome, rows: Any) -> list[Any]:
         (types[number](*row[: widths[number]]) if whole else _some(types[number], row)) if given else UNSET
         for row, number, given, whole in zip(votes.tolist(), profiles.tolist(), cast.tolist(), complete.tolist())
     ]
+
+
+def _weights(outcome: Outcome, rows: Any, anomaly: np.ndarray) -> Iterable[Any]:
+    """{name: share} of each anomaly that more than one detector scored."""
+    if not anomaly.any():
+        return repeat(UNSET)
+    shares, profiles = outcome.shares[rows], outcome.profile[rows].tolist()
+    several = anomaly & ((shares == shares).sum(axis=1) > 1)
+    return [
+        {name: round(share, 6) for name, share in zip(outcome.profiles[number].detectors, row) if share == share}
+        if shown else UNSET
+        for row, number, shown in zip(shares.tolist(), profiles, several.tolist())
+    ]  # fmt: skip
 
 
 def _some(type_: Any, row: list[float]) -> Any:

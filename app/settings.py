@@ -33,7 +33,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from app import configuration, settings_rules
 from app.configuration import Given, Keys, spell, unknown
 from app.errors import ConfigurationError
-from app.settings_rules import allowed, unit
+from app.settings_rules import AUTO, allowed, unit
 
 DEAD_LETTERS, CHANGELOG = "-dead-letters", "-sources-changelog"
 NAME_LENGTH = 249  # Kafka's limit for a topic's name
@@ -155,6 +155,9 @@ class InputSettings(Section):
     max_metrics: int = setting(32, "most metrics of one source; more in one point is refused", "metrics", ge=1, le=1024)
 
 
+EnsembleMode = Literal["weighted_average", "max", "majority_vote", "skill"]
+
+
 class DetectorSettings(Section):
     """A member of the ensemble: a detector, its weight, and any parameter of the detector beside them."""
 
@@ -164,7 +167,9 @@ class DetectorSettings(Section):
         "detector or River class; none: the name it stands under",
         allowed="the name of a detector or River class",
     )
-    weight: float = setting(1.0, "its share in a weighted average", ge=0.0, le=1e6)
+    weight: float = setting(1.0, "its share in its ensemble's score", ge=0.0, le=1e6)
+    ensemble: EnsembleMode = setting("weighted_average", "of method ensemble: how its members' scores become one")
+    members: list[DetectorName] = setting([], "of method ensemble: other detectors, by the names they stand under")
 
     @property
     def params(self) -> dict[str, Any]:
@@ -172,28 +177,23 @@ class DetectorSettings(Section):
         return dict(self.model_extra or {})
 
 
-DEFAULT_DETECTORS = {name: DetectorSettings(method=name) for name in ("moving_average", "StandardAbsoluteDeviation")}
-
 
 class Detection(Section):
-    method: DetectorName = setting(
-        "ensemble",
-        "all of the detectors below, or one of them alone",
-        allowed="ensemble or the name of a detector",
+    method: DetectorName | None = setting(
+        None,
+        "auto, all of the detectors below, or one alone; none: ensemble where detectors are given, else auto",
+        allowed="auto, ensemble or the name of a detector",
     )
     threshold: float = setting(0.8, "alert score at which an episode opens", gt=0.0, le=1.0)
-    ensemble: Literal["weighted_average", "max"] = setting(
-        "weighted_average", "how the scores of the detectors become one"
-    )
+    ensemble: EnsembleMode = setting("weighted_average", "how the scores of the detectors become one")
     allow_classes: list[ClassPath] = setting(
         [], "classes beside River's that a detector of method river may be made of", allowed="import paths"
     )
     window_points: int = setting(100, "past points that a detector sees", "points", ge=2, le=4096)
     detectors: dict[DetectorName, DetectorSettings] = setting(
-        DEFAULT_DETECTORS,
+        {},
         "the ensemble: name -> method, weight, parameters",
-        allowed="one or more detectors by name",
-        min_length=1,
+        allowed="detectors by name",
         max_length=32,
     )
 
@@ -206,6 +206,25 @@ class Detection(Section):
             name: {"method": name, **(given or {})} if isinstance(given, Mapping | None) else given
             for name, given in detectors.items()
         }
+
+    @property
+    def effective_method(self) -> str:
+        """``method``, or what stands in its place."""
+        return self.method or ("ensemble" if self.detectors else "auto")
+
+    def members(self) -> dict[str, DetectorSettings]:
+        """The detectors that score, by name."""
+        method = self.effective_method
+        if method == "ensemble":
+            return {name: one if one.method else one.model_copy(update={"method": name})
+                    for name, one in self.detectors.items()}  # fmt: skip
+        weights = AUTO if method == "auto" else {method: 1.0}
+        found = {}
+        for name, weight in weights.items():
+            one = self.detectors.get(name, DetectorSettings())
+            weight = one.weight if "weight" in one.model_fields_set else weight
+            found[name] = one.model_copy(update={"method": one.method or name, "weight": weight})
+        return found
 
     def overridden(self, override: SourceOverride) -> Detection:
         """This detection, with what the override says in its place."""
@@ -324,7 +343,7 @@ def load(config: str | Path | None = None, environ: Mapping[str, str] | None = N
     path = config or environ.get(configuration.FILE_VARIABLE)
     given = configuration.from_file(path) if path else Given()
     _one_name(given)
-    _begin_with_default_detectors(given, environ)
+    _begin_with_auto(given, environ)
     configuration.from_environment(given, environ, SECTIONS, OTHER_NAMES)
     for section, values in overrides.items():
         for name, value in values.items() if isinstance(values, Mapping) else [("", values)]:
@@ -365,12 +384,13 @@ def _one_name(given: Given) -> None:
         given.origins = {keys: where for keys, where in given.origins.items() if keys[0] != other} | moved
 
 
-def _begin_with_default_detectors(given: Given, environ: Mapping[str, str]) -> None:
-    """A variable for one detector changes it in the ensemble that would run without the variable."""
-    if any("DETECTION__DETECTORS__" in name for name in environ if name.startswith(configuration.PREFIX)):
+def _begin_with_auto(given: Given, environ: Mapping[str, str]) -> None:
+    """A variable for one detector changes it in method auto, where that would run without the variable."""
+    names = [name for name in environ if name.startswith(configuration.PREFIX)]
+    if any("DETECTION__DETECTORS__" in name for name in names) and not any("DETECTION__METHOD" in n for n in names):
         detection = given.values.get("detection") or given.values.setdefault("detection", {})
-        if isinstance(detection, dict) and not detection.get("detectors"):
-            detection["detectors"] = {name: {} for name in DEFAULT_DETECTORS}
+        if isinstance(detection, dict) and not detection.get("detectors") and detection.get("method") in (None, "auto"):
+            detection |= {"method": "auto", "detectors": {name: {} for name in AUTO}}
 
 
 # --- what the settings are
@@ -396,6 +416,8 @@ def _rows(model: BaseModel, given: Given, at: Keys) -> Iterator[Row]:
     for name, field in type(model).model_fields.items():
         value, keys = getattr(model, name), (*at, name)
         if isinstance(model, SourceOverride) and name not in model.model_fields_set:
+            continue
+        if isinstance(model, DetectorSettings) and model.method != "ensemble" and name in ("ensemble", "members"):
             continue
         if isinstance(value, BaseModel):
             yield from _rows(value, given, keys)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +21,9 @@ from app.schema import SOURCE_NAMES
 
 if TYPE_CHECKING:
     from app.settings import Settings
+
+# What method auto is made of, with the weights.
+AUTO = {"moving_average": 1.0, "StandardAbsoluteDeviation": 1.0}
 
 
 # --- words
@@ -224,19 +227,54 @@ def check_detection(trial: Trial) -> None:
         whole = detection if at == ("detection",) else settings.detection.overridden(detection)
         for name, member in detection.detectors.items():
             here = (*at, "detectors", name)
-            if not trial.sound((*here, "method")):
+            if not trial.sound((*here, "method")) or member.method == "ensemble":
                 continue
+            if member.members:
+                trial.given.problem((*here, "members"), f"must be given with method: ensemble, got {member.method!r}")
             for parameter, what in detector_problems(member.method, member.params, whole.allow_classes):
                 trial.given.problem((*here, parameter), what)
         if not trial.sound((*at, "detectors"), ("detection", "detectors")):
             continue
-        weighted = whole.method == "ensemble" and whole.ensemble == "weighted_average"
-        if weighted and not any(m.weight for m in whole.detectors.values()):
-            trial.given.problem((*at, "detectors"), "must give one detector at least a weight above 0, got 0 for all")
-        alone = whole.method != "ensemble" and whole.method not in whole.detectors
+        method = whole.effective_method
+        if method == "ensemble":
+            for keys, what in ensemble_problems(whole):
+                trial.given.problem((*at, *keys), what)
+        if method == "auto" and (others := [name for name in whole.detectors if name not in AUTO]):
+            what = f"must be one of those of method auto, {', '.join(AUTO)}; for others give method: ensemble"
+            trial.given.problem((*at, "detectors", others[0]), what)
+        alone = method not in ("ensemble", "auto") and method not in whole.detectors
         if alone and trial.sound((*at, "method")):
-            for _, what in detector_problems(whole.method, {}):
+            for _, what in detector_problems(method, {}):
                 trial.given.problem((*at, "method"), what)
+
+
+def ensemble_problems(detection: Any) -> Iterator[tuple[Keys, str]]:
+    """What is wrong with how detectors and ensembles of them are put together, each with the setting."""
+    given = detection.detectors
+    if not given:
+        yield ("detectors",), "must have one detector at least when method is ensemble, got none"
+    holder: dict[str, str] = {}
+    for name, one in given.items():
+        if one.method != "ensemble":
+            continue
+        keys = ("detectors", name, "members")
+        if not one.members:
+            yield keys, "must name one detector at least"
+        for member in one.members:
+            if member not in given:
+                yield keys, f"must name detectors that are given ({', '.join(given)}), got {member!r}"
+            elif holder.setdefault(member, name) != name or one.members.count(member) > 1:
+                yield keys, f"must name each detector in one ensemble once, got {member!r} again"
+    for name in given:
+        above, seen = name, [name]
+        while (above := holder.get(above, "")) and above not in seen:
+            seen.append(above)
+        if above == name:
+            yield ("detectors", name, "members"), f"must not lead back to itself, got {' in '.join([*seen, name])}"
+            return
+    top = [one for name, one in given.items() if name not in holder]
+    if detection.ensemble != "max" and top and not any(one.weight for one in top):
+        yield ("detectors",), "must give one detector at least a weight above 0, got 0 for all"
 
 
 def check_state(trial: Trial) -> None:

@@ -40,7 +40,7 @@ import numpy as np
 from app import episodes
 from app.errors import StateError
 from app.profile import SOURCE, Profile, Section
-from app.sources import Sources, Stored
+from app.sources import JOINT, Sources, Stored
 
 MAGIC, FORMAT = b"fasn", 1
 MAX_SOURCE_BYTES, MAX_METRIC_BYTES = 256, 128  # names that the reader lets through
@@ -190,12 +190,20 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
     for section in anew:
         sources.anew.setdefault(section, set()).add(slot)
     (sources.open.add if sources.rows.get(slot, "open") else sources.open.discard)(slot)
-    kept = dict(islice(found.items(), sources.max_metrics))
+    kept = _kept(found, sources.max_metrics, profile.joins)
     for (cell, models), place in zip(kept.values(), sources.renew(slot, list(kept))):
         cells.load(place, cell)
         for of_adapter, model in zip(sources.models[number], models):
             of_adapter[place] = model
     return slot, offset
+
+
+def _kept(found: dict[str, Any], max_metrics: int, joins: bool) -> dict[str, Any]:
+    """The metrics first seen; with what they say jointly, where the present settings ask for it."""
+    kept = set(islice((metric for metric in found if metric != JOINT), max_metrics))
+    if joins and len(kept) > 1:
+        kept.add(JOINT)
+    return {metric: of for metric, of in found.items() if metric in kept}
 
 
 def _anew(profile: Profile, stored: list[_Stored]) -> list[str]:
@@ -248,4 +256,5 @@ def largest(profile: Profile, max_metrics: int) -> int:
     models = sum(_MODEL.size + adapter.max_state_bytes(m.params) for m, adapter in profile.adapters)
     metric = _COUNT.size + MAX_METRIC_BYTES + profile.cell.itemsize + models
     head = _HEAD.size + MAX_SOURCE_BYTES + len(table(profile)) + SOURCE.itemsize
-    return head + max_metrics * metric + _CHECK.size
+    joint = metric if profile.joins and max_metrics > 1 else 0
+    return head + max_metrics * metric + joint + _CHECK.size

@@ -16,6 +16,7 @@ from app import rows
 from app.profile import SOURCE, Profile
 
 VALUE = "value"  # the metric of a point that names none
+JOINT = ""  # stands among the metrics of a source with several, for what they say jointly; no metric has this name
 NONE = -1
 
 
@@ -48,6 +49,7 @@ class Sources:
             spare.add()
         self.profile = np.zeros(16, np.int64)  # by slot
         self.value_row = np.full(16, NONE, np.int64)  # by slot: row of the metric "value"
+        self.joint_row = np.full(16, NONE, np.int64)  # by slot: row of what several metrics say jointly
         self._metrics: dict[int, dict[str, int]] = {}  # slot -> metric -> row, for slots with another metric
         self.profile_of = profile_of
         self.open: set[int] = set()  # slots of sources inside an episode
@@ -74,6 +76,7 @@ class Sources:
         while slots > len(self.profile):
             self.profile = np.concatenate([self.profile, np.zeros_like(self.profile)])
             self.value_row = np.concatenate([self.value_row, np.full_like(self.value_row, NONE)])
+            self.joint_row = np.concatenate([self.joint_row, np.full_like(self.joint_row, NONE)])
 
     def slots_of(self, sources: Sequence[str], profile: int) -> np.ndarray:
         """The slots of different sources of one profile, as ``slot`` gives them, but all at once."""
@@ -104,7 +107,7 @@ class Sources:
         return self.rows.nbytes + sum(cells.nbytes for cells in self.cells)
 
     def metrics(self, slot: int) -> dict[str, int]:
-        """Metric -> row, in order of first sight. Not to be changed."""
+        """Metric -> row, in order of first sight, JOINT among them. Not to be changed."""
         if slot in self._metrics:
             return self._metrics[slot]
         row = int(self.value_row[slot])
@@ -118,6 +121,8 @@ class Sources:
         known = self.metrics(slot)
         if metric == VALUE:
             self.value_row[slot] = row
+        if metric == JOINT:
+            self.joint_row[slot] = row
         if known or metric != VALUE:
             self._metrics[slot] = {**known, metric: row}
         return row
@@ -157,7 +162,7 @@ class Sources:
                 models[row] = None
             self._free_rows[profile].append(row)
         self._metrics.pop(slot, None)
-        self.value_row[slot] = NONE
+        self.value_row[slot] = self.joint_row[slot] = NONE
         for metric in metrics:
             self.add_metric(slot, metric)
         return list(self.metrics(slot).values())

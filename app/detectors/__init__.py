@@ -16,7 +16,9 @@ from typing import Any
 from app.detectors.kit import Adapter, Params
 from app.errors import ConfigurationError
 
-SCALES = ("deviations", "own_past")
+SCALES = ("deviations", "own_past", "surprise")
+OF = ("metric", "channel", "source")
+TELLS = ("score", "episodes")
 SEES = ("spikes", "shifts", "runs", "gaps")
 INVARIANT = ("scale", "shift")
 
@@ -31,6 +33,9 @@ class Kernel:
     state: Any
     step: Callable
     band: Callable | None
+    lasts: Callable | None
+    of: str
+    tells: bool  # episodes
     scale: str
     alert_at: str
     explanation: str
@@ -59,17 +64,16 @@ def _kernel(name: str, module: ModuleType) -> Kernel:
         module.STATE,
         module.step,
         getattr(module, "band", None),
-        module.SCALE,
+        getattr(module, "lasts", None),
+        _one_of(module, "OF", OF),
+        _one_of(module, "TELLS", TELLS) == "episodes",
+        _one_of(module, "SCALE", SCALES),
         module.ALERT_AT,
         module.EXPLANATION,
-        getattr(module, "SEES", "spikes"),
+        _one_of(module, "SEES", SEES),
         tuple(getattr(module, "INVARIANT", ())),
         module,
     )
-    if found.scale not in SCALES:
-        raise TypeError(f"{module.__name__}: SCALE must be one of {', '.join(SCALES)}, got {found.scale!r}")
-    if found.sees not in SEES:
-        raise TypeError(f"{module.__name__}: SEES must be one of {', '.join(SEES)}, got {found.sees!r}")
     if not set(found.invariant) <= set(INVARIANT):
         raise TypeError(f"{module.__name__}: INVARIANT may hold {', '.join(INVARIANT)}, got {found.invariant!r}")
     for needed in ("warmup", found.alert_at):
@@ -77,6 +81,13 @@ def _kernel(name: str, module: ModuleType) -> Kernel:
             raise TypeError(f"{module.__name__}: PARAMS must have {needed!r}")
     if not callable(found.state) and not _flat(found.state):
         raise TypeError(f"{module.__name__}: STATE must have fields of one dimension, got {found.state!r}")
+    return found
+
+
+def _one_of(module: ModuleType, name: str, allowed: Sequence[str]) -> str:
+    found = getattr(module, name, allowed[0])
+    if found not in allowed:
+        raise TypeError(f"{module.__name__}: {name} must be one of {', '.join(allowed)}, got {found!r}")
     return found
 
 

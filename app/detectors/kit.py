@@ -10,7 +10,8 @@ A kernel detector is one plain file in this directory, found by its name. It dec
                  not learned as its past, and ``warmup`` counts from their end
     STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p
     SCALE        "deviations": the raw score is in standard deviations, or any unit that means the same for every
-                 source; "own_past": in any unit, and is standardised by the detector's own past scores
+                 source; "own_past": in any unit, and is standardised by the detector's own past scores;
+                 "surprise": a decimal logarithm of rarity
     ALERT_AT     the name of the parameter that is its alert line k
     step(s, p, x, t, w) -> raw score    score x by what was known before it, then learn it
     band(s, p, w) -> (expected, lower, upper)   optional: what the next value should be; called before step
@@ -19,6 +20,17 @@ A kernel detector is one plain file in this directory, found by its name. It dec
     INVARIANT    optional: ("scale", "shift"), one of them or none (the default): scores stay the same when all values
                  are multiplied by a number above 0, or another is added to them, as units are; tested likewise
     EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}
+
+and where it is not as most are
+
+    OF           "metric" (unless said): one state for each metric of a source. "channel": likewise, but only for
+                 sources with several metrics; the root mean square of its scores of a point's metrics is what they
+                 say jointly, and that is the source's score. "source": one state for each source; x is the value of
+                 its only metric, or what its channels say jointly (without a detector of channels in the same
+                 settings: each metric by itself)
+    TELLS        "score" (unless said), or "episodes": its vote is the alert score, and no part of the anomaly score
+    lasts(s, p, x, w) -> bool   called after step: is the source at x still where the episode that this detector
+                 opened began? The episode goes on while it says so.
 
 where s is its state, p its parameters, t the event time (UTC epoch seconds) and w the window of past
 values. Warm-up, the vote's exclusion during it, and the reset after a score that is not finite are done

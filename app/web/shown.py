@@ -32,6 +32,7 @@ class Result(msgspec.Struct, omit_defaults=True):
     status: str | None = None
     direction: str | None = None
     detectors: dict[str, float] | None = None
+    weights: dict[str, float] | None = None
     attribution: dict[str, float] | None = None
     explanation: str | None = None
 

@@ -16,7 +16,7 @@ from app.settings import Detection, InputSettings
 ORDER = [
     *("id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper"),
     *("anomaly_score", "alert_score", "is_anomaly", "episode", "severity", "status", "direction", "detectors"),
-    *("attribution", "explanation", "config_hash"),
+    *("weights", "attribution", "explanation", "config_hash"),
 ]
 PROFILES = (
     SimpleNamespace(detectors=("moving_average", "Half-Space Trees"), config_hash="0badcafe"),
@@ -66,6 +66,7 @@ def scored(draw, several: bool | None = None):
         status=column(st.integers(0, 2), dtype=np.uint8),
         direction=column(st.integers(-1, 1), dtype=np.int8),
         votes=column(score | st.just(NAN), 2 * n).reshape(n, 2),
+        shares=column(score | st.just(NAN), 2 * n).reshape(n, 2),
         opened=events & anomaly,
         closed=events & ~anomaly,
         episode_offset=column(st.integers(0, 2**60), dtype=np.int64),
@@ -83,6 +84,7 @@ def scored(draw, several: bool | None = None):
         rejected=[],
     )
     outcome.votes[outcome.profile == 1, 1] = NAN  # of the profile with one detector
+    outcome.shares[outcome.profile == 1, 1] = NAN
     outcome.rejected = [Rejected(i, "too_many_metrics", "no") for i in np.flatnonzero(outcome.slot < 0).tolist()]
     return points, outcome
 
@@ -118,7 +120,7 @@ def expected(points: Points, outcome: Outcome, i: int) -> dict:
     }
     if outcome.anomaly[i]:
         found["episode"] = f"raw-data:3:{outcome.episode_offset[i]}:{outcome.episode_index[i]}"
-    alert = outcome.alert[i]
+    alert = outcome.peak[i] if outcome.anomaly[i] else outcome.alert[i]
     found["severity"] = "critical" if alert > 0.95 else "high" if alert > 0.9 else "medium" if alert > 0.8 else "low"
     found["status"] = ["warming_up", "ok", "degraded"][outcome.status[i]]
     if outcome.direction[i]:
@@ -126,6 +128,9 @@ def expected(points: Points, outcome: Outcome, i: int) -> dict:
     votes = {d: float(v) for d, v in zip(profile.detectors, outcome.votes[i]) if not math.isnan(v)}
     if votes:
         found["detectors"] = votes
+    weights = {d: round(float(v), 6) for d, v in zip(profile.detectors, outcome.shares[i]) if not math.isnan(v)}
+    if outcome.anomaly[i] and len(weights) > 1:
+        found["weights"] = weights
     if i in outcome.attribution:
         found["attribution"] = outcome.attribution[i]
     if i in outcome.explanation:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import calibration, ensemble, explain, rows, severity
+from app import calibration, explain, rows, severity
 
 
 def past(raws, silent=0):
@@ -63,11 +63,11 @@ def test_what_is_learned_stays_finite_for_any_raw_scores(raws, raw):
     assert np.isfinite([c.mean, c.var, calibration.above_past(c, raw)]).all() and c.seen == len(raws)
 
 
-def test_votes_are_averaged_by_weight_or_the_highest_is_taken():
-    assert ensemble.combine(ensemble.WEIGHTED_AVERAGE, 0.9 * 3 + 0.5, 4.0, 0.9) == 0.8
-    assert ensemble.combine(ensemble.MAX, 0.9 * 3 + 0.5, 4.0, 0.9) == 0.9
-    assert ensemble.combine(ensemble.WEIGHTED_AVERAGE, 0.0, 0.0, 0.0) == 0.0, "nobody voted"
-    assert ensemble.MODES[ensemble.MAX] == "max" and ensemble.MODES[ensemble.WEIGHTED_AVERAGE] == "weighted_average"
+@given(st.floats(-5.0, 40.0), st.floats(0.1, 5.0))
+def test_ten_times_rarer_leaves_a_tenth_to_1(e, k):
+    found = calibration.on_surprise(e, k)
+    assert found == pytest.approx(max(0.0, 1 - 0.2 * 10 ** (k - e)) if e > 0 else 0.0, abs=1e-6)
+    assert calibration.on_surprise(k, k) == 0.8
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,19 @@
+"""A detector of channels, for tests: a metric's size is its score."""
+
+from app.detectors.kit import param, params
+
+VERSION = 1
+PARAMS = params(
+    threshold=param(4.0, "score on the line; > 0", judges=True),
+    warmup=param(1, "points; >= 1", judges=True),
+)
+STATE = [("seen", "i8")]
+OF = "channel"
+SCALE = "deviations"
+ALERT_AT = "threshold"
+EXPLANATION = "{value} is {score} of {name}"
+
+
+def step(s, p, x, t, w):
+    s.seen += 1
+    return abs(x)

@@ -1,0 +1,26 @@
+"""A detector of episodes, for tests: the size of its source's signal is its surprise; above ``hold`` it lasts."""
+
+from app.detectors.kit import param, params
+
+VERSION = 1
+PARAMS = params(
+    threshold=param(3.0, "surprise on the line; > 0", judges=True),
+    hold=param(2.0, "signal above which what began goes on; > 0"),
+    warmup=param(1, "points; >= 1", judges=True),
+)
+STATE = [("seen", "i8"), ("last", "f8")]
+OF = "source"
+TELLS = "episodes"
+SCALE = "surprise"
+ALERT_AT = "threshold"
+EXPLANATION = "{value} told by {name}, {score} decades"
+
+
+def step(s, p, x, t, w):
+    s.seen += 1
+    s.last = x
+    return x
+
+
+def lasts(s, p, x, w):
+    return x > p.hold
