@@ -54,13 +54,17 @@ class Cluster:
         for proxy in self.proxies:
             proxy.fail(None)
 
-    def fill_disk(self, timeout_s: float = 30.0) -> None:
-        """No file of the broker may grow much more; returns when the broker has ended over it."""
+    def fill_disk(self, topic: str, timeout_s: float = 30.0) -> None:
+        """No file of the broker may grow beyond what this topic's have room for; returns when it has ended over it."""
         pid = self.kafka.status().pid
-        logs_ = (self.kafka.directory / "data").glob("*/*.log")
-        largest = max(path.stat().st_size for path in logs_)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest + ROOM_BYTES, resource.RLIM_INFINITY))
-        wait_for(lambda: self.kafka.status().pid is None, timeout_s, lambda: "the broker took the full disk")
+        logs_ = (self.kafka.directory / "data").glob(f"{topic}-*/*.log")
+        smallest = min(path.stat().st_size for path in logs_)  # of the whole broker's the largest is an earlier job's
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (smallest + ROOM_BYTES, resource.RLIM_INFINITY))
+        try:
+            wait_for(lambda: self.kafka.status().pid is None, timeout_s, lambda: "the broker took the full disk")
+        except (AssertionError, TimeoutError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            raise
 
 
 def _free_ports(count: int) -> list[int]:

@@ -202,7 +202,7 @@ class Chaos:
         self._cluster.kafka.start()
 
     def _disks(self) -> None:
-        self._cluster.fill_disk()
+        self._cluster.fill_disk(self._run.kafka.input_topic)
         time.sleep(self._rng.uniform(0.5, 4.0))
         self._cluster.kafka.start()
 
