@@ -1,6 +1,6 @@
 """When an episode opens and closes, and what a source remembers of its last point."""
 
-VERSION = 3
+VERSION = 2
 FIELDS = [
     ("seen", "i8"),  # points learned
     ("time", "f8"),  # of the last point

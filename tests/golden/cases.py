@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from app import snapshot
+from app import detectors, snapshot
 from app.pipeline import Pipeline
 from app.records import Reader, encode_results
 from app.settings import Detection, DetectorSettings, InputSettings
@@ -62,6 +62,8 @@ CASES = {
     "river": Case({"river": {"steps": STEPS}}),
     "HalfSpaceTrees": Case({"HalfSpaceTrees": {"n_trees": 3, "height": 3, "window_size": 25, "warmup": 20}}),
 }
+# Every other detector that is one file, as it is by default: long enough that each has something to say.
+CASES |= {name: Case({name: {}}, before=400) for name in sorted(detectors.KERNELS) if name not in CASES}
 
 
 class Record(NamedTuple):
