@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from app.evaluation import Figures
     from app.tracks import Track
 
-HEADS = ("points", "windows", "hit", "delay", "precision", "recall", "F1", "best F1", "delay F1", "AP", "alerts",
-         "false/1000")  # fmt: skip
+HEADS = ("points", "windows", "hit", "delay", "alerts", "false/1000", "precision", "recall", "F1", "false rate",
+         "best F1", "delay F1", "AP")  # fmt: skip
 
 
 @click.command()
@@ -54,12 +54,13 @@ def evaluate(
     \b
     hit         windows with an alert (the first point of an episode) inside
     delay       points, and time, from a window's start to its first alert; mean of the hit ones
+    false/1000  alerts outside windows, for 1000 points outside windows
     precision, recall, F1
                 points inside episodes against points inside windows
-    best F1     the same for anomaly_score at the best threshold, the same for all files
+    false rate  share of the points outside windows that are inside episodes
+    best F1     F1 of points by anomaly_score at the best threshold, the same for all files
     delay F1    the best where a window is found as a whole in its first 8 points, or not at all
     AP          average precision of anomaly_score; in the total the mean of the files
-    false/1000  alerts outside windows, for 1000 points outside windows
     NAB         alert_score at the best threshold for all files: 100 all found at once, 0 nothing said
     """
     from app.evaluation import figures
@@ -73,16 +74,23 @@ def evaluate(
     job.line.clear()
     job.remarks.end()
     labelled = _labelled(recorder.tracks)
-    found: dict[str, dict[str, Figures]] = {}
+    found = {}
     for place, name in enumerate(configurations):
-        found[name] = {file: figures([each.series(place) for each in of]) for file, of in labelled.items()}
-        found[name]["total"] = figures([each.series(place) for of in labelled.values() for each in of])
+        files_of = {file: figures([each.series(place) for each in of]) for file, of in labelled.items()}
+        found[name] = Found(files_of, figures([each.series(place) for of in labelled.values() for each in of]))
     if as_json:
-        plain = {name: {file: asdict(each) for file, each in by.items()} for name, by in found.items()}
-        click.echo(json.dumps(plain, indent=1))
+        click.echo(json.dumps({name: asdict(each) for name, each in found.items()}, indent=1))
     else:
         for line in tables(found):
             click.echo(line)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one configuration reaches."""
+
+    files: dict[str, Figures]
+    total: Figures
 
 
 def _labelled(tracks: Sequence[Track]) -> dict[str, list[Track]]:
@@ -109,23 +117,23 @@ def _short(file: str, files: dict[str, Any]) -> str:
     return str(Path(*Path(file).parts[shared:]))
 
 
-def tables(found: dict[str, dict[str, Figures]]) -> Iterator[str]:
+def tables(found: dict[str, Found]) -> Iterator[str]:
     """Lines of text: a row for each file and configuration, totals at the end, then NAB's scores."""
     several = len(found) > 1
-    names = next(iter(found.values()))
     rows = [["", *([""] if several else []), *HEADS]]
-    for file in names:
-        for configuration, figures in found.items():
-            rows.append([file, *([configuration] if several else []), *_row(figures[file])])
+    for file in [*next(iter(found.values())).files, None]:
+        for name, each in found.items():
+            figures = each.total if file is None else each.files[file]
+            rows.append([file or "total", *([name] if several else []), *_row(figures)])
     widths = [max(map(len, column)) for column in zip(*rows)]
     texts = 2 if several else 1  # then come numbers
     for row in rows:
         padded = [str.ljust] * texts + [str.rjust] * len(HEADS)
         yield "  ".join(pad(cell, width) for pad, cell, width in zip(padded, row, widths)).rstrip()
-    for configuration, figures in found.items():
-        if scores := figures["total"].nab:
-            of = f" {configuration}" if several else ""
-            yield f"NAB{of}: " + ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
+    for name, each in found.items():
+        if scores := each.total.nab:
+            of = f" {name}" if several else ""
+            yield f"NAB{of}: " + ", ".join(f"{profile} {score:.1f}" for profile, score in scores.items())
 
 
 def _row(of: Figures) -> list[str]:
@@ -134,9 +142,11 @@ def _row(of: Figures) -> list[str]:
         str(of.windows),
         str(of.hit),
         "-" if of.delay_points is None or of.delay_s is None else f"{of.delay_points:.1f} ({duration(of.delay_s)})",
-        *(_number(each) for each in (of.precision, of.recall, of.f1, of.best_f1, of.delay_f1, of.average_precision)),
         str(of.alerts),
         "-" if of.false_alerts_per_1000 is None else f"{of.false_alerts_per_1000:.2f}",
+        *(_number(each) for each in (of.precision, of.recall, of.f1)),
+        "-" if of.false_alarm_rate is None else f"{100 * of.false_alarm_rate:.2f} %",
+        *(_number(each) for each in (of.best_f1, of.delay_f1, of.average_precision)),
     ]
 
 
