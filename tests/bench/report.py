@@ -16,14 +16,16 @@ YARDSTICK = "stock Faust, tuned"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
-def machine(kafka: str) -> str:
+def hardware() -> str:
     cpu = _after("/proc/cpuinfo", "model name")
     memory_gb = int(_after("/proc/meminfo", "MemTotal").split()[0]) / 1e6
+    cores = f"{os.cpu_count()} cores of {cpu}, {memory_gb:.0f} GB"
+    return f"{cores}, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def machine(kafka: str) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("faust-streaming", "aiokafka", "numba", "msgspec"))
-    return (
-        f"{os.cpu_count()} cores of {cpu}, {memory_gb:.0f} GB, Linux {platform.release()}, "
-        f"Python {platform.python_version()}, {kafka}, {packages}; broker, workers and load share the machine."
-    )
+    return f"{hardware()}, {kafka}, {packages}; broker, workers and load share the machine."
 
 
 def _after(path: str, name: str) -> str:

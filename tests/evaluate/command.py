@@ -1,0 +1,78 @@
+"""What ``python -m tests.evaluate`` does."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from data import DATA, ROOT
+
+from app.detectors import names
+from app.settings import load
+from tests.bench import report
+from tests.evaluate.cost import cost
+from tests.evaluate.figures import SETS, of_method, on_data, on_shipped, shown
+
+BEGIN, END = "<!-- detection -->", "<!-- /detection -->"
+SHIPPED = {"NAB standard": "standard", "NAB low FP": "reward_low_FP_rate", "NAB low FN": "reward_low_FN_rate"}
+
+
+@click.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=DATA, show_default=True, help="Folder of dev/ and score_all.py."
+)
+@click.option("--config", type=click.Path(path_type=Path, exists=True), help="Settings; default: those without any.")
+@click.option("--every-method", is_flag=True, help="Each detector alone too, with what it costs.")
+@click.option("--method", "methods", multiple=True, help="This detector alone too; may be given again.")
+@click.option("--write-readme", is_flag=True, help="Replace the table in README.md.")
+@click.option("--json", "as_json", is_flag=True, help="What was counted, without cost, as JSON.")
+def main(
+    data: Path,
+    config: Path | None,
+    every_method: bool,
+    methods: tuple[str, ...],
+    write_readme: bool,
+    as_json: bool,
+) -> None:
+    """Figures of detection, by the program's own commands and a scorer that is not ours."""
+    chosen = tuple(names()) if every_method else methods
+    here = (data / "score_all.py").exists()
+    if not here:
+        click.echo(f"no data in {data}: the series that ship, by faust-anomaly evaluate", err=True)
+    with tempfile.TemporaryDirectory(prefix="evaluate-") as folder:
+        configs = {"default" if config is None else config.stem: config}
+        configs |= {method: of_method(method, Path(folder)) for method in chosen}
+        if as_json:
+            found = {name: on_data(data, path) if here else on_shipped(path) for name, path in configs.items()}
+            click.echo(json.dumps(found, indent=1))
+            return
+        rows = []
+        for name, path in configs.items():
+            click.echo(f"{name} ...", err=True)
+            rows.append([name, *(shown(on_data(data, path)) if here else _of_shipped(path)), *_cost(path)])
+    heads = [
+        "detector",
+        *(SETS if here else [*SHIPPED, "false alerts per 1000", "windows hit"]),
+        "us a point",
+        "bytes a source",
+    ]
+    text = report.table(heads, [rows[0], *sorted(rows[1:], key=lambda row: -float(row[1]))])
+    text += f"\n\n{report.hardware()}."
+    click.echo(text)
+    if write_readme:
+        if not here:
+            sys.exit(f"README.md keeps its table: it is of {DATA}")
+        report.write_readme(text, ROOT / "README.md", BEGIN, END)
+
+
+def _of_shipped(config: Path | None) -> Sequence[str]:
+    found = on_shipped(config)
+    scores = [f"{found['nab'][name]:.1f}" for name in SHIPPED.values()]
+    return [*scores, f"{found['false_alerts_per_1000']:.2f}", f"{found['hit']}/{found['windows']}"]
+
+
+def _cost(config: Path | None) -> Sequence[str]:
+    us, size = cost(load(config, environ={}))
+    return [f"{us:.2f}" if us < 9.995 else f"{us:,.0f}", f"{size:,}"]

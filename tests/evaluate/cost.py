@@ -1,0 +1,44 @@
+"""What a configuration costs: CPU time of a point, bytes of a source."""
+
+import statistics
+import time
+from typing import NamedTuple
+
+from app import snapshot
+from app.pipeline import Pipeline
+from app.records import Points
+from app.settings import Settings
+from tests.bench import job
+
+SOURCES, BATCH, BATCHES = 100, 2000, 20  # so that windows of 100 points are full after half of it
+
+
+class Cost(NamedTuple):
+    us_per_point: float  # CPU time of the step, without reading and writing; median of the later batches
+    bytes_per_source: int  # a snapshot: window, detectors, models
+
+
+def cost(settings: Settings) -> Cost:
+    """Of points of one value, one thread. CPU time, so that what else the machine does counts little."""
+    pipeline = Pipeline.of(settings)
+    pipeline.compile()
+    sources, taken = pipeline.sources(), []
+    values = job.values(BATCH * BATCHES, SOURCES)
+    for first in range(0, len(values), BATCH):
+        points = _points(first, values[first : first + BATCH])
+        begun = time.process_time()
+        pipeline.run(sources, points)
+        taken.append(time.process_time() - begun)
+    late = statistics.median(taken[BATCHES // 2 :])
+    return Cost(late / BATCH * 1e6, len(snapshot.dumps(sources, 0, 0)))
+
+
+def _points(first: int, values: list[tuple[str, float]]) -> Points:
+    return Points(
+        offset=list(range(first, first + len(values))),
+        index=[0] * len(values),
+        source=[source for source, _ in values],
+        timestamp=[job.START + first + i for i in range(len(values))],
+        own_time=[True] * len(values),
+        values=[value for _, value in values],
+    )
