@@ -20,23 +20,22 @@ from app.cli.common import StatusLine
 COMMAND_LINES = [[], *([name] for name in COMMANDS), ["generate", "file"], ["generate", "synthetic"]]
 HEAVY = ["faust", "aiokafka", "numba", "numpy", "scipy", "river", "pydantic", "prometheus_client"]
 PROBE = f"""
-import json, sys, time
+import json, sys
 from app.cli import main
 try:
     main(sys.argv[1:] + ["--help"])
 except SystemExit as exit:
     loaded = [name for name in {HEAVY} if name in sys.modules]
-    print(json.dumps([exit.code, loaded, time.process_time()]), file=sys.stderr)
+    print(json.dumps([exit.code, loaded]), file=sys.stderr)
 """
 
 
 @pytest.mark.parametrize("words", COMMAND_LINES, ids=" ".join)
-def test_help_is_quick_and_loads_nothing_heavy(words):
+def test_help_loads_nothing_heavy(words):
     done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True, check=True)
-    code, loaded, cpu_s = json.loads(done.stderr)
+    code, loaded = json.loads(done.stderr)
     assert code == 0 and done.stdout.startswith("Usage: ")
     assert loaded == []
-    assert cpu_s < 0.5
 
 
 def test_the_table_tells_what_each_command_says_of_itself():
