@@ -1,50 +1,76 @@
 """What the web view knows: latest result of each source, recent points, recent episodes; all of it bounded.
 
-Bytes of records in, rows for the page out; no Kafka, clock or network. Points are kept as the bytes they came
-in and decoded when somebody looks: memory can be bounded in bytes, whatever the number of metrics, and 500
-points take 1 ms. All sources share one budget, so that with 100 sources each has 500 points and with 10,000
-each has a few; a source somebody looked at, or whose episode opened, is among the `kept` ones with a full
-series of its own. (A plain "last active sources" ring was worse: with 2,000 sources in turn none had a second
-point.)
+Bytes of records in, rows for the page out; no Kafka, clock or network. Records are checked as they come, kept as the
+bytes they came in and decoded when somebody looks: memory can be bounded in bytes, whatever the number of metrics
+(a decoded result of many takes ten times its bytes), and 500 points take 1 ms. All sources share one budget, so that
+with 100 sources each has hundreds of points and with 10,000 each has a few; a source somebody looked at, or whose
+episode opened, is among the `kept` ones with a full series of its own. (A plain "last active sources" ring was worse:
+with 2,000 sources in turn none had a second point.)
+
+Every size counts what Python adds, so the bound holds for the process: tests/unit/test_feed.py measures it.
 """
 
-from collections import OrderedDict, deque
+import sys
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from itertools import islice
 from typing import Any
 
 import msgspec
 
-from app.web.shown import SORTS, Episode, Event, Result
+from app.web.shown import SORTS, Episode, Event, Result, decode_event, decode_result
 
 RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unreadable
+# What Python adds to a record: its header, its place in a list, rounding. What a source takes without its points and
+# its name, and may take with a name; what an episode takes besides its records and its name.
+POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES = 56, 400, 480, 500
+
+
+class Series:
+    """The last points of one source, as bytes, and what sources are sorted by: of the latest result."""
+
+    __slots__ = ("alert_score", "is_anomaly", "nbytes", "points", "source", "timestamp")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.points: list[bytes] = []
+        self.nbytes = 0  # of the points
+        self.timestamp = 0.0
+        self.alert_score: float | None = None
+        self.is_anomaly: bool | None = None
+
+    def add(self, raw: bytes, result: Result) -> int:
+        """Bytes that this takes."""
+        self.points.append(raw)
+        self.timestamp, self.alert_score, self.is_anomaly = result.timestamp, result.alert_score, result.is_anomaly
+        size = len(raw) + POINT_BYTES
+        self.nbytes += size
+        return size
+
+    def last(self, limit: int) -> list[Result]:
+        """In order of arrival."""
+        return [decode_result(raw) for raw in self.points[max(len(self.points) - limit, 0) :]]
+
+    @property
+    def own_bytes(self) -> int:
+        """Of all but its points."""
+        return SOURCE_OWN_BYTES + sys.getsizeof(self.source)
 
 
 @dataclass(slots=True)
 class Changes:
     """What is new since the last look: sources by name, ids of episodes that opened or closed."""
 
-    sources: dict[str, Result] = field(default_factory=dict)
-    points: dict[str, deque[Result]] = field(default_factory=dict)  # of watched sources only
+    sources: dict[str, Series] = field(default_factory=dict)
+    points: dict[str, int] = field(default_factory=dict)  # how many, of watched sources only
     episodes: dict[str, Episode] = field(default_factory=dict)
 
 
-class Series:
-    """The last points of one source, as bytes."""
-
-    __slots__ = ("nbytes", "points")
-
-    def __init__(self) -> None:
-        self.points: deque[bytes] = deque()
-        self.nbytes = 0
-
-
 class Feed:
-    """Series of at most 2 x `shared_bytes` + `kept` x `kept_bytes` (58 MB), and 1 KB a source besides.
+    """At most ``most_bytes``: 69 MB.
 
-    ``max_sources``: the least recently active is forgotten. ``kept``: sources with a full series, of
-    ``series_points`` or ``kept_bytes``. ``max_episodes``: the first that came is forgotten.
+    ``max_sources``, of SOURCE_BYTES: the least recently active is forgotten. ``kept``: sources with a full series, of
+    ``series_points`` or ``kept_bytes``. ``max_episodes``, of ``episode_bytes``: the first that came is forgotten.
     """
 
     def __init__(
@@ -55,76 +81,83 @@ class Feed:
         kept_bytes: int = 250_000,
         shared_bytes: int = 16 << 20,
         max_episodes: int = 1_000,
+        episode_bytes: int = 4 << 20,
     ) -> None:
         self.results = self.unreadable = self.opened = 0
-        self.watched: set[str] = set()  # sources whose new points drain() hands out
+        self.watched: set[str] = set()  # sources whose new points drain() counts
         self._max_sources, self._kept_sources, self._max_episodes = max_sources, kept, max_episodes
         self._points, self._kept_bytes, self._shared_bytes = series_points, kept_bytes, shared_bytes
-        self._latest: OrderedDict[str, Result] = OrderedDict()  # least recently active first
-        self._series: dict[str, Series] = {}
+        self._series: OrderedDict[str, Series] = OrderedDict()  # least recently active first
         self._kept: OrderedDict[str, None] = OrderedDict()
         self._episodes: OrderedDict[str, Episode] = OrderedDict()
-        self.nbytes, self._max_bytes = 0, 2 * shared_bytes + kept * kept_bytes  # of all series
+        self.nbytes = self.source_bytes = self.episode_bytes = 0  # of all points, of sources without them, of episodes
+        self._max_bytes, self._max_source_bytes = 2 * shared_bytes + kept * kept_bytes, max_sources * SOURCE_BYTES
+        self._max_episode_bytes = episode_bytes
         self._rung = 128  # sources that the shared budget is divided by: the next power of two
         self._changes = Changes()
-        self._decode_result = msgspec.json.Decoder(Result).decode
-        self._decode_event = msgspec.json.Decoder(Event).decode
 
     def __len__(self) -> int:
         """Sources known."""
-        return len(self._latest)
+        return len(self._series)
 
     @property
     def open_episodes(self) -> int:
         """Episodes that opened and did not close, among the remembered ones."""
         return sum(episode.end is None for episode in self._episodes.values())
 
+    @property
+    def most_bytes(self) -> int:
+        """All that is kept takes no more, whatever comes. One record more is there while it is taken in."""
+        return self._max_bytes + self._max_source_bytes + self._max_episode_bytes + RECORD_BYTES
+
     def take_result(self, raw: bytes, written_at: float = 0.0) -> None:
         """Take the value of one record of anomaly-results, and Kafka's time of it (epoch s)."""
-        result = self._decoded(self._decode_result, raw)
+        result = self._decoded(decode_result, raw)
         if result is None:
             return
         source = result.source
         self.results += 1
-        self._latest[source] = self._changes.sources[source] = result
-        self._latest.move_to_end(source)
         series = self._series.get(source)
         if series is None:
-            series = self._series[source] = Series()
+            series = self._series[source] = Series(source)
+            self.source_bytes += series.own_bytes
             self._make_room()
-        series.points.append(raw)
-        series.nbytes += len(raw)
-        self.nbytes += len(raw)
-        self._trim(source)
-        while self.nbytes > self._max_bytes and len(self._latest) > 1:  # results of hundreds of metrics
-            self._forget_oldest()
+        self._series.move_to_end(source)
+        self.nbytes += series.add(raw, result)
+        self._changes.sources[source] = series
         if source in self.watched:
-            self._changes.points.setdefault(source, deque(maxlen=self._points)).append(result)
+            self._changes.points[source] = self._changes.points.get(source, 0) + 1
+        self._trim(source)
+        while self.nbytes > self._max_bytes and len(self._series) > 1:  # results of hundreds of metrics
+            self._forget_oldest()
 
     def take_event(self, raw: bytes, written_at: float = 0.0) -> None:
         """Take the value of one record of anomalies; a repeated one (sent at least once) changes nothing."""
-        event = self._decoded(self._decode_event, raw)
+        event: Event | None = self._decoded(decode_event, raw)
         if event is None or event.event not in ("opened", "closed"):
             return
         name = event.episode or event.id
-        opener, end, told_at = before = self._episodes.get(name, Episode(None, None, written_at))
-        if event.event == "opened" and opener is None:
+        before = self._episodes.get(name)
+        after = (before or Episode(None, None, written_at)).told(event, raw)
+        if after == before:
+            return
+        if event.event == "opened":
             self.opened += 1
-            opener = event
             self._keep(event.source)
-        elif event.event == "closed":
-            end = end or event
-        after = Episode(opener, end, told_at)
-        if after != before:
-            self._episodes[name] = self._changes.episodes[name] = after
-            if len(self._episodes) > self._max_episodes:
-                self._episodes.popitem(last=False)
+        self._episodes[name] = self._changes.episodes[name] = after
+        self.episode_bytes += _size(name, after) - (_size(name, before) if before else 0)
+        while len(self._episodes) > 1 and (
+            len(self._episodes) > self._max_episodes or self.episode_bytes > self._max_episode_bytes
+        ):
+            oldest, episode = self._episodes.popitem(last=False)
+            self.episode_bytes -= _size(oldest, episode)
+            self._changes.episodes.pop(oldest, None)
 
     def sources(self, search: str = "", sort: str = "alert", limit: int = 200) -> tuple[int, list[Result]]:
-        """How many sources match, and the first of them in one of the orders `SORTS`."""
+        """How many sources match, and the first of them in one of the orders `SORTS`: their latest results."""
         needle = search.casefold()
-        found = [result for name, result in self._latest.items() if needle in name.casefold()]
-        return len(found), nsmallest(limit, found, key=SORTS[sort])
+        found = [series for name, series in self._series.items() if needle in name.casefold()]
+        return len(found), [series.last(1)[0] for series in nsmallest(limit, found, key=SORTS[sort])]
 
     def series(self, source: str, limit: int = 500) -> list[Result] | None:
         """The last points of a source, in order of arrival; None when it is unknown.
@@ -135,7 +168,7 @@ class Feed:
         if series is None:
             return None
         self._keep(source)
-        return [self._decode_result(raw) for raw in islice(series.points, max(len(series.points) - limit, 0), None)]
+        return series.last(limit)
 
     def anomalies(self, limit: int = 100, source: str | None = None) -> list[dict[str, Any]]:
         """The newest episodes, newest news first, of one source or of all."""
@@ -171,9 +204,9 @@ class Feed:
             self._trim(dropped)
 
     def _make_room(self) -> None:
-        if len(self._latest) > self._max_sources:
+        while len(self._series) > self._max_sources or self.source_bytes > self._max_source_bytes:
             self._forget_oldest()
-        if len(self._latest) > self._rung:
+        if len(self._series) > self._rung:
             # Doubling, not dividing by the exact number: every series is trimmed at once only 7 times.
             self._rung *= 2
             for source in self._series:
@@ -182,13 +215,25 @@ class Feed:
     def _trim(self, source: str) -> None:
         """Drop its oldest points while they are more than its share; the newest stays."""
         series = self._series.get(source)
+        if series is None:
+            return
         most = self._kept_bytes if source in self._kept else self._share
-        while series and len(series.points) > 1 and (len(series.points) > self._points or series.nbytes > most):
-            dropped = len(series.points.popleft())
-            series.nbytes -= dropped
-            self.nbytes -= dropped
+        points, dropped, size = series.points, 0, series.nbytes
+        while len(points) - dropped > 1 and (len(points) - dropped > self._points or size > most):
+            size -= len(points[dropped]) + POINT_BYTES
+            dropped += 1
+        del points[:dropped]
+        self.nbytes -= series.nbytes - size
+        series.nbytes = size
 
     def _forget_oldest(self) -> None:
-        oldest, _ = self._latest.popitem(last=False)
-        self.nbytes -= self._series.pop(oldest).nbytes
-        self._kept.pop(oldest, None)
+        source, series = self._series.popitem(last=False)
+        self.nbytes -= series.nbytes
+        self.source_bytes -= series.own_bytes
+        self._kept.pop(source, None)
+        self._changes.sources.pop(source, None)
+        self._changes.points.pop(source, None)
+
+
+def _size(name: str, episode: Episode) -> int:
+    return EPISODE_BYTES + sys.getsizeof(name) + len(episode.opener or b"") + len(episode.end or b"")

@@ -16,6 +16,7 @@ A client may send {"watch": "<source>"} or {"watch": null}, nothing else.
 import asyncio
 import contextlib
 from collections.abc import Callable
+from heapq import nsmallest
 from typing import Any
 
 import msgspec
@@ -76,11 +77,12 @@ class Push:
             rows = [episode.row(name) for name, episode in changes.episodes.items()]
             self._queue(everybody, {"type": "anomalies", "anomalies": rows})
         if changes.sources:
-            rows = [row(result) for result in sorted(changes.sources.values(), key=SORTS["alert"])[:MAX_SOURCES]]
+            first = nsmallest(MAX_SOURCES, changes.sources.values(), key=SORTS["alert"])
+            rows = [row(*series.last(1)) for series in first]
             self._queue(everybody, {"type": "sources", "sources": rows})
-        for source, points in changes.points.items():
+        for source, new in changes.points.items():
             watching = [client for client in everybody if client.watch == source]
-            self._queue(watching, {"type": "points", "source": source, "points": list(points)})
+            self._queue(watching, {"type": "points", "source": source, "points": changes.sources[source].last(new)})
         self._queue(everybody, {"type": "statistics", "statistics": self._statistics()})
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:

@@ -5,9 +5,11 @@ release shows the results of the next.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
+
+MAX_SOURCE = 256  # characters; a worker takes no source of more bytes
 
 PerMetric = float | dict[str, float | None] | None
 
@@ -16,7 +18,7 @@ class Result(msgspec.Struct, omit_defaults=True):
     """One record of anomaly-results, as far as the view shows it; unknown fields are passed over."""
 
     id: str
-    source: str
+    source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
     timestamp: float
     metric: str | None = None
     value: float | None = None
@@ -48,50 +50,62 @@ class Event(Result, kw_only=True):
     reason: str | None = None
 
 
+decode_result = msgspec.json.Decoder(Result).decode
+decode_event = msgspec.json.Decoder(Event).decode
+
+
 class Episode(NamedTuple):
-    """`opener` is None when only the end of the episode was read, `end` while it is open.
+    """`opener` and `end` are records as they came; no opener when only the end was read, no end while it is open.
 
     ``told_at`` is when the first of them was written, by Kafka's clock: old series may be replayed beside live ones,
     so the newest news is not the latest event time.
     """
 
-    opener: Event | None
-    end: Event | None
+    opener: bytes | None
+    end: bytes | None
     told_at: float
+    source: str = ""
+    opened_at: float = 0.0
 
-    @property
-    def source(self) -> str:
-        return (self.opener or self.end).source  # type: ignore[union-attr]
-
-    @property
-    def opened_at(self) -> float:
-        if self.opener:
-            return self.opener.timestamp
-        return self.end.opened_at or self.end.timestamp  # type: ignore[union-attr]
+    def told(self, event: Event, raw: bytes) -> "Episode":
+        """With one more record of it; what was told before stays."""
+        if event.event == "opened" and self.opener is None:
+            return self._replace(opener=raw, source=event.source, opened_at=event.timestamp)
+        if event.event == "closed" and self.end is None:
+            if self.opener:
+                return self._replace(end=raw)
+            return self._replace(end=raw, source=event.source, opened_at=event.opened_at or event.timestamp)
+        return self
 
     def row(self, episode: str) -> dict[str, Any]:
         """What the API shows: the opener's fields, and when and how it ended."""
         row = {"episode": episode, "source": self.source, "told_at": self.told_at, "opened_at": self.opened_at}
         row |= {"state": "closed" if self.end else "open"}
         if self.opener:
-            row |= msgspec.to_builtins(self.opener)
+            row |= msgspec.to_builtins(decode_event(self.opener))
             del row["event"]
         if self.end:
-            row |= {
-                "closed_at": self.end.timestamp,
-                "points": self.end.points,
-                "peak_score": self.end.peak_score,
-            }
+            end = decode_event(self.end)
+            row |= {"closed_at": end.timestamp, "points": end.points, "peak_score": end.peak_score}
         return row
 
 
-def _by_alert(result: Result) -> tuple[bool, float, str]:
+class Sorted(Protocol):
+    """What sources are sorted by."""
+
+    source: str
+    timestamp: float
+    alert_score: float | None
+    is_anomaly: bool | None
+
+
+def _by_alert(result: Sorted) -> tuple[bool, float, str]:
     """In an episode first, then high alert scores; below that by name, or noise would shuffle the list."""
     score = result.alert_score or 0.0
     return not result.is_anomaly, -score if score >= 0.5 else 0.0, result.source
 
 
-SORTS: dict[str, Callable[[Result], Any]] = {
+SORTS: dict[str, Callable[[Sorted], Any]] = {
     "alert": _by_alert,
     "source": lambda r: r.source,
     "recent": lambda r: (-r.timestamp, r.source),

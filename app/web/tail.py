@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 RETRY_S = 2.0
-FETCH_BYTES = 65_536  # a partition; the broker sends a whole batch when its first one is larger
+# A partition, and in all; the broker sends a whole batch when the first one is larger.
+FETCH_BYTES, FETCHES_BYTES = 65_536, 4 << 20
 
 # Not a group's member, so nothing is committed; after retention removed our position, go on at the end.
 CONSUMER = {
@@ -30,6 +31,7 @@ CONSUMER = {
     "enable_auto_commit": False,
     "auto_offset_reset": "latest",
     "max_partition_fetch_bytes": FETCH_BYTES,
+    "fetch_max_bytes": FETCHES_BYTES,
     "request_timeout_ms": 10_000,
 }
 

@@ -1,10 +1,13 @@
+import gc
 import json
 import random
+import tracemalloc
+from collections import deque
 
 import pytest
 
-from app.web.feed import Feed
-from app.web.shown import SORTS
+from app.web.feed import POINT_BYTES, Feed, _size
+from app.web.shown import SORTS, decode_result
 
 
 def result(source="pump-7", at=0.0, value=1.0, **fields):
@@ -54,19 +57,77 @@ def test_a_series_is_the_end_of_what_came(seed):
         assert shown and all_times[-len(shown) :] == shown
 
 
-def test_memory_is_bounded_whatever_comes():
-    feed = Feed(max_sources=1_000, kept=10, kept_bytes=20_000, shared_bytes=1_000_000)
-    rng = random.Random(3)
-    for at in range(30_000):
-        wide = {"values": {f"m{k}": 1.5 for k in range(rng.choice([1, 32]))}}
-        feed.take_result(result(f"s{rng.randrange(3_000)}", at, **wide))
-        feed.take_event(opened(f"e{at}", f"s{at % 3_000}", at))
-        if at % 100 == 0:
-            feed.drain()
-    assert len(feed) == 1_000
-    assert feed.nbytes == sum(len(raw) for series in feed._series.values() for raw in series.points)
-    assert feed.nbytes <= 2 * 1_000_000 + 10 * 20_000
-    assert len(feed.anomalies(limit=5_000)) == 1_000
+def wide(metrics):
+    return {"values": {f"m{k}": 1.5 for k in range(metrics)}}
+
+
+FLOODS = {  # how many results; (source, fields) of each
+    "small results": (6_000, lambda at: (f"s{at % 3_000}", {})),
+    "results of many metrics": (1_500, lambda at: (f"s{at % 90}", wide(100))),
+    "few of so many metrics that one fills it": (100, lambda at: (f"s{at % 7}", wide(20_000) if at < 12 else {})),
+    "names as long as they may be": (6_000, lambda at: (f"{at % 3_000:x}".rjust(256, "\U0001f600"), {})),
+    "explanations that never end": (
+        2_000,
+        lambda at: (f"s{at % 300}", {"explanation": "x" * (10**5 if at < 900 else 9)}),
+    ),
+    "ids that never end": (2_000, lambda at: (f"s{at % 300}", {"id": f"{at}" + "i" * (10**5 if at < 900 else 9)})),
+    "one source": (2_000, lambda at: ("s", {})),
+}
+
+
+def flooded(flood, feed, kept_too=None):
+    """Bytes that a feed has taken at most, by the tracer of allocations, after results and episodes of all kinds."""
+    rng, most, (count, fields_at) = random.Random(3), 0, FLOODS[flood]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for at in range(count):
+            source, fields = fields_at(at)
+            raw = result(source, at, **fields)
+            feed.take_result(raw)
+            if kept_too is not None:
+                kept_too.append(decode_result(raw))
+            if at % 3 == 0:
+                one = {"id": f"e{at}"} | fields
+                feed.take_event(opened(one["id"], source, at, **{k: v for k, v in fields.items() if k != "id"}))
+                feed.take_event(closed(f"e{at - 30}", source))
+            if rng.random() < 0.01:
+                feed.series(source, 1)
+            if at % 100 == 99:
+                feed.drain()
+                del raw
+                most = max(most, tracemalloc.get_traced_memory()[0])
+        return most
+    finally:
+        tracemalloc.stop()
+
+
+def small_feed():
+    return Feed(
+        max_sources=1_000, kept=10, kept_bytes=20_000, shared_bytes=500_000, max_episodes=500, episode_bytes=300_000
+    )
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_memory_is_bounded_in_bytes_whatever_comes(flood):
+    feed = small_feed()
+    assert flooded(flood, feed) <= feed.most_bytes < 4_000_000
+    held = feed._series.values()
+    assert len(feed) <= 1_000 and len(feed.anomalies(limit=5_000)) <= 500
+    assert feed.source_bytes == sum(series.own_bytes for series in held)
+    assert feed.nbytes == sum(series.nbytes for series in held)
+    assert all(series.nbytes == sum(len(raw) + POINT_BYTES for raw in series.points) for series in held)
+    assert feed.episode_bytes == sum(_size(*each) for each in feed._episodes.items())
+
+
+def test_the_tracer_sees_decoded_results_that_are_kept():
+    """The negative control: what the view kept of each source before."""
+    feed = small_feed()
+    assert flooded("results of many metrics", feed, kept_too=deque(maxlen=500)) > feed.most_bytes
+
+
+def test_the_bound_of_the_view_is_stated():
+    assert 68e6 < Feed().most_bytes < 69e6
 
 
 def test_sources_with_large_results_make_room_for_each_other():
@@ -86,7 +147,7 @@ def test_the_least_recently_active_source_goes_first():
 
 
 def test_a_source_somebody_looks_at_keeps_a_full_series():
-    feed = Feed(kept=2, shared_bytes=128 * 3 * len(result("quiet", 100)))
+    feed = Feed(kept=2, shared_bytes=128 * 3 * (len(result("quiet", 100)) + POINT_BYTES))
     feed.take_result(result("looked-at", 100))
     feed.series("looked-at")
     for at in range(100, 150):
@@ -184,7 +245,7 @@ def test_drain_says_what_is_new_and_only_once():
     feed.take_event(opened())
     changes = feed.drain()
     assert changes.sources["pump-7"].timestamp == 2 and set(changes.sources) == {"pump-7", "other"}
-    assert [point.timestamp for point in changes.points["pump-7"]] == [1, 2] and len(changes.points) == 1
+    assert changes.points == {"pump-7": 2}
     assert list(changes.episodes) == ["raw-data:0:9:0"]
     empty = feed.drain()
     assert not (empty.sources or empty.points or empty.episodes)
@@ -241,4 +302,5 @@ def test_a_flood_of_watched_points_does_not_grow_without_a_drain():
     feed.watched = {"pump-7"}
     for at in range(5_000):
         feed.take_result(result(at=at))
-    assert len(feed.drain().points["pump-7"]) <= 500
+    changes = feed.drain()
+    assert len(changes.sources["pump-7"].last(changes.points["pump-7"])) <= 500
