@@ -4,10 +4,11 @@ A cold cache costs seconds. Spent on the first batch they would hold up every pa
 meanwhile would leave nothing for the next: seen in a clean clone, where six workers killed in turn answered nothing.
 """
 
-from app import restore, snapshot
+from app import assembly, restore, snapshot
 from app.pipeline import Pipeline
 from app.records import Points
 from app.results import Encoded, encode_columns
+from app.sources import Sources
 from app.stream.fetched import Fetched
 from app.stream.record_batch import framed
 
@@ -28,8 +29,12 @@ def warm(pipeline: Pipeline) -> None:
     sources, restored = pipeline.sources(), pipeline.sources()
     outcome = pipeline.run(sources, points)
     list(framed(encode_columns(points, outcome, "warm", 0), 1_000_000, 0))
-    saved = Encoded.of([(b"warm\0", snapshot.dumps(sources, 0, POINTS))])
-    for batch in framed(saved, 1_000_000, 0):
+    if assembly.AVAILABLE:  # else recovery reads records, not fetches: see app/stream/fetched.py
+        _recover(restored, (b"warm\0", snapshot.dumps(sources, 0, POINTS)))
+
+
+def _recover(sources: Sources, saved: tuple[bytes, bytes]) -> None:
+    for batch in framed(Encoded.of([saved]), 1_000_000, 0):
         if fetched := Fetched.of(bytes(batch._build()), 0):
             records = fetched.records()
-            restore.load(restored, records, restore.examine(restored, records, 1), {"warm": 0})
+            restore.load(sources, records, restore.examine(sources, records, 1), {"warm": 0})
