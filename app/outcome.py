@@ -53,6 +53,8 @@ class Outcome:
     opened_at: np.ndarray  # f8[n] timestamp of the opener, where anomaly or closed
     peak: np.ndarray  # f8[n] highest alert score of the episode so far, where anomaly or closed
     length: np.ndarray  # i8[n] points of the episode so far, where anomaly or closed
+    repeat: np.ndarray  # bool[n] the last point again: answered, not learned
+    lasts: np.ndarray  # bool[n] a detector says that what began with the open episode goes on
     value: np.ndarray  # f8[cells]
     expected: np.ndarray  # f8[cells], NaN = not known (warming up, or no detector with a band)
     lower: np.ndarray  # f8[cells]

@@ -30,7 +30,7 @@ __all__ = ["Outcome", "Pipeline", "Rejected"]
 
 _POINT_COLUMNS = (
     *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "opened", "closed"),
-    *("episode_offset", "episode_index", "opened_at", "peak", "length"),
+    *("episode_offset", "episode_index", "opened_at", "peak", "length", "repeat", "lasts"),
 )
 LARGEST = 1e150  # a value's size; the window's variance stays finite
 

@@ -32,6 +32,8 @@ class Run:
     inside: np.ndarray  # bool[n] inside an episode
     opened: np.ndarray  # bool[n] the first point of an episode
     warming: np.ndarray  # bool[n] no detector was ready
+    repeat: np.ndarray  # bool[n] the last point again, which neither opens nor ends an episode
+    lasts: np.ndarray  # bool[n] a detector says that an episode goes on
     threshold: float  # alert score at which an episode opens
     close_below: float  # anomaly score below which a point counts towards its end
     close_points: int  # so many of those in a row end it
@@ -179,6 +181,8 @@ class _File:
                 "inside": column("anomaly"),
                 "opened": opened,
                 "warming": column("status") == WARMING_UP,
+                "repeat": column("repeat"),
+                "lasts": column("lasts"),
             },
             column("lower") if bands else none,
             column("upper") if bands else none,

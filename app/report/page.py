@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from app import __version__
-from app.evaluation import figures
+from app.evaluation import figures, runs
 from app.tracks import Run, Track
 
 SCRIPTS = (("app.web", "static/dom.js"), ("app.web", "static/axes.js"), ("app.report", "report.js"))
@@ -83,6 +83,8 @@ def _run(run: Run, decimals: dict[str, int | None]) -> dict[str, Any]:
         "ready": int(ready[0]) if len(ready) else len(score),  # points before this one were not scored
         "score": score,
         "alert": None if alert == score else alert,
+        "repeat": runs(run.repeat),
+        "lasts": runs(run.lasts),
         "episodes": _episodes(run),
         "bands": [_band(each, run.upper[metric], decimals[metric]) for metric, each in run.lower.items()],
     }

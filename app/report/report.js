@@ -21,29 +21,36 @@ async function unpacked(text) {
 
 function prepare(track, place) {
   let now = 0;
-  const time = Float64Array.from(track.steps, (step) => (now += step) / 1000);
-  const n = time.length, label = new Uint8Array(n);
-  for (const [start, stop] of track.windows ?? []) label.fill(1, start, stop);
+  const time = Float64Array.from(track.steps, (step) => (now += step) / 1000), n = time.length;
+  const marked = (runs) => {
+    const marks = new Uint8Array(n);
+    for (const [start, stop] of runs) marks.fill(1, start, stop);
+    return marks;
+  };
+  const label = marked(track.windows ?? []);
   // Charts go by event time, late points where they belong; counts go by order of arrival.
   const order = Uint32Array.from(time, (_, i) => i);
   if (time.some((t, i) => i > 0 && t < time[i - 1])) order.sort((a, b) => time[a] - time[b] || a - b);
   const sorted = Float64Array.from(order, (i) => time[i]);
   const gaps = Float64Array.from(sorted.subarray(1), (t, i) => t - sorted[i]).sort();
-  return { ...track, place, n, time, label, order, sorted, usual: gaps[gaps.length >> 1] ?? 0, dated: sorted[n - 1] >= DATED };
+  const runs = track.runs.map((run) => ({ ...run, repeat: marked(run.repeat), lasts: marked(run.lasts) }));
+  return { ...track, runs, place, n, time, label, order, sorted, usual: gaps[gaps.length >> 1] ?? 0, dated: sorted[n - 1] >= DATED };
 }
 
 // --- counts, as app/evaluation.py says
 
-// Episodes of a track as they would be with another threshold: one opens where the alert score reaches it, and ends
-// after closePoints points in a row below the threshold whose anomaly score is below its part of it.
+// Episodes of a track as they would be with another threshold, as app/episodes.py says: one opens where the alert score
+// reaches it, and ends after closePoints points in a row that are below it, whose anomaly score is below its part of it,
+// and of which no detector says that the episode lasts. What a detector learns does not depend on the threshold.
 function episodesAt(run, threshold) {
   if (threshold === null) return run.episodes;
-  const { score, closePoints } = run, alert = run.alert ?? score, found = [];
+  const { score, closePoints, repeat, lasts } = run, alert = run.alert ?? score, found = [];
   const reach = Math.round(threshold * FULL), end = (run.closeBelow / run.threshold) * reach;
   let open = -1, below = 0;
   for (let i = 0; i < score.length; i++) {
+    if (repeat[i]) continue;
     if (open >= 0) {
-      below = score[i] < end && alert[i] < reach ? below + 1 : 0;
+      below = score[i] < end && alert[i] < reach && !lasts[i] ? below + 1 : 0;
       if (below >= closePoints) { found.push([open, i, ""]); open = -1; }
     } else if (alert[i] >= reach) {
       open = i;

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
-from app.evaluation import Window, figures
+from app.evaluation import Window, figures, mask
 from app.report.page import FULL, data, page
 from app.tracks import Run, Track
 
@@ -32,7 +32,8 @@ def track(source="pump", points=200, seed=3, windows=((60, 70), (150, 151)), run
         score = alert if place == 0 else np.round(rng.random(points), 6)
         warming = np.arange(points) < 10
         texts = {int(i): f"episode at {i}" for i in np.flatnonzero(opened)}
-        made.append(Run(score, alert, inside, opened, warming, 0.8, 0.8, 1, lower, upper, texts))
+        repeat, lasts = rng.random(points) < 0.05, rng.random(points) < 0.1
+        made.append(Run(score, alert, inside, opened, warming, repeat, lasts, 0.8, 0.8, 1, lower, upper, texts))
     time = 1.7e9 + np.arange(points) * 60.0 + 0.25
     labelled = None if windows is None else [Window(*each) for each in windows]
     return Track(f"data/{source}.csv", source, time, values, labelled, 30, made)
@@ -58,6 +59,8 @@ def test_every_point_is_there_as_it_was():
         assert (np.array(found["score"]) / FULL).tolist() == run.score.tolist()
         assert (np.array(found["alert"] or found["score"]) / FULL).tolist() == run.alert.tolist()
         assert found["ready"] == 10
+        for name in ("repeat", "lasts"):
+            assert (mask(len(run.score), [Window(*each) for each in found[name]]) == getattr(run, name)).all()
         for (lower, upper), name in zip(found["bands"], one.values):
             np.testing.assert_allclose(np.array(lower, float), run.lower[name], atol=1e-3)
             np.testing.assert_allclose(np.array(upper, float), run.upper[name], atol=1e-3)

@@ -74,6 +74,8 @@ def scored(draw, several: bool | None = None):
         opened_at=column(st.floats(0, 7e9)),
         peak=column(score),
         length=column(st.integers(1, 9), dtype=np.int64),
+        repeat=column(st.booleans(), dtype=bool),
+        lasts=column(st.booleans(), dtype=bool),
         value=np.array(points.values),
         expected=column(number | st.just(NAN), flat),
         lower=column(number | st.just(NAN), flat),

@@ -67,6 +67,8 @@ def test_a_track_holds_what_the_pipeline_said_of_its_source(pipelines):
             assert run.alert.tolist() == outcome.alert[at].tolist()
             assert run.inside.tolist() == outcome.anomaly[at].tolist()
             assert run.opened.tolist() == outcome.opened[at].tolist()
+            assert run.repeat.tolist() == outcome.repeat[at].tolist()
+            assert run.lasts.tolist() == outcome.lasts[at].tolist()
             assert run.warming.tolist() == (outcome.status[at] == WARMING_UP).tolist()
             assert run.explanation == {
                 k: said(outcome.attribution[i], outcome.explanation[i]) for k, i in enumerate(at) if outcome.opened[i]
