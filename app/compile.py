@@ -69,6 +69,7 @@ def learn(sources, cells, profile, points, values, raw, bands, keep):
             if again:
                 keep[0] = copied(cells[value.row])
             cell = cells[value.row]
+{anew}\
             w = cell.window
             value.count = w.moments.n
 {steps}\
@@ -150,6 +151,13 @@ _STEP = '''\
 '''
 
 _BAND = "                bands[c, {a}], bands[c, {b}], bands[c, {c}] = band_{k}({state}, p.d{k}.params, w)\n"
+
+_ANEW = '''\
+            if not again and cell.at <= source.anew:
+                cells[value.row] = copied(keep[1])
+                cell = cells[value.row]
+                value.anew = True
+'''
 
 _LASTS = '''\
                 if lasts_{k}({state}, p.d{k}.params, x, w):
@@ -242,6 +250,7 @@ def text(profile: Profile) -> str:
         methods=", ".join(m.method for m in profile.members),
         imports="\n".join(imports),
         clears="\n".join(clears),
+        anew=_ANEW if profile.resets else "",
         steps="".join(steps),
         votes="".join(votes),
         groups="".join(_group(profile, group) for group in profile.groups),

@@ -1,6 +1,6 @@
 """When an episode opens and closes, and what a source remembers of its last point."""
 
-VERSION = 2
+VERSION = 3
 FIELDS = [
     ("seen", "i8"),  # points learned
     ("time", "f8"),  # of the last point
@@ -14,6 +14,7 @@ FIELDS = [
     ("opened_at", "f8"),
     ("peak", "f8"),
     ("length", "i8"),  # points of the episode so far
+    ("anew", "i8"),  # points learned when its detectors last started anew, as after a drift; 0: never
     ("born", "i8"),  # offset of the first point it learned; earlier ones are forgotten
     ("last", "i8"),  # offset of the last point
     ("previous", "i8"),  # 1 + offset of the last forgotten point; 0: none, or long before: see app/silence.py

@@ -75,6 +75,7 @@ class Metrics:
         self._anomalies = counter(
             "anomalies_total", "Episodes opened, by the severity they open with.", "severity"
         )
+        self.drifts = counter("drifts_total", "Drifts of a source's scores that detection.drift found.")
         self.anomalous_points = counter("anomalous_points_total", "Points inside an episode.")
 
         # How long it takes.

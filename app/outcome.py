@@ -46,6 +46,7 @@ class Outcome:
     direction: np.ndarray  # i1[n] -1 below, 1 above, 0 not known
     votes: np.ndarray  # f8[n, D] score by detector, the highest of the metrics; NaN = left out or no such column
     shares: np.ndarray  # f8[n, D] of each vote in the score, their sum is 1; NaN = none; only where anomaly
+    drift: np.ndarray  # bool[n] the source's scores have drifted, with this one
     opened: np.ndarray  # bool[n] an episode starts with this point
     closed: np.ndarray  # bool[n] an episode ended just before this point (which is not an anomaly)
     episode_offset: np.ndarray  # i8[n] of the point that opened the episode, where anomaly or closed; else -1
@@ -108,6 +109,7 @@ POINT = rows.dtype(
         ("repeat", "?"),
         ("lasts", "?"),  # a detector says that what began with the open episode goes on
         ("anomaly", "?"),
+        ("drift", "?"),
         ("opened", "?"),
         ("closed", "?"),
         ("status", "u1"),
@@ -115,5 +117,9 @@ POINT = rows.dtype(
     ]
 )
 CELL = rows.dtype(
-    [("row", "i8"), ("x", "f8"), ("count", "i8"), ("score", "f8"), ("expected", "f8"), ("lower", "f8"), ("upper", "f8")]
+    [
+        *(("row", "i8"), ("x", "f8"), ("count", "i8"), ("score", "f8")),
+        *(("expected", "f8"), ("lower", "f8"), ("upper", "f8")),
+        ("anew", "?"),  # its detectors start anew with this value
+    ]
 )

@@ -10,26 +10,28 @@ import importlib.util
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from app import compile, rows, silence, snapshot
 from app.detectors.kit import Adapter
 from app.explain import DEFAULT, explain
-from app.outcome import CELL, POINT, Outcome, Rejected, joined
+from app.outcome import CELL, OK, POINT, Outcome, Rejected, joined
 from app.profile import Profile
 from app.silence import NEVER, Lapsed, Seats
 from app.sources import JOINT, NONE, VALUE, Sources, Stored
 
 if TYPE_CHECKING:
+    from app.drift import Drift
+    from app.profile import Member
     from app.records import Points
     from app.settings import Settings
 
 __all__ = ["Outcome", "Pipeline", "Rejected"]
 
 _POINT_COLUMNS = (
-    *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "opened", "closed"),
+    *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "drift", "opened", "closed"),
     *("episode_offset", "episode_index", "opened_at", "peak", "length", "repeat", "lasts"),
 )
 LARGEST = 1e150  # a value's size; the window's variance stays finite
@@ -114,7 +116,7 @@ class Pipeline:
     def _run(self, sources: Sources, points: Points) -> Outcome:
         """As ``run``, for points that span at most ``forget_after`` offsets."""
         p, cells, rejected, lapsed = self._placed(sources, points)
-        if len(self.profiles) == 1 and not rejected:
+        if len(self.profiles) == 1 and not rejected and not self.profiles[0].resets:
             profile = np.zeros(len(p), np.int64)
             votes, shares, raw, bands = self._compute(sources, 0, p, cells)
         else:
@@ -275,13 +277,35 @@ class Pipeline:
                 _back(points, p)
                 _back(values, cells)
             for place, (member, adapter) in enumerate(profile.adapters):
+                if member is profile.drift:
+                    continue
                 found = _adapted(adapter, member.params, sources.models[number][place], p, cells)
                 raw[: len(found), member.place] = found
         judge(*state, points, values, raw, bands, votes, shares, np.empty((4, width)))
         if plain:
             _back(points, p)
             _back(values, cells)
+        if profile.drift:
+            self._drift(sources, number, p)
         return votes, shares, raw, bands
+
+    def _drift(self, sources: Sources, number: int, p: np.ndarray) -> None:
+        """Say at which points the scores of their source have drifted; there its detectors may start anew."""
+        profile = self.profiles[number]
+        member, drift = cast("tuple[Member, Drift]", profile.adapters[-1])
+        models = sources.models[number][-1]
+        at = np.flatnonzero((p["status"] == OK) & ~p["repeat"])
+        for i, slot, score in zip(at.tolist(), p["slot"][at].tolist(), p["score"][at].tolist()):
+            row = sources.first_row(slot)
+            model = models[row]
+            if model is None:
+                model = models[row] = drift.make(member.params)
+            elif type(model) is Stored:
+                model = models[row] = drift.loads(model, member.params)
+            if drift.update(model, score):
+                p["drift"][i] = True
+                if profile.resets:
+                    sources.rows.put(slot, "anew", sources.rows.get(slot, "seen"))
 
     def _by_profile(
         self, sources: Sources, p: np.ndarray, cells: np.ndarray
@@ -292,8 +316,7 @@ class Pipeline:
         votes, shares = np.full((2, len(p), self._columns), np.nan)
         raw = np.full((len(cells), self._columns), np.nan)
         bands = np.full((len(cells), 3 * self._columns), np.nan)
-        for number in np.unique(profile[placed]).tolist():
-            chosen = np.flatnonzero(placed & (profile == number))
+        for number, chosen in self._parts(profile, placed, p["slot"]):
             sizes = p["last"][chosen] - p["first"][chosen]
             last = np.cumsum(sizes)
             where = np.repeat(p["first"][chosen] - (last - sizes), sizes) + np.arange(sizes.sum())
@@ -309,6 +332,25 @@ class Pipeline:
             for whole, part, place in zip((votes, shares, raw, bands), found, (chosen, chosen, where, where)):
                 whole[place, : part.shape[1]] = part
         return profile, votes, shares, raw, bands
+
+    def _parts(self, profile: np.ndarray, placed: np.ndarray, slots: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """(profile, positions) of points that are scored together.
+
+        Where a drift starts detectors anew the next point of the source must be scored by new ones: no two points of
+        one source together.
+        """
+        for number in np.unique(profile[placed]).tolist():
+            chosen = np.flatnonzero(placed & (profile == number))
+            if not self.profiles[number].resets:
+                yield number, chosen
+                continue
+            order = np.argsort(slots[chosen], kind="stable")
+            by_slot = slots[chosen][order]
+            first = np.searchsorted(by_slot, by_slot)  # where its source begins
+            turn = np.empty(len(chosen), np.int64)
+            turn[order] = np.arange(len(chosen)) - first
+            for wave in range(turn.max() + 1):
+                yield number, chosen[turn == wave]
 
     def _explain(
         self, outcome: Outcome, points: Points, p: np.ndarray, cells: np.ndarray, raw: np.ndarray, bands: np.ndarray
@@ -367,8 +409,9 @@ def _adapted(
     cells = cells[: sum(sizes)]  # without those for what several metrics say jointly
     times = np.repeat(p["time"], sizes).tolist()
     repeats = np.repeat(p["repeat"], sizes).tolist()
-    for row, x, t, again in zip(cells["row"].tolist(), cells["x"].tolist(), times, repeats):
-        model = models[row]
+    columns = (cells[name].tolist() for name in ("row", "x", "anew"))
+    for row, x, anew, t, again in zip(*columns, times, repeats):
+        model = None if anew else models[row]
         if model is None:
             model = adapter.make(params)
         elif type(model) is Stored:

@@ -12,29 +12,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from app import calibration, detectors, ensemble, episodes, rows, window
+from app import calibration, detectors, drift, ensemble, episodes, rows, window
 from app.detectors import Kernel
 from app.detectors.kit import Adapter
+from app.drift import Drift
 
 VERSION = 2  # of what pipeline, ensemble and severity make of votes; raise when results would differ
 SOURCE = rows.dtype(episodes.FIELDS)
+DRIFT, NO_COLUMN = "drift", -1
 ENSEMBLE = "ensemble"  # the method of a member that is made of other members
 QUIET_POINTS = 5  # points in a row that end an episode which a detector of episodes opened
 
 
 @dataclass(frozen=True)
 class Member:
-    """A detector of a profile. ``place``: its column of votes, and its section of a row."""
+    """A detector of a profile, or of drifts. ``place``: its column of votes, and its section of a row."""
 
     place: int
     name: str  # the user's
     method: str
     params: dict[str, Any]  # complete
     detector: Kernel | Adapter
+
+    @property
+    def section(self) -> str:
+        """What its state is called in a snapshot."""
+        return DRIFT if self.place == NO_COLUMN else "detector:" + self.name
 
     @property
     def is_kernel(self) -> bool:
@@ -101,8 +108,11 @@ class Profile:
         self.kernels = [m for m in self.members if m.is_kernel]
         read = [m.detector.window_points(m.params) for m in self.kernels]  # type: ignore[union-attr]
         self.window_points = max(detection.window_points, *read, 2)
+        self.drift = _drift(detection.drift)
+        self.resets = self.drift is not None and detection.drift.reset
+        with_models = [*self.members, self.drift] if self.drift else self.members
         self.adapters: list[tuple[Member, Adapter]] = [
-            (m, m.detector) for m in self.members if not isinstance(m.detector, Kernel)
+            (m, m.detector) for m in with_models if not isinstance(m.detector, Kernel)
         ]
         self.banded = [m for m in self.kernels if m.detector.band]  # type: ignore[union-attr]
         by_skill = {part for group in self.groups if group.mode == "skill" for part in group.parts}
@@ -134,7 +144,10 @@ class Profile:
             shape = [m.method, calibration.VERSION, own, _shape(kind), self.window_points if m.reads_window else 0]
             shape += [ensemble.VERSION] if m in self.skilled else []
             end = at + kind.itemsize
-            found.append(Section("detector:" + m.name, m.detector.version, at, end, shape, adapter=not m.is_kernel))
+            found.append(Section(m.section, m.detector.version, at, end, shape, adapter=not m.is_kernel))
+        if self.drift:  # a model and no bytes of a row
+            end, shape = self.cell.itemsize, [self.drift.method, self.drift.params]
+            found.append(Section(self.drift.section, self.drift.detector.version, end, end, shape, adapter=True))
         assert all(a.end == b.start for a, b in pairwise(found)), "sections are slices without gaps"
         return found
 
@@ -142,7 +155,8 @@ class Profile:
         members = [[m.name, m.method, m.detector.version, m.params] for m in self.members]
         groups = [[group.name, group.mode, group.parts] for group in self.groups]
         versions = [VERSION, window.VERSION, calibration.VERSION, ensemble.VERSION, episodes.VERSION]
-        return [versions, groups, self.weights, self.threshold, self.window_points, members]
+        drift = [[self.drift.method, self.drift.detector.version, self.drift.params, self.resets]] if self.drift else []
+        return [versions, groups, self.weights, self.threshold, self.window_points, members, *drift]
 
     def _leads(self) -> list[float]:
         """How much a detector's vote counts in finding the one that leads: its weight, and its ensembles', in all."""
@@ -216,6 +230,14 @@ def _ensemble(detection: Any) -> tuple[list[Member], list[Group], list[float]]:
     nested = {part for one in given.values() if one.method == ENSEMBLE for part in one.members}
     add("", detection.ensemble, [name for name in given if name not in nested])
     return members, groups, weights
+
+
+def _drift(given: Any) -> Member | None:
+    if given.method == drift.NONE:
+        return None
+    params = drift.METHODS[given.method].check("detection.drift", given.params)
+    # It is stored as adapters are, and scores nothing.
+    return Member(NO_COLUMN, DRIFT, given.method, params, cast(Adapter, Drift(given.method)))
 
 
 def _numbers(m: Member) -> dict[str, Any]:

@@ -28,6 +28,7 @@ VALUE = "value"
 STATUS = np.array(outcomes.STATUS, object)
 SEVERITY = np.array(severity.NAMES, object)
 DIRECTION = np.array([UNSET, "above", "below"], object)  # by 0, 1, -1
+DRIFT = np.array([UNSET, True], object)
 
 Numbers = float | dict[str, float] | UnsetType
 
@@ -51,6 +52,7 @@ class Result(msgspec.Struct, gc=False):
     severity: str
     status: str
     direction: str | UnsetType
+    drift: bool | UnsetType  # the source's scores have drifted, with this one
     detectors: Any  # {name: score}
     weights: dict[str, float] | UnsetType  # what part each vote has in the score, or in its ensemble's
     attribution: dict[str, float] | UnsetType
@@ -119,7 +121,7 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
     alert = outcome.alert[at]
     other = np.where(score == alert, np.nan, alert)
     numbers = np.column_stack([*(column[at] for column in floats), score, other, votes])
-    simple = ~outcome.anomaly[at] & ~assembly.needs_escape(keys)
+    simple = ~outcome.anomaly[at] & ~outcome.drift[at] & ~assembly.needs_escape(keys)
     status, voted = outcome.status[at], ~np.isnan(votes).all(axis=1)
     scored = simple & (status == outcomes.OK) & voted
     unscored = simple & (status == outcomes.WARMING_UP) & (score == 0.0) & (alert == 0.0)
@@ -211,6 +213,7 @@ def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -
         SEVERITY[severity.severities(np.where(anomaly, outcome.peak[rows], outcome.alert[rows]))].tolist(),
         STATUS[outcome.status[rows]].tolist(),
         DIRECTION[outcome.direction[rows]].tolist(),
+        DRIFT[outcome.drift[rows].astype(np.int64)].tolist() if outcome.drift.any() else repeat(UNSET),
         _votes(outcome, rows),
         _weights(outcome, rows, anomaly),
         _where(outcome.attribution, at),

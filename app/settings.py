@@ -178,6 +178,19 @@ class DetectorSettings(Section):
 
 
 
+class DriftSettings(Section):
+    """Drift of each source's scores: a method, and any parameter of it beside."""
+
+    model_config = ConfigDict(extra="allow")
+    method: Literal["none", "ADWIN", "PageHinkley"] = setting("none", "River's detector of drifts in a source's scores")
+    reset: bool = setting(False, "after a drift the detectors of the source start anew; slower, see README")
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters as given; ``app.drift`` knows their ranges."""
+        return dict(self.model_extra or {})
+
+
 class Detection(Section):
     method: DetectorName | None = setting(
         None,
@@ -190,6 +203,9 @@ class Detection(Section):
         [], "classes beside River's that a detector of method river may be made of", allowed="import paths"
     )
     window_points: int = setting(100, "past points that a detector sees", "points", ge=2, le=4096)
+    drift: DriftSettings = setting(
+        DriftSettings(), "drifts of a source's scores: method, reset, parameters of the method", allowed="settings"
+    )
     detectors: dict[DetectorName, DetectorSettings] = setting(
         {},
         "the ensemble: name -> method, weight, parameters",

@@ -233,6 +233,9 @@ def check_detection(trial: Trial) -> None:
                 trial.given.problem((*here, "members"), f"must be given with method: ensemble, got {member.method!r}")
             for parameter, what in detector_problems(member.method, member.params, whole.allow_classes):
                 trial.given.problem((*here, parameter), what)
+        if trial.sound((*at, "drift")):
+            for parameter, what in drift_problems(detection.drift):
+                trial.given.problem((*at, "drift", parameter), what)
         if not trial.sound((*at, "detectors"), ("detection", "detectors")):
             continue
         method = whole.effective_method
@@ -299,19 +302,38 @@ def detector_problems(
         detector = detectors.find(method)
     except ConfigurationError as error:
         return [("method", str(error))]
+    return _problems(method, params, lambda given: detector.params.check(
+        method, detectors.with_allowed(detector, given, allow_classes)
+    ))  # fmt: skip
+
+
+def _problems(where: str, params: dict[str, Any], check: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str]]:
+    """All that ``check`` finds, which raises the first: what is wrong is left out, and checked again."""
     problems: list[tuple[str, str]] = []
     given = dict(params)
     while True:
         try:
-            detector.params.check(method, detectors.with_allowed(detector, given, allow_classes))
+            check(given)
             return problems
         except ConfigurationError as error:
-            place, _, what = str(error).removeprefix(f"{method}.").partition(": ")
+            place, _, what = str(error).removeprefix(f"{where}.").partition(": ")
             name = re.split(r"\W", place)[0]
             problems.append((name, what if place == name else f"{place}: {what}"))
         if name not in given:
             return problems[:-1] if name in params else problems  # it is wanting as it was left out here
         del given[name]
+
+
+def drift_problems(given: Any) -> list[tuple[str, str]]:
+    """(parameter, what is wrong) of every problem."""
+    if not given.params:
+        return []
+    from app import drift  # here: as detectors above
+
+    if given.method == drift.NONE:
+        return [(name, "is a parameter of a method, and method is none") for name in given.params]
+    known = drift.METHODS[given.method]
+    return _problems(given.method, given.params, lambda params: known.check(given.method, params))
 
 
 RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_state, check_detection)

@@ -227,7 +227,7 @@ def _parts(profile: Profile, stored: list[_Stored], reader: _Reader) -> tuple[by
     bytes_of = {s.name: reader.take(*reader.unpack(_MODEL)) for s in stored if s.model}
     known = {s.name: (s, part) for s, part in zip(stored, parts)}
     models: dict[str, Any] = {}
-    adapters = {"detector:" + member.name: (member, adapter) for member, adapter in profile.adapters}
+    adapters = {member.section: (member, adapter) for member, adapter in profile.adapters}
     for section in profile.sections:
         if section.name not in known or not _same(known[section.name][0], section):
             continue

@@ -44,9 +44,9 @@ class Sources:
         self.cells = [kind(profile.cell) for profile in profiles]  # by profile: rows of metrics
         # by profile: for each adapter, models by row of metric; None until the first point
         self.models: list[list[list[Any]]] = [[[] for _ in profile.adapters] for profile in profiles]
-        self.keep: list[Any] = [kind(profile.cell) for profile in profiles]  # room to hold a row aside
+        self.keep: list[Any] = [kind(profile.cell) for profile in profiles]  # room to hold a row aside; an empty row
         for spare in self.keep:
-            spare.add()
+            spare.add(2)
         self.profile = np.zeros(16, np.int64)  # by slot
         self.value_row = np.full(16, NONE, np.int64)  # by slot: row of the metric "value"
         self.joint_row = np.full(16, NONE, np.int64)  # by slot: row of what several metrics say jointly
@@ -112,6 +112,11 @@ class Sources:
             return self._metrics[slot]
         row = int(self.value_row[slot])
         return {} if row == NONE else {VALUE: row}
+
+    def first_row(self, slot: int) -> int:
+        """The row of the metric it had first, beside which what is kept of the source as a whole has its place."""
+        known = self._metrics.get(slot)
+        return next(iter(known.values())) if known else int(self.value_row[slot])
 
     def add_metric(self, slot: int, metric: str, row: int | None = None) -> int:
         """An empty row (or that one) for a metric that the source does not have yet."""

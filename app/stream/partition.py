@@ -281,6 +281,8 @@ class Partition:
             metrics.anomalous_points.inc(anomalous)
             opened = outcome.alert[start:][outcome.opened[start:]].tolist()
             metrics.opened(Counter(map(severity, opened)))
+        if drifts := int(outcome.drift[start:].sum()):
+            metrics.drifts.inc(drifts)
         metrics.event_time_lag.set(time.time() - max(points.timestamp))
 
     def _save(self, answer: Answer, due: list[int]) -> int:

@@ -33,6 +33,7 @@ class Result(msgspec.Struct, omit_defaults=True):
     severity: str | None = None
     status: str | None = None
     direction: str | None = None
+    drift: bool | None = None
     detectors: dict[str, float] | None = None
     weights: dict[str, float] | None = None
     attribution: dict[str, float] | None = None

@@ -33,10 +33,11 @@ def made(seed, count, **detection):
 DETECTIONS = [
     {"detectors": {"moving_average": {"warmup": 5}}},
     {"detectors": {"moving_average": {"warmup": 5}, "slow": {"method": "zscore", "warmup": 40}}, "threshold": 0.99},
+    {"detectors": {"moving_average": {"warmup": 5}}, "drift": {"method": "PageHinkley", "threshold": 2.0}},
 ]
 
 
-@pytest.mark.parametrize("detection", DETECTIONS, ids=["one", "two"])
+@pytest.mark.parametrize("detection", DETECTIONS, ids=["one", "two", "drift"])
 @pytest.mark.parametrize("seed", range(4))
 def test_both_ways_give_the_same_bytes(detection, seed):
     points, outcome = made(seed, 600, **detection)

@@ -15,8 +15,8 @@ from app.settings import Detection, InputSettings
 
 ORDER = [
     *("id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper"),
-    *("anomaly_score", "alert_score", "is_anomaly", "episode", "severity", "status", "direction", "detectors"),
-    *("weights", "attribution", "explanation", "config_hash"),
+    *("anomaly_score", "alert_score", "is_anomaly", "episode", "severity", "status", "direction"),
+    *("drift", "detectors", "weights", "attribution", "explanation", "config_hash"),
 ]
 PROFILES = (
     SimpleNamespace(detectors=("moving_average", "Half-Space Trees"), config_hash="0badcafe"),
@@ -65,6 +65,7 @@ def scored(draw, several: bool | None = None):
         anomaly=anomaly,
         status=column(st.integers(0, 2), dtype=np.uint8),
         direction=column(st.integers(-1, 1), dtype=np.int8),
+        drift=column(st.booleans(), dtype=bool),
         votes=column(score | st.just(NAN), 2 * n).reshape(n, 2),
         shares=column(score | st.just(NAN), 2 * n).reshape(n, 2),
         opened=events & anomaly,
@@ -127,6 +128,8 @@ def expected(points: Points, outcome: Outcome, i: int) -> dict:
     found["status"] = ["warming_up", "ok", "degraded"][outcome.status[i]]
     if outcome.direction[i]:
         found["direction"] = "above" if outcome.direction[i] > 0 else "below"
+    if outcome.drift[i]:
+        found["drift"] = True
     votes = {d: float(v) for d, v in zip(profile.detectors, outcome.votes[i]) if not math.isnan(v)}
     if votes:
         found["detectors"] = votes

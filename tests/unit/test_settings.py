@@ -2,6 +2,7 @@
 
 import re
 import typing
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -131,13 +132,13 @@ def test_a_wrong_setting_is_named_with_its_line_its_range_and_what_was_found(
 
 @pytest.mark.parametrize("path", leaves(), ids=".".join)
 def test_every_setting_is_refused_by_name_and_line_where_it_stands(path, tmp_path):
-    lines = [f"{path[0]}: {{}}" for path in leaves() if len(path) == 1]
-    for section in dict.fromkeys(path[0] for path in leaves() if len(path) == 2):
-        lines += [f"{section}:", *(f"  {p[1]}: !!set {{}}" for p in leaves() if p[0] == section and len(p) == 2)]
-    said = wrong("\n".join(lines), tmp_path=tmp_path)
-    indented = f"  {path[-1]}:" if len(path) == 2 else f"{path[-1]}:"
-    section = lines.index(f"{path[0]}:") if len(path) == 2 else 0
-    line = next(i for i, text in enumerate(lines, 1) if i > section and text.startswith(indented))
+    lines: dict[tuple[str, ...], str] = {}
+    for one in leaves():
+        for depth in range(1, len(one)):
+            lines.setdefault(one[:depth], f"{'  ' * (depth - 1)}{one[depth - 1]}:")
+        lines[one] = f"{'  ' * (len(one) - 1)}{one[-1]}: {'!!set ' if len(one) > 1 else ''}{{}}"
+    said = wrong("\n".join(lines.values()), tmp_path=tmp_path)
+    line = list(lines).index(path) + 1
     assert f"{'.'.join(path)} ({tmp_path / 'anomaly.yaml'}:{line}): must be " in said
 
 
@@ -231,12 +232,12 @@ def test_a_variable_beats_the_file_and_the_command_line_beats_both(tmp_path):
 @pytest.mark.parametrize("path", [path for path in leaves() if path[-1] not in ("detectors", "sources")], ids=".".join)
 def test_every_setting_can_be_given_as_a_variable(path):
     """Its default as text, put into a variable, is its default again."""
-    value = getattr(getattr(Settings(), path[0]), path[1])
+    value = attrgetter(".".join(path))(Settings())
     if value is None:
         value = "zscore" if path[-1] == "method" else "some-text"
     variable = "ANOMALY_" + "__".join(path).upper()
     given = load(None, {variable: shown(value)} if value != [] else {variable: "a.one,a.two"})
-    found = getattr(getattr(given, path[0]), path[1])
+    found = attrgetter(".".join(path))(given)
     if value == []:
         assert found == ["a.one", "a.two"]
     elif path[-1] == "sasl_password":
