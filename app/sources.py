@@ -87,6 +87,8 @@ class Sources:
             self.slots.update(zip(new, range(first, first + len(new))))
             self._make_room(len(self.names))
             self.profile[first : len(self.names)] = profile
+            if len(new) == len(sources):
+                return np.arange(first, len(self.names))
         return np.array([self.slot(source) for source in sources] if self._free else [*map(self.slots.get, sources)])
 
     def find(self, source: str) -> int | None:

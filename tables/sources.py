@@ -72,8 +72,7 @@ class OwnedSources:
             sources = [name.decode() for name in records.slices(starts, ends - TAG)]
         except UnicodeDecodeError as error:
             raise StateError(f"@{records.offsets[first]} or after it: a source must be UTF-8: {error}") from error
-        unseen = self.covered.keys().isdisjoint(sources) and self._earlier.keys().isdisjoint(sources)
-        if unseen and len(set(sources)) == len(sources):
+        if self.covered.keys().isdisjoint(sources) and len(set(sources)) == len(sources):  # all are new to us
             self.covered.update(zip(sources, covers))
             self._earlier.update(dict.fromkeys(sources, self._alone.setdefault(ownership, (ownership,))))
             highest.update(zip(sources, range(first, end)))
