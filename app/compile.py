@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from app import calibration, ensemble, episodes, numeric, rows, weighted, window
+from app import calibration, ensemble, episodes, forecast, numeric, rows, weighted, window
 from app.detectors import Kernel
 from app.profile import Group, Member, Profile
 
-SHARED = (numeric, window, weighted, calibration, ensemble, episodes, rows)
+SHARED = (numeric, window, weighted, forecast, calibration, ensemble, episodes, rows)
 
 _HEAD = '''\
 """Made by app/compile.py for the detectors {methods}; do not edit."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from app import snapshot
+from app import detectors, snapshot
 from app.pipeline import Outcome, Pipeline
 from app.records import Points
 from app.settings import Detection, DetectorSettings
@@ -67,6 +67,15 @@ def detection(method: str = "moving_average", window_points: int = 20, weight: f
 def alone(method: str, engine: str = "numba", **given: Any) -> Pipeline:
     """A pipeline of one detector, small, compiled once for all tests; window of 20, warm-up of 5."""
     return Pipeline(detection(method, **{"warmup": 5, **SMALL.get(method, {}), **given}), engine=engine)  # type: ignore
+
+
+def fit_for(method: str, made: Points) -> Points:
+    """Points of one metric as a detector gets them: of two metrics that are equal, where it wants several."""
+    if method not in detectors.KERNELS or detectors.KERNELS[method].of != "channel":
+        return made
+    twice = replace(made, metrics=["p", "q"] * len(made), start=list(range(0, 2 * len(made) + 1, 2)))
+    twice.values = [v for v in made.values for _ in range(2)]
+    return twice
 
 
 def gaussian(n: int, seed: int = 7, mean: float = 10.0, std: float = 2.0) -> list[float]:

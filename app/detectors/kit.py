@@ -54,6 +54,7 @@ from typing import Any, NamedTuple, Protocol
 
 from app.drawn import drawn
 from app.errors import ConfigurationError
+from app.forecast import FORECAST, expected, residual
 from app.numeric import deviation, exp, finite, floored, inf, log, nan, sqrt, whole
 from app.weighted import SQUARES, WEIGHTED, cut, cut_error, deviations_of, learn_error, learn_weighted, rms
 from app.window import (
@@ -76,6 +77,7 @@ from app.window import (
 )
 
 __all__ = [
+    "FORECAST",
     "MOMENTS",
     "SQUARES",
     "WEIGHTED",
@@ -90,6 +92,7 @@ __all__ = [
     "deviations_of",
     "drawn",
     "exp",
+    "expected",
     "finite",
     "floored",
     "highest",
@@ -107,6 +110,7 @@ __all__ = [
     "params",
     "percentile",
     "quantile",
+    "residual",
     "rms",
     "run",
     "slide",

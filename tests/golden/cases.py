@@ -63,7 +63,11 @@ CASES = {
     "HalfSpaceTrees": Case({"HalfSpaceTrees": {"n_trees": 3, "height": 3, "window_size": 25, "warmup": 20}}),
 }
 # Every other detector that is one file, as it is by default: long enough that each has something to say.
-CASES |= {name: Case({name: {}}, before=400) for name in sorted(detectors.KERNELS) if name not in CASES}
+CASES |= {
+    name: Case({name: {}}, before=400, metrics=("p", "q") if kernel.of == "channel" else ())
+    for name, kernel in sorted(detectors.KERNELS.items())
+    if name not in CASES
+}
 
 
 class Record(NamedTuple):

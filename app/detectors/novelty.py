@@ -1,0 +1,357 @@
+"""Values never seen before, told where an episode starts: the alert score of the default.
+
+Four things are watched, each by its distance to the nearest value of the same kind ever seen, so that what has
+occurred before, however rarely, is not news:
+
+- the value,
+- its distance from the last values at this hour of the week (UTC),
+- its distance from a slow mean (of about 400 points),
+- the logarithm of the standard deviation of the last ``window_size`` points, this one included.
+
+How rare is such a distance? Its logarithm is ranked among the highest of each of the last 224 blocks of 50 points
+of this source; above the highest twentieth of them, the tail is an exponential. That gives each a surprise, a decimal
+logarithm; their weighted sum, as in Fisher's method, is the total. Blocks of maxima need no assumption on the values
+and are comparable between sources.
+
+Not every surprise is worth telling. A total counts only
+
+- at a point that lies 2 mean absolute errors from what was expected (``app/forecast.py``),
+- where it is a new high of the last 64 points, and above a peak that halves every 100 points,
+- less what is due to repeats: the logarithm of 1 + the number of such peaks before, at least three quarters as high,
+  each counting half after 2000 points. A source that does this every day has told so.
+
+Fits every kind of series without a setting: levels, daily and weekly courses, spikes, sparse counts. Blind to windows
+of which every part was seen before (something that is missing, a known shape at the wrong time of the hour), and silent
+for the first 250 points.
+
+It also says while an episode lasts. When it has something to tell it notes which values are usual here: those of the
+window (its middle nine tenths, and half of their width beyond) and those within 2 standard deviations of all past. As
+long as the source lies outside both, the episode goes on, for at most ``hold_points`` points: then what was a fault is
+the new level. A fault inside that range (a stuck value, a season that fails to come) lasts while its points are odd.
+
+Time: the hour of the week is that of the event time, and all else counts points: gaps, duplicates and backward times
+are scored by their own hour and change nothing else. Constant series are silent; their first change is told.
+
+Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .3 is a rarity worth looking at, a point higher
+ten times as rare.
+
+O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 224); 5.8 KB.
+
+References
+----------
+.. [1] E. Knorr, R. Ng (1998), Algorithms for Mining Distance-Based Outliers in Large Datasets, VLDB, section 2.
+.. [2] S. Coles (2001), An Introduction to Statistical Modeling of Extreme Values, sections 3.1 (block maxima) and 4.2
+   (exponential excesses over a high threshold).
+.. [3] R. A. Fisher (1932), Statistical Methods for Research Workers, 4th edition, section 21.1: adding logarithms.
+.. [4] R. Laxhammar, G. Falkman (2010), Conformal prediction for distribution-independent anomaly detection in
+   streaming vessel data, StreamKDD: rarity by rank.
+
+Examples
+--------
+>>> from app.detectors.kit import run
+>>> calm = [float((7 * i) % 10) for i in range(400)]
+>>> [round(e, 2) for e in run("novelty", [*calm, 60.0, 61.0])[-3:]]
+[0.0, 6.0, 0.0]
+"""
+
+from app.detectors.kit import (
+    FORECAST,
+    MOMENTS,
+    before,
+    derived,
+    exp,
+    inf,
+    log,
+    param,
+    params,
+    quantile,
+    residual,
+    slide,
+    spread,
+    sqrt,
+    whole,
+)
+
+VERSION = 1
+PARAMS = params(
+    threshold=param(0.3, "surprise at which a point alerts, a decimal logarithm; > 0", judges=True),
+    hold_points=param(1000, "points an episode lasts at most because of values out of range; >= 0"),
+    window_size=param(20, "points whose standard deviation is watched; 2..4096"),
+    warmup=param(1, "points scored before the first vote; >= 1", judges=True),
+    silent=derived(lambda p: FEWEST * BLOCK),
+)
+KEPT = 48  # values that stand for all seen
+BLOCK = 50  # points
+BLOCKS = 224  # whose maxima are kept
+FEWEST = 5  # blocks before anything is rare
+HOLD = 64  # points of which a total must be the highest
+PEAKS = 32  # that are remembered
+SEEN = [
+    ("n", "i8"),  # values seen
+    ("values", "f8", (KEPT + 1,)),  # some of them, in order
+    ("kept", "i8"),  # how many these are
+    ("narrowest", "f8"),  # the gap that the value dropped last has left
+    ("mean", "f8"),
+    ("var", "f8"),  # both of what was watched, cut at 6 standard deviations
+    ("highest", "f8"),  # distance of this block, in standard deviations
+    ("maxima", "u1", (BLOCKS,)),  # of the last blocks: 10 * (log(distance + .001) + 7), rounded up
+    ("line", "f8"),  # above it the tail begins
+    ("scale", "f8"),  # of the tail
+    ("top", "i8"),  # maxima at the line or above
+]
+STATE = [
+    ("forecast", FORECAST),
+    ("value", SEEN),
+    ("weekly", SEEN),
+    ("slow", SEEN),
+    ("noise", SEEN),
+    ("recent", MOMENTS),
+    ("week", "f8", (168,)),  # the last values of an hour of the week, averaged
+    ("weeks", "u1", (168,)),  # how many they are, at most 2
+    ("overall", "f8"),  # mean
+    ("slow_mean", "f8"),
+    ("place", "i8"),  # points in this block
+    ("blocks", "i8"),  # full ones so far
+    ("totals", "f8", (HOLD,)),  # of the last points
+    ("peak", "f8"),  # decaying
+    ("peaks", "f8", (PEAKS,)),  # totals that were the highest of their time
+    ("peaked", "i8", (PEAKS,)),  # at which point
+    ("told", "i8"),  # how many so far
+    ("low", "f8"),
+    ("high", "f8"),  # the usual range when it had something to tell
+    ("left", "i8"),  # points for which that still matters
+]
+SCALE = "surprise"
+ALERT_AT = "threshold"
+INVARIANT = ("scale", "shift")
+OF = "source"
+TELLS = "episodes"
+EXPLANATION = "{value} is unlike anything seen before"
+
+GATE = 2.0  # mean absolute errors
+VALUE, WEEKLY, SLOW, NOISE = 1.0, 1.0, 0.5, 0.5  # weights of the surprises
+NORM = 0.6324555320336759  # 1 / square root of the sum of their squares
+MOST = 6.0  # of a total: rarer is the same
+NEAREST, FARTHEST = 1e-3, 1e12  # standard deviations: what is nearer, or farther, is the same
+TAIL = 0.05  # share of the maxima in it
+DECAY = 0.9930924954370359  # of the peak: half after 100 points
+HALVED = 0.00034657359027997265  # log(2) / 2000: a peak counts half after 2000 points
+SLOWNESS = 2.0 / 801.0  # share of the newest value in the slow mean
+LATELY = 0.4  # and in the mean of the last weeks
+DECADE = 2.302585092994046  # log(10)
+
+
+def step(s, p, x, t, w):
+    """Score x by what was known before it, then learn it."""
+    n = s.forecast.n
+    hour = whole(t / 3600.0) % 168
+    weekly = x - (s.week[hour] if s.weeks[hour] > 0 else s.overall) if n > 0 else 0.0
+    slow = x - s.slow_mean if n > 0 else 0.0
+    steady = 1e-3 * sqrt(s.forecast.var)
+    slide(s.recent, w, x, p.window_size)
+    noise = spread(s.recent) + steady
+    mean = s.forecast.mean
+    reach = 2.0 * sqrt(s.forecast.var)
+    _, residue = residual(s.forecast, x, t)
+    listens = residue >= GATE and s.blocks >= FEWEST
+    total = VALUE * _watch(s, s.value, x, listens)
+    total += WEEKLY * _watch(s, s.weekly, weekly, listens)
+    total += SLOW * _watch(s, s.slow, slow, listens)
+    if n >= p.window_size and noise > 0.0:
+        total += NOISE * _watch(s, s.noise, log(noise), listens)
+    total = min(NORM * total, MOST)
+    s.left = max(s.left - 1, 0)
+    score = 0.0
+    if _is_high(s, n, total):
+        score = max(0.0, total - log(1.0 + _repeats(s, n, total)) / DECADE)
+        _tell(s, n, total)
+        if score > 0.0 and not lasts(s, p, before(w, 1), w):
+            _note_usual(s, w, mean - reach, mean + reach)
+            s.left = p.hold_points
+    s.totals[n % HOLD] = total
+    s.peak = max(s.peak * DECAY, total)
+    _learn_course(s, x, n, hour)
+    s.place += 1
+    if s.place == BLOCK:
+        _end_block(s)
+    return score
+
+
+def lasts(s, p, x, w):
+    """Is the source, at x, still outside what was usual when the episode began?"""
+    return s.left > 0 and not s.low <= x <= s.high
+
+
+def _note_usual(s, w, low, high):
+    """The range of the window, without its extremes, and that of all past: outside both is unusual."""
+    below = quantile(w, 0.05)
+    above = quantile(w, 0.95)
+    margin = 0.5 * (above - below)
+    s.low = min(below - margin, low)
+    s.high = max(above + margin, high)
+
+
+def _learn_course(s, x, n, hour):
+    weeks = s.weeks[hour]
+    s.week[hour] += (x - s.week[hour]) * max(LATELY, 1.0 / (weeks + 1))
+    if weeks < 2:
+        s.weeks[hour] = weeks + 1
+    s.overall += (x - s.overall) / (n + 1)
+    s.slow_mean += (x - s.slow_mean) * max(SLOWNESS, 1.0 / (n + 1))
+
+
+def _watch(s, c, y, listens):
+    """The surprise of y among what c has seen, at least 0.0; then learn it."""
+    place = _below(c, y)
+    sd = sqrt(c.var)
+    distance = 0.0
+    if c.n >= 6:
+        distance = y - c.values[place - 1] if place > 0 else inf
+        if place < c.kept:
+            distance = min(distance, c.values[place] - y)
+        # Beside a constant anything else is far.
+        distance = distance / sd if distance < FARTHEST * sd else FARTHEST if distance > 0.0 else 0.0
+    surprise = max(0.0, _rarity(s, c, log(distance + NEAREST))) if listens else 0.0
+    c.highest = max(c.highest, distance)
+    _keep(c, y, place)
+    delta = y - c.mean
+    if c.n > 20 and c.var > 0.0:
+        delta = min(max(delta, -6.0 * sd), 6.0 * sd)
+    c.n += 1
+    rate = 1.0 / c.n
+    c.mean += rate * delta
+    c.var = (1.0 - rate) * (c.var + rate * delta * delta)
+    return surprise
+
+
+def _rarity(s, c, size):
+    """The decimal logarithm of how seldom a block has a distance of this size (its logarithm), or a larger one."""
+    known = min(s.blocks, BLOCKS)
+    # The longer one listens, the more one hears: the line rises with the logarithm of time.
+    often = 0.6 * log((s.blocks + 1) / 20.0)
+    if size > c.line:
+        return (log((known + 1) / (c.top + 1)) - often + (size - c.line) / c.scale) / DECADE
+    as_high = 0
+    for i in range(known):
+        if 0.1 * c.maxima[i] - 7.0 >= size:
+            as_high += 1
+    if as_high == known:
+        return 0.0
+    return (log((known + 1) / (as_high + 1)) - often) / DECADE
+
+
+def _below(c, y):
+    """How many of the values kept are smaller than y."""
+    low, high = 0, c.kept
+    while low < high:
+        middle = (low + high) >> 1
+        if c.values[middle] < y:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _keep(c, y, place):
+    """Let y stand among the values, if none is as near as those that had to go."""
+    if place < c.kept and (
+        c.values[place] == y or (place > 0 and c.kept == KEPT and c.values[place] - c.values[place - 1] <= c.narrowest)
+    ):
+        return
+    for i in range(c.kept, place, -1):
+        c.values[i] = c.values[i - 1]
+    c.values[place] = y
+    c.kept += 1
+    if c.kept > KEPT:
+        _drop(c)
+
+
+def _drop(c):
+    """Give up the value that leaves the narrowest gap; never the lowest or the highest."""
+    c.narrowest = inf
+    place = 1
+    for i in range(1, KEPT):
+        gap = c.values[i + 1] - c.values[i - 1]
+        if gap < c.narrowest:
+            c.narrowest = gap
+            place = i
+    for i in range(place, KEPT):
+        c.values[i] = c.values[i + 1]
+    c.kept = KEPT
+
+
+def _end_block(s):
+    place = s.blocks % BLOCKS
+    s.blocks += 1
+    s.place = 0
+    size = min(s.blocks, BLOCKS)
+    _end(s.value, place, size)
+    _end(s.weekly, place, size)
+    _end(s.slow, place, size)
+    _end(s.noise, place, size)
+
+
+def _end(c, place, size):
+    """Keep the highest distance of the block, and find line and scale of the tail."""
+    tenths = 10.0 * (log(c.highest + NEAREST) + 7.0)
+    code = whole(tenths)
+    c.maxima[place] = min(code + 1 if code < tenths else code, 255)
+    c.highest = 0.0
+    c.top = size - whole((1.0 - TAIL) * size)
+    lowest = 255
+    highest = 0
+    for i in range(size):
+        lowest = min(lowest, c.maxima[i])
+        highest = max(highest, c.maxima[i])
+    # The highest line that so many maxima reach.
+    low, high = lowest, highest
+    while low < high:
+        middle = (low + high + 1) >> 1
+        reach = 0
+        for i in range(size):
+            if c.maxima[i] >= middle:
+                reach += 1
+        if reach >= c.top:
+            low = middle
+        else:
+            high = middle - 1
+    above = 0
+    for i in range(size):
+        if c.maxima[i] > low:
+            above += c.maxima[i] - low
+    # Two more, from the range of all maxima: a tail of one point is none.
+    wide = 0.1 * (highest - lowest) / max(log(float(size)) + 0.577, 1.0)
+    c.line = 0.1 * low - 7.0
+    c.scale = max((0.1 * above + 2.0 * wide) / (c.top + 2), 1e-3)
+
+
+def _is_high(s, n, total):
+    """Is it the highest of the last HOLD totals, and above the peak?"""
+    if total <= s.peak:
+        return False
+    highest = 0.0
+    for i in range(HOLD):
+        highest = max(highest, s.totals[i])
+    return total > highest
+
+
+def _repeats(s, n, total):
+    """Peaks told before that were about as high, each counting half after so many points."""
+    found = 0.0
+    for i in range(min(s.told, PEAKS)):
+        age = n - s.peaked[i]
+        if age > HOLD and s.peaks[i] >= 0.75 * total:
+            found += exp(-age * HALVED)
+    return found
+
+
+def _tell(s, n, total):
+    """Remember a peak; one that follows another within HOLD points takes its place."""
+    last = (s.told - 1) % PEAKS
+    if s.told > 0 and n - s.peaked[last] <= HOLD:
+        s.peaks[last] = max(s.peaks[last], total)
+        s.peaked[last] = n
+        return
+    s.peaks[s.told % PEAKS] = total
+    s.peaked[s.told % PEAKS] = n
+    s.told += 1
