@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from app import calibration, ensemble, episodes, forecast, numeric, rows, weighted, window
+from app import calibration, ensemble, episodes, forecast, numeric, rows, rules, weighted, window
 from app.detectors import Kernel
 from app.profile import Group, Member, Profile
 
-SHARED = (numeric, window, weighted, forecast, calibration, ensemble, episodes, rows)
+SHARED = (numeric, window, weighted, forecast, calibration, ensemble, episodes, rules, rows)
 
 _HEAD = '''\
 """Made by app/compile.py for the detectors {methods}; do not edit."""
@@ -41,7 +41,8 @@ from app.ensemble import combine, learn_error, share, voted, weigh
 from app.episodes import follow, may_repeat, remember
 from app.numeric import finite, inf, nan, sqrt
 from app.rows import copied
-from app.window import newest, push
+from app.rules import counts, outside, within
+from app.window import median, newest, push
 {imports}
 
 {clears}
@@ -72,6 +73,7 @@ def learn(sources, cells, profile, points, values, raw, bands, keep):
 {anew}\
             w = cell.window
             value.count = w.moments.n
+            value.middle = median(w)
 {steps}\
             push(w, x)
             cell.at = source.seen + 1
@@ -97,6 +99,8 @@ def judge(sources, cells, profile, points, values, raw, bands, votes, shares, ro
         teller = -1
         ready = False
         failed = False
+        some = False
+        beyond = -1
         for c in range(point.first, point.last + (1 if several else 0)):
             joint = c == point.last
             if joint:
@@ -110,9 +114,21 @@ def judge(sources, cells, profile, points, values, raw, bands, votes, shares, ro
             value.upper = nan
             for k in range(len(own)):
                 own[k] = nan
+{expects}\
+            if not joint:
+                middle = value.expected if value.expected == value.expected else value.middle
+                some = counts(p, value.x, middle) or some
+            counted = some if joint else counts(p, value.x, middle)
 {votes}{groups}\
             value.score = combine({root}.mode, {root}.parts, own, weights)
-            if joint or value.score > best:
+            if not joint:
+                value.lower = within(p, value.lower)
+                value.upper = within(p, value.upper)
+                value.expected = within(p, value.expected)
+                if beyond < 0 and outside(p, value.x) != 0:
+                    beyond = c
+                    value.score = 1.0
+            if joint or value.score > best or beyond == c:
                 best = value.score
                 for k in range(len(own)):
                     top_own[k] = own[k]
@@ -127,6 +143,13 @@ def judge(sources, cells, profile, points, values, raw, bands, votes, shares, ro
         point.direction = 1 if top.x > top.expected else -1 if top.x < top.expected else 0
         if teller >= 0 and told >= p.threshold:
             point.lead = teller
+        if beyond >= 0:
+            point.score = 1.0
+            point.alert = 1.0
+            point.top = beyond
+            point.lead = -2
+            point.direction = outside(p, values[beyond].x)
+        point.lasts = point.lasts and some
         if not again:
             source.status = point.status
         follow(source, p, point)
@@ -182,9 +205,10 @@ _VOTE = '''\
                     if known.seen >= p.d{k}.warmup:
                         ready = True
                         vote = {vote}
+{filter}\
                         if {shown}not votes[i, {k}] >= vote:
                             votes[i, {k}] = vote
-{count}{expect}\
+{count}\
                     if not again:
                         calibrate(known, score, p.d{k}.silent)
 '''
@@ -202,11 +226,14 @@ _TELL = '''\
                             teller = {k}
 '''
 
+_FILTER = "                        if not counted:\n                            vote = 0.0\n"
+
 _EXPECT = '''\
-                        if value.expected != value.expected:
-                            value.expected = float(bands[c, {a}])
-                            value.lower = float(bands[c, {b}])
-                            value.upper = float(bands[c, {c}])
+            if {where} and value.expected != value.expected:
+                if cell.d{k}.calibration.seen >= p.d{k}.warmup and finite(float(raw[c, {k}])):
+                    value.expected = float(bands[c, {a}])
+                    value.lower = float(bands[c, {b}])
+                    value.upper = float(bands[c, {c}])
 '''
 
 _GROUP = '''\
@@ -232,7 +259,7 @@ _SHARES = '''\
 
 def text(profile: Profile) -> str:
     """The module of both passes for these detectors."""
-    imports, clears, steps, votes = [], [], [], []
+    imports, clears, steps, expects, votes = [], [], [], [], []
     for m in profile.members:
         names = _names(profile, m)
         where = _WHERE[m.of]
@@ -244,6 +271,8 @@ def text(profile: Profile) -> str:
             parts = [f"            if {where}:\n", _BAND if m in profile.banded else "", _STEP]
             parts += [_LASTS if m.detector.lasts else "", _JOIN if m.of == "channel" else ""]
             steps.append("".join(parts).format(**names))
+        if m in profile.banded:
+            expects.append(_EXPECT.format(**names))
         votes.append(f"            if {'several' if m.of == 'channel' else where}:\n{_VOTE.format(**names)}")
     root = profile.groups[-1]
     return _HEAD.format(
@@ -252,6 +281,7 @@ def text(profile: Profile) -> str:
         clears="\n".join(clears),
         anew=_ANEW if profile.resets else "",
         steps="".join(steps),
+        expects="".join(expects),
         votes="".join(votes),
         groups="".join(_group(profile, group) for group in profile.groups),
         root=f"p.g{root.number}",
@@ -270,17 +300,17 @@ def _names(profile: Profile, m: Member) -> dict[str, Any]:
     }
     # What the channels say jointly is their vote; each channel's own is the score of its metric.
     shown = "joint and " if m.of == "channel" else ""
-    names: dict[str, Any] = {"k": k, "vote": votes[m.detector.scale], "shown": shown, "expect": ""}
+    names: dict[str, Any] = {"k": k, "vote": votes[m.detector.scale], "shown": shown, "where": _WHERE[m.of]}
     scores = any(k in group.parts for group in profile.groups)
     names["count"] = ((_TELL if m.tells else "") + (_COUNT if scores else "")).format(k=k)
     if profile.joins and m.of == "metric" and not m.tells:
         names["count"] = "                        if not several:\n" + indent(names["count"], "    ")
+    names["filter"] = _FILTER if m.looks_at_values else ""
     names["state"] = f"cell.d{k}.state" if m.fields else "None"
     names["clear"] = f"clear_{k}({names['state']})" if m.fields else "pass"
     if m in profile.banded:
         first = 3 * profile.banded.index(m)
         names |= {"a": first, "b": first + 1, "c": first + 2}
-        names["expect"] = _EXPECT.format(**names)
     return names
 
 

@@ -3,6 +3,9 @@
 DEFAULT = "{value} is unusual: {name} scores it {score}"
 
 
+OUTSIDE = "{value} is {side} {bound}, the {end} plausible value"
+
+
 def figure(number: float) -> str:
     """Four significant figures, and every digit before the point: for reading, not for computing."""
     return f"{number:.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.4g}"
@@ -17,4 +20,15 @@ def explain(template: str, name: str, value: float, score: float, expected: floa
         expected=figure(expected),
         side="below" if value < expected else "above",
         count=count,
+    )
+
+
+def outside(value: float, lowest: float, highest: float) -> str:
+    """Of a value outside the range that the settings give."""
+    above = value > highest
+    return OUTSIDE.format(
+        value=figure(value),
+        side="above" if above else "below",
+        bound=figure(highest if above else lowest),
+        end="highest" if above else "lowest",
     )

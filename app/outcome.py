@@ -14,6 +14,7 @@ from app.profile import Profile
 from app.silence import Lapsed
 
 WARMING_UP, OK, DEGRADED = 0, 1, 2
+BEYOND = -2  # in place of the detector that leads: the value is outside the plausible range
 STATUS = ("warming_up", "ok", "degraded")  # Outcome.status is an index into it
 
 
@@ -103,7 +104,7 @@ POINT = rows.dtype(
         ("episode_index", "i8"),
         ("length", "i8"),
         ("top", "i8"),  # the cell with the highest score
-        ("lead", "i8"),  # the detector that voted most for it; -1: none voted
+        ("lead", "i8"),  # the detector that voted most for it; -1: none voted; -2: it is the range
         ("joint", "i8"),  # the cell for what several metrics say jointly; -1: none
         ("own", "?"),
         ("repeat", "?"),
@@ -118,8 +119,14 @@ POINT = rows.dtype(
 )
 CELL = rows.dtype(
     [
-        *(("row", "i8"), ("x", "f8"), ("count", "i8"), ("score", "f8")),
-        *(("expected", "f8"), ("lower", "f8"), ("upper", "f8")),
+        ("row", "i8"),
+        ("x", "f8"),
+        ("count", "i8"),  # values in the window before it
+        ("middle", "f8"),  # their median
+        ("score", "f8"),
+        ("expected", "f8"),
+        ("lower", "f8"),
+        ("upper", "f8"),
         ("anew", "?"),  # its detectors start anew with this value
     ]
 )

@@ -16,8 +16,8 @@ import numpy as np
 
 from app import compile, rows, silence, snapshot
 from app.detectors.kit import Adapter
-from app.explain import DEFAULT, explain
-from app.outcome import CELL, OK, POINT, Outcome, Rejected, joined
+from app.explain import DEFAULT, explain, outside
+from app.outcome import BEYOND, CELL, OK, POINT, Outcome, Rejected, joined
 from app.profile import Profile
 from app.silence import NEVER, Lapsed, Seats
 from app.sources import JOINT, NONE, VALUE, Sources, Stored
@@ -363,9 +363,13 @@ class Pipeline:
             names = points.metrics[first:last] if points.metrics is not None else [VALUE]
             outcome.attribution[i] = dict(zip(names, scores[first:last]))
         for number, lead in dict.fromkeys(leads):
+            profile = self.profiles[number]
+            if lead == BEYOND:
+                led = at[[pair == (number, lead) for pair in leads]]
+                for i, value in zip(led.tolist(), cells["x"][p["top"][led]].tolist()):
+                    outcome.explanation[i] = outside(value, profile.rules["lowest"], profile.rules["highest"])
             if lead < 0:
                 continue  # no detector voted
-            profile = self.profiles[number]
             member = profile.members[lead]
             led = at[[pair == (number, lead) for pair in leads]]
             top, joint = p["top"][led], p["joint"][led]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from app import calibration, detectors, drift, ensemble, episodes, rows, window
+from app import calibration, detectors, drift, ensemble, episodes, rows, rules, window
 from app.detectors import Kernel
 from app.detectors.kit import Adapter
 from app.drift import Drift
@@ -56,6 +57,11 @@ class Member:
         """Points at first whose scores mean nothing."""
         silent: Any = self.detector.params.derived.get("silent")
         return int(silent.compute(SimpleNamespace(**self.params))) if silent else 0
+
+    @property
+    def looks_at_values(self) -> bool:
+        """Whether it says how far out a value lies, and not that it is stuck or came late."""
+        return not isinstance(self.detector, Kernel) or self.detector.sees in ("spikes", "shifts")
 
     @property
     def of(self) -> str:
@@ -100,6 +106,7 @@ class Profile:
 
     def __init__(self, detection: Any) -> None:
         self.threshold: float = detection.threshold
+        self.rules = _rules(detection)
         self.members, self.groups, self.weights = _ensemble(detection)
         nested = [group.name for group in self.groups[:-1]]
         self.detectors: tuple[str, ...] = (*(m.name for m in self.members), *nested)  # by column of votes
@@ -156,7 +163,10 @@ class Profile:
         groups = [[group.name, group.mode, group.parts] for group in self.groups]
         versions = [VERSION, window.VERSION, calibration.VERSION, ensemble.VERSION, episodes.VERSION]
         drift = [[self.drift.method, self.drift.detector.version, self.drift.params, self.resets]] if self.drift else []
-        return [versions, groups, self.weights, self.threshold, self.window_points, members, *drift]
+        # Rules that are not used leave the hash as it was before there were any.
+        used = {name: value for name, value in self.rules.items() if value != NO_RULES[name]}
+        more = [*drift, *([used] if used else [])]
+        return [versions, groups, self.weights, self.threshold, self.window_points, members, *more]
 
     def _leads(self) -> list[float]:
         """How much a detector's vote counts in finding the one that leads: its weight, and its ensembles', in all."""
@@ -174,11 +184,13 @@ class Profile:
         """What compiled code, and CPython, read as the profile's numbers: one record, one object."""
         leads = self._leads()
         made: list[tuple] = [("threshold", "f8"), ("close_below", "f8"), ("close_points", "i8")]
+        made += [(name, "i8" if isinstance(value, int) else "f8") for name, value in self.rules.items()]
         made += [("weights", "f8", (len(self.weights),)), ("leads", "f8", (len(leads),))]
         values: dict[str, Any] = {
             "threshold": self.threshold,
             "close_below": 0.5 * self.threshold if self.tells else self.threshold,
             "close_points": QUIET_POINTS if self.tells else 1,
+            **self.rules,
             "weights": self.weights,
             "leads": leads,
         }
@@ -200,6 +212,24 @@ class Profile:
         plain = rows.Row(record.dtype)
         plain.read(record[0])
         return record, [plain]
+
+
+NO_RULES = {
+    "direction": rules.BOTH, "min_deviation": 0.0, "min_deviation_relative": 0.0,
+    "lowest": -math.inf, "highest": math.inf,
+}  # fmt: skip
+
+
+def _rules(detection: Any) -> dict[str, Any]:
+    """What ``app/rules.py`` reads."""
+    lowest, highest = detection.range_lowest, detection.range_highest
+    return {
+        "direction": rules.DIRECTIONS.index(detection.direction),
+        "min_deviation": detection.min_deviation,
+        "min_deviation_relative": detection.min_deviation_relative,
+        "lowest": NO_RULES["lowest"] if lowest is None else lowest,
+        "highest": NO_RULES["highest"] if highest is None else highest,
+    }
 
 
 def _ensemble(detection: Any) -> tuple[list[Member], list[Group], list[float]]:

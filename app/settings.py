@@ -203,6 +203,22 @@ class Detection(Section):
         [], "classes beside River's that a detector of method river may be made of", allowed="import paths"
     )
     window_points: int = setting(100, "past points that a detector sees", "points", ge=2, le=4096)
+    direction: Literal["both", "above", "below"] = setting(
+        "both", "on which side of the expected value a value can be an anomaly"
+    )
+    min_deviation: float = setting(
+        0.0,
+        "a value nearer to the expected one is no anomaly; in the unit of the values",
+        allowed="a number >= 0",
+        ge=0.0,
+    )
+    min_deviation_relative: float = setting(
+        0.0, "likewise, as a share of the expected value's size; .1: a tenth of it", ge=0.0, allowed="a number >= 0"
+    )
+    range_lowest: float | None = setting(
+        None, "lowest plausible value; one below it is an anomaly, whatever detectors find", allowed="a number"
+    )
+    range_highest: float | None = setting(None, "highest plausible value, likewise", allowed="a number")
     drift: DriftSettings = setting(
         DriftSettings(), "drifts of a source's scores: method, reset, parameters of the method", allowed="settings"
     )

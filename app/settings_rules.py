@@ -238,6 +238,9 @@ def check_detection(trial: Trial) -> None:
                 trial.given.problem((*at, "drift", parameter), what)
         if not trial.sound((*at, "detectors"), ("detection", "detectors")):
             continue
+        low, high = whole.range_lowest, whole.range_highest
+        if low is not None and high is not None and not low < high and trial.sound((*at, "range_lowest")):
+            trial.given.problem((*at, "range_lowest"), f"must be below range_highest = {high!r}, got {low!r}")
         method = whole.effective_method
         if method == "ensemble":
             for keys, what in ensemble_problems(whole):

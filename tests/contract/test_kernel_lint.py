@@ -7,10 +7,10 @@ from pathlib import Path
 import faulty
 import pytest
 
-from app import calibration, detectors, ensemble, episodes, forecast, numeric, weighted, window
+from app import calibration, detectors, ensemble, episodes, forecast, numeric, rules, weighted, window
 from app.detectors import kit
 
-SHARED = {m.__name__: m for m in (numeric, window, weighted, forecast, calibration, ensemble, episodes)}
+SHARED = {m.__name__: m for m in (numeric, window, weighted, forecast, calibration, ensemble, episodes, rules)}
 FILES = {name: k.module for name, k in detectors.KERNELS.items()} | SHARED
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 MODULES = {"math", "np", "numpy", "random", "time"}  # a parameter of that name hides them

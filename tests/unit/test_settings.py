@@ -107,6 +107,10 @@ WRONG = [
     ("detection", "detectors", "{zscore: {treshold: 3}}", "detection.detectors.zscore.treshold", "threshold", ""),
     ("detection", "detectors", "{zscore: {warmup: x}}", "detection.detectors.zscore.warmup", "number", "'x'"),
     ("detection", "detectors", "{a: {}}", "detection.detectors.a.method", "moving_average", "'a'"),
+    ("detection", "direction", "up", "detection.direction", "both | above | below", "'up'"),
+    ("detection", "min_deviation", "-1", "detection.min_deviation", "a number >= 0", "-1"),
+    ("detection", "min_deviation_relative", ".inf", "detection.min_deviation_relative", "a number >= 0", "inf"),
+    ("detection", "range_highest", "high", "detection.range_highest", "a number", "'high'"),
     ("detection", "method", "zscor", "detection.method", "moving_average", "'zscor'"),
     ("anomaly_detection", "threshold", "2", "detection.threshold", "a number above 0 to 1", "2"),
     ("input", "timestamp_unit", "us", "input.timestamp_unit", "s | ms", "'us'"),
@@ -212,6 +216,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         load(bad, {})
 
 
+def test_a_plausible_range_is_not_empty(tmp_path):
+    said = wrong("detection: {range_highest: 5}\nsources:\n- {match: a, range_lowest: 5.0}\n", tmp_path=tmp_path)
+    assert said.startswith("sources[0].range_lowest")
+    assert said.endswith("must be below range_highest = 5.0, got 5.0")
+
+
 def test_a_variable_beats_the_file_and_the_command_line_beats_both(tmp_path):
     file = tmp_path / "anomaly.yaml"
     file.write_text("kafka:\n  group_id: file\n  input_topic: file\n  output_topic: results\n")
@@ -234,7 +244,7 @@ def test_every_setting_can_be_given_as_a_variable(path):
     """Its default as text, put into a variable, is its default again."""
     value = attrgetter(".".join(path))(Settings())
     if value is None:
-        value = "zscore" if path[-1] == "method" else "some-text"
+        value = {"method": "zscore", "range_lowest": -5.5, "range_highest": 7.25}.get(path[-1], "some-text")
     variable = "ANOMALY_" + "__".join(path).upper()
     given = load(None, {variable: shown(value)} if value != [] else {variable: "a.one,a.two"})
     found = attrgetter(".".join(path))(given)
