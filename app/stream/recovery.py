@@ -65,7 +65,7 @@ class SnapshotRecovery(Recovery):
                 **client_options(kafka),
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                max_partition_fetch_bytes=2 << 20,  # twice as much was slower: memory that large comes and goes by pages
+                max_partition_fetch_bytes=2 << 20,  # twice as much was slower: such memory comes and goes by pages
                 fetch_max_wait_ms=50,
             )
             await reader.start()
