@@ -1,8 +1,8 @@
 """Tracks to one HTML file that holds all it needs: text, style, script and data.
 
-The page is report.html with the script and the style of the web view and of report.js and report.css inside it; a
-policy in its head lets exactly that script run, and keeps it from asking any server. Names, which come from anybody,
-are only in the data, which is text in base64; the script puts them into the page as text nodes.
+The page is report.html with scripts and styles inside it, some of the web view's and those of this folder. A policy in
+its head lets exactly that script run, and keeps it from asking any server. Names, which come from anybody, are only in
+the data, which is text in base64; the script puts them into the page as text nodes.
 
 The data are JSON, zipped: 100,000 points are one to two megabytes. Every point is there, so that the page can count and
 zoom; it draws lowest and highest of each pixel.
@@ -27,7 +27,10 @@ from app import __version__
 from app.evaluation import figures, runs
 from app.tracks import Run, Track
 
-SCRIPTS = (("app.web", "static/dom.js"), ("app.web", "static/axes.js"), ("app.report", "report.js"))
+SCRIPTS = (
+    ("app.web", "static/dom.js"), ("app.web", "static/axes.js"),
+    ("app.report", "counts.js"), ("app.report", "plot.js"), ("app.report", "report.js"),
+)  # fmt: skip
 STYLES = (("app.web", "static/base.css"), ("app.report", "report.css"))
 MOST_POINTS = 2_000_000  # of all configurations together: what a browser can hold, at some 20 bytes each
 FULL = 1_000_000  # of a score of 1, in the data: scores have 6 decimals

@@ -1,113 +1,17 @@
-// The report: counts at any threshold, and charts of one source for each configuration.
+// The report: an index of sources, a slider and counts for each configuration, charts of the source that is chosen.
 
-import { clamp, clock, label, line, range, round, scale, spread, ticks } from "./axes.js";
-import { count, duration, el, h, iso, number, say, score, svg } from "./dom.js";
-
-const FULL = 1e6; // of a score of 1 in the data
-const TOP = 8, BOTTOM = 20, RIGHT = 12, ROW = 9, STRIP = 56;
-const DATED = 1e8; // times below it, in seconds, are numbers of rows or of a clock of their own
+import { clamp, spread } from "./axes.js";
+import { FULL, episodesAt, fateOf, prepare, reach, sum, tally, unpacked } from "./counts.js";
+import { count, duration, el, h, iso, number, say, score } from "./dom.js";
+import { Plot } from "./plot.js";
 
 let report = null, tracks = [], labelled = false;
 const thresholds = []; // of each configuration: null as configured, else what the slider says
 const tallies = [];    // of each configuration, of each track
 const shown = { track: null, metric: 0, from: 0, to: 0, cursor: null };
+const plots = [];      // of each configuration
 
-// --- data
-
-async function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
-}
-
-function prepare(track, place) {
-  let now = 0;
-  const time = Float64Array.from(track.steps, (step) => (now += step) / 1000), n = time.length;
-  const marked = (runs) => {
-    const marks = new Uint8Array(n);
-    for (const [start, stop] of runs) marks.fill(1, start, stop);
-    return marks;
-  };
-  const label = marked(track.windows ?? []);
-  // Charts go by event time, late points where they belong; counts go by order of arrival.
-  const order = Uint32Array.from(time, (_, i) => i);
-  if (time.some((t, i) => i > 0 && t < time[i - 1])) order.sort((a, b) => time[a] - time[b] || a - b);
-  const sorted = Float64Array.from(order, (i) => time[i]);
-  const gaps = Float64Array.from(sorted.subarray(1), (t, i) => t - sorted[i]).sort();
-  const runs = track.runs.map((run) => ({ ...run, repeat: marked(run.repeat), lasts: marked(run.lasts) }));
-  return { ...track, runs, place, n, time, label, order, sorted, usual: gaps[gaps.length >> 1] ?? 0, dated: sorted[n - 1] >= DATED };
-}
-
-// --- counts, as app/evaluation.py says
-
-// Episodes of a track as they would be with another threshold, as app/episodes.py says: one opens where the alert score
-// reaches it, and ends after closePoints points in a row that are below it, whose anomaly score is below its part of it,
-// and of which no detector says that the episode lasts. What a detector learns does not depend on the threshold.
-function episodesAt(run, threshold) {
-  if (threshold === null) return run.episodes;
-  const { score, closePoints, repeat, lasts } = run, alert = run.alert ?? score, found = [];
-  const reach = Math.round(threshold * FULL), end = (run.closeBelow / run.threshold) * reach;
-  let open = -1, below = 0;
-  for (let i = 0; i < score.length; i++) {
-    if (repeat[i]) continue;
-    if (open >= 0) {
-      below = score[i] < end && alert[i] < reach && !lasts[i] ? below + 1 : 0;
-      if (below >= closePoints) { found.push([open, i, ""]); open = -1; }
-    } else if (alert[i] >= reach) {
-      open = i;
-      below = 0;
-    }
-  }
-  if (open >= 0) found.push([open, score.length, ""]);
-  const said = new Map(run.episodes.map(([start, , text]) => [start, text]));
-  for (const one of found) one[2] = said.get(one[0]) ?? "";
-  return found;
-}
-
-const NOTHING = {
-  episodes: 0, inside: 0, total: 0, points: 0, labelled: 0, windows: 0, hit: 0, alerts: 0, falseAlerts: 0, right: 0, wrong: 0,
-  delayPoints: 0, delaySeconds: 0, dated: 0,
-};
-
-function tally(track, episodes) {
-  const found = { ...NOTHING, episodes: episodes.length, total: track.n, dated: track.dated ? 1 : 0 };
-  for (const [start, stop] of episodes) found.inside += stop - start;
-  if (track.windows === null) return found;
-  const { first, label } = track;
-  found.points = Math.max(track.n - first, 0);
-  for (let i = first; i < track.n; i++) found.labelled += label[i];
-  for (const [start, stop] of episodes) {
-    for (let i = Math.max(start, first); i < stop; i++) label[i] ? found.right++ : found.wrong++;
-    if (start < first) continue;
-    found.alerts++;
-    if (!label[start]) found.falseAlerts++;
-  }
-  for (const [start, stop] of track.windows) {
-    if (stop <= first) continue;
-    const begin = Math.max(start, first), alert = firstAlert(episodes, begin, stop);
-    found.windows++;
-    if (alert === null) continue;
-    found.hit++;
-    found.delayPoints += alert - begin;
-    found.delaySeconds += track.time[alert] - track.time[begin];
-  }
-  return found;
-}
-
-function firstAlert(episodes, begin, stop) {
-  let low = 0, high = episodes.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (episodes[middle][0] < begin) low = middle + 1;
-    else high = middle;
-  }
-  return low < episodes.length && episodes[low][0] < stop ? episodes[low][0] : null;
-}
-
-function sum(all) {
-  const found = { ...NOTHING };
-  for (const one of all) for (const name in found) found[name] += one[name];
-  return found;
-}
+// --- what there is to say of counts
 
 function measure(configuration) {
   tallies[configuration] = tracks.map((track) => tally(track, episodesAt(track.runs[configuration], thresholds[configuration])));
@@ -219,7 +123,7 @@ function showIndex() {
     ...heads().map(([name, why]) => h("th", { scope: "col", class: "figure", title: why }, name)));
   const names = Object.entries(orders).filter(([key]) => labelled || !["false", "missed"].includes(key));
   el("sort").replaceChildren(...names.map(([key, [text]]) => h("option", { value: key }, text)));
-  document.querySelector(".sources").style.setProperty("--wide", single ? "62px" : "92px");
+  document.querySelector(".sources").style.setProperty("--wide", single ? "62px" : "84px");
   say(el("sources-note"), single || !labelled ? "" : "windows hit, of all; and false alerts");
   fillRows();
 }
@@ -262,11 +166,7 @@ function choose(track) {
   el("detail-name").title = `${track.source}\n${track.file}`;
   const buttons = track.metrics.length < 2 ? [] : track.metrics.map(({ name }, i) => {
     const button = h("button", { type: "button", title: name, "aria-pressed": i === 0 }, h("bdi", {}, name));
-    button.addEventListener("click", () => {
-      shown.metric = i;
-      buttons.forEach((one, k) => one.setAttribute("aria-pressed", k === i));
-      drawAll();
-    });
+    button.addEventListener("click", () => { chooseMetric(i); drawAll(); });
     return button;
   });
   el("metrics").replaceChildren(...buttons);
@@ -276,6 +176,11 @@ function choose(track) {
     h("div", { class: "chart" }), h("details", report.configurations.length === 1 ? { open: "" } : {}, h("summary"), h("div", { class: "list" })))));
   for (const box of el("charts").querySelectorAll(".chart")) listen(box);
   drawAll();
+}
+
+function chooseMetric(place) {
+  shown.metric = place;
+  [...el("metrics").children].forEach((one, i) => one.setAttribute("aria-pressed", i === place));
 }
 
 function showAll() {
@@ -299,174 +204,18 @@ function shift(by, times) {
 
 const moment = (t) => (shown.track.dated ? iso(t).replace("T", " ").replace(/(\.000)?Z$/, "") : number(t));
 
-// First place in sorted times that is not before t.
-function reach(sorted, t) {
-  let low = 0, high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (sorted[middle] < t) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-const drawn = []; // of each chart what the cursor needs
-
 function drawAll() {
-  if (!shown.track) return;
-  for (const node of el("charts").children) draw(node, Number(node.dataset.run));
+  const { track } = shown, single = report.configurations.length === 1;
+  if (!track) return;
+  for (const node of el("charts").children) {
+    const place = Number(node.dataset.run), run = track.runs[place], episodes = episodesAt(run, thresholds[place]);
+    node.querySelector(".facts").replaceChildren(...told(tally(track, episodes), null, track).map(([, name, text, remark, why]) =>
+      h("span", { title: why }, `${name} `, h("b", {}, text), remark ? ` ${remark}` : "")));
+    const found = { run, episodes, threshold: thresholds[place] ?? run.threshold };
+    plots[place] = new Plot(node.querySelector(".chart"), shown, found, single ? 250 : 190);
+    list(node, track, run, episodes);
+  }
   point(shown.cursor);
-}
-
-// What a chart's pixels show: of each the first, lowest, highest and last value, the widest band, the highest scores.
-function pixels(track, run, states, x) {
-  const values = track.metrics[shown.metric].values, band = run.bands[shown.metric], alert = run.alert ?? run.score;
-  const low = Math.max(reach(track.sorted, shown.from) - 1, 0), high = Math.min(reach(track.sorted, shown.to + 1e-9) + 1, track.n);
-  const found = [];
-  let now = null;
-  for (let k = low; k < high; k++) {
-    const i = track.order[k], at = x(track.sorted[k]), column = Math.floor(at), value = values[i];
-    if (now === null || now.column !== column) {
-      now = { column, at, first: null, last: null, least: null, most: null, lower: null, upper: null, score: 0, alert: 0, mark: null, broken: false };
-      now.broken = k > low && track.usual > 0 && track.sorted[k] - track.sorted[k - 1] > 10 * track.usual;
-      found.push(now);
-    }
-    if (run.score[i] > now.score) now.score = run.score[i];
-    if (alert[i] > now.alert) now.alert = alert[i];
-    if (value === null) continue;
-    now.first ??= k;
-    now.last = k;
-    if (now.least === null || value < values[track.order[now.least]]) now.least = k;
-    if (now.most === null || value > values[track.order[now.most]]) now.most = k;
-    if (band && band[0][i] !== null) {
-      now.lower = now.lower === null ? band[0][i] : Math.min(now.lower, band[0][i]);
-      now.upper = now.upper === null ? band[1][i] : Math.max(now.upper, band[1][i]);
-    }
-    const better = states[i] && (now.mark === null || states[i] > states[now.mark] || (states[i] === states[now.mark] && run.score[i] > run.score[now.mark]));
-    if (better) now.mark = i;
-  }
-  return found;
-}
-
-// By point: 0 not in an episode; in one 1, labelled 2; where one starts 3 and 4.
-function statesOf(track, episodes) {
-  const states = new Uint8Array(track.n);
-  for (const [start, stop] of episodes) {
-    for (let i = start; i < stop; i++) states[i] = track.windows === null || track.label[i] ? 2 : 1;
-    states[start] += 2;
-  }
-  return states;
-}
-
-function draw(node, configuration) {
-  const { track } = shown, run = track.runs[configuration], box = node.querySelector(".chart");
-  const episodes = episodesAt(run, thresholds[configuration]), states = statesOf(track, episodes);
-  node.querySelector(".facts").replaceChildren(...told(tally(track, episodes), null, track).map(([, name, text, remark, why]) =>
-    h("span", { title: why }, `${name} `, h("b", {}, text), remark ? ` ${remark}` : "")));
-  list(node, track, run, episodes);
-  const width = Math.floor(box.clientWidth);
-  if (width < 120) return;
-  const height = report.configurations.length > 1 ? 190 : 250, values = track.metrics[shown.metric].values;
-  let left = 60;
-  const measured = pixels(track, run, states, scale(shown.from, shown.to, left, width - RIGHT)).filter(({ first }) => first !== null);
-  const valueAt = (k) => values[track.order[k]];
-  const extremes = measured.flatMap(({ least, most }) => [valueAt(least), valueAt(most)]);
-  if (extremes.length === 0) extremes.push(0);
-  const [low, high] = range(extremes, measured.map((p) => p.lower), measured.map((p) => p.upper));
-  const levels = ticks(low, high, 5).map((tick) => [tick, number(tick)]);
-  left = Math.max(...levels.map(([, text]) => text.length), 7) * 6.5 + 18;
-  const x = scale(shown.from, shown.to, left, width - RIGHT), y = scale(low, high, height - BOTTOM, TOP);
-  const columns = pixels(track, run, states, x);
-  const rows = track.windows === null ? 1 : 2, strips = height + 4, above = strips + rows * (ROW + 3) + 14, zero = above + STRIP;
-  const s = scale(0, FULL, zero, above);
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${zero + BOTTOM}`, width, height: zero + BOTTOM, role: "img", tabindex: 0,
-    "aria-label": `${track.source}: ${count(track.n)} points, ${count(episodes.length)} episodes. Arrow keys read points.` });
-  const bar = (kind, from, to, top, size, title) => {
-    const a = clamp(x(from), left, width - RIGHT), b = clamp(x(to), left, width - RIGHT);
-    if (to < shown.from || from > shown.to) return;
-    picture.append(svg("rect", { class: kind, x: round(a - (b - a < 2 ? 1 : 0)), width: round(Math.max(b - a, 2)), y: top, height: size }, title ? svg("title", {}, title) : null));
-  };
-  const span = ([start, stop]) => [track.time[start], track.time[stop - 1]];
-  if (track.windows !== null && track.first > 0 && track.first <= track.n) bar("early", track.sorted[0], track.time[track.first - 1], TOP, height - BOTTOM - TOP, "first points, not counted");
-  for (const [tick, text] of levels) picture.append(line("grid", left, width - RIGHT, y(tick), y(tick)), label(left - 6, y(tick) + 4, text, "end"));
-  const times = track.dated ? clock(shown.from, shown.to, width - left) : ticks(shown.from, shown.to, Math.max((width - left) / 110, 2)).map((t) => [t, number(t)]);
-  for (const [tick, text] of times) {
-    picture.append(line("grid", x(tick), x(tick), TOP, height - BOTTOM), line("grid", x(tick), x(tick), above, zero),
-      label(clamp(x(tick), left, width - 4 - text.length * 3.3), height - 5, text, "middle"));
-  }
-  const clip = `clip-${configuration}`, cut = { "clip-path": `url(#${clip})` };
-  picture.append(svg("clipPath", { id: clip }, svg("rect", { x: left, y: 0, width: width - RIGHT - left, height: zero + 1 })));
-  picture.append(svg("path", { class: "band", d: area(columns, y, height), ...cut }));
-  for (const one of track.windows ?? []) bar("window", ...span(one), TOP, height - BOTTOM - TOP);
-  picture.append(svg("path", { class: "value", d: path(columns, track, values, x, y), ...cut }));
-  if (columns.length <= 60) picture.append(...columns.filter(({ first }) => first !== null).map((p) =>
-    svg("circle", { class: "dot", cx: round(p.at), cy: round(y(valueAt(p.first))), r: 1.8, ...cut })));
-  const size = columns.filter(({ mark }) => mark !== null).length * 8 > width ? 0.6 : 1; // not to hide the line
-  for (const { mark } of columns) {
-    if (mark === null || track.time[mark] < shown.from || track.time[mark] > shown.to) continue;
-    const state = states[mark];
-    picture.append(svg("circle", { class: state % 2 ? "mark false" : "mark", cx: round(x(track.time[mark])), cy: round(y(values[mark])), r: size * (state > 2 ? 4.2 : 2.8) }));
-  }
-  let top = strips;
-  if (track.windows !== null) {
-    picture.append(label(left - 6, top + 8, "labelled", "end"));
-    for (const one of track.windows) bar(`window-bar${firstAlert(episodes, ...one) === null ? " missed" : ""}`, ...span(one), top, ROW, `labelled, ${firstAlert(episodes, ...one) === null ? "missed" : "hit"}`);
-    top += ROW + 3;
-  }
-  picture.append(label(left - 6, top + 8, "episodes", "end"));
-  for (const one of episodes) bar(`episode-bar${states[one[0]] % 2 ? " false" : ""}`, ...span(one), top, ROW);
-  const reached = Math.round((thresholds[configuration] ?? run.threshold) * FULL);
-  const thick = round(clamp(((width - left) / columns.length) * 0.6, 1, 5)), bars = { hill: "", calm: "", over: "" };
-  for (const p of columns) {
-    const d = (level) => `M${thick > 1 ? round(p.at) : p.column + 0.5} ${zero}V${round(s(level))}`;
-    bars.hill += d(p.score);
-    if (p.alert >= reached) bars.over += d(p.alert);
-    else if (run.alert && p.alert > 0) bars.calm += d(p.alert);
-  }
-  picture.append(label(left, above - 3, run.alert ? "anomaly score, and as bars the alert score" : "anomaly score", "start"),
-    line("grid", left, width - RIGHT, above, above), line("grid", left, width - RIGHT, zero, zero), label(left - 6, zero + 4, "0", "end"),
-    ...Object.entries(bars).map(([kind, d]) => svg("path", { class: `bars ${kind}`, d, "stroke-width": thick, ...cut })),
-    line("threshold", left, width - RIGHT, s(reached), s(reached)), label(left - 6, s(reached) + 4, number(reached / FULL), "end"));
-  const hair = line("hair", 0, 0, TOP, zero), ring = svg("circle", { class: "ring", r: 5.5 }), selection = svg("rect", { class: "selection", y: TOP, height: zero - TOP, width: 0 });
-  picture.append(hair, ring, selection);
-  const focused = box.contains(document.activeElement);
-  box.replaceChildren(picture);
-  if (focused) picture.focus({ preventScroll: true });
-  drawn[configuration] = { x, y, left, right: width - RIGHT, hair, ring, selection, values, states };
-}
-
-// A gap in time much longer than usual breaks the line: nothing is known about what lies between.
-function path(columns, track, values, x, y) {
-  let d = "";
-  for (const p of columns) {
-    if (p.first === null) continue;
-    const corners = [...new Set([p.first, Math.min(p.least, p.most), Math.max(p.least, p.most), p.last])];
-    corners.forEach((k, i) => {
-      d += `${d === "" || (i === 0 && p.broken) ? "M" : "L"}${round(x(track.sorted[k]))} ${round(y(values[track.order[k]]))}`;
-    });
-  }
-  return d;
-}
-
-// Runs of pixels that have a band, each as one closed shape.
-function area(columns, y, height) {
-  let d = "", there = [], back = [];
-  const close = () => {
-    if (there.length) d += `M${there.join("L")}L${back.reverse().join("L")}Z`;
-    there = [];
-    back = [];
-  };
-  for (const p of columns) {
-    if (p.first === null) continue;
-    if (p.lower === null || p.broken) close();
-    if (p.lower === null) continue;
-    for (const at of [round(p.at), round(p.at + 0.6)]) {
-      there.push(`${at} ${round(clamp(y(p.upper), 0, height - BOTTOM))}`);
-      back.push(`${at} ${round(clamp(y(p.lower), 0, height - BOTTOM))}`);
-    }
-  }
-  close();
-  return d;
 }
 
 // --- list of episodes, and of windows without one
@@ -480,7 +229,7 @@ function list(node, track, run, episodes) {
     for (let i = start; i < stop; i++) if (alert[i] > peak) peak = alert[i];
     return { start, stop, peak, why, what: track.windows === null ? "episode" : track.label[start] ? "right" : "false" };
   });
-  const lost = (track.windows ?? []).filter(([start, stop]) => stop > track.first && firstAlert(episodes, Math.max(start, track.first), stop) === null);
+  const lost = (track.windows ?? []).filter((one) => fateOf(one, track, episodes) === "missed");
   rows.push(...lost.map(([start, stop]) => ({ start, stop, peak: null, why: "no episode starts in this window", what: "missed" })));
   rows.sort((a, b) => a.start - b.start);
   const missing = lost.length ? `, ${count(lost.length)} missed ${lost.length === 1 ? "window" : "windows"}` : "";
@@ -493,7 +242,11 @@ function list(node, track, run, episodes) {
         h("td", { class: "number" }, `${count(row.stop - row.start)} ${row.stop - row.start === 1 ? "point" : "points"}`),
         h("td", { class: "number" }, row.peak === null ? "" : score(row.peak / FULL)), h("td", { class: "why" }, row.why));
       const margin = Math.max(2 * (end - begin), 60 * track.usual);
-      const look = () => zoom(begin - margin, end + margin);
+      const look = () => {
+        const about = track.metrics.findIndex(({ name }) => row.why.startsWith(`${name}: `));
+        if (about >= 0) chooseMetric(about);
+        zoom(begin - margin, end + margin);
+      };
       line.addEventListener("click", look);
       line.addEventListener("keydown", (event) => { if (event.key === "Enter") look(); });
       return line;
@@ -503,38 +256,31 @@ function list(node, track, run, episodes) {
 // --- the pointer and the keyboard
 
 function listen(box) {
-  const configuration = Number(box.parentNode.dataset.run);
-  let from = null;
+  const plot = () => plots[Number(box.parentNode.dataset.run)];
   const at = (event) => event.clientX - box.getBoundingClientRect().left;
-  const time = (px) => {
-    const { left, right } = drawn[configuration];
-    return shown.from + ((clamp(px, left, right) - left) / (right - left)) * (shown.to - shown.from);
-  };
+  let from = null;
   box.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || !drawn[configuration]) return;
+    if (event.button !== 0 || !plot().picture) return;
     from = at(event);
     box.setPointerCapture(event.pointerId);
   });
   box.addEventListener("pointermove", (event) => {
-    if (!drawn[configuration]) return;
-    const { selection, left, right } = drawn[configuration], now = at(event);
-    if (from === null) return point(closest(time(now)));
-    const [a, b] = [from, now].map((px) => clamp(px, left, right)).sort((p, q) => p - q);
-    selection.setAttribute("x", a);
-    selection.setAttribute("width", b - a);
+    if (!plot().picture) return;
+    if (from === null) point(closest(plot().timeAt(at(event))));
+    else plot().select(from, at(event));
   });
   box.addEventListener("pointerup", (event) => {
     const begin = from, end = at(event);
     from = null;
     if (begin === null) return;
-    drawn[configuration].selection.setAttribute("width", 0);
-    if (Math.abs(end - begin) > 5) zoom(...[time(begin), time(end)].sort((a, b) => a - b));
+    plot().select(0, 0);
+    if (Math.abs(end - begin) > 5) zoom(...[begin, end].map((px) => plot().timeAt(px)).sort((a, b) => a - b));
   });
   box.addEventListener("pointercancel", () => { from = null; });
   box.addEventListener("pointerleave", () => { if (from === null) point(null); });
   box.addEventListener("dblclick", () => { showAll(); drawAll(); });
   box.addEventListener("keydown", (event) => {
-    const last = shown.track.n - 1, low = reach(shown.track.sorted, shown.from), high = Math.min(reach(shown.track.sorted, shown.to + 1e-9) - 1, last);
+    const { sorted, n } = shown.track, low = reach(sorted, shown.from), high = Math.min(reach(sorted, shown.to + 1e-9), n) - 1;
     const now = shown.cursor ?? high;
     const next = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: low, End: high }[event.key];
     if (next === undefined) return;
@@ -555,16 +301,7 @@ function point(cursor) {
   if (!track) return;
   const on = cursor !== null && track.sorted[cursor] >= shown.from && track.sorted[cursor] <= shown.to;
   const i = on ? track.order[cursor] : null;
-  for (const one of drawn) {
-    one.hair.classList.toggle("on", on);
-    one.ring.classList.toggle("on", on && one.values[i] !== null);
-    if (!on) continue;
-    const at = round(one.x(track.time[i]));
-    one.hair.setAttribute("x1", at);
-    one.hair.setAttribute("x2", at);
-    one.ring.setAttribute("cx", at);
-    one.ring.setAttribute("cy", one.values[i] === null ? 0 : round(one.y(one.values[i])));
-  }
+  for (const plot of plots) plot.point(i);
   if (!on) return say(el("readout"), `${moment(shown.from)} to ${moment(shown.to)}${track.dated ? " UTC" : ""}`);
   const metric = track.metrics[shown.metric], parts = [moment(track.time[i]), `${metric.name} ${number(metric.values[i])}`];
   track.runs.forEach((run, k) => {
@@ -573,7 +310,7 @@ function point(cursor) {
     if (run.alert) facts.push(`alert ${score(run.alert[i] / FULL)}`);
     if (band && band[0][i] !== null) facts.unshift(`expected ${number(band[0][i])} to ${number(band[1][i])}`);
     if (i < run.ready) facts.push("warming up");
-    else if (drawn[k]?.states[i]) facts.push("in an episode");
+    else if (plots[k].states[i]) facts.push("in an episode");
     parts.push(name + facts.join(", "));
   });
   if (track.windows !== null && track.label[i]) parts.push("labelled");
