@@ -12,7 +12,12 @@ def figure(number: float) -> str:
 
 
 def explain(template: str, name: str, value: float, score: float, expected: float, count: int) -> str:
-    """``score``: the detector's raw score; ``expected``: nan when unknown; ``count``: points it looked back on."""
+    """``score``: the detector's raw score; ``expected``: nan when unknown; ``count``: points it looked back on.
+
+    What a template says behind a semicolon is left out where nothing is known to be expected.
+    """
+    if expected != expected:
+        template = template.partition(";")[0]
     return template.format(
         name=name,
         value=figure(value),

@@ -21,9 +21,9 @@ TOP = 10
 
 @dataclass(order=True)
 class Episode:
-    """An anomaly from its beginning to its end, shown by its most anomalous point."""
+    """An anomaly from its beginning to its end, shown by the point with its highest alert score."""
 
-    score: float
+    score: float  # the alert score
     source: str
     timestamp: float
     metric: str = field(compare=False)
@@ -64,7 +64,7 @@ class Summary:
                 self._open[slot] = key, _episode(points, outcome, i)
             else:
                 count = best.points + 1
-                if outcome.score[i] > best.score:
+                if outcome.alert[i] > best.score:
                     best = _episode(points, outcome, i)
                 best.points = count
                 self._open[slot] = key, best
@@ -112,7 +112,7 @@ def _episode(points: Points, outcome: Outcome, i: int) -> Episode:
         cell = first + int(np.argmax(outcome.cell_score[first:last]))
         metric = points.metrics[cell]
     return Episode(
-        score=float(outcome.score[i]),
+        score=float(outcome.alert[i]),
         source=points.source[i],
         timestamp=points.timestamp[i],
         metric=metric,

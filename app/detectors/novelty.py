@@ -126,7 +126,7 @@ ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
 OF = "source"
 TELLS = "episodes"
-EXPLANATION = "{value} is unlike anything seen before"
+EXPLANATION = "{value} is unlike anything seen before; expected was {expected}"
 
 GATE = 2.0  # mean absolute errors
 VALUE, WEEKLY, SLOW, NOISE = 1.0, 1.0, 0.5, 0.5  # weights of the surprises

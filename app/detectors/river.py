@@ -3,7 +3,6 @@
 ========================== ============ ===================================== ========== =================
 class                      River takes  its score becomes                     scale      no vote before
 ========================== ============ ===================================== ========== =================
-StandardAbsoluteDeviation  (x, y)       itself                                deviations 2 points
 GaussianScorer             (x, y)       share of the fitted normal that is    deviations grace_period
                                         nearer to the mean -> deviations
 PredictiveAnomalyDetection (x, y)       squared error of the forecast above   deviations warmup_period
@@ -27,8 +26,8 @@ River's names and defaults; beside them stand ``threshold`` and ``warmup``. What
 - LocalOutlierFactor looks for its neighbours in the last ``window_size`` = 200 points; with River's 1000 a point
   costs a millisecond.
 
-River's HalfSpaceTrees is a kernel, in half_space_trees.py. QuantileFilter and ThresholdFilter judge another
-detector's scores, which is done here by the vote; they are no detectors.
+River's HalfSpaceTrees and StandardAbsoluteDeviation are kernels, in files of these names. QuantileFilter and
+ThresholdFilter judge another detector's scores, which is done here by the vote; they are no detectors.
 
 Another class of River is another entry in DETECTORS: what builds it, how it is called, what its score is.
 
@@ -50,7 +49,7 @@ from zlib import crc32
 from app import normal, river_state
 from app.detectors.kit import Param, Params, derived, param
 from app.errors import StateError
-from app.numeric import BIGGEST, deviation
+from app.numeric import deviation
 
 VERSION = 1  # raise when state of an earlier release would mean something else
 
@@ -79,20 +78,6 @@ def _learn_x(estimator: Estimator, x: float) -> None:
 
 def _learn_y(estimator: Estimator, x: float) -> None:
     estimator.learn_one(None, x)
-
-
-# --- StandardAbsoluteDeviation
-
-
-def _absolute_deviation(p: Mapping[str, Any]) -> Estimator:
-    from river import anomaly, stats
-
-    return anomaly.StandardAbsoluteDeviation(stats.Mean() if p["sub_stat"] == "mean" else stats.Quantile(0.5))
-
-
-def _absolute_deviations(estimator: Estimator, x: float) -> float:
-    # River's median of nothing is None.
-    return min(estimator.score_one(None, x), BIGGEST) if estimator.variance.n else 0.0
 
 
 # --- GaussianScorer
@@ -182,16 +167,6 @@ def _score_x(estimator: Estimator, x: float) -> float:
 
 
 DETECTORS = {
-    "StandardAbsoluteDeviation": Entry(
-        scale="deviations",
-        explanation="{value} is {score} standard deviations from the centre of all points so far",
-        params={"sub_stat": param("mean", "what a value is compared with; one of mean|median")},
-        build=_absolute_deviation,
-        score=_absolute_deviations,
-        learn=_learn_y,
-        max_bytes=lambda p: 1024,
-        least=lambda p: 2,  # a deviation needs two
-    ),
     "GaussianScorer": Entry(
         scale="deviations",
         explanation="{value} is {score} standard deviations out in the normal distribution of the points so far",

@@ -48,7 +48,7 @@ def detections() -> Iterator[tuple[str, Detection]]:
     for name in sorted(KERNELS):
         yield name, Detection(method=name, detectors={name: {}})
     default = Detection()
-    yield "default set: " + ", ".join(default.detectors), default
+    yield "default set: " + ", ".join(default.members()), default
 
 
 def batches(count: int) -> list[list[Record]]:

@@ -20,7 +20,7 @@ def points(metrics):
     """A quiet source with one outburst near the end."""
     rng = random.Random(4)
     values = [
-        rng.gauss(20.0, 1.0) + (60.0 if 250 <= at < 253 else 0.0) for at in range(N) for _ in range(len(metrics or [0]))
+        rng.gauss(20.0, 1.0) + (60.0 if 270 <= at < 273 else 0.0) for at in range(N) for _ in range(len(metrics or [0]))
     ]
     several = {"metrics": metrics * N, "start": [len(metrics) * at for at in range(N + 1)]} if metrics else {}
     return Points(

@@ -38,21 +38,21 @@ class Case:
         return Detection(**{"window_points": 20, **self.more}, detectors=members)
 
 
-DEFAULT = {"moving_average": {}, "StandardAbsoluteDeviation": {}}
+TWO = {"moving_average": {}, "StandardAbsoluteDeviation": {}}
 STEPS = [
     {"class": "river.preprocessing.StandardScaler"},
     {"class": "river.anomaly.OneClassSVM", "optimizer": {"class": "river.optim.SGD", "lr": 0.02}},
 ]
 CASES = {
-    "default": Case(DEFAULT, before=150, more={"window_points": 100}),
-    "one-point": Case(DEFAULT, before=1),
-    "open-episode": Case(DEFAULT, spikes=2),
-    "several-metrics": Case(DEFAULT, metrics=("druck", "temp ü", "value"), spikes=1, source='Pumpe "ä" →'),
+    "default": Case({}, before=400, more={"window_points": 100}),
+    "default-several-metrics": Case({}, before=400, metrics=("a", "b"), spikes=1, more={"window_points": 100}),
+    "one-point": Case(TWO, before=1),
+    "open-episode": Case(TWO, spikes=2),
+    "several-metrics": Case(TWO, metrics=("druck", "temp ü", "value"), spikes=1, source='Pumpe "ä" →'),
     "moving_average": Case({"short": {"method": "moving_average", "window_size": 8, "warmup": 5}}),
     "zscore": Case({"zscore": {"threshold": 2.5}}),
     "max": Case({"zscore": {}, "moving_average": {"weight": 0.5}}, more={"ensemble": "max", "threshold": 0.7}),
-    "StandardAbsoluteDeviation-mean": Case({"StandardAbsoluteDeviation": {}}),
-    "StandardAbsoluteDeviation-median": Case({"StandardAbsoluteDeviation": {"sub_stat": "median"}}),
+    "StandardAbsoluteDeviation": Case({"StandardAbsoluteDeviation": {}}),
     "GaussianScorer": Case({"GaussianScorer": {"grace_period": 50}}),
     "GaussianScorer-window": Case({"GaussianScorer": {"window_size": 15, "grace_period": 10}}),
     "PredictiveAnomalyDetection": Case({"PredictiveAnomalyDetection": {"warmup_period": 20}}),

@@ -255,14 +255,14 @@ def test_the_summary_agrees_with_the_results():
         peaks.setdefault(each["episode"], []).append(each)
     assert (found.points, found.sources, found.anomalous) == (len(told), 3, len(inside))
     assert found.episodes == len(peaks) > TOP
-    best = sorted((max(each["anomaly_score"] for each in episode) for episode in peaks.values()), reverse=True)
+    best = sorted((max(each["alert_score"] for each in episode) for episode in peaks.values()), reverse=True)
     assert sorted((each.score for each in found.top), reverse=True) == best[:TOP]
     for shown in found.top:
         [episode] = [
             episode for episode in peaks.values()
             if any((each["source"], each["timestamp"]) == (shown.source, shown.timestamp) for each in episode)
         ]  # fmt: skip
-        worst = max(episode, key=lambda each: each["anomaly_score"])
+        worst = max(episode, key=lambda each: each["alert_score"])
         assert shown.points == len(episode)
         assert (shown.value, shown.lower, shown.upper, shown.explanation) == (
             worst["value"], worst["expected_lower"], worst["expected_upper"], worst["explanation"],

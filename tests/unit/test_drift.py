@@ -22,7 +22,7 @@ METHODS = pytest.mark.parametrize("given", [ADWIN, PAGE], ids=lambda given: give
 ENGINES = pytest.mark.parametrize("engine", ["numba", "python"])
 MEMBERS = {
     "average": DetectorSettings(method="moving_average", window_size=8, warmup=5),
-    "river": DetectorSettings(method="StandardAbsoluteDeviation", warmup=5),
+    "river": DetectorSettings(method="GaussianScorer", grace_period=5, warmup=5),
 }
 
 

@@ -28,7 +28,7 @@ DETECTION = Detection(
     detectors={
         "average": DetectorSettings(method="moving_average", window_size=6, warmup=4),
         "whole": DetectorSettings(method="zscore", warmup=5),
-        "river": DetectorSettings(method="StandardAbsoluteDeviation", warmup=3),
+        "river": DetectorSettings(method="GaussianScorer", grace_period=3, warmup=3),
         "trees": DetectorSettings(method="HalfSpaceTrees", n_trees=2, height=3, window_size=5, warmup=5),
     },
 )

@@ -262,7 +262,7 @@ def test_variables_reach_into_lists_detectors_and_overrides():
         None,
         {
             "ANOMALY_KAFKA__BOOTSTRAP_SERVERS": "a:9092, [::1]:9092",
-            "ANOMALY_DETECTION__DETECTORS__MOVING_AVERAGE__THRESHOLD_MULTIPLIER": "4.5",
+            "ANOMALY_DETECTION__DETECTORS__RESIDUAL__THRESHOLD": "4.5",
             "ANOMALY_DETECTION__DETECTORS__STANDARDABSOLUTEDEVIATION__WEIGHT": "2",
             "ANOMALY_SOURCES": '[{match: "pump-*", threshold: 0.9}]',
             "ANOMALY_KAFKA__GROUP_ID": "007",
@@ -274,8 +274,11 @@ def test_variables_reach_into_lists_detectors_and_overrides():
     assert given.kafka.bootstrap_servers == ["a:9092", "[::1]:9092"]
     assert given.kafka.group_id == "007"
     assert given.kafka.sasl_username is None
-    assert given.detection.detectors == {
-        "moving_average": DetectorSettings(method="moving_average", threshold_multiplier=4.5),
+    assert given.detection.effective_method == "auto"
+    assert given.detection.members() == {
+        "residual": DetectorSettings(method="residual", threshold=4.5, weight=1.0),
+        "level": DetectorSettings(method="level", weight=1.0),
+        "novelty": DetectorSettings(method="novelty", weight=1.0),
         "StandardAbsoluteDeviation": DetectorSettings(method="StandardAbsoluteDeviation", weight=2.0),
     }
     assert given.sources[0].matches("pump-7")
