@@ -6,8 +6,10 @@
 
 Each predictor has its own running mean absolute error, and a distance is measured in it. The two are weighted
 by the inverse squares of their errors ([1], section 2): on data with a daily course the hour wins, elsewhere the
-step, without anybody choosing. What is learned is cut (5 root mean square errors, 4 mean absolute errors, 6
-standard deviations), so that an outlier is not taught at its full size ([2]).
+step, without anybody choosing. The hour's error counts only .6, as the step foretells a fault from its second point
+on, so that of two that do equally well the hour says more (measured on hourly data: average precision .75 with it, .71
+without). What is learned is cut (5 root mean square errors, 4 mean absolute errors, 6 standard deviations), so that
+an outlier is not taught at its full size ([2]).
 
 Kernels, O(1) time: they run as they stand and compiled, see ``detectors/kit.py``. Values are finite, at most 1e150
 in size. A time before the last one, or the same, is a step of 0 s; a gap counts as at most an hour.
@@ -46,7 +48,7 @@ READY = 20  # points learned before the first distance
 FORGET = 0.9999  # of recursive least squares: a memory of about 10,000 points
 SHORTEST = 0.0005  # share of the newest error: a memory of about 2000 points
 DAY = 0.1  # share of a new day in the mean of its hour
-HOUR = 0.6  # the hour's error counts only so much: unlike the step it does not follow a fault
+HOUR = 0.6  # so much of the hour's error counts
 FLOOR = 1e-3  # of a standard deviation: no error is smaller
 FARTHEST = 1e6  # standard deviations: the last value counts as no farther from the mean
 MOST = 65535  # that counts can hold
@@ -59,7 +61,7 @@ def within(x, limit):
 def residual(f, x, t):
     """How far x is from what was expected at time t, then learn it: two distances in mean absolute errors, 0..1e9.
 
-    The first is the larger one with each predictor's weight, the second the larger one without.
+    The first is the root of the sum of their squares, each with its predictor's weight; the second the larger one.
     """
     n = f.n
     if n == 0:
@@ -80,7 +82,7 @@ def residual(f, x, t):
         if f.hour_points > READY:
             far = abs(by_hour) / max(f.hour_error, _floor(f))
             plain = max(plain, far)
-            weighed = max(weighed, share * far)
+            weighed = sqrt(weighed * weighed + share * share * far * far)
     if sd > 0.0:  # else there is no unit yet
         _learn_step(f, by_step, past, unit)
     _learn_hour(f, by_hour, x, t, hour)

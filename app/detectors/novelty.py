@@ -22,7 +22,8 @@ Not every surprise is worth telling. A total counts only
 
 Fits every kind of series without a setting: levels, daily and weekly courses, spikes, sparse counts. Blind to windows
 of which every part was seen before (something that is missing, a known shape at the wrong time of the hour), and silent
-for the first 250 points.
+for the first 250 points. Of plain noise it tells two or three times before point 750, as it cannot know yet how far
+noise goes, and from then on once in 2000 points.
 
 It also says while an episode lasts. When it has something to tell it notes which values are usual here: those of the
 window (its middle nine tenths, and half of their width beyond) and those within 2 standard deviations of all past. As

@@ -128,7 +128,7 @@ class Forecasts:
         self.moments.learn(x)
         self.values.append(x)
         self.last = t
-        return max(d * w for d, w in zip(distances, weights)), max(distances)
+        return math.hypot(*(d * w for d, w in zip(distances, weights))), max(distances)
 
     def _learn_step(self, error, row, sd, n):
         if n > 20 and self.squared > 0.0:
@@ -334,6 +334,19 @@ def compiled(name):
     return over
 
 
+def compiled_run(name, values, times, scores):
+    """Fill the scores by compiled code; the state at the end."""
+    kernel = detectors.kernel(name)
+    checked = kernel.params.check(name, {})
+    numbers = vars(kernel.params.values(checked))
+    p = np.zeros(1, rows.dtype([(n, "i8" if isinstance(v, int) else "f8") for n, v in numbers.items()]))
+    for n, v in numbers.items():
+        p[n] = v
+    cells = np.zeros(1, rows.dtype([("w", window.fields(100)), ("s", kernel.fields(checked))]))
+    compiled(name)(cells, p, np.array(values), np.array(times), scores)
+    return cells
+
+
 def long_awkward():
     """Series of 1500 points: those that have broken detectors, ten times over, and again after a calm start."""
     for name, values in awkward().items():
@@ -343,21 +356,14 @@ def long_awkward():
 
 @pytest.mark.parametrize("name", ["residual", "level", "novelty"])
 def test_compiled_and_plain_code_agree_in_every_bit_over_long_series(name):
-    kernel = detectors.kernel(name)
-    checked = kernel.params.check(name, {})
-    numbers = vars(kernel.params.values(checked))
-    p = np.zeros(1, rows.dtype([(n, "i8" if isinstance(v, int) else "f8") for n, v in numbers.items()]))
-    for n, v in numbers.items():
-        p[n] = v
-    kind = rows.dtype([("w", window.fields(100)), ("s", kernel.fields(checked))])
     given = [*long_awkward(), *((label, values[:2500]) for label, (values, _) in SERIES.items())]
     for label, values in given:
-        cells, scores, head = np.zeros(1, kind), np.zeros(len(values)), Head(name)
+        scores, head = np.zeros(len(values)), Head(name)
         times = every(900.0, values)
-        compiled(name)(cells, p, np.array(values), np.array(times), scores)
+        cells = compiled_run(name, values, times, scores)
         assert head.run(values, times) == scores.tolist(), label
         assert np.isfinite(scores).all() and scores.min() >= 0.0, label
-        plain = np.zeros(1, kind)
+        plain = np.zeros(1, cells.dtype)
         head.w.write(plain[0]["w"])
         head.s.write(plain[0]["s"])
         assert plain.tobytes() == cells.tobytes(), label
@@ -433,6 +439,17 @@ def test_sparse_counts_are_quiet_and_a_burst_is_told():
     values = rng.poisson(0.05, 3000).astype(float).tolist()
     found = Head("novelty").run([*values, *rng.poisson(6.0, 30).astype(float).tolist()])
     assert max(found[3000:3005]) > 0.6 and sum(e > 0.3 for e in found[750:3000]) <= 3
+
+
+def test_of_plain_noise_little_is_told_and_less_later():
+    early = late = 0
+    for seed in range(20):
+        values = gaussian(3000, seed=seed)
+        scores = np.zeros(3000)
+        compiled_run("novelty", values, every(60.0, values), scores)
+        early += int((scores[:750] >= 0.3).sum())
+        late += int((scores[750:] >= 0.3).sum())
+    assert early <= 20 * 3.5 and late <= 20 * 2.25 * 0.8
 
 
 # --- episodes
