@@ -1,4 +1,4 @@
-"""What one configuration reaches on public data, by the program's own commands; and that two scorers agree."""
+"""What the default settings reach on public data, by the program's own commands; and that two scorers agree."""
 
 import json
 
@@ -9,16 +9,9 @@ from tests.evaluate.figures import on_data, on_shipped, program, shown
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("settings") / "heads.yaml"
-    path.write_text("detection: {method: ensemble, detectors: {residual: {}, level: {}, novelty: {}}}\n")
-    return path
-
-
-@pytest.fixture(scope="module")
-def given(config):
-    """What the given scorer says."""
-    return on_data(DATA, config)
+def given():
+    """What the given scorer says of the default settings."""
+    return on_data(DATA)
 
 
 @needs_data
@@ -44,8 +37,8 @@ def test_false_alerts_are_few_at_the_default_threshold(given):
     assert windows == 59 and hit >= 53
 
 
-def test_the_series_that_ship_reach_theirs(config):
-    found = on_shipped(config)
+def test_the_series_that_ship_reach_theirs():
+    found = on_shipped()
     assert found["nab"]["standard"] >= 88 and found["nab"]["reward_low_FP_rate"] >= 85
     assert found["nab"]["reward_low_FN_rate"] >= 91
     assert found["windows"] == 13 and found["hit"] >= 12
@@ -53,9 +46,9 @@ def test_the_series_that_ship_reach_theirs(config):
 
 
 @needs_data
-def test_evaluate_says_of_nab_what_the_given_scorer_says(given, config):
+def test_evaluate_says_of_nab_what_the_given_scorer_says(given):
     folder = DATA / "dev" / "nab"
-    told = program("evaluate", folder, "--labels", folder / "windows.json", "--json", "--config", config).stdout
+    told = program("evaluate", folder, "--labels", folder / "windows.json", "--json").stdout
     [found] = json.loads(told).values()
     total = found["total"]
     assert {name: round(score, 2) for name, score in total["nab"].items()} == given["nab"]

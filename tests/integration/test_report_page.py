@@ -28,6 +28,7 @@ ASKED = "performance.getEntriesByType('resource').map(each => each.name)"  # ref
 DETECTIONS = {
     "quick": {"method": "moving_average", "window_points": 20},
     "slow": {"method": "zscore", "window_points": 50, "threshold": 0.9},
+    "auto": {"method": "auto"},
     "told": {"detectors": {"moving_average": {}, "teller": {"hold": 1.0}}},
 }
 CONFIGS = ("--config", "quick.yaml", "--config", "slow.yaml")
@@ -136,7 +137,7 @@ def percent(share):
     return f"{fixed(100 * share, 2 if share < 0.0995 else 1)} %"
 
 
-@pytest.mark.parametrize("name", ["quick", "told"])
+@pytest.mark.parametrize("name", ["quick", "told", "auto"])
 def test_counts_follow_the_slider_as_the_pipeline_would(name):
     series("pump.csv", 900)
     head, *rows = Path("pump.csv").read_text().splitlines()
