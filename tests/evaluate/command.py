@@ -26,7 +26,7 @@ SHIPPED = {"NAB standard": "standard", "NAB low FP": "reward_low_FP_rate", "NAB 
 @click.option("--config", type=click.Path(path_type=Path, exists=True), help="Settings; default: those without any.")
 @click.option("--every-method", is_flag=True, help="Each detector alone too, with what it costs.")
 @click.option("--method", "methods", multiple=True, help="This detector alone too; may be given again.")
-@click.option("--write-readme", is_flag=True, help="Replace the table in README.md.")
+@click.option("--write-readme", is_flag=True, help="Renew these rows of README.md, or with --every-method all.")
 @click.option("--json", "as_json", is_flag=True, help="What was counted, without cost, as JSON.")
 def main(
     data: Path,
@@ -59,13 +59,30 @@ def main(
         "us a point",
         "bytes a source",
     ]
-    text = report.table(heads, [rows[0], *sorted(rows[1:], key=lambda row: -float(row[1]))])
-    text += f"\n\n{report.hardware()}."
-    click.echo(text)
+    click.echo(_text(heads, rows))
     if write_readme:
-        if not here:
-            sys.exit(f"README.md keeps its table: it is of {DATA}")
-        report.write_readme(text, ROOT / "README.md", BEGIN, END)
+        if not here or config is not None:
+            sys.exit("README.md keeps its table: it is of the default settings and of data that are not here")
+        readme = ROOT / "README.md"
+        known = [] if every_method else rows_of(readme.read_text("utf-8"))
+        report.write_readme(_text(heads, renewed(known, rows)), readme, BEGIN, END)
+
+
+def _text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return (
+        f"{report.table(heads, [rows[0], *sorted(rows[1:], key=lambda row: -float(row[1]))])}\n\n{report.hardware()}."
+    )
+
+
+def rows_of(readme: str) -> list[list[str]]:
+    """The rows of the README's table."""
+    lines = readme.partition(BEGIN)[2].partition(END)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
+
+
+def renewed(known: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The rows, the first of them first, and those known of others."""
+    return [*rows, *(row for row in known if row[0] not in {row[0] for row in rows})]
 
 
 def _of_shipped(config: Path | None) -> Sequence[str]:

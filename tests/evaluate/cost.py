@@ -14,7 +14,7 @@ SOURCES, BATCH, BATCHES = 100, 2000, 20  # so that windows of 100 points are ful
 
 
 class Cost(NamedTuple):
-    us_per_point: float  # CPU time of the step, without reading and writing; median of the later batches
+    us_per_point: float  # CPU time of the step, without reading and writing; what is done now and then is in it
     bytes_per_source: int  # a snapshot: window, detectors, models
 
 
@@ -29,7 +29,7 @@ def cost(settings: Settings) -> Cost:
         begun = time.process_time()
         pipeline.run(sources, points)
         taken.append(time.process_time() - begun)
-    late = statistics.median(taken[BATCHES // 2 :])
+    late = statistics.mean(taken[BATCHES // 2 :])
     return Cost(late / BATCH * 1e6, len(snapshot.dumps(sources, 0, 0)))
 
 

@@ -5,6 +5,8 @@ import json
 import pytest
 from data import DATA, needs_data
 
+from tests.bench.report import table
+from tests.evaluate.command import BEGIN, END, renewed, rows_of
 from tests.evaluate.figures import on_data, on_shipped, program, shown
 
 
@@ -60,3 +62,12 @@ def test_evaluate_says_of_nab_what_the_given_scorer_says(given):
 def test_a_row_of_the_table_shows_what_the_scorer_says(given):
     row = shown(given)
     assert row[0] == f"{given['nab']['standard']:.1f}" and row[-1] == given["fixed"]["nab_windows_hit"]
+
+
+def test_rows_of_the_readme_are_renewed_and_others_stay():
+    known = [["default", "40.0"], ["zscore", "20.0"], ["iqr", "7.0"]]
+    readme = f"before\n{BEGIN}\n{table(['detector', 'NAB'], known)}\n\na machine.\n{END}\nafter | | |\n"
+    assert rows_of(readme) == known
+    assert renewed(known, [["default", "81.3"], ["iqr", "8.0"]]) == [
+        ["default", "81.3"], ["iqr", "8.0"], ["zscore", "20.0"],
+    ]  # fmt: skip
