@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from points import awkward, gaussian
+from points import Pipeline, awkward, gaussian, points, vectors
 
 from app import compile, detectors, rows, window
 from app.detectors import level, novelty, residual
+from app.settings import load
 
 SHIPPED = Path(__file__).parents[2] / "generators" / "series"
 START = 1_700_000_000.0
@@ -483,6 +484,32 @@ def test_an_outage_of_400_points_lasts_to_its_end(kind):
     told, lasts = lasting(outage(kind))
     assert 1500 in told and not set(told) & set(range(1501, 1900))
     assert [i for i in lasts if i >= 1500] == list(range(1500, 1900))
+
+
+@cache
+def by_default():
+    return Pipeline(load(environ={}).detection)
+
+
+def episodes(made):
+    """(first point, point at which it closed) of each episode of the default."""
+    outcome = by_default().run(by_default().sources(), made)
+    return list(zip(np.flatnonzero(outcome.opened).tolist(), np.flatnonzero(outcome.closed).tolist()))
+
+
+@pytest.mark.parametrize("kind", ["dropped to zero", "noisy about another level", "noise about zero"])
+def test_an_outage_is_one_episode_of_the_default(kind):
+    *_, (first, closed) = found = episodes(points(outage(kind)))
+    assert len(found) <= 3 and first == 1500 and 1905 <= closed <= 1925
+
+
+@pytest.mark.parametrize("broken", [1, 3, 8])
+def test_so_is_one_of_some_of_eight_metrics(broken):
+    values = np.random.default_rng(0).normal(10.0, 2.0, (2500, 8))
+    values[1500:1900, :broken] += 8.0
+    made = vectors([{f"m{k}": x for k, x in enumerate(row)} for row in values.tolist()])
+    *_, (first, closed) = found = episodes(made)
+    assert len(found) <= 4 and 1500 <= first <= 1510 and 1905 <= closed <= 1930
 
 
 def test_an_outage_in_a_daily_course_lasts_to_its_end():
