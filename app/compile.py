@@ -187,6 +187,8 @@ _LASTS = '''\
                     point.lasts = True
 '''
 
+_WHY = "                raw[c, {why}] = why_{k}({state}, p.d{k}.params, x, w)\n"
+
 _JOIN = '''\
                 if finite(score):
                     squares += score * score
@@ -266,10 +268,11 @@ def text(profile: Profile) -> str:
         if isinstance(m.detector, Kernel):
             if m.fields:
                 clears.append(f"def clear_{m.place}(s):\n{_zeros('s', m.fields)}\n\n")
-            used = [name for name in ("step", "band", "lasts") if getattr(m.detector, name)]
+            used = [name for name in ("step", "band", "lasts", "why") if getattr(m.detector, name)]
             imports += [f"from {m.detector.module.__name__} import {name} as {name}_{m.place}" for name in used]
             parts = [f"            if {where}:\n", _BAND if m in profile.banded else "", _STEP]
-            parts += [_LASTS if m.detector.lasts else "", _JOIN if m.of == "channel" else ""]
+            parts += [_LASTS if m.detector.lasts else "", _WHY if m.detector.why else ""]
+            parts += [_JOIN if m.of == "channel" else ""]
             steps.append("".join(parts).format(**names))
         if m in profile.banded:
             expects.append(_EXPECT.format(**names))
@@ -308,6 +311,8 @@ def _names(profile: Profile, m: Member) -> dict[str, Any]:
     names["filter"] = _FILTER if m.looks_at_values else ""
     names["state"] = f"cell.d{k}.state" if m.fields else "None"
     names["clear"] = f"clear_{k}({names['state']})" if m.fields else "pass"
+    if m in profile.reasoned:
+        names["why"] = profile.why(m)
     if m in profile.banded:
         first = 3 * profile.banded.index(m)
         names |= {"a": first, "b": first + 1, "c": first + 2}

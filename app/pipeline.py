@@ -63,7 +63,7 @@ class Pipeline:
         self.profiles = [Profile(detection)]
         self.profiles += [Profile(detection.overridden(override)) for override in overrides]
         self._joins = any(profile.joins for profile in self.profiles)
-        self._columns = max(len(profile.weights) for profile in self.profiles)
+        self._columns = max(len(profile.weights) + len(profile.reasoned) for profile in self.profiles)
         self._passes: list[tuple[Callable, Callable]] = []
         parameters = [profile.parameters() for profile in self.profiles]
         self._parameters = [record if self.engine == "numba" else plain for record, plain in parameters]
@@ -263,7 +263,7 @@ class Pipeline:
         """Both passes over points of one profile: fills p and cells, returns votes, shares, raw scores and bands."""
         profile = self.profiles[number]
         learn, judge = self._passes[number]
-        raw = np.empty((len(cells), len(profile.members)))
+        raw = np.empty((len(cells), len(profile.members) + len(profile.reasoned)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
         width = len(profile.weights)
         votes, shares = np.full((len(p), width), np.nan), np.empty((len(p), width))
@@ -379,8 +379,11 @@ class Pipeline:
             count = np.minimum(cells["count"][ran], member.params.get("window_size") or profile.window_points)
             columns = (cells["x"][top], raw[ran, member.place], expected, count)
             template = getattr(member.detector, "explanation", "") or DEFAULT
-            for i, row in zip(led.tolist(), zip(*(column.tolist() for column in columns))):
-                outcome.explanation[i] = explain(template, member.name, *row)
+            templates = [template] * len(led)
+            if member in profile.reasoned:
+                templates = [template[int(why)] for why in raw[ran, profile.why(member)].tolist()]
+            for i, said, row in zip(led.tolist(), templates, zip(*(column.tolist() for column in columns))):
+                outcome.explanation[i] = explain(said, member.name, *row)
 
 
 def _with_joint(sources: Sources, p: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -122,11 +122,16 @@ class Profile:
             (m, m.detector) for m in with_models if not isinstance(m.detector, Kernel)
         ]
         self.banded = [m for m in self.kernels if m.detector.band]  # type: ignore[union-attr]
+        self.reasoned = [m for m in self.kernels if m.detector.why]  # type: ignore[union-attr]
         by_skill = {part for group in self.groups if group.mode == "skill" for part in group.parts}
         self.skilled = [m for m in self.banded if m.place in by_skill]
         self.cell = self._cell_type()
         self.sections = self._sections()
         self.config_hash: str = hashlib.sha256(_canonical(self._effective())).hexdigest()[:8]
+
+    def why(self, m: Member) -> int:
+        """The column, behind the raw scores, for which of its reasons a detector gave."""
+        return len(self.members) + self.reasoned.index(m)
 
     def _cell_type(self) -> np.dtype:
         """One metric of one source: its window, and a section per detector."""

@@ -34,11 +34,12 @@ class Kernel:
     step: Callable
     band: Callable | None
     lasts: Callable | None
+    why: Callable | None
     of: str
     tells: bool  # episodes
     scale: str
     alert_at: str
-    explanation: str
+    explanation: str | tuple[str, ...]  # by what ``why`` says
     sees: str
     invariant: tuple[str, ...]
     module: ModuleType
@@ -65,6 +66,7 @@ def _kernel(name: str, module: ModuleType) -> Kernel:
         module.step,
         getattr(module, "band", None),
         getattr(module, "lasts", None),
+        getattr(module, "why", None),
         _one_of(module, "OF", OF),
         _one_of(module, "TELLS", TELLS) == "episodes",
         _one_of(module, "SCALE", SCALES),

@@ -29,6 +29,7 @@ and where it is not as most are
                  its only metric, or what its channels say jointly (without a detector of channels in the same
                  settings: each metric by itself)
     TELLS        "score" (unless said), or "episodes": its vote is the alert score, and no part of the anomaly score
+    why(s, p, x, w) -> int      called after step: which of several templates in EXPLANATION, then a tuple, is meant
     lasts(s, p, x, w) -> bool   called after step: is the source at x still where the episode that this detector
                  opened began? The episode goes on while it says so.
 

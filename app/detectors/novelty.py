@@ -121,13 +121,19 @@ STATE = [
     ("low", "f8"),
     ("high", "f8"),  # the usual range when it had something to tell
     ("left", "i8"),  # points for which that still matters
+    ("led", "i8"),  # which of the four surprises was the largest at the last point
 ]
 SCALE = "surprise"
 ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
 OF = "source"
 TELLS = "episodes"
-EXPLANATION = "{value} is unlike anything seen before; expected was {expected}"
+EXPLANATION = (
+    "{value} is far from every value seen before; expected was {expected}",
+    "{value} is farther from what is usual at this hour of the week than ever before; expected was {expected}",
+    "{value} is farther from its slow mean than ever before; expected was {expected}",
+    "the last points, {value} among them, scatter as never before; expected was {expected}",
+)
 
 GATE = 2.0  # mean absolute errors
 VALUE, WEEKLY, SLOW, NOISE = 1.0, 1.0, 0.5, 0.5  # weights of the surprises
@@ -155,12 +161,16 @@ def step(s, p, x, t, w):
     reach = 2.0 * sqrt(s.forecast.var)
     _, residue = residual(s.forecast, x, t)
     listens = residue >= GATE and s.blocks >= FEWEST
-    total = VALUE * _watch(s, s.value, x, listens)
-    total += WEEKLY * _watch(s, s.weekly, weekly, listens)
-    total += SLOW * _watch(s, s.slow, slow, listens)
+    by_value = VALUE * _watch(s, s.value, x, listens)
+    by_week = WEEKLY * _watch(s, s.weekly, weekly, listens)
+    by_level = SLOW * _watch(s, s.slow, slow, listens)
+    by_noise = 0.0
     if n >= p.window_size and noise > 0.0:
-        total += NOISE * _watch(s, s.noise, log(noise), listens)
-    total = min(NORM * total, MOST)
+        by_noise = NOISE * _watch(s, s.noise, log(noise), listens)
+    s.led = 0 if by_value >= max(by_week, by_level, by_noise) else 1 if by_week >= max(by_level, by_noise) else 2
+    if s.led == 2 and by_noise > by_level:
+        s.led = 3
+    total = min(NORM * (by_value + by_week + by_level + by_noise), MOST)
     s.left = max(s.left - 1, 0)
     score = 0.0
     if _is_high(s, n, total):
@@ -181,6 +191,11 @@ def step(s, p, x, t, w):
 def lasts(s, p, x, w):
     """Is the source, at x, still outside what was usual when the episode began?"""
     return s.left > 0 and not s.low <= x <= s.high
+
+
+def why(s, p, x, w):
+    """Which of the four it was."""
+    return s.led
 
 
 def _note_usual(s, w, low, high):

@@ -235,3 +235,13 @@ def test_the_largest_snapshot_counts_what_metrics_say_jointly(with_channels):
     pipeline.run(sources, vectors([{"p" * 128: 1.0, "q" * 128: 0.0}], "s" * 256))
     size = len(snapshot.dumps(sources, 0, 0))
     assert size <= pipeline.max_snapshot_bytes() < size + pipeline.profiles[0].cell.itemsize
+
+
+def test_an_explanation_is_the_one_that_the_detector_says(monkeypatch, with_channels):
+    templates = ("{value} is high", "{value} is low")
+    monkeypatch.setattr(teller, "EXPLANATION", templates)
+    monkeypatch.setattr(teller, "why", lambda s, p, x, w: 1 if x < 10.0 else 0, raising=False)
+    detectors.register(teller)
+    given = members(moving_average={"warmup": 2}, teller={})
+    outcome, _, _ = run(points([1.0, 1.0, 9.0, 1.0, 12.0]), "python", detectors=given)
+    assert outcome.explanation[2] == "9 is low" and outcome.explanation[4] == "12 is high"
