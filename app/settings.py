@@ -303,7 +303,7 @@ class StateSettings(Section):
     # Of a partition, not of a worker: which partitions a worker has is no matter of the log.
     max_sources: int = setting(
         1_000_000,
-        "live sources of one partition; a point of one more is a dead letter (2 to 3 kB of memory each)",
+        "live sources of one partition; a point of one more is a dead letter (8 kB of memory each by default)",
         "sources",
         ge=1,
         le=10**9,

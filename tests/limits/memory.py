@@ -7,16 +7,19 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from app.pipeline import Pipeline
 from app.records import Points
-from app.settings import Detection, DetectorSettings
+from app.settings import Detection
 from tables.sources import SourcesTable
 
 BATCH = 4000
 POINTS = 2  # of each source: its row is complete with the first, its models with the second
-ROWS = {name: DetectorSettings(method=name) for name in ("moving_average", "zscore")}
-DETECTIONS = {"rows": Detection(detectors=ROWS), "default": Detection()}
+DETECTIONS: dict[str, Any] = {  # the section of the settings
+    "rows": {"detectors": {"moving_average": {}, "zscore": {}}},  # two of ours, which need the window alone
+    "default": {},
+}
 
 
 def resident() -> int:
@@ -58,4 +61,4 @@ def measure(sources: int, detection: Detection) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), DETECTIONS[sys.argv[2]])))
+    print(json.dumps(measure(int(sys.argv[1]), Detection(**DETECTIONS[sys.argv[2]]))))

@@ -5,7 +5,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from aiokafka import AIOKafkaProducer
@@ -82,9 +82,11 @@ async def fill(settings: Settings, number: int) -> int:
     return size
 
 
-def measure(kafka: LocalKafka, directory: Path, sources: int) -> Recovered:
+def measure(kafka: LocalKafka, directory: Path, sources: int, detection: dict[str, Any]) -> Recovered:
+    """``detection``: that section of the settings."""
+    directory.mkdir()
     job = Job.of("limits", kafka.bootstrap_servers)
-    with Run(job, directory, kafka={"session_timeout_s": 10.0}) as run:
+    with Run(job, directory, kafka={"session_timeout_s": 10.0}, detection=detection) as run:
         run.make_topics()
         worker = run.start().until_ready()
         first = [(p, b"first", b'{"source": "first", "timestamp": 1.0, "value": 1.0}') for p in range(PARTITIONS)]
