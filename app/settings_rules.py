@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 # What method auto is made of, with the weights.
-AUTO = {"residual": 1.0, "level": 1.0, "novelty": 1.0, "StandardAbsoluteDeviation": 0.0}
+AUTO = {"residual": 1.0, "level": 1.0, "novelty": 1.0, "StandardAbsoluteDeviation": 0.05}
 
 
 # --- words
