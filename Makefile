@@ -3,7 +3,7 @@
 # make limits  memory and recovery of a million sources; ARGS="--only soak --soak-minutes 30": is memory flat under load?
 #
 # Everything runs from .venv, made from setup.cfg. PYTHON=/path/to/python3.12 chooses the Python it is made of;
-# ARGS="..." is handed on: make test ARGS="-k topics", make demo ARGS="--help".
+# ARGS="..." is handed on: make test ARGS="-k topics", make demo ARGS="--help". WORKERS=1 runs one test after another.
 
 .PHONY: demo test lint types bench chaos limits venv clean
 .DEFAULT_GOAL := help
@@ -11,6 +11,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+WORKERS ?= 2
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python3.14, \
     $(shell $(p) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $(p))))
 
@@ -34,7 +35,7 @@ demo: venv
 	$(BIN)/faust-anomaly demo $(ARGS)
 
 test: lint types
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
