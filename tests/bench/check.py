@@ -49,8 +49,12 @@ class Verdict:
     appended: Counter[int] = field(default_factory=Counter)  # ms of the broker's clock -> results
 
     @property
+    def complete(self) -> bool:
+        return not (self.lost or self.repeated or self.differing or self.wrong)
+
+    @property
     def exact(self) -> bool:
-        return self.compared > 0 and not (self.lost or self.repeated or self.differing or self.wrong)
+        return self.compared > 0 and self.complete
 
     def __str__(self) -> str:
         said = (

@@ -65,7 +65,7 @@ async def measure(cluster: Cluster, contestant: Contestant, run: Run, rate_per_s
         quantile(milliseconds, 0.99),
         milliseconds[-1],
         cpu_s / (ended - begun),
-        await verify(cluster, run.input, run.output),
+        await verify(cluster, run.input, run.output, contestant.compared),
     )
 
 

@@ -47,7 +47,7 @@ async def measure(cluster: Cluster, contestant: Contestant, run: Run, sources: i
         rss_mb = worker.rss_peak_mb()
     finally:
         await asyncio.to_thread(worker.stop)
-    verdict = await verify(cluster, run.input, run.output)
+    verdict = await verify(cluster, run.input, run.output, contestant.compared)
     first, half, last = moments(verdict.appended)
     after_first = verdict.records - verdict.appended[first]
     return Throughput(
