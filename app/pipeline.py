@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from app import compile, rows, silence, snapshot
+from app.adapted import in_runs
 from app.detectors.kit import Adapter
 from app.explain import DEFAULT, explain, outside
 from app.outcome import BEYOND, CELL, OK, POINT, Outcome, Rejected, joined
@@ -416,6 +417,8 @@ def _adapted(
     cells = cells[: sum(sizes)]  # without those for what several metrics say jointly
     times = np.repeat(p["time"], sizes).tolist()
     repeats = np.repeat(p["repeat"], sizes).tolist()
+    if hasattr(adapter, "score_many"):
+        return in_runs(adapter, params, models, cells, times, repeats)
     columns = (cells[name].tolist() for name in ("row", "x", "anew"))
     for row, x, anew, t, again in zip(*columns, times, repeats):
         model = None if anew else models[row]

@@ -1,4 +1,4 @@
-"""A library of one detector, for tests: distance from a running mean; it fails on request."""
+"""A library of one detector in two forms, for tests: distance from a running mean; it fails on request."""
 
 import struct
 import sys
@@ -47,16 +47,28 @@ class Running:
         return 16
 
 
+class RunningInRuns(Running):
+    """The same, asked for many points at once."""
+
+    name = "running_in_runs"
+
+    def score_many(self, model, xs, ts):
+        for x, t in zip(xs, ts):
+            score = self.score_one(model, x, t)
+            self.learn_one(model, x, t)
+            yield score
+
+
 class Panic(BaseException):
     """As a panic of River's Rust: not an Exception."""
 
 
 def adapters():
-    return ["running"]
+    return ["running", "running_in_runs"]
 
 
 def adapter(method):
-    return Running() if method == "running" else None
+    return {"running": Running, "running_in_runs": RunningInRuns}.get(method, lambda: None)()
 
 
 @contextmanager

@@ -51,6 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "river": {
         "steps": [{"class": "river.preprocessing.StandardScaler"}, {"class": "river.anomaly.OneClassSVM", "nu": 0.2}]
     },
+    "isolation_forest": {"n_estimators": 10},
 }
 
 

@@ -255,6 +255,11 @@ class Adapter(Protocol):
 
     The pipeline does the rest: warm-up, standardising, the reset of a model that raised or gave a
     score that is not finite (its vote is left out and it starts anew by ``make``).
+
+    One for which a call costs more than a point may also have ``score_many(model, xs, ts) -> Iterator[float]``: it
+    yields the scores of points that follow each other, scores and learns as ``score_one`` and ``learn_one`` in turn
+    would, and raises after the scores of the points before the one that it fails on. It is then called instead of
+    them, but for points that are answered without being learned.
     """
 
     name: str  # the method's name in the settings, such as "StandardAbsoluteDeviation"
