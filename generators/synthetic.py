@@ -34,6 +34,7 @@ def records(
     noise: Annotated[float, Option("standard deviation of the noise over high - low", 0.0, 0.15)] = 0.02,
     anomaly_probability: Annotated[float, Option("that an anomaly begins at a point", 0.0, 1.0)] = 0.002,
     anomaly: Annotated[tuple[Kind, ...], Option("kind of anomaly; may be given again")] = KINDS,
+    calm: Annotated[int, Option("points of each source before its first anomaly", 0)] = 1,
     sources: Annotated[int, Option("number of sources", 1, 1_000_000)] = 1,
     source: Annotated[str, Option("their name, to which -0, -1, ... is added")] = "synthetic",
     points: Annotated[int, Option("points of each source; 0: without end", 0)] = 1000,
@@ -48,7 +49,7 @@ def records(
     for i in range(sources):
         random = Random(f"{seed}:{i}")
         normal = _normal(random, shape, frequency * interval, low, high, noise)
-        series.append((f"{source}-{i}", _disturbed(random, normal, low, high, anomaly_probability, anomaly)))
+        series.append((f"{source}-{i}", _disturbed(random, normal, low, high, anomaly_probability, anomaly, calm)))
     for i in count() if points == 0 else range(points):
         timestamp = start + i * interval
         for name, values in series:
@@ -67,7 +68,7 @@ def _normal(random: Random, shape: str, step: float, low: float, high: float, no
 
 
 def _disturbed(
-    random: Random, normal: Iterator[float], low: float, high: float, chance: float, kinds: Sequence[Kind]
+    random: Random, normal: Iterator[float], low: float, high: float, chance: float, kinds: Sequence[Kind], calm: int
 ) -> Iterator[tuple[float, str]]:
     """(value, kind of anomaly or "") for each normal value."""
     size = high - low
@@ -76,7 +77,7 @@ def _disturbed(
     for i, level in enumerate(normal):
         if left == 0:
             kind, move = "", 0.0
-            if i and random.random() < chance:
+            if i >= calm and random.random() < chance:
                 kind, sign, far = random.choice(kinds), random.choice((-1.0, 1.0)), 0.5 * random.random()
                 left = {"spike": 1, "drift": DRIFT_POINTS, "stuck": STUCK_POINTS}[kind]
                 move = sign * size * {"spike": 1.05 + far, "drift": 0.5 + far, "stuck": 0.0}[kind]

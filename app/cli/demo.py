@@ -29,7 +29,9 @@ START_WITHIN_S = 180.0  # the first start compiles the detectors
 SERIES = ("nyc_taxi", "ec2_cpu_utilization_825cc2", "rds_cpu_utilization_cc0c53", "speed_t4013")
 FEEDS = {
     "series": ["file", *SERIES, "--loop", "--speed", "3600"],
-    "synthetic": ["synthetic", "--sources", "12", "--points", "0", "--rate", "60", "--source", "pump"],
+    # Five points a second of each, and three of its waves before anything odd: detectors must have seen what is usual.
+    "synthetic": ["synthetic", "--sources", "12", "--points", "0", "--rate", "60", "--source", "pump",
+                  "--frequency", "0.05", "--calm", "300"],
 }
 
 

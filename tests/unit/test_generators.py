@@ -123,6 +123,11 @@ def test_a_drift_moves_the_level_by_half_a_range_or_more_and_returns():
     assert all(40.0 < value < 60.0 for label, values in runs if not label for value in values)
 
 
+def test_nothing_is_odd_before_the_calm_is_over():
+    labels = [r.label for r in synthetic(points=900, anomaly_probability=0.5, calm=300)]
+    assert not any(labels[:300]) and any(labels[300:310])
+
+
 def test_anomalies_begin_as_often_as_asked_for():
     labels = Counter(r.label for r in synthetic(points=40000, anomaly=("spike",), anomaly_probability=0.02))
     assert 700 < labels["spike"] < 900
