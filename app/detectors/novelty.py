@@ -19,6 +19,7 @@ Not every surprise is worth telling. A total counts only
 - where it is a new high of the last 64 points, and above a peak that halves every 100 points,
 - less what is due to repeats: the logarithm of 1 + the number of such peaks before, at least three quarters as high,
   each counting half after 2000 points. A source that does this every day has told so.
+- less a part that falls from .3 to nothing between 250 and 500 points, where much is rare because little is known.
 
 Fits every kind of series without a setting: levels, daily and weekly courses, spikes, sparse counts. Blind to windows
 of which every part was seen before (something that is missing, a known shape at the wrong time of the hour), and silent
@@ -174,7 +175,7 @@ def step(s, p, x, t, w):
     s.left = max(s.left - 1, 0)
     score = 0.0
     if _is_high(s, n, total):
-        score = max(0.0, total - log(1.0 + _repeats(s, n, total)) / DECADE)
+        score = max(0.0, total - log(1.0 + _repeats(s, n, total)) / DECADE - _youth(s))
         _tell(s, n, total)
         if score > 0.0 and not lasts(s, p, before(w, 1), w):
             _note_usual(s, w, mean - reach, mean + reach)
@@ -349,6 +350,11 @@ def _is_high(s, n, total):
     for i in range(HOLD):
         highest = max(highest, s.totals[i])
     return total > highest
+
+
+def _youth(s):
+    """How much rarer, a decimal logarithm, it must be while the past is short: .3 after 250 points, 0.0 from 500 on."""
+    return max(0.0, 3.0 / s.blocks - 0.3) if s.blocks > 0 else 0.0
 
 
 def _repeats(s, n, total):
