@@ -24,4 +24,4 @@ async def take(address: str, source: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(take(*(sys.argv[1:] or ["http://127.0.0.1:8000", "pump-2"])))
+    asyncio.run(take(*(sys.argv[1:] or ["http://127.0.0.1:8000", "pump-6"])))
