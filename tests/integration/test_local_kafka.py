@@ -104,7 +104,10 @@ def test_it_listens_on_loopback_alone_and_in_a_session_of_its_own(kafka):
     assert listening and listening <= loopback
 
 
-@pytest.mark.parametrize("pid", ["", "not a number", "999999999", str(os.getpid())])
+PIDS = ["", "not a number", "999999999", str(os.getpid())]
+
+
+@pytest.mark.parametrize("pid", PIDS, ids=["empty", "text", "none", "another program"])
 def test_a_stale_pid_file_is_not_believed(formatted, tmp_path, pid):
     shutil.copytree(formatted, tmp_path / "copy")
     (tmp_path / "copy" / "pid").write_text(pid)

@@ -195,7 +195,7 @@ class NotRiver:
         "\ud800",
         3 + 4j,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_not_allow_listed_is_not_written(value):
     estimator = stats.Mean()
