@@ -69,7 +69,7 @@ def copied(row):
 
 
 DOUBLED = 64 << 20  # bytes of rows up to which they double; from there on a quarter more
-MAPPED = 16 << 20  # bytes of rows from which on they stand in memory mapped for them alone
+MAPPED = 4 << 20  # bytes of rows from which on they stand in memory mapped for them alone
 PAGE = 2 << 20  # bytes of a large page, on most systems
 
 
