@@ -64,6 +64,8 @@ class Pipeline:
         self.profiles = [Profile(detection)]
         self.profiles += [Profile(detection.overridden(override)) for override in overrides]
         self._joins = any(profile.joins for profile in self.profiles)
+        # Columns of votes; and of raw scores, which reasons stand behind.
+        self._votes = max(len(profile.weights) for profile in self.profiles)
         self._columns = max(len(profile.weights) + len(profile.reasoned) for profile in self.profiles)
         self._passes: list[tuple[Callable, Callable]] = []
         parameters = [profile.parameters() for profile in self.profiles]
@@ -314,7 +316,7 @@ class Pipeline:
         """As ``_compute``, for points of several profiles or with some rejected; before it, each point's profile."""
         placed = p["slot"] != NONE
         profile = np.where(placed, sources.profile[p["slot"]], 0)
-        votes, shares = np.full((2, len(p), self._columns), np.nan)
+        votes, shares = np.full((2, len(p), self._votes), np.nan)
         raw = np.full((len(cells), self._columns), np.nan)
         bands = np.full((len(cells), 3 * self._columns), np.nan)
         for number, chosen in self._parts(profile, placed, p["slot"]):

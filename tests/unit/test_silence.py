@@ -18,7 +18,7 @@ from app.errors import ConfigurationError
 from app.pipeline import Pipeline
 from app.records import Points
 from app.results import encode_episodes
-from app.settings import DetectorSettings, load
+from app.settings import Detection, DetectorSettings, load
 
 AFTER = 30  # offsets
 MEMBERS = {
@@ -269,6 +269,21 @@ def test_a_refusal_names_the_setting_and_hurts_nobody_else():
     assert set(sources.slots) == {"a", "b"} and o.slot.tolist() == [0, 1, -1] * 3
     o = pipeline.run(sources, points([1.0, 1.0], ["b", "c"], start=9 + AFTER))  # a was last seen at 6
     assert o.rejected == [] and set(sources.slots) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("detectors", [None, MEMBERS])
+def test_refusals_in_a_part_of_a_long_batch_change_nothing_of_the_rest(detectors):
+    """With the default set too, one of whose detectors gives reasons beside its score."""
+    chosen = Detection() if detectors is None else detection(detectors=detectors)
+    pipeline = Pipeline(chosen, forget_after=AFTER, max_sources=2)
+    together, apart = pipeline.sources(), pipeline.sources()
+    long = points(gaussian(4 * AFTER), ["a", "b", "c"] + ["a", "b"] * (2 * AFTER - 1) + ["a"])
+    first = points(gaussian(4 * AFTER)[: AFTER + 1], long.source[: AFTER + 1])
+    rest = points(gaussian(4 * AFTER)[AFTER + 1 :], long.source[AFTER + 1 :], start=AFTER + 1)
+    found = pipeline.run(together, long)
+    assert [refused.position for refused in found.rejected] == [2]
+    assert columns([found]) == columns([pipeline.run(apart, part) for part in (first, rest)])
+    assert states(together) == states(apart)
 
 
 def test_settings_let_no_replay_reach_back_further_than_forgetting():
