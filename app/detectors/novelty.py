@@ -51,7 +51,7 @@ References
 Examples
 --------
 >>> from app.detectors.kit import run
->>> calm = [float((7 * i) % 10) for i in range(400)]
+>>> calm = [float((7 * i) % 10) for i in range(600)]
 >>> [round(e, 2) for e in run("novelty", [*calm, 60.0, 61.0])[-3:]]
 [0.0, 6.0, 0.0]
 """

@@ -9,6 +9,7 @@ import pytest
 from integration import load as loads
 from integration import oracle
 from integration.logs import Logs
+from integration.run import SECTIONS
 
 from app import snapshot
 from app.settings import load
@@ -19,7 +20,7 @@ PARTITIONS = 2
 
 @pytest.fixture(scope="module")
 def settings():
-    return load(environ={})
+    return load(environ={}, detection=SECTIONS["detection"])
 
 
 @pytest.fixture(scope="module")

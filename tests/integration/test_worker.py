@@ -20,7 +20,7 @@ START = 1_700_000_000.0
 FIELDS = (
     "id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper",
     "anomaly_score", "alert_score", "is_anomaly", "episode", "severity", "status", "direction", "detectors",
-    "attribution", "explanation", "config_hash",
+    "weights", "attribution", "explanation", "config_hash",
 )  # fmt: skip
 ALWAYS = {
     "id", "source", "timestamp", "anomaly_score", "alert_score", "is_anomaly", "severity", "status", "config_hash",
@@ -68,7 +68,7 @@ def test_points_become_results_and_probes_answer(start):
     single += [(1, b"pump-1", point(at=START + 201 + i, value=50.0)) for i in range(3)]
     vectors = [
         (2, b"pump-2", json.dumps({"source": "pump-2", "values": {"b": 2.0 + i % 2, "a": 5.0 + i % 2}}).encode())
-        for i in range(100)
+        for i in range(150)
     ]
     vectors.append((2, b"pump-2", b'{"source": "pump-2", "values": {"b": 2.5, "a": 500.0}}'))
     array = json.dumps([{"sourceId": "pump-3", "timestamp": START, "value": value} for value in (1.0, 2.0)]).encode()
