@@ -18,7 +18,7 @@ BATCH = 4000
 POINTS = 2  # of each source: its row is complete with the first, its models with the second
 DETECTIONS: dict[str, Any] = {  # the section of the settings
     "rows": {"detectors": {"moving_average": {}, "zscore": {}}},  # two of ours, which need the window alone
-    "default": {},
+    "default": {"detectors": {}},  # integration.run has some of its own
 }
 
 

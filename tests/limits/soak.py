@@ -19,6 +19,7 @@ from jobs import Job
 from app.local_kafka import LocalKafka
 from tests.bench.cluster import Cluster
 from tests.bench.load import steady_load
+from tests.limits.memory import DETECTIONS
 
 SOURCES = 2000
 RETAINED = {"retention_bytes": str(64 << 20), "segment_bytes": str(16 << 20)}  # a partition; the disk is not ours
@@ -50,7 +51,7 @@ def resident_mb(pid: int) -> float:
 def measure(kafka: LocalKafka, directory: Path, minutes: float, per_s: float, view: bool) -> Soaked:
     job = Job.of("soak", kafka.bootstrap_servers)
     sections = {"kafka": {"session_timeout_s": 10.0}, "state": {"replay_records": 50_000}}
-    with Run(job, directory, **sections, dashboard={"enabled": view}) as run:
+    with Run(job, directory, **sections, dashboard={"enabled": view}, detection=DETECTIONS["default"]) as run:
         run.make_topics()
         for topic in (run.kafka.input_topic, run.kafka.output_topic, run.kafka.anomalies_topic):
             kafka_tools.set_configs(kafka.bootstrap_servers, topic, **RETAINED)
