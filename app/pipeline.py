@@ -153,7 +153,7 @@ class Pipeline:
         n = len(points)
         p, cells = np.zeros(n, POINT), np.zeros(len(points.values), CELL)
         cells["x"] = points.values
-        p["time"], p["own"] = points.timestamp, points.own_time
+        p["time"], p["own"], p["joint"] = points.timestamp, points.own_time, NONE
         p["offset"], p["index"] = points.offset, points.index
         if points.start is None:
             p["first"] = np.arange(n)
@@ -176,15 +176,13 @@ class Pipeline:
                 p["slot"] = [sources.slot(source) for source in points.source]
             if sources.add_values(p["slot"]):
                 cells["row"] = sources.value_row[p["slot"]]
+                p["joint"] = sources.joint_row[p["slot"]]
             else:
                 cells["row"], rejected = self._rows(sources, points, p, None, False, lapsed)
         if sources.open and n:
             lapsed += silence.lapsed(sources, p["slot"], p["offset"], self.forget_after)
         lapsed.sort(key=lambda one: (one.position, one.source))
-        p["joint"] = NONE
-        if self._joins:
-            cells = _with_joint(sources, p, cells)
-        return p, cells, rejected, lapsed
+        return p, _with_joint(p, cells) if self._joins else cells, rejected, lapsed
 
     def _rows(
         self,
@@ -202,6 +200,7 @@ class Pipeline:
         found = np.full(len(points.values), NONE, np.int64)
         rejected = []
         slots, lates = p["slot"].tolist(), None if late is None else late.tolist()
+        joint = p["joint"]  # for now the row of what several metrics say jointly, not the cell
         here: set[int] = set()  # slots of points placed so far
         seats = Seats(sources, p["offset"], self.forget_after, self.max_sources) if full else None
         bounds = points.start or range(len(points) + 1)
@@ -233,6 +232,8 @@ class Pipeline:
             if len(known) > 1 and JOINT not in known and self.profiles[int(sources.profile[slots[i]])].joins:
                 sources.add_metric(slots[i], JOINT)
                 known = sources.metrics(slots[i])
+            # As it is at this point: a later one of the batch may bring the second metric.
+            joint[i] = known.get(JOINT, NONE)
             here.add(slots[i])
             found[first:last] = [known[name] for name in names]
         p["slot"] = slots
@@ -389,16 +390,13 @@ class Pipeline:
                 outcome.explanation[i] = explain(said, member.name, *row)
 
 
-def _with_joint(sources: Sources, p: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """The cells, and behind them one for each point of a source that has a row for what its metrics say jointly."""
-    row = np.where(p["slot"] == NONE, NONE, sources.joint_row[p["slot"]])
-    several = np.flatnonzero(row != NONE)
-    if not len(several):
-        return cells
-    p["joint"][several] = len(cells) + np.arange(len(several))
+def _with_joint(p: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """The cells, and behind them one for each point with a row for what its metrics say jointly."""
+    several = np.flatnonzero(p["joint"] != NONE)
     more = np.zeros(len(several), CELL)
-    more["row"] = row[several]
-    return np.concatenate([cells, more])
+    more["row"] = p["joint"][several]
+    p["joint"][several] = len(cells) + np.arange(len(several))
+    return np.concatenate([cells, more]) if len(several) else cells
 
 
 def _short(points: Points, span: int) -> Iterator[Points]:

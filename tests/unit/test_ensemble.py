@@ -245,3 +245,13 @@ def test_an_explanation_is_the_one_that_the_detector_says(monkeypatch, with_chan
     given = members(moving_average={"warmup": 2}, teller={})
     outcome, _, _ = run(points([1.0, 1.0, 9.0, 1.0, 12.0]), "python", detectors=given)
     assert outcome.explanation[2] == "9 is low" and outcome.explanation[4] == "12 is high"
+
+
+@each_engine
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_second_metric_says_nothing_of_points_before_it_in_the_batch(with_channels, engine, cut):
+    made = vectors([{"p": 1.0}, {"p": 2.0}, {"p": 3.0, "q": 4.0}, {"p": 5.0}])
+    whole, pipeline, sources = run(made, engine, detectors=members(**GIVEN))
+    parts = pipeline.sources()
+    assert columns([pipeline.run(parts, part) for part in batches(made, [cut])]) == columns([whole])
+    assert states(parts) == states(sources)
