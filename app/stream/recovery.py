@@ -1,8 +1,8 @@
 """Faust's recovery service, made to take partitions over as app/stream/takeover.py says.
 
-The records are read by a consumer of our own without a group, 400,000 records/s against 7,000 through Faust's
-recovery, whose tasks are replaced here. Order at the end: seek, flow resumed, partitions resumed. Faust's own order
-(partitions first) skips records.
+The records are read by a consumer of our own without a group: a million snapshots of 1.4 kB in 8 s, of 7.8 kB in 33 s
+(tests/limits), where Faust's recovery, whose tasks are replaced here, reads 7,000 records/s. Order at the end: seek,
+flow resumed, partitions resumed. Faust's own order (partitions first) skips records.
 """
 
 import gc
