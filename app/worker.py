@@ -32,6 +32,7 @@ from app.stream.watchdog import Watchdog
 from app.topics import require
 from app.web import View
 from app.web.probes import Health, not_ready
+from app.web.tail import let_go_of_what_is_not_read
 from tables.sources import SourcesTable
 
 COMMIT_EVERY_S = 1.0
@@ -173,6 +174,7 @@ def _make_from_environment() -> App:
         take_records_as_parsed(settings.kafka.input_topic, settings.kafka.changelog_topic)
         if assembly.AVAILABLE:
             take_fetches_whole(settings.kafka.changelog_topic)
+        let_go_of_what_is_not_read()
         quieten()
         logging.disable(logging.DEBUG)  # aiokafka builds its debug records even when nobody reads them: 6 % of the time
         return make(settings)
