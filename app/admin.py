@@ -184,6 +184,12 @@ def _cure(error: Exception, kafka: "KafkaSettings") -> str:
         return "kafka.ssl_cafile must hold the authority that signed the broker's certificate"
     if isinstance(error, Refused):
         return "Check kafka.bootstrap_servers"
+    if isinstance(error, KafkaConnectionError) and "SSL" in kafka.security_protocol and "closed" in str(error):
+        # The broker's "no" to a certificate comes after the handshake, and aiokafka does not hand it on.
+        return (
+            "A listener that wants a certificate from its clients (ssl.client.auth=required) ends connections so: set "
+            "kafka.ssl_certfile to one that the brokers trust. Else check kafka.bootstrap_servers"
+        )
     return (
         "Check kafka.bootstrap_servers and kafka.security_protocol; without a Kafka of your own, start one: "
         "`faust-anomaly kafka start`"

@@ -1,8 +1,9 @@
 """A broker as careful people run theirs: TLS, passwords, nothing allowed that no ACL allows.
 
 Its listener PLAINTEXT is for the tests' own hands: whoever comes there is a super user, so that topics can be made and
-ACLs changed without a client of ours. SECURE is the one under test. EXPIRED and ELSEWHERE show certificates that must
-not be believed. Whoever comes to ASTRAY is sent to an address where nobody is.
+ACLs changed without a client of ours. SECURE is the one under test, and MUTUAL, where the certificate says who comes.
+EXPIRED and ELSEWHERE show certificates that must not be believed. Whoever comes to ASTRAY is sent to an address where
+nobody is.
 """
 
 import asyncio
@@ -75,21 +76,26 @@ class Certificates:
 
 
 class SecuredKafka(LocalKafka):
-    """The broker; ``secure``, ``expired``, ``elsewhere``, ``astray`` are addresses, ``users`` name -> password."""
+    """The broker, and its addresses ``secure``, ``mutual``, ``expired``, ``elsewhere``, ``astray``.
+
+    ``users``: name -> password.
+    """
 
     def __init__(self, directory: Path, certificates: Certificates, users: Mapping[str, str]) -> None:
-        names = ("PLAINTEXT", "CONTROLLER", "SECURE", "EXPIRED", "ELSEWHERE", "ASTRAY")
+        names = ("PLAINTEXT", "CONTROLLER", "SECURE", "MUTUAL", "EXPIRED", "ELSEWHERE", "ASTRAY")
         ports: dict[str, int] = {}
         while len(ports) < len(names):
             port = probe.free_port()
             if port not in ports.values():
                 ports[names[len(ports)]] = port or 0
         address = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
-        self.secure, self.astray = address["SECURE"], address["ASTRAY"]
+        self.secure, self.mutual, self.astray = address["SECURE"], address["MUTUAL"], address["ASTRAY"]
         self.expired, self.elsewhere = address["EXPIRED"], address["ELSEWHERE"]
-        self.ca = certificates.ca
+        self.certificates, self.ca = certificates, certificates.ca
+        secure = certificates.sign("secure")
         shown = {
-            "secure": certificates.sign("secure"),
+            "secure": secure,
+            "mutual": secure,
             "expired": certificates.sign("expired", end="20000102000000Z"),
             "elsewhere": certificates.sign("elsewhere", host="DNS:kafka.example"),
         }
@@ -101,7 +107,8 @@ class SecuredKafka(LocalKafka):
             "advertised.listeners": ",".join(f"{name}://{where}" for name, where in advertised.items()),
             "controller.quorum.bootstrap.servers": address["CONTROLLER"],
             "listener.security.protocol.map": (
-                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL,EXPIRED:SSL,ELSEWHERE:SSL,ASTRAY:PLAINTEXT"
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL,MUTUAL:SSL,"
+                "EXPIRED:SSL,ELSEWHERE:SSL,ASTRAY:PLAINTEXT"
             ),
             "sasl.enabled.mechanisms": "SCRAM-SHA-512",
             "listener.name.secure.scram-sha-512.sasl.jaas.config": (
@@ -111,6 +118,9 @@ class SecuredKafka(LocalKafka):
             "super.users": "User:ANONYMOUS",
             "allow.everyone.if.no.acl.found": "false",
             "group.min.session.timeout.ms": "500",
+            "listener.name.mutual.ssl.client.auth": "required",
+            "listener.name.mutual.ssl.truststore.type": "PEM",
+            "listener.name.mutual.ssl.truststore.location": str(self.ca),
         }
         for name, pem in shown.items():
             properties[f"listener.name.{name}.ssl.keystore.type"] = "PEM"

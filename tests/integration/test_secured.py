@@ -40,7 +40,7 @@ app.topics.lacking = lacking
 from app.cli import main
 main()
 """
-PLAIN = ("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password", "ssl_cafile")
+ENTRY = ("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password", "ssl_cafile", "ssl_certfile")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def job(secured: SecuredKafka, request: pytest.FixtureRequest) -> Job:
 
 def by_hand(secured: SecuredKafka, job: Job) -> Job:
     """The same job as a super user meets it."""
-    names = {name: value for name, value in job.kafka.items() if name not in PLAIN}
+    names = {name: value for name, value in job.kafka.items() if name not in ENTRY}
     return Job(job.name, secured.bootstrap_servers, names | {"bootstrap_servers": [secured.bootstrap_servers]})
 
 
@@ -119,6 +119,28 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
         assert worker.get("/readyz")[0] == 200
         assert worker.term() < 10.0 and worker.code == 0
         assert "Traceback" not in worker.said and told_no_password(worker.said)
+
+
+def test_mutual_tls_asks_for_no_password_and_who_lacks_the_certificate_is_told(secured, tmp_path, monkeypatch):
+    """The brokers take the name in the certificate for the user."""
+    (tmp_path / "strange").mkdir()
+    by_nobody_they_know = Certificates(tmp_path / "strange").sign("machine")
+    known = {"security_protocol": "SSL", "ssl_cafile": str(secured.ca)}
+    job = Job.of("mutual", secured.mutual, **known, ssl_certfile=str(secured.certificates.sign("machine")))
+    hands = by_hand(secured, job)
+    kafka = hands.settings().kafka
+    asyncio.run(topics.create(hands.settings()))
+    secured.allow("CN=machine", acls_of(rights.of_worker(job.settings())))
+    with Run(job, tmp_path) as run:
+        load.produce([hands.servers], kafka.input_topic, points(400))
+        worker = run.start().until_ready()
+        wait_for(lambda: sum(logs.ends(kafka, kafka.output_topic)) == 400, 20.0)
+        assert worker.term() < 10.0 and worker.code == 0
+    monkeypatch.setattr(admin, "TIMEOUT_S", 2.0)  # it is tried again: brokers that come up close connections too
+    for given in ({}, {"ssl_certfile": str(by_nobody_they_know)}):
+        stranger = Job.of(job.name, secured.mutual, **known, **given)
+        with pytest.raises(TopicError, match=r"wants a certificate .* set kafka\.ssl_certfile to one that the "):
+            asyncio.run(topics.require(stranger.settings()))
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +228,7 @@ def test_a_right_taken_away_ends_the_worker_and_given_back_nothing_is_lost(secur
     secured.allow("worker", acls_of(needed))
     taken = [
         Acl("Write", "topic", kafka["output_topic"]),
+        Acl("Read", "topic", kafka["input_topic"]),
         Acl("Read", "group", kafka["group_id"]),
     ]
     with Run(job, tmp_path) as run:
