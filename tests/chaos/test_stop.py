@@ -6,6 +6,7 @@ import pytest
 from integration import logs
 from integration.load import Load
 from integration.run import PARTITIONS, Run
+from integration.workers import wait_for
 
 from app import topics
 
@@ -41,3 +42,21 @@ def test_sigterm_saves_everything_and_the_next_start_replays_nothing(run):
     assert worker.metric("replayed_points_total") == 0
     assert [logs.ends(run.kafka, topic) for topic in written] == ends
     assert worker.term() < 10.0 and worker.code == 0
+
+
+def test_sigterm_amid_a_revocation_hands_over_everything_once(run):
+    """Asked to leave while its partitions are being taken: stopped between two rounds of snapshots, then told."""
+    with Load(run.kafka.bootstrap_servers, run.kafka.input_topic, PARTITIONS, PER_S) as load:
+        leaving = run.start(FAUST_ANOMALY_FAILPOINT="draining_revoked:2:stop").until_ready()
+        time.sleep(1.0)
+        staying = run.start()
+        wait_for(lambda: leaving.is_stopped, 30.0, lambda: leaving.said)
+        leaving.process.terminate()
+        leaving.cont()
+        assert leaving.wait(10.0) == 0
+        staying.until_ready()
+        load.stop()
+    run.until_saved()
+    report = run.check()
+    assert report.faults == {} and report.counts["results"] > 2_000
+    assert "Traceback" not in leaving.said and staying.code is None

@@ -46,6 +46,11 @@ class Worker:
         return self.process.poll()
 
     @property
+    def is_stopped(self) -> bool:
+        """By SIGSTOP, ours or a failpoint's."""
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    @property
     def recoveries(self) -> list[tuple[int, ...]]:
         """(partition, sources, replay from, replay to, mark's offset, mark's index) of each partition taken over."""
         return [tuple(map(int, found)) for found in RECOVERED.findall(self.said)]
