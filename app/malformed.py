@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -67,7 +67,7 @@ def explain(raw: bytes, names: Names, error: str, path: str) -> InvalidPoint:
     return InvalidPoint("invalid_json", f"{path} must be JSON that we can read: {error}")
 
 
-def elements(raw: bytes) -> list[bytes] | None:
+def elements(raw: bytes) -> Sequence[bytes] | None:
     """The elements, each as it was sent, of an array that is JSON but for NaN and Infinity; None if it is none.
 
     Python's json writes NaN for a number that is missing. The elements around it are good.
@@ -79,15 +79,32 @@ def elements(raw: bytes) -> list[bytes] | None:
     masked[starts] = masked[ends - 1] = ord('"')  # NaN becomes "a"
     text = masked.tobytes()
     try:
-        pieces = list(map(bytes, _split(text)))
+        return _Elements(raw, text, _split(text))
     except msgspec.DecodeError:
         return None
-    found, at = [], 0
-    for piece in pieces:
-        start = text.index(piece, at)  # only white space and a comma stand before it
-        at = start + len(piece)
-        found.append(raw[start:at])
-    return found
+
+
+class _Elements(Sequence[bytes]):
+    """Slices of ``raw``, looked for when they are asked for: of 300,000 in a bad record most never are.
+
+    ``masked``: the same bytes with NaN masked; ``pieces``: its elements.
+    """
+
+    def __init__(self, raw: bytes, masked: bytes, pieces: Sequence[Any]) -> None:
+        self._raw, self._masked, self._pieces = raw, masked, pieces
+        self._found: list[bytes] = []
+        self._end = 0  # of the last one found
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def __getitem__(self, index: Any) -> Any:
+        while index >= len(self._found):
+            piece = bytes(self._pieces[len(self._found)])
+            start = self._masked.index(piece, self._end)  # only white space and a comma stand before it
+            self._end = start + len(piece)
+            self._found.append(self._raw[start : self._end])
+        return self._found[index]
 
 
 def _constants(raw: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -188,7 +188,7 @@ class Reader:
         for record in records:
             if why := bad.get(record.offset, []):
                 found = self._decode(record.value)
-                elements = found if type(found) is list else [record.value]
+                elements = found if isinstance(found, Sequence) else [record.value]
                 letters += self._of_elements(record, elements, why)
         return letters
 
@@ -244,7 +244,7 @@ class Reader:
         for record in records:
             try:
                 found = self._decode(record.value)
-                if type(found) is list:
+                if isinstance(found, Sequence):
                     letters += self._read_elements(points, found, record)
                 else:
                     self._add(points, found, record, 0, "$")
@@ -298,7 +298,7 @@ class Reader:
         return DeadLetter(record.offset, index, reason, invalid.label, record.key, value, record.headers)
 
     def _decode(self, value: bytes | None) -> Any:
-        """The object, or a list of the raw elements of the array, where some may hold NaN. Raises InvalidPoint."""
+        """The object, or the raw elements of the array, of which some may hold NaN. Raises InvalidPoint."""
         if not value:
             found = "null" if value is None else "no bytes"
             raise InvalidPoint("empty", f"value must be a JSON object or an array of them, got {found}")
