@@ -198,11 +198,11 @@ class Model:
         before = self.first
         self.values = np.concatenate([self.values, xs])
         self.n += len(xs)
-        if self._fits.until(self.n) == self.n:
-            self._coming = self._begin(self.n, before)
         if self._coming and self._fits.until(self.n - self._fits.delay) + self._fits.delay == self.n:
             self._scoring, self._coming = self._coming, None
             self.values = self.values[self.first - before :]
+        if self._fits.until(self.n) == self.n:  # where the one before it begins to score, at the earliest
+            self._coming = self._begin(self.n, self.first)
 
     def _begin(self, at: int, first: int) -> Task[Fitted]:
         """A fit on the window of the first ``at`` points; ``first``: the number of the first value kept."""

@@ -320,6 +320,41 @@ def test_a_fit_scores_from_its_point_on_and_none_before(monkeypatch):
     assert found == [float(sum(n + 20 <= i for n in begun)) for i in range(200)]
 
 
+@pytest.mark.parametrize("every", [10, 40, 100])
+@pytest.mark.parametrize("restored", [False, True], ids=["one model", "restored before each point"])
+def test_each_point_is_scored_by_the_fit_that_its_number_says(every, restored, monkeypatch):
+    """For sources of every kind: some are fitted anew at the very point from which the fit before it scores."""
+    size, values = 60, gaussian(3 * every + 160)
+    close = 0
+    for own in range(math.lcm(25, every)):
+        monkeypatch.setattr(refitted, "crc32", lambda data, own=own: own)
+        monkeypatch.setattr(refitted, "begin", Busy.begin)
+        fits = refitted.Fits(every, own)
+        begun = [n for n in range(1, len(values)) if fits.until(n) == n]
+        close += fits.delay in np.diff(begun)
+        model, found = telling(size, every), []
+        for x in values:
+            found += model.scores([x])
+            model.learn([x], 0.0)
+            if restored:
+                stored, model = model.dumps(), telling(size, every)
+                model.loads(stored)
+                assert model.dumps() == stored
+        scoring = [max((b for b in begun if b + fits.delay <= n), default=0) for n in range(len(values))]
+        assert found == [(min(b, size), values[max(0, b - size - 20) : b]) if b else 0.0 for b in scoring]
+    assert close > 0
+
+
+def telling(size, every):
+    """A model that gives in the place of a score the rows and values that its estimator was fitted on."""
+
+    def fit(values, rows):
+        told = (rows, values.tolist())
+        return type("Told", (), {"scores": staticmethod(lambda later, count: [told] * count)})
+
+    return refitted.Model(fit, size, every)
+
+
 def test_libraries_compute_in_one_thread_and_are_imported_where_a_model_is_made():
     script = (
         "import sys\n"
