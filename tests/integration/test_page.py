@@ -131,6 +131,28 @@ def test_an_anomaly_arrives_while_one_looks():
     look(scenario, fed("pump-7", "pump-8"))
 
 
+def test_a_drift_stands_in_the_chart_where_it_was_found():
+    feed = fed("pump-7")
+    feed.take_result(result("pump-7", 40, drift=True))
+    feed.take_result(result("pump-7", 41))
+
+    async def scenario(page, url, server):
+        await page.open(url + "#source=pump-7")
+        found = "document.querySelector('#chart .%s').getAttribute('x1')"
+        await page.until("document.querySelector('#chart .drift')")
+        assert await page.run("document.querySelectorAll('#chart .drift').length") == 1
+        await page.run("document.querySelector('#chart svg').focus(), 1")
+        pressed = "new KeyboardEvent('keydown', {key: 'ArrowLeft', bubbles: true})"
+        assert "drift" not in await page.run("document.querySelector('#readout').textContent")
+        await page.run(f"document.querySelector('#chart svg').dispatchEvent({pressed})")
+        assert "drift: scores" in await page.run("document.querySelector('#readout').textContent")
+        assert await page.run(f"Math.abs({found % 'hair'} - {found % 'drift'}) < 0.1")
+        assert "dotted: drift" in await page.run("document.querySelector('#chart-note').textContent")
+        assert "1 drifted" in await page.run("document.querySelector('#chart svg').getAttribute('aria-label')")
+
+    look(scenario, feed)
+
+
 @pytest.mark.parametrize("dashboard", [{"websocket_enabled": False}, {"real_time_updates": False}])
 def test_without_a_socket_it_shows_what_was_there(dashboard):
     async def scenario(page, url, server):

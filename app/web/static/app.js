@@ -293,7 +293,8 @@ function draw() {
   }
   chart.show(points, shown.metric, shown.threshold);
   const notes = [];
-  if (points.length) notes.push(`${count(points.length)} points; shaded: expected band; dashed: alert threshold`);
+  const dotted = points.some((point) => point.drift) ? "; dotted: drift" : "";
+  if (points.length) notes.push(`${count(points.length)} points; shaded: expected band; dashed: alert threshold${dotted}`);
   else if (missing) notes.push(`${missing}.`);
   if (points.length && points.length < 30) notes.push("more are collected while this is open");
   if (sampled) notes.push("a sample: results come faster than this view reads them");

@@ -1,4 +1,4 @@
-// Value over event time with its expected band and marked anomalies; the anomaly score beneath. Plain SVG.
+// Value over event time with its expected band, marked anomalies and drifts; the anomaly score beneath. Plain SVG.
 
 import { clamp, clock, label, line, nearest, range, round, scale, spread, ticks } from "./axes.js";
 import { cell, iso, number, score, severity, svg, time, valueOf } from "./dom.js";
@@ -86,6 +86,7 @@ export class Chart {
       const at = s(this.threshold);
       picture.append(line("threshold", left, width - RIGHT, at, at), label(left - 6, at + 4, number(this.threshold), "end"));
     }
+    points.forEach((p, i) => { if (p.drift) picture.append(line("drift", this.xs[i], this.xs[i], TOP, zero)); });
     this.hair = line("hair", 0, 0, TOP, zero);
     this.ring = svg("circle", { class: "ring", r: 5.5 });
     picture.append(this.hair, this.ring);
@@ -106,9 +107,9 @@ export class Chart {
   }
 
   summary(values) {
-    const odd = this.points.filter((p) => p.is_anomaly).length;
+    const odd = this.points.filter((p) => p.is_anomaly).length, drifts = this.points.filter((p) => p.drift).length;
     return `${this.metric}: ${values.length} points from ${iso(this.points[0].timestamp)} to ` +
-      `${iso(this.points.at(-1).timestamp)}, ${odd} anomalous, last ${number(values.at(-1))}. Arrow keys read points.`;
+      `${iso(this.points.at(-1).timestamp)}, ${odd} anomalous,${drifts ? ` ${drifts} drifted,` : ""} last ${number(values.at(-1))}. Arrow keys read points.`;
   }
 
   point(event) {
@@ -145,6 +146,7 @@ export function describe(p, metric) {
   parts.push(`score ${score(p.anomaly_score)}`);
   if (p.status === "warming_up") parts.push("warming up");
   else if (p.is_anomaly) parts.push(`anomalous, ${severity(p.severity)}`);
+  if (p.drift) parts.push("drift: scores have settled on another level");
   return parts.join("   ");
 }
 
