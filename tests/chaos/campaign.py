@@ -49,9 +49,9 @@ class Campaign:
         directory.mkdir()
         self._say(
             f"{name}: {each.partitions} partitions, {each.records:,} records, {dict(kinds(each.faults))}"
-            f"{', the cleaner at work' if each.compacts else ''}"
+            f"{', the cleaner at work' if each.compacts else ''}, {each.detection or 'the usual detectors'}"
         )
-        with Run(job, directory, kafka={"session_timeout_s": self._session_s}) as run:
+        with Run(job, directory, kafka={"session_timeout_s": self._session_s}, detection=each.detection) as run:
             run.make_topics(each.partitions, each.compacts)
             with Pulse([servers], run.kafka.output_topic, each.partitions) as pulse:
                 chaos = Chaos(self._cluster, run, pulse, rng)

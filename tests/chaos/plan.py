@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import cycle, islice
+from typing import Any
 
 from app.stream import failpoints
 
@@ -26,6 +27,22 @@ KINDS = {
     "disks": "the broker's disk full",
     "cuts": "network drop, delay or half-open",
 }
+
+# What scores, over the settings of tests/integration/run.py: rounds of one number of partitions meet all of them. State
+# of every make is among it: compiled, River's own, refitted by scikit-learn in another thread, and let go by a drift.
+DETECTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"drift": {"method": "ADWIN", "reset": True}},
+    {
+        "detectors": {
+            "residual": {},
+            "moving_average": {},
+            "HalfSpaceTrees": {"window_size": 50},
+            "one_class_svm": {"window_size": 100, "refit_every": 100},
+            "GaussianScorer": {},
+        }
+    },
+)
 
 
 @dataclass
@@ -48,6 +65,10 @@ class Round:
     @property
     def partitions(self) -> int:
         return 12 if self.number % 4 in (1, 2) else 4
+
+    @property
+    def detection(self) -> dict[str, Any]:
+        return DETECTIONS[self.number % len(DETECTIONS)]
 
 
 def rounds(counts: dict[str, int], records: int, seed: int, round_records: int = ROUND_RECORDS) -> list[Round]:

@@ -10,7 +10,7 @@ import pytest
 from chaos import report
 from chaos.campaign import Campaign
 from chaos.cluster import Cluster
-from chaos.plan import KINDS, MAY_REPEAT, kinds, rounds
+from chaos.plan import DETECTIONS, KINDS, MAY_REPEAT, kinds, rounds
 from integration.load import SERIES, real_series
 
 from app.stream.failpoints import NAMES
@@ -34,6 +34,8 @@ def test_a_plan_has_every_kind_and_every_failpoint_as_often_as_asked():
         assert set(reached) == set(NAMES) and max(reached.values()) - min(reached.values()) <= 1
         assert sum(each.records for each in plan) >= records
         assert {each.partitions for each in plan} == {4, 12}
+        met = {(each.partitions, DETECTIONS.index(each.detection)) for each in plan}
+        assert len(met) == min(len(plan), 2 * len(DETECTIONS))
         assert not [each for each in plan if set(MAY_REPEAT) & set(each.faults) and not each.may_repeat]
         assert rounds(counts, records, seed=3) == plan != rounds(counts, records, seed=4)
 
