@@ -240,8 +240,14 @@ def novelties(values, times):
     """The scores of ``novelty``."""
     forecasts, heads = Forecasts(), [Rarity() for _ in range(4)]
     week, slow, totals, told, found = {}, 0.0, [], [], []
+    hours = [int(t // 3600 % 168) for t in times]
+    begun = 0  # the hour
     for i, (x, t) in enumerate(zip(values, times)):
-        hour = int(t // 3600 % 168)
+        hour = hours[i]
+        if i and hour != hours[i - 1]:
+            if i - begun > 30:
+                week[hour] = week[hours[i - 1]][0], 2
+            begun = i
         steady = 1e-3 * forecasts.moments.sd
         _, far = forecasts.score(x, t)
         usual = week[hour][0] if hour in week else float(np.mean(values[:i])) if i else x
@@ -296,6 +302,28 @@ def test_novelty_is_the_rarity_of_the_distance_to_all_seen(name):
     expected = novelties(values, times)
     assert Head("novelty").run(values, times) == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert max(expected) > 0.3
+
+
+def walks(sources, n):
+    return np.cumsum(np.random.default_rng(5).normal(0.0, 1.0, (sources, n)), axis=1)
+
+
+def repeating(sources, n):
+    """As of a simulator, or of something switched on and off by a clock."""
+    return np.tile(np.random.default_rng(6).random((sources, 20)) < 0.3, (1, n // 20)).astype(float)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 20.0, 60.0])
+@pytest.mark.parametrize("made", [walks, repeating])
+def test_a_full_hour_is_no_news(made, seconds):
+    """Many sources told at the first full hours, all at once, when their first points there were not like any before."""
+    values, at = made(50, 2600), np.arange(2600) - 1500
+    times = (math.ceil(START / 3600.0) * 3600.0 + at * seconds).tolist()
+    told = np.zeros((50, 2600))
+    for found, series in zip(told, values):
+        compiled_run("novelty", series.tolist(), times, found)
+    starts = (at >= 0) & (at % int(3600 / seconds) < 3)
+    assert (told[:, starts] > 0.3).sum() <= 1
 
 
 def test_novelty_of_the_joint_level_of_several_metrics_is_that_of_its_numbers():
@@ -373,7 +401,7 @@ def test_compiled_and_plain_code_agree_in_every_bit_over_long_series(name):
 
 def test_their_states_are_small():
     sizes = {n: rows.dtype(detectors.kernel(n).fields({})).itemsize for n in ("residual", "level", "novelty")}
-    assert sizes == {"residual": 368, "level": 168, "novelty": 5784}, "their docstrings say so"
+    assert sizes == {"residual": 368, "level": 168, "novelty": 5792}, "their docstrings say so"
 
 
 # --- what is expected
