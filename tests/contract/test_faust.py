@@ -54,6 +54,7 @@ RELIED_ON = [
     (driver.Consumer, "commit"),
     (driver.Consumer, "consumer_stopped_errors"),
     (driver.Consumer, "highwater"),
+    (driver.Consumer, "verify_all_partitions_active"),
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
     (driver.AIOKafkaConsumerThread, "_ensure_consumer"),
     (driver.AIOKafkaConsumerThread, "call_thread"),
@@ -101,6 +102,7 @@ def test_it_is_there(owner, name):
 
 
 ASSIGNED = [
+    (consumer.Consumer._commit_livelock_detector.fun, "await self.verify_all_partitions_active()"),
     (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._fetch_min_bytes = "),
     (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._fetch_max_wait_ms = "),
     (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_min_bytes=self._fetch_min_bytes"),

@@ -316,7 +316,7 @@ def repeating(sources, n):
 @pytest.mark.parametrize("seconds", [0.4, 20.0, 60.0])
 @pytest.mark.parametrize("made", [walks, repeating])
 def test_a_full_hour_is_no_news(made, seconds):
-    """Many sources told at the first full hours, all at once, when their first points there were not like any before."""
+    """Many sources told at the first full hours, all at once: their first points there were not like any before."""
     values, at = made(50, 2600), np.arange(2600) - 1500
     times = (math.ceil(START / 3600.0) * 3600.0 + at * seconds).tolist()
     told = np.zeros((50, 2600))

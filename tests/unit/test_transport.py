@@ -93,3 +93,20 @@ def test_a_stop_that_is_done_is_not_held_up(ended):
     stopping.end_within(3600.0)
     assert all(thread.daemon for thread in threading.enumerate() if isinstance(thread, threading.Timer))
     assert ended == []
+
+
+def test_fausts_own_watch_over_commits_says_nothing():
+    """It knows only of its own, and logged an error for each partition every few seconds, from five minutes on."""
+
+    class Watched(Fetching):
+        def verify_event_path(self, now, tp):
+            raise AssertionError("asked")
+
+        should_stop = False
+
+        async def sleep(self, seconds):
+            pass
+
+    asyncio.run(Watched([]).verify_all_partitions_active())
+    with pytest.raises(AssertionError, match="asked"):  # the negative control: Faust's own
+        asyncio.run(super(Consumer, Watched([])).verify_all_partitions_active())
