@@ -23,7 +23,7 @@ SLOPE_MB_PER_H = 30.0
 @click.command()
 @click.option("--sources", default=1_000_000, show_default=True)
 @click.option("--soak-minutes", default=0.0, show_default=True, help="0: no soak.")
-@click.option("--per-s", default=20_000.0, show_default=True, help="Records a second of the soak: half speed.")
+@click.option("--per-s", default=70_000.0, show_default=True, help="Records a second of the soak: half speed.")
 @click.option("--view/--no-view", default=True, help="The soak with the web view, which fills for minutes.")
 @click.option("--state", multiple=True, type=click.Choice(list(BYTES_A_SOURCE)), help="What is kept of a source; both.")
 @click.option("--only", multiple=True, type=click.Choice(["memory", "recovery", "soak"]))
@@ -81,7 +81,8 @@ def recover(kafka: LocalKafka, directory: Path, sources: int, name: str) -> list
 def soaked(kafka: LocalKafka, directory: Path, minutes: float, per_s: float, view: bool) -> list[str]:
     found = soak.measure(kafka, directory, minutes, per_s, view)
     click.echo(
-        f"soak: {found.minutes:g} minutes, {found.results:,} results, {found.resident_mb:.0f} MB resident, "
+        f"soak: {found.minutes:g} minutes, {found.per_s:,.0f} records/s, lag {found.lag:,} at the end, "
+        f"{found.results:,} results, {found.resident_mb:.0f} MB resident, "
         f"{found.slope_mb_per_h:+.1f} +- {found.error_mb_per_h:.1f} MB an hour (at most {SLOPE_MB_PER_H:.0f})"
     )
     return [f"memory grows by {found.slope_mb_per_h:.1f} MB an hour"] if found.slope_mb_per_h > SLOPE_MB_PER_H else []
