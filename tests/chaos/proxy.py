@@ -77,6 +77,8 @@ class Proxy:
         self._open |= both
         try:
             await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+        except asyncio.CancelledError:
+            pass  # by _close; asyncio of Python 3.11 would print a traceback for each connection
         finally:
             self._open -= both
             for each in both:
