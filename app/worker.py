@@ -174,7 +174,7 @@ def _make_from_environment() -> App:
         take_records_as_parsed(settings.kafka.input_topic, settings.kafka.changelog_topic)
         if assembly.AVAILABLE:
             take_fetches_whole(settings.kafka.changelog_topic)
-        let_go_of_what_is_not_read()
+        let_go_of_what_is_not_read(settings.kafka.output_topic, settings.kafka.anomalies_topic)
         quieten()
         logging.disable(logging.DEBUG)  # aiokafka builds its debug records even when nobody reads them: 6 % of the time
         return make(settings)

@@ -164,16 +164,18 @@ async def stopped(consumer: AIOKafkaConsumer) -> None:
         await consumer._client.close()
 
 
-def let_go_of_what_is_not_read() -> None:
-    """Have aiokafka free a fetch as soon as its consumer seeks past what is left of it.
+def let_go_of_what_is_not_read(*topics: str) -> None:
+    """Have aiokafka free a fetch from these topics as soon as its consumer seeks past what is left of it.
 
     aiokafka 0.14: the fetch and the generator that reads it hold each other until it is read to its end, so that what
-    is skipped waits for the collector of cycles: at 5,000 records/s 26 MB of it had come together in 100 s.
+    is skipped waits for the collector of cycles: at 5,000 records/s 26 MB of it had come together in 100 s. A proxy
+    costs .13 us a record, which topics that are read whole can do without.
     """
     unpacked = PartitionRecords._unpack_records
 
     def unpack(self: Any) -> Iterator[Any]:
-        return unpacked(proxy(self))  # whoever asks for the next record holds the fetch
+        # Whoever asks for the next record holds the fetch.
+        return unpacked(proxy(self) if self._tp.topic in topics else self)
 
     PartitionRecords._unpack_records = unpack
 

@@ -242,24 +242,24 @@ def test_a_consumer_is_stopped_even_when_it_never_started():
     assert tail.state.startswith("reconnecting")
 
 
-def fetch(first=0):
+def fetch(first=0, topic="t"):
     """Five records as aiokafka reads them from a response, from offset ``first`` on."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 20)
     for offset in range(5):
         builder.append(offset, 7, b"k", b"%d" % offset, [])
     data = MemoryRecords(bytes(builder.build()))
-    return PartitionRecords(TopicPartition("t", 0), data, [], first, None, None, True, 0)
+    return PartitionRecords(TopicPartition(topic, 0), data, [], first, None, None, True, 0)
 
 
 @pytest.fixture
 def mended(monkeypatch):
     monkeypatch.setattr(PartitionRecords, "_unpack_records", PartitionRecords._unpack_records)
-    return let_go_of_what_is_not_read
+    return lambda: let_go_of_what_is_not_read("t")
 
 
 def test_a_fetch_that_is_read_in_part_is_freed_at_once(mended):
-    def outlives_who_read_it():
-        part = fetch()
+    def outlives_who_read_it(topic="t"):
+        part = fetch(topic=topic)
         assert next(part).value == b"0" and part.next_fetch_offset == 1
         told = weakref.ref(part)
         del part
@@ -270,6 +270,7 @@ def test_a_fetch_that_is_read_in_part_is_freed_at_once(mended):
         assert outlives_who_read_it()  # aiokafka's own; when this fails there is nothing to mend any more
         mended()
         assert not outlives_who_read_it()
+        assert outlives_who_read_it("another")
     finally:
         gc.enable()
 
