@@ -66,6 +66,7 @@ class Chaos:
         self.tally = Tally()
         self._cluster, self._run, self._pulse, self._rng = cluster, run, pulse, rng
         self._session_s = run.kafka.session_timeout_s
+        self._modes = rng.sample(MODES, len(MODES))  # of cuts: a round may have fewer than there are modes
         self._armed: tuple[Worker, str] | None = None  # about to die at this failpoint
         self._broken = 0  # faults and ends that a measured kill must not fall together with
         self._workers: list[Worker] = []
@@ -207,7 +208,7 @@ class Chaos:
         self._cluster.kafka.start()
 
     def _cuts(self) -> None:
-        mode = MODES[self.tally.faults["cuts"] % len(MODES)]
+        mode = self._modes[self.tally.faults["cuts"] % len(MODES)]
         cut = self._rng.sample(self._cluster.proxies, self._rng.randint(1, PROXIES))
         for proxy in cut:
             proxy.fail(mode)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from chaos.faults import Tally
 from chaos.plan import KINDS
+from chaos.proxy import MODES
 
 from app.stream import failpoints
 
@@ -65,6 +66,8 @@ def failures(tally: Tally, planned: Counter[str], names: Counter[str], records: 
     done, reached = tally.faults, tally.failpoints
     said += [f"{kind}: {done[kind]} of {count}" for kind, count in planned.items() if done[kind] != count]
     said += [f"{name}: reached {reached[name]} of {count}" for name, count in names.items() if reached[name] < count]
+    if planned["cuts"] >= 3 * len(MODES):
+        said += [f"the network never failed by {mode}" for mode in MODES if not tally.modes[mode]]
     restarts = planned["kills"] + planned["failpoints"]
     floors = {
         "records": (tally.records, records),

@@ -7,7 +7,7 @@ from chaos.faults import Tally
 
 from app.stream.failpoints import NAMES
 
-PLANNED = Counter({"kills": 40, "failpoints": 30, "zombies": 3})
+PLANNED = Counter({"kills": 40, "failpoints": 30, "zombies": 3, "cuts": 10})
 
 
 def done(**changes):
@@ -16,6 +16,7 @@ def done(**changes):
         counts=Counter({"results": 12_000, "letters": 100, "episodes": 50, "states": 100}),
         faults=Counter(PLANNED),
         failpoints=Counter(dict.fromkeys(NAMES, 2)),
+        modes=Counter({"drop": 4, "delay": 3, "half_open": 3}),
         inside_a_batch=20,
         replays=30,
         repeated=4,
@@ -37,6 +38,7 @@ def test_what_did_not_happen_or_was_found_is_told():
     for changes, words in (
         ({"faults": PLANNED - Counter({"kills": 1})}, "kills: 39 of 40"),
         ({"failpoints": Counter(dict.fromkeys(NAMES[1:], 2))}, "computed: reached 0 of 2"),
+        ({"modes": Counter({"drop": 5, "delay": 5})}, "the network never failed by half_open"),
         ({"inside_a_batch": 1}, "takeovers inside a batch: 1"),
         ({"records": 9_999}, "records: 9,999"),
         ({"wrong": {"round 3": {"results missing": ["1 in all", "raw:0:5:0"]}}}, "raw:0:5:0"),
