@@ -37,6 +37,7 @@ from app.stream.partition import Job, Partition
 RESULTS_TAIL = 20_000
 WHOLE = 2**31  # an index no element of an array record has: all of the offset
 READ_AT_ONCE = 20_000  # records
+ASK_AGAIN_S, ANSWERED_S = 0.25, 5.0  # for a commit that must be there
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,11 @@ class Takeover:
         return Start(position, replay, mark)
 
     @property
+    def known(self) -> bool:
+        """Results or state of its own exist, so that the group must have committed: see Partitions.confirm."""
+        return bool(self.owned.covered) or self._emitted[0] >= 0
+
+    @property
     def _name(self) -> str:
         return f"{self._kafka.input_topic}[{self._number}]"
 
@@ -143,8 +149,7 @@ class Takeover:
         """(position, replay point) by the group's commit, or the log's begin without one."""
         group = self._kafka.group_id
         if commit is None:
-            known = bool(self.owned.covered) or self._emitted[0] >= 0
-            if known:  # a commit precedes the first batch: Partitions.confirm
+            if self.known:
                 raise HistoryLost(
                     f"{self._name}: the group {group!r} has no committed offset, but results or state of its own "
                     "exist: the topic was deleted and made again (Kafka then forgets the offsets), or they expired. "
@@ -248,7 +253,7 @@ async def _recovered(
         if loading:
             await asyncio.gather(*loading)  # of several partitions at once, while the next is fetched
     job.metrics.recovered_snapshots.inc(loaded)
-    commits = await committed([logs.raw(n) for n in numbers])
+    commits = await _commits(committed, {logs.raw(number): takeover for number, takeover in takeovers.items()})
     ends = await reader.end_offsets([logs.raw(n) for n in numbers])
     recovered = {}
     for number, takeover in takeovers.items():
@@ -270,6 +275,21 @@ async def _recovered(
                 told = "partition %d: %s starts anew in %d sources: saved under other settings or by another version"
                 log.warning(told, number, section, len(slots))
     return recovered
+
+
+async def _commits(committed: Committed, takeovers: Mapping[TopicPartition, Takeover]) -> dict[TopicPartition, Any]:
+    """What the group committed; asked again for some time where there is nothing, though there must be something.
+
+    Beside 40 kills and full disks of a broker three workers were told of no commit, and told of it at their next start:
+    presumably a broker that has just come up tells what it knows to be replicated, less than it had acknowledged.
+    """
+    until = asyncio.get_running_loop().time() + ANSWERED_S
+    while True:
+        commits = await committed(list(takeovers))
+        missing = any(takeover.known and partition not in commits for partition, takeover in takeovers.items())
+        if not missing or asyncio.get_running_loop().time() > until:
+            return commits
+        await asyncio.sleep(ASK_AGAIN_S)
 
 
 class Logs:

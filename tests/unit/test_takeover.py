@@ -3,6 +3,7 @@
 Each of these was a hole once: docs/holes.md.
 """
 
+import asyncio
 from dataclasses import dataclass
 from itertools import chain
 from types import SimpleNamespace
@@ -15,9 +16,10 @@ from app.errors import StateError
 from app.pipeline import Pipeline
 from app.results import Encoded
 from app.settings import Detection, KafkaSettings
+from app.stream import takeover as module
 from app.stream.fetched import Fetched
 from app.stream.record_batch import framed
-from app.stream.takeover import RESULTS_TAIL, WHOLE, Logs, Takeover, _unchanged
+from app.stream.takeover import RESULTS_TAIL, WHOLE, Logs, Takeover, _commits, _unchanged
 from tables.sources import SourcesTable
 
 PIPELINE = Pipeline(Detection(), engine="python")
@@ -173,3 +175,33 @@ def test_a_partition_stays_in_memory_only_if_nobody_else_can_have_owned_it(chang
     logs = Logs(KafkaSettings())
     logs.end = {logs.results(3): 100, logs.changelog(3): 50}
     assert _unchanged(SimpleNamespace(number=3, ledger=ledger, **of), logs, generation=5) is kept
+
+
+@pytest.mark.parametrize(
+    ("known", "answers", "asked"),
+    [
+        (True, [{}, {}, {"raw": FIRST}], 3),  # a broker that has just come up
+        (True, [{}], 5),  # then it is believed
+        (True, [{"raw": FIRST}], 1),
+        (False, [{}], 1),  # nobody was here before
+    ],
+)
+def test_a_commit_that_must_be_there_is_asked_for_again(known, answers, asked, monkeypatch):
+    waited, given = [], []
+
+    async def sleep(seconds):
+        waited.append(seconds)
+
+    async def committed(partitions):
+        assert partitions == ["raw"]
+        given.append(answers[min(len(given), len(answers) - 1)])
+        return given[-1]
+
+    clock = SimpleNamespace(time=lambda: sum(waited))
+    monkeypatch.setattr(module, "ANSWERED_S", 3.5 * module.ASK_AGAIN_S)
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=lambda: clock))
+    takeover = found()
+    if known:
+        takeover.snapshots([saved("a", 70)])
+    assert asyncio.run(_commits(committed, {"raw": takeover})) == given[-1]
+    assert len(given) == asked
