@@ -30,6 +30,7 @@ class Partitions(dict[int, Partition]):
         self.committed_at = NEVER  # time.monotonic() of the last accepted commit
         self.recovered_records = 0  # read so far by all recoveries: that they move is all it says
         self._confirming = asyncio.Lock()
+        self._handing_over = asyncio.Lock()
 
     def active(self) -> list[Partition]:
         """Those that are recovered and confirmed as ours by the group's present generation."""
@@ -60,7 +61,14 @@ class Partitions(dict[int, Partition]):
                     await asyncio.sleep(0.1)  # refused: the rebalance that takes them from us is on its way
 
     async def hand_over(self, why: str) -> None:
-        """Take nothing more, finish what is in flight, save what is not saved yet (bounded), commit."""
+        """Take nothing more, finish what is in flight, save what is not saved yet (bounded), commit.
+
+        A stop amid a revocation waits until that is done: it would else take the consumer away from its commit.
+        """
+        async with self._handing_over:
+            await self._hand_over(why)
+
+    async def _hand_over(self, why: str) -> None:
         ours = self.active()  # the others were handed over before, and may be somebody else's by now
         if not ours:
             return
