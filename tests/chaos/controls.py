@@ -34,8 +34,9 @@ def committed(run: Run) -> int:
 
 
 def replay_from_the_acked_position(run: Run) -> Report:
-    """Killed between two snapshots."""
+    """Killed when most is unsaved, however large its batches are: a slow machine has them take up all that waited."""
     environ = {"RECKLESS": "replay_from_the_acked_position"}
+    environ |= {"ANOMALY_STATE__SNAPSHOT_EVERY": "10000", "ANOMALY_STATE__REPLAY_RECORDS": "1000000"}
     with load_of(run.make_topics()) as load:
         worker = run.start(RECKLESS, ANOMALY_STATE__IDLE_SNAPSHOT_S="3600", **environ)  # a slow machine looks idle
         wait_for(lambda: committed(run) > 2000, 90.0, lambda: worker.said)
