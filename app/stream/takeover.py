@@ -253,8 +253,9 @@ async def _recovered(
         if loading:
             await asyncio.gather(*loading)  # of several partitions at once, while the next is fetched
     job.metrics.recovered_snapshots.inc(loaded)
-    commits = await _commits(committed, {logs.raw(number): takeover for number, takeover in takeovers.items()})
-    ends = await reader.end_offsets([logs.raw(n) for n in numbers])
+    of_raw = {logs.raw(number): takeover for number, takeover in takeovers.items()}
+    commits = await _commits(committed, of_raw)
+    ends = await reader.end_offsets(list(of_raw))
     recovered = {}
     for number, takeover in takeovers.items():
         raw = logs.raw(number)
@@ -283,11 +284,12 @@ async def _commits(committed: Committed, takeovers: Mapping[TopicPartition, Take
     Beside 40 kills and full disks of a broker three workers were told of no commit, and told of it at their next start:
     presumably a broker that has just come up tells what it knows to be replicated, less than it had acknowledged.
     """
-    until = asyncio.get_running_loop().time() + ANSWERED_S
+    now = asyncio.get_running_loop().time
+    until = now() + ANSWERED_S
     while True:
         commits = await committed(list(takeovers))
         missing = any(takeover.known and partition not in commits for partition, takeover in takeovers.items())
-        if not missing or asyncio.get_running_loop().time() > until:
+        if not missing or now() > until:
             return commits
         await asyncio.sleep(ASK_AGAIN_S)
 
