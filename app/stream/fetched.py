@@ -1,7 +1,7 @@
-"""What a consumer fetched of the changelog, as it came from the broker: recovery reads it by compiled code.
+"""What a consumer fetched, as it came from the broker: recovery reads it by compiled code.
 
 aiokafka makes Python objects of each record, 2 us of the event loop's time; recovery wants the bytes that its threads
-find the snapshots in. Record batches that are compressed, or of an older format, are left to aiokafka.
+find snapshots and results in. Record batches that are compressed, or of an older format, are left to aiokafka.
 
 The layout is that of https://kafka.apache.org/documentation/#recordbatch; tests/unit/test_fetched.py compares with
 aiokafka's own parser.
@@ -55,17 +55,22 @@ class Fetched:
         return Records(self.data, offsets[:read], spans[:read])
 
 
-def take_fetches_whole(topic: str) -> None:
-    """Let consumers' ``getmany`` give each fetch of this topic as one Fetched, not as records, where that can be."""
+def whole(key: bytes) -> bytes:
+    """As ``key_deserializer`` of a consumer: its getmany gives each fetch as one Fetched, where that can be."""
+    return key
+
+
+def take_fetches_whole() -> None:
+    """Have aiokafka look for consumers with ``whole``."""
     unpacked = fetcher.PartitionRecords._unpack_records
 
     def unpack(self: Any) -> Iterator[Any]:
-        whole = Fetched.of(self._records.data, self.next_fetch_offset) if self._tp.topic == topic else None
-        return only(self, whole) if whole else unpacked(self)
+        found = Fetched.of(self._records.data, self.next_fetch_offset) if self._key_deserializer is whole else None
+        return only(self, found) if found else unpacked(self)
 
-    def only(self: Any, whole: Fetched) -> Iterator[Fetched]:
-        self.next_fetch_offset = whole.end
-        yield whole
+    def only(self: Any, found: Fetched) -> Iterator[Fetched]:
+        self.next_fetch_offset = found.end
+        yield found
 
     fetcher.MemoryRecords = _Kept
     fetcher.PartitionRecords._unpack_records = unpack

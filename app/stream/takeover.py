@@ -18,7 +18,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from aiokafka.structs import TopicPartition
 
@@ -26,6 +25,7 @@ from app.errors import HistoryLost, StateError
 from app.restore import Records
 from app.stream import failpoints
 from app.stream.commit import METADATA_VERSION, Ledger
+from app.stream.emitted import NOTHING, WHOLE, Position, last_emitted
 from app.stream.fetched import Fetched
 from app.stream.judge import recreated
 from app.stream.owned import Partitions
@@ -35,18 +35,10 @@ from app.stream.partition import Job, Partition
 # an owner that was stopped past its session wrote after it: what it had in flight, seldom more than these. Were it
 # more, results between would be repeated, byte for byte, as that owner's may be; none would be lost.
 RESULTS_TAIL = 20_000
-WHOLE = 2**31  # an index no element of an array record has: all of the offset
 READ_AT_ONCE = 20_000  # records
 ASK_AGAIN_S, ANSWERED_S = 0.25, 5.0  # for a commit that must be there
 
 log = logging.getLogger(__name__)
-
-
-class ResultId(msgspec.Struct):
-    id: str
-
-
-_ids = msgspec.json.Decoder(ResultId)
 
 
 class Start(NamedTuple):
@@ -54,7 +46,7 @@ class Start(NamedTuple):
 
     position: int  # every offset below it is answered
     replay: int  # the first offset to read
-    mark: tuple[int, int]  # (offset, index): what lies at or below it has been emitted
+    mark: Position  # what lies at or below it has been emitted
 
 
 class Takeover:
@@ -69,12 +61,11 @@ class Takeover:
         self._kafka = kafka
         self._number = number
         self._history = history or {}
-        self._emitted = (-1, WHOLE)
+        self._emitted = NOTHING
 
     def results(self, records: Iterable[Any]) -> None:
-        """Take in records of the tail of anomaly-results. Raises StateError for one that is not a result of ours."""
-        for record in records:
-            self._emitted = max(self._emitted, self._position(record))
+        """Take in records of the tail of anomaly-results, or fetches of them. Raises what ``last_emitted`` raises."""
+        self._emitted = max(self._emitted, last_emitted(self._kafka, self._number, records))
 
     def snapshots(self, records: Sequence[Any]) -> None:
         """Take in records of the changelog, or fetches of them, in its order. Raises StateError for a damaged one."""
@@ -123,27 +114,6 @@ class Takeover:
     @property
     def _name(self) -> str:
         return f"{self._kafka.input_topic}[{self._number}]"
-
-    def _position(self, record: Any) -> tuple[int, int]:
-        """(offset, index) of a result, from its id."""
-        topic, number = self._kafka.input_topic, self._number
-        where = f"{self._kafka.output_topic}[{number}]@{record.offset}"
-        try:
-            of_topic, partition, offset, index = _ids.decode(record.value).id.rsplit(":", 3)
-            position = int(offset), int(index)
-        except (msgspec.DecodeError, ValueError, TypeError) as error:
-            found = (record.value or b"")[:80]
-            raise StateError(
-                f"{where}: expected a result with an id topic:partition:offset:index, got {found!r}. "
-                "Only workers may write to this topic: delete what stands before the offset after it "
-                "(kafka-delete-records.sh), or name another kafka.output_topic."
-            ) from error
-        if (of_topic, partition) != (topic, str(number)):
-            raise StateError(
-                f"{where}: a result of {of_topic}[{partition}] among those of {topic}[{number}]: "
-                "give each job an output topic of its own"
-            )
-        return position
 
     def _committed(self, begin: int, commit: Any) -> tuple[int, int]:
         """(position, replay point) by the group's commit, or the log's begin without one."""
@@ -238,17 +208,16 @@ async def _recovered(
     async for read in logs.read(reader, begin):
         loading = []
         for (topic, number), records in read.items():
-            takeover = takeovers[number]
-            count = sum(one.count for one in records) if isinstance(records[0], Fetched) else len(records)
+            whole = isinstance(records[0], Fetched)
+            count = sum(one.count for one in records) if whole else len(records)
             partitions.recovered_records += count
-            if topic == kafka.output_topic:
-                takeover.results(records)
-                continue
-            loaded += count
-            if isinstance(records[0], Fetched):
-                loading.append(asyncio.to_thread(takeover.snapshots, records))
+            takeover, of_results = takeovers[number], topic == kafka.output_topic
+            loaded += 0 if of_results else count
+            take = takeover.results if of_results else takeover.snapshots
+            if whole:
+                loading.append(asyncio.to_thread(take, records))
             else:
-                takeover.snapshots(records)
+                take(records)
             failpoints.reach("in_recovery")
         if loading:
             await asyncio.gather(*loading)  # of several partitions at once, while the next is fetched

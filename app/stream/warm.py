@@ -4,14 +4,17 @@ A cold cache costs seconds. Spent on the first batch they would hold up every pa
 meanwhile would leave nothing for the next: seen in a clean clone, where six workers killed in turn answered nothing.
 """
 
+from types import SimpleNamespace
+
 from app import assembly, restore, snapshot
 from app.pipeline import Pipeline
 from app.records import Points
 from app.results import Encoded, encode_columns
-from app.sources import Sources
+from app.stream.emitted import last_emitted
 from app.stream.fetched import Fetched
 from app.stream.record_batch import framed
 
+TOPICS = SimpleNamespace(input_topic="warm", output_topic="warm")
 POINTS = 200  # more than any detector's default warm-up, so that both kinds of common results occur
 
 
@@ -28,13 +31,16 @@ def warm(pipeline: Pipeline) -> None:
     )
     sources, restored = pipeline.sources(), pipeline.sources()
     outcome = pipeline.run(sources, points)
-    list(framed(encode_columns(points, outcome, "warm", 0), 1_000_000, 0))
+    results = _fetched(encode_columns(points, outcome, "warm", 0))
+    snapshots = _fetched(Encoded.of([(b"warm\0", snapshot.dumps(sources, 0, POINTS))]))
     if assembly.AVAILABLE:  # else recovery reads records, not fetches: see app/stream/fetched.py
-        _recover(restored, (b"warm\0", snapshot.dumps(sources, 0, POINTS)))
-
-
-def _recover(sources: Sources, saved: tuple[bytes, bytes]) -> None:
-    for batch in framed(Encoded.of([saved]), 1_000_000, 0):
-        if fetched := Fetched.of(bytes(batch._build()), 0):
+        last_emitted(TOPICS, 0, results)
+        for fetched in snapshots:
             records = fetched.records()
-            restore.load(sources, records, restore.examine(sources, records, 1), {"warm": 0})
+            restore.load(restored, records, restore.examine(restored, records, 1), {"warm": 0})
+
+
+def _fetched(records: Encoded) -> list[Fetched]:
+    """As they would come back from a broker."""
+    read = [Fetched.of(bytes(batch._build()), 0) for batch in framed(records, 1_000_000, 0)]
+    return [fetched for fetched in read if fetched]

@@ -60,6 +60,7 @@ RELIED_ON = [
     (driver.AIOKafkaConsumerThread, "call_thread"),
     (driver.AIOKafkaConsumerThread, "seek"),
     (TableManager, "_recovery"),
+    (TableManager, "_update_channels"),
     (TableManager, "on_actives_ready"),
     (TableManager, "on_standbys_ready"),
     (Recovery, "_restart_recovery"),
@@ -125,6 +126,8 @@ ASSIGNED = [
     (Recovery.on_rebalance, "self.signal_recovery_start.set()"),
     (Recovery.on_rebalance, "self._generation_id = generation_id"),
     (Recovery.__init__, "self.completed = "),
+    (TableManager.on_start, "await self.sleep(1.0)"),
+    (TableManager._update_channels, "self._tables_registered.set()"),
     (consumer.ThreadDelegateConsumer.__init__, "self._thread = "),
 ]
 

@@ -13,7 +13,7 @@ from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
 from app.errors import StateError
-from app.stream.fetched import Fetched, take_fetches_whole
+from app.stream.fetched import Fetched, take_fetches_whole, whole
 
 LOG = TopicPartition("sources-changelog", 0)
 
@@ -140,38 +140,39 @@ def varint(value):
 
 
 @pytest.fixture
-def whole(monkeypatch):
+def taken_whole(monkeypatch):
     for owner, name in [(fetcher, "MemoryRecords"), (fetcher.PartitionRecords, "_unpack_records")]:
         monkeypatch.setattr(owner, name, getattr(owner, name))
-    take_fetches_whole(LOG.topic)
+    take_fetches_whole()
 
 
-def fetched(topic, data, first):
-    """What a consumer's getmany takes from a response, and the position after it."""
+def fetched(data, first, key_deserializer):
+    """What such a consumer's getmany takes from a response, and the position after it."""
 
     async def taken():
-        log, state = TopicPartition(topic, 0), SubscriptionState()
-        state.assign_from_user([log])
+        state = SubscriptionState()
+        state.assign_from_user([LOG])
         assignment = state.subscription.assignment
-        assignment.state_value(log).seek(first)
-        records = fetcher.PartitionRecords(log, fetcher.MemoryRecords(data), [], first, None, None, True, 0)
-        result = fetcher.FetchResult(log, assignment=assignment, partition_records=records, backoff=0.0)
+        assignment.state_value(LOG).seek(first)
+        kept = fetcher.MemoryRecords(data)
+        records = fetcher.PartitionRecords(LOG, kept, [], first, key_deserializer, None, True, 0)
+        result = fetcher.FetchResult(LOG, assignment=assignment, partition_records=records, backoff=0.0)
         found = result.getall(20_000)
         assert not result.has_more()
-        return found, assignment.state_value(log).position
+        return found, assignment.state_value(LOG).position
 
     return asyncio.run(taken())
 
 
-def test_of_one_topic_a_consumer_gives_fetches_and_of_others_records(whole):
+def test_a_consumer_that_asks_for_it_gives_fetches_and_others_records(taken_whole):
     data = b"".join(drawn(5))
     begin = struct.unpack_from(">q", data)[0]
-    [found], end = fetched(LOG.topic, data, begin)
-    records, same_end = fetched("raw-data", data, begin)
+    [found], end = fetched(data, begin, whole)
+    records, same_end = fetched(data, begin, None)
     assert isinstance(found, Fetched) and end == same_end
     assert [(record.offset, record.key, record.value) for record in records] == read(data, begin)[0]
 
 
-def test_compressed_records_of_that_topic_come_as_records(whole):
-    records, end = fetched(LOG.topic, batch([(4, b"k", b"v" * 1000, [])], 4, compression=1), 4)
-    assert [record.offset for record in records] == [4] and end == 5
+def test_compressed_records_come_as_records(taken_whole):
+    records, end = fetched(batch([(4, b"k", b"v" * 1000, [])], 4, compression=1), 4, whole)
+    assert [(record.offset, record.key) for record in records] == [(4, b"k")] and end == 5
