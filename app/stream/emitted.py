@@ -18,6 +18,10 @@ from app.stream.fetched import Fetched
 WHOLE = 2**31  # an index no element of an array record has: all of the offset
 NOTHING = (-1, WHOLE)
 MOST_DIGITS = 18  # what an i8 holds
+MEND = (
+    "Only workers may write to this topic: delete what stands before the offset after it (kafka-delete-records.sh), or "
+    "name another kafka.output_topic."
+)
 
 Position = tuple[int, int]  # (offset, index) of a point
 
@@ -48,7 +52,7 @@ def _of_fetch(kafka: Any, number: int, fetched: Fetched) -> Position:
     try:
         records = fetched.records()
     except StateError as error:
-        raise StateError(f"{kafka.output_topic}[{number}]{error}. {_mend()}") from error
+        raise StateError(f"{kafka.output_topic}[{number}]{error}. {MEND}") from error
     begin = np.frombuffer(bytearray(b'{"id":"%b:%d:' % (kafka.input_topic.encode(), number)), np.uint8)
     other = np.zeros(len(records.offsets), np.bool_)
     highest: Position = _highest(np.frombuffer(records.data, np.uint8), records.spans, begin, other)
@@ -66,7 +70,7 @@ def _position(kafka: Any, number: int, at: int, value: bytes | None) -> Position
     except (msgspec.DecodeError, ValueError) as error:
         found = (value or b"")[:80]
         raise StateError(
-            f"{where}: expected a result with an id topic:partition:offset:index, got {found!r}. {_mend()}"
+            f"{where}: expected a result with an id topic:partition:offset:index, got {found!r}. {MEND}"
         ) from error
     if (of_topic, partition) != (kafka.input_topic, str(number)):
         raise StateError(
@@ -74,13 +78,6 @@ def _position(kafka: Any, number: int, at: int, value: bytes | None) -> Position
             "give each job an output topic of its own"
         )
     return position
-
-
-def _mend() -> str:
-    return (
-        "Only workers may write to this topic: delete what stands before the offset after it "
-        "(kafka-delete-records.sh), or name another kafka.output_topic."
-    )
 
 
 @compiled
