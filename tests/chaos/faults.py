@@ -30,6 +30,7 @@ READY = "ready: generation"
 # Of workers: 2, no broker when it started; 70, stopped by itself without a commit. Both say why.
 EXPECTED = (0, 2, 70, -signal.SIGKILL, -signal.SIGTERM)
 RAISED = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Lost)\b.*)$", re.MULTILINE)  # the last line of a traceback
+STAMP = re.compile(r"^(\[[^]]*\] )+")  # time, process and level, before what a log says
 NO_BROKER = ("Kafka", "NodeNotReady", "TimeoutError", "RequestTimedOut", "CoordinatorNot")  # how these begin then
 
 
@@ -106,7 +107,7 @@ class Chaos:
             if self._armed and worker is self._armed[0]:
                 self._count_failpoint(then)
                 continue
-            self.tally.exits[f"exit {worker.code}: {_last_words(worker)}"] += 1
+            self.tally.exits[f"exit {worker.code}: {last_words(worker)}"] += 1
             assert _explained(worker), f"{worker.log} ended with {worker.code}\n{worker.said[-3000:]}"
             self._start()
 
@@ -253,7 +254,7 @@ class Chaos:
         """SIGTERM; one that was only starting dies of it."""
         taken = worker.term(60.0)
         if taken > 15.0 or worker.code not in (0, -signal.SIGTERM):
-            self.tally.exits[f"SIGTERM took {taken:.0f} s, exit {worker.code}: {_last_words(worker)}"] += 1
+            self.tally.exits[f"SIGTERM took {taken:.0f} s, exit {worker.code}: {last_words(worker)}"] += 1
 
     def _arm(self, name: str) -> None:
         nth = 1 if name in RARE else self._rng.randint(1, 5)
@@ -291,7 +292,7 @@ class Chaos:
             else:
                 self._start()
         else:
-            self.tally.exits[f"exit {worker.code}: {_last_words(worker)}"] += 1
+            self.tally.exits[f"exit {worker.code}: {last_words(worker)}"] += 1
             self._armed = self._start(FAUST_ANOMALY_FAILPOINT=name), name
 
     def _until_ready_or_ended(self, worker: Worker) -> None:
@@ -312,8 +313,8 @@ def _explained(worker: Worker) -> bool:
     return all(error.startswith(NO_BROKER) for error in raised[-1:]) if raised else worker.code in EXPECTED
 
 
-def _last_words(worker: Worker) -> str:
+def last_words(worker: Worker) -> str:
     """What it said of its end."""
     stopped = [line for line in worker.said.splitlines() if "without a commit" in line or "faust-anomaly: " in line]
     raised = RAISED.findall(worker.said)
-    return (raised or stopped or ["nothing said"])[-1].rpartition("] ")[2][:150]
+    return STAMP.sub("", (raised or stopped or ["nothing said"])[-1])[:150]

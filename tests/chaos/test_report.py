@@ -1,9 +1,11 @@
 """A campaign that did not do what was planned, or found something, is a failure. No broker."""
 
 from collections import Counter
+from types import SimpleNamespace
 
+import pytest
 from chaos import report
-from chaos.faults import Tally
+from chaos.faults import Tally, last_words
 
 from app.stream.failpoints import NAMES
 
@@ -54,3 +56,16 @@ def test_the_table_counts_losses_repeats_and_differences_apart():
     row = dict(zip(map(str.strip, heads.split("|")), map(str.strip, values.split("|"))))
     assert (row["lost"], row["repeated"], row["conflicting"], row["state differences"]) == ("3", "9", "0", "3")
     assert "caught: 1 of 2" in lines[-1] and "4.0 s (worst of 2)" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("[^Worker]: Ready\n[2026-11-22 02:03:25,781] [82] [CRITICAL] stopping without a commit: [b:1] is gone [111] ",
+         "stopping without a commit: [b:1] is gone [111] "),
+        ("faust-anomaly: Kafka at b:1: no broker", "faust-anomaly: Kafka at b:1: no broker"),
+        ("[2026-11-22 02:03:25,781] [82] [INFO] [^Worker]: Ready", "nothing said"),
+    ],
+)  # fmt: skip
+def test_why_a_worker_ended_is_told_whole(said, words):
+    assert last_words(SimpleNamespace(said=said)) == words
