@@ -6,7 +6,9 @@ application here while ``import app.detectors`` loads neither Faust nor a config
 
 from typing import Any
 
-__version__ = "0.1.0"
+from app.version import __version__
+
+__all__ = ["__version__"]
 
 
 def __getattr__(name: str) -> Any:

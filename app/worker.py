@@ -17,20 +17,21 @@ from aiokafka.structs import TopicPartition
 from mode import Service
 
 from agents import score
-from app import assembly, rights
+from app.compiled import jit
 from app.errors import AnomalyError, ConfigurationError, TopicError
-from app.kafka_client import client_options, ssl_context
+from app.kafka import permissions
+from app.kafka.client import client_options, ssl_context
+from app.kafka.fetched import take_fetches_whole
+from app.kafka.topics import require
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings, load
-from app.stream.fetched import take_fetches_whole
+from app.stream.log_filter import quieten
 from app.stream.outbox import stop_when_a_batch_is_lost
-from app.stream.quiet import quieten
 from app.stream.recovery import Tables
 from app.stream.transport import BATCH_BYTES, App, take_records_as_parsed
-from app.stream.warm import warm
+from app.stream.warm_up import warm
 from app.stream.watchdog import Watchdog
-from app.topics import require
 from app.web import View
 from app.web.probes import Health, not_ready
 from app.web.tail import let_go_of_what_is_not_read
@@ -51,7 +52,7 @@ class Preflight(Service):
     async def on_start(self) -> None:
         job = self._app.job
         try:
-            needed = rights.of_worker(job.settings)
+            needed = permissions.of_worker(job.settings)
             found = await require(job.settings, job.pipeline.max_snapshot_bytes(), needed)
             job.partitions_of.update((name, topic.partitions) for name, topic in found.items())
             job.topic_ids.update((name, topic.id) for name, topic in found.items())
@@ -174,7 +175,7 @@ def _make_from_environment() -> App:
         uvloop.install()
         stop_when_a_batch_is_lost()
         take_records_as_parsed(settings.kafka.input_topic, settings.kafka.changelog_topic)
-        if assembly.AVAILABLE:
+        if jit.AVAILABLE:
             take_fetches_whole()
         let_go_of_what_is_not_read(settings.kafka.output_topic, settings.kafka.anomalies_topic)
         quieten()

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from pkgutil import get_data, iter_modules
 
-from generators.kit import Record, Remark
+from generators.api import GeneratedRecord, Remark
 
 
 def names() -> list[str]:
     """The generators there are."""
-    return sorted(module.name for module in iter_modules(__path__) if module.name != "kit")
+    return sorted(module.name for module in iter_modules(__path__) if module.name != "api")
 
 
 def about(name: str) -> str:
@@ -19,6 +19,6 @@ def about(name: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
-def load(name: str) -> Callable[..., Iterator[Record | Remark]]:
+def load(name: str) -> Callable[..., Iterator[GeneratedRecord | Remark]]:
     """The function ``records`` of a generator."""
     return import_module(f"generators.{name}").records

@@ -1,6 +1,6 @@
 """Points of CSV or NDJSON files, or of the series that come with the program; several files by time.
 
-``app.columns`` says what is read as what. The series that come along are given by name, without folder and
+``app.offline.csv_columns`` says what is read as what. The series that come along are given by name, without folder and
 ending; they are a part of the Numenta Anomaly Benchmark (series/README.md).
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from app.errors import ConfigurationError
-from generators.kit import Option, Record, Remark, Time
+from generators.api import GeneratedRecord, Option, Remark, Time
 
 if TYPE_CHECKING:
-    from app.series import Chunk
+    from app.offline.files import Chunk
     from app.settings import InputSettings
 
 SERIES = Path(__file__).with_name("series")
@@ -35,7 +35,7 @@ def records(
     value: Annotated[tuple[str, ...], Option("column of a value; may be given again")] = (),
     time_unit: Annotated[Literal["s", "ms"], Option("unit of times that are numbers")] = "s",
     time_format: Annotated[str | None, Option("of the times, as strptime's, when not ISO 8601")] = None,
-) -> Iterator[Record | Remark]:
+) -> Iterator[GeneratedRecord | Remark]:
     """The points of each file in its order, those of several files merged by time."""
     from app.settings import InputSettings  # not at the top: --help does without
 
@@ -47,11 +47,12 @@ def records(
         raise ConfigurationError("--loop: expected files, got -: standard input can be read only once")
     if loop and start is None and len(paths) > 1:
         # Else the file that begins first would go round until its times reach the others'.
-        start = next((e.timestamp for e in _read(paths[0], fields, time_format) if isinstance(e, Record)), None)
+        found = (each for each in _read(paths[0], fields, time_format) if isinstance(each, GeneratedRecord))
+        start = next((each.timestamp for each in found), None)
     if len(paths) == 1:
         return _moved(paths[0], fields, time_format, start, loop)
     streams = [_moved(path, fields, time_format, start, loop) for path in paths]
-    return merge(*streams, key=lambda each: each.timestamp if isinstance(each, Record) else float("-inf"))
+    return merge(*streams, key=lambda each: each.timestamp if isinstance(each, GeneratedRecord) else float("-inf"))
 
 
 def bundled() -> dict[str, Path]:
@@ -70,14 +71,14 @@ def _path(file: str) -> Path | None:
 
 def _moved(
     path: Path | None, fields: InputSettings, time_format: str | None, start: float | None, loop: bool
-) -> Iterator[Record | Remark]:
+) -> Iterator[GeneratedRecord | Remark]:
     """The file's points from ``start``; with ``loop`` again and again, a usual gap between end and beginning."""
     first = last = None
     move, points = 0.0, 0
     while True:
         begun = points
         for each in _read(path, fields, time_format):
-            if isinstance(each, Record):
+            if isinstance(each, GeneratedRecord):
                 if first is None:
                     first = last = each.timestamp
                     move = 0.0 if start is None else start - first
@@ -93,8 +94,8 @@ def _moved(
         move += (last - first) * rows / (rows - 1) if last > first else float(rows)
 
 
-def _read(path: Path | None, fields: InputSettings, time_format: str | None) -> Iterator[Record | Remark]:
-    from app.series import read
+def _read(path: Path | None, fields: InputSettings, time_format: str | None) -> Iterator[GeneratedRecord | Remark]:
+    from app.offline.files import read
 
     name = str(path or "standard input")
     source = path.stem if path else "stdin"
@@ -105,7 +106,7 @@ def _read(path: Path | None, fields: InputSettings, time_format: str | None) -> 
             yield from _records(chunk)
 
 
-def _records(chunk: Chunk) -> Iterator[Record]:
+def _records(chunk: Chunk) -> Iterator[GeneratedRecord]:
     points = chunk.points
     for i in range(len(points)):
         if points.start is None or points.metrics is None:
@@ -114,4 +115,4 @@ def _records(chunk: Chunk) -> Iterator[Record]:
             cells = slice(points.start[i], points.start[i + 1])
             values = dict(zip(points.metrics[cells], points.values[cells]))
         label = chunk.labels[i] if chunk.labels else ""
-        yield Record(points.source[i], points.timestamp[i], values, label)
+        yield GeneratedRecord(points.source[i], points.timestamp[i], values, label)

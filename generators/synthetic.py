@@ -16,7 +16,7 @@ from random import Random
 from typing import Annotated, Literal
 
 from app.errors import ConfigurationError
-from generators.kit import Option, Record, Time
+from generators.api import GeneratedRecord, Option, Time
 
 Shape = Literal["sine", "trend", "constant"]
 Kind = Literal["spike", "drift", "stuck"]
@@ -41,7 +41,7 @@ def records(
     interval: Annotated[float, Option("seconds from one point of a source to the next", 1e-6)] = 1.0,
     start: Annotated[float, Time("time of the first points")] = 1704067200.0,
     seed: Annotated[int, Option("another seed gives other points")] = 0,
-) -> Iterator[Record]:
+) -> Iterator[GeneratedRecord]:
     """A point of each source in turn, then the next of each."""
     if not 0.0 < high - low <= 1e149:  # so that points with an anomaly are legal, too
         raise ConfigurationError(f"--low, --high: high must be more than low, by at most 1e149, got {low}, {high}")
@@ -54,7 +54,7 @@ def records(
         timestamp = start + i * interval
         for name, values in series:
             value, label = next(values)
-            yield Record(name, timestamp, {"value": value}, label)
+            yield GeneratedRecord(name, timestamp, {"value": value}, label)
 
 
 def _normal(random: Random, shape: str, step: float, low: float, high: float, noise: float) -> Iterator[float]:

@@ -11,8 +11,8 @@ was stopped and went on would replace the new owner's: measured, 10 of 10 source
 its own a late snapshot only stands beside the good one, and recovery takes the one that covers more. Keys of
 earlier owners get a tombstone, each after the snapshot that replaces it.
 
-A source that is no longer live (app/silence.py) is dropped, with a tombstone for every record there is of it, when it
-has been silent for twice as long and the group's replay point lies beyond that: any successor then begins where the
+A source that is no longer live (app/state/expiry.py) is dropped, with a tombstone for every record there is of it, when
+it has been silent for twice as long and the group's replay point lies beyond that: any successor then begins where the
 source, if it returns, starts anew. A zombie's late snapshot of it is dropped in its turn.
 """
 
@@ -22,10 +22,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from app import restore, snapshot
+from app.compiled.byte_columns import RecordColumns
 from app.errors import StateError
 from app.pipeline import Pipeline
-from app.sources import Sources
+from app.state import bulk_restore, snapshot
+from app.state.sources import Sources
 
 TAG = 9  # bytes after the source: zero and the ownership
 
@@ -44,12 +45,12 @@ class OwnedSources:
         self._unsaved: set[str] = set()  # sources whose highest snapshot has got a tombstone, while lower ones live
         self._walked = 0  # slots of the present round that were looked at for silence
 
-    def load(self, records: restore.Records) -> None:
+    def load(self, records: RecordColumns) -> None:
         """Take in records of the changelog, in its order. Raises StateError when one is damaged, with its offset.
 
         Another OwnedSources may do so at the same time, in another thread.
         """
-        found = restore.examine(self.rows, records, TAG)
+        found = bulk_restore.examine(self.rows, records, TAG)
         highest: dict[str, int] = {}  # source -> the record with its snapshot
         begins = np.flatnonzero(found.begins).tolist()
         for first, end in pairwise([*begins, len(records.offsets)]):
@@ -60,10 +61,10 @@ class OwnedSources:
                 self._enter(highest, first, records.key(first), records.value(first))
             except StateError as error:
                 raise StateError(f"@{records.offsets[first]}: {error}") from error
-        restore.load(self.rows, records, found, highest)
+        bulk_restore.load(self.rows, records, found, highest)
 
     def _enter_all(
-        self, highest: dict[str, int], records: restore.Records, first: int, end: int, covers: list[int]
+        self, highest: dict[str, int], records: RecordColumns, first: int, end: int, covers: list[int]
     ) -> None:
         """Plain snapshots of one ownership."""
         starts, ends = records.spans[first:end, 0], records.spans[first:end, 1]
@@ -92,7 +93,7 @@ class OwnedSources:
             return
         if not name:
             raise StateError(f"the key must be a source and {TAG} bytes of ownership, got {key!r}")
-        offset = restore.peek(value, name)
+        offset = bulk_restore.peek(value, name)
         if offset is None:
             found, _ = snapshot.peek(value)  # says what is wrong with it
             raise StateError(f"the snapshot of {found!r} stands under the key {key!r}")

@@ -1,6 +1,6 @@
 """A detector of channels, for tests: a metric's size is its score."""
 
-from app.detectors.kit import param, params
+from app.detectors.api import param, params
 
 VERSION = 1
 PARAMS = params(
@@ -8,7 +8,7 @@ PARAMS = params(
     warmup=param(1, "points; >= 1", judges=True),
 )
 STATE = [("seen", "i8")]
-OF = "channel"
+SCOPE = "channel"
 SCALE = "deviations"
 ALERT_AT = "threshold"
 EXPLANATION = "{value} is {score} of {name}"

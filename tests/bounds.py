@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 from integration import load
 from points import gaussian, points
 
-from app import detectors, snapshot
+from app import detectors
+from app.kafka.record_batch import framed
 from app.pipeline import Pipeline
-from app.records import Points, Reader
-from app.results import encode_columns
+from app.pipeline.points import Points
 from app.settings import Detection, DetectorSettings, InputSettings, SourceOverride
-from app.stream.record_batch import framed
+from app.state import snapshot
+from app.wire.reader import Reader
+from app.wire.results import encode_columns
 
 SMALL = {name: DetectorSettings(method=name, warmup=3) for name in detectors.KERNELS}
 NUMBERS = st.one_of(

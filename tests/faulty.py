@@ -1,6 +1,6 @@
 """A detector that fails on request, for tests: on 13 it answers inf, on 14 it divides by zero."""
 
-from app.detectors.kit import inf, param, params
+from app.detectors.api import inf, param, params
 
 VERSION = 1
 PARAMS = params(threshold=param(3.0, "score on the line; > 0"), warmup=param(3, "points; >= 1"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app import detectors
-from app.detectors.kit import param, params
+from app.detectors.api import param, params
 from app.errors import StateError
 
 

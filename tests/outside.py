@@ -1,6 +1,6 @@
 """A detector, for tests, that reads one value past its window."""
 
-from app.detectors.kit import param, params
+from app.detectors.api import param, params
 
 VERSION = 1
 PARAMS = params(threshold=param(3.0, "score on the line; > 0"), warmup=param(3, "points; >= 1"))

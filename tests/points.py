@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from app import detectors, snapshot
-from app.pipeline import Outcome, Pipeline
-from app.records import Points
+from app import detectors
+from app.pipeline import Pipeline
+from app.pipeline.outcome import Outcome
+from app.pipeline.points import Points
 from app.settings import Detection, DetectorSettings
-from app.sources import Sources
+from app.state import snapshot
+from app.state.sources import Sources
 
 
 def points(values: Iterable[float], source: str | Sequence[str] = "a", start: int = 0, own: bool = True) -> Points:
@@ -72,7 +74,7 @@ def alone(method: str, engine: str = "numba", **given: Any) -> Pipeline:
 
 def fit_for(method: str, made: Points) -> Points:
     """Points of one metric as a detector gets them: of two metrics that are equal, where it wants several."""
-    if method not in detectors.KERNELS or detectors.KERNELS[method].of != "channel":
+    if method not in detectors.KERNELS or detectors.KERNELS[method].scope != "channel":
         return made
     twice = replace(made, metrics=["p", "q"] * len(made), start=list(range(0, 2 * len(made) + 1, 2)))
     twice.values = [v for v in made.values for _ in range(2)]
@@ -150,7 +152,7 @@ def columns(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         else:
             shifts = np.cumsum([0, *map(len, outcomes)]).tolist()
             found[field.name] = [
-                (p + shift, *(() if field.name == "lapsed" else (slot,)), *rest)
+                (p + shift, *(() if field.name == "expired" else (slot,)), *rest)
                 for part, shift in zip(parts, shifts)
                 for p, slot, *rest in part
             ]

@@ -1,6 +1,6 @@
 """A detector whose state has the size of a parameter, for tests: distance from the value ``lag`` points ago."""
 
-from app.detectors.kit import derived, param, params
+from app.detectors.api import derived, param, params
 
 VERSION = 1
 PARAMS = params(

@@ -1,6 +1,6 @@
 """A detector of episodes, for tests: the size of its source's signal is its surprise; above ``hold`` it lasts."""
 
-from app.detectors.kit import param, params
+from app.detectors.api import param, params
 
 VERSION = 1
 PARAMS = params(
@@ -9,8 +9,8 @@ PARAMS = params(
     warmup=param(1, "points; >= 1", judges=True),
 )
 STATE = [("seen", "i8"), ("last", "f8")]
-OF = "source"
-TELLS = "episodes"
+SCOPE = "source"
+ROLE = "episodes"
 SCALE = "surprise"
 ALERT_AT = "threshold"
 EXPLANATION = "{value} told by {name}, {score} decades"

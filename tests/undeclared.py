@@ -1,6 +1,6 @@
 """A detector, for tests, whose state depends on a parameter that it declares to judge only."""
 
-from app.detectors.kit import param, params
+from app.detectors.api import param, params
 
 VERSION = 1
 PARAMS = params(

@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from app import __version__, errors
+from app import errors
+from app.version import __version__
 
 COMMANDS = {
     "demo": ("app.cli.demo:demo", "See it work: a broker, a worker, data and the web view."),

@@ -43,8 +43,8 @@ def configurations_option(command: Callable) -> Callable:
 
 
 def _load_all(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> dict[str, Any]:
-    from app.configuration import FILE_VARIABLE
     from app.settings import load
+    from app.settings.sources import FILE_VARIABLE
 
     if not paths:
         return {Path(os.environ.get(FILE_VARIABLE) or "default").stem: load()}

@@ -20,8 +20,8 @@ from app.errors import AnomalyError, ConfigurationError
 
 if TYPE_CHECKING:
     from app.cli.summary import Summary
+    from app.offline.scored_series import Recorder
     from app.settings import InputSettings
-    from app.tracks import Recorder
 
 
 def columns_options(command: Callable) -> Callable:
@@ -92,8 +92,8 @@ def detect(
     if not report_path:
         Detect(configurations, names, time_format).run(read, Outputs(output, files, read))
         return
-    from app.report.page import MOST_POINTS, page
-    from app.tracks import Labels, Recorder
+    from app.offline.report.page import MOST_POINTS, page
+    from app.offline.scored_series import Labels, Recorder
 
     place = Path(report_path)
     not_to_be_read(place, read, "--report")
@@ -156,8 +156,8 @@ class Detect:
     def file(self, each: Input, output: BinaryIO | None) -> list[Summary]:
         """Score one file; a summary for each configuration."""
         from app.cli.summary import Summary
-        from app.records import encode_results
-        from app.series import read
+        from app.offline.files import read
+        from app.wire.results import encode_results
 
         found, size = [Summary() for _ in self.pipelines], each.size()
         states = [pipeline.sources() for pipeline in self.pipelines]

@@ -16,8 +16,8 @@ from app.cli.files import inputs
 from app.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from app.evaluation import Figures
-    from app.tracks import Track
+    from app.offline.evaluation import Figures
+    from app.offline.scored_series import ScoredSeries
 
 HEADS = ("points", "windows", "hit", "delay", "alerts", "false/1000", "precision", "recall", "F1", "false rate",
          "best F1", "delay F1", "AP")  # fmt: skip
@@ -63,8 +63,8 @@ def evaluate(
     AP          average precision of anomaly_score; in the total the mean of the files
     NAB         alert_score at the best threshold for all files: 100 all found at once, 0 nothing said
     """
-    from app.evaluation import figures
-    from app.tracks import Labels, Recorder
+    from app.offline.evaluation import figures
+    from app.offline.scored_series import Labels, Recorder
 
     read, windows = inputs(files), Labels(labels) if labels else None
     job = Detect(configurations, names, time_format)
@@ -77,7 +77,8 @@ def evaluate(
     found = {}
     for place, name in enumerate(configurations):
         files_of = {file: figures([each.series(place) for each in of]) for file, of in labelled.items()}
-        found[name] = Found(files_of, figures([each.series(place) for of in labelled.values() for each in of]))
+        every = [each.series(place) for of in labelled.values() for each in of]
+        found[name] = EvaluationTotals(files_of, figures(every))
     if as_json:
         click.echo(json.dumps({name: asdict(each) for name, each in found.items()}, indent=1))
     else:
@@ -86,16 +87,16 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class Found:
+class EvaluationTotals:
     """What one configuration reaches."""
 
     files: dict[str, Figures]
     total: Figures
 
 
-def _labelled(tracks: Sequence[Track]) -> dict[str, list[Track]]:
+def _labelled(tracks: Sequence[ScoredSeries]) -> dict[str, list[ScoredSeries]]:
     """By file, named from the folder on that all of them lie in; of files that nobody labelled only a remark."""
-    by_file: dict[str, list[Track]] = {}
+    by_file: dict[str, list[ScoredSeries]] = {}
     without = {each.file for each in tracks if each.windows is None}
     for each in tracks:
         if each.file not in without:
@@ -117,7 +118,7 @@ def _short(file: str, files: dict[str, Any]) -> str:
     return str(Path(*Path(file).parts[shared:]))
 
 
-def tables(found: dict[str, Found]) -> Iterator[str]:
+def tables(found: dict[str, EvaluationTotals]) -> Iterator[str]:
     """Lines of text: a row for each file and configuration, totals at the end, then NAB's scores."""
     several = len(found) > 1
     rows = [["", *([""] if several else []), *HEADS]]

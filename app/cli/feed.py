@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import msgspec
 
 from app.errors import DeliveryError, TopicError
-from generators.kit import Record, Remark
+from generators.api import GeneratedRecord, Remark
 
 if TYPE_CHECKING:
     from app.settings import KafkaSettings
@@ -24,7 +24,7 @@ TURN = 500  # records after which others have a turn: Ctrl-C, acknowledgements, 
 class Output(Protocol):
     """Everything sent is written when its ``async with`` block has ended without an exception."""
 
-    async def send(self, record: Record) -> None: ...
+    async def send(self, record: GeneratedRecord) -> None: ...
 
     def idle(self) -> None:
         """Called before a wait for the next record."""
@@ -53,7 +53,7 @@ class Totals:
 
 
 async def feed(
-    records: Iterable[Record | Remark],
+    records: Iterable[GeneratedRecord | Remark],
     output: Output,
     pace: Pace,
     totals: Totals,
@@ -85,7 +85,7 @@ async def feed(
             await asyncio.sleep(0)
 
 
-def encode(record: Record, labels: bool) -> bytes:
+def encode(record: GeneratedRecord, labels: bool) -> bytes:
     """A value of raw-data; the label, where there is one, only when asked for."""
     point: dict[str, Any] = {"source": record.source, "timestamp": record.timestamp}
     if record.values.keys() == {"value"}:
@@ -109,7 +109,7 @@ class FileOutput:
     async def __aexit__(self, *exception: Any) -> None:
         self.file.flush()
 
-    async def send(self, record: Record) -> None:
+    async def send(self, record: GeneratedRecord) -> None:
         self.file.write(encode(record, self.labels) + b"\n")
 
     def idle(self) -> None:
@@ -130,11 +130,11 @@ class KafkaOutput:
     async def __aenter__(self) -> KafkaOutput:
         from aiokafka import AIOKafkaProducer  # not at the top: standard output does without
 
-        from app import topics
-        from app.admin import connected
-        from app.granted import lacking
-        from app.kafka_client import client_options
-        from app.rights import of_generator
+        from app.kafka import topics
+        from app.kafka.admin import connected
+        from app.kafka.authorized_operations import lacking
+        from app.kafka.client import client_options
+        from app.kafka.permissions import of_generator
 
         async with connected(self.kafka) as admin:
             if self.topic not in await admin.list_topics():
@@ -167,7 +167,7 @@ class KafkaOutput:
         if kind is None:
             self.idle()
 
-    async def send(self, record: Record) -> None:
+    async def send(self, record: GeneratedRecord) -> None:
         from aiokafka.errors import KafkaError
 
         self.idle()

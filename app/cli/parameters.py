@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from generators.kit import Option, Time
+from generators.api import Option, Time
 
 
 class TimeType(click.ParamType):
@@ -22,7 +22,7 @@ class TimeType(click.ParamType):
             return float(value)
         if value == "now":
             return time.time()
-        from app.columns import parse_time  # not at the top: --help does without
+        from app.offline.csv_columns import parse_time  # not at the top: --help does without
 
         try:
             return parse_time(value)

@@ -13,14 +13,14 @@ import numpy as np
 from app.cli.common import many
 
 if TYPE_CHECKING:
-    from app.pipeline import Outcome
-    from app.records import Points
+    from app.pipeline.outcome import Outcome
+    from app.pipeline.points import Points
 
 TOP = 10
 
 
 @dataclass(order=True)
-class Episode:
+class EpisodeSummary:
     """An anomaly from its beginning to its end, shown by the point with its highest alert score."""
 
     score: float  # the alert score
@@ -44,8 +44,8 @@ class Summary:
     unreadable: int = 0
     empty: int = 0
     sources: int = 0
-    top: list[Episode] = field(default_factory=list)  # a heap
-    _open: dict[int, tuple[tuple[int, int], Episode]] = field(default_factory=dict)  # by the source's slot
+    top: list[EpisodeSummary] = field(default_factory=list)  # a heap
+    _open: dict[int, tuple[tuple[int, int], EpisodeSummary]] = field(default_factory=dict)  # by the source's slot
 
     def add(self, points: Points, outcome: Outcome) -> None:
         """Results of one file, in its order."""
@@ -99,19 +99,19 @@ class Summary:
         for row in rows:
             yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
 
-    def _keep(self, episode: Episode) -> None:
+    def _keep(self, episode: EpisodeSummary) -> None:
         heapq.heappush(self.top, episode)
         if len(self.top) > TOP:
             heapq.heappop(self.top)
 
 
-def _episode(points: Points, outcome: Outcome, i: int) -> Episode:
+def _episode(points: Points, outcome: Outcome, i: int) -> EpisodeSummary:
     cell, metric = i, "value"
     if points.start is not None and points.metrics is not None:
         first, last = points.start[i], points.start[i + 1]
         cell = first + int(np.argmax(outcome.cell_score[first:last]))
         metric = points.metrics[cell]
-    return Episode(
+    return EpisodeSummary(
         score=float(outcome.alert[i]),
         source=points.source[i],
         timestamp=points.timestamp[i],
@@ -123,7 +123,7 @@ def _episode(points: Points, outcome: Outcome, i: int) -> Episode:
     )
 
 
-def _row(episode: Episode) -> tuple[str, ...]:
+def _row(episode: EpisodeSummary) -> tuple[str, ...]:
     time = datetime.fromtimestamp(episode.timestamp, UTC).isoformat(sep=" ", timespec="seconds")
     band = "" if np.isnan(episode.lower) else f"expected {episode.lower:.4g} to {episode.upper:.4g}"
     return (

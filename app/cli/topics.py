@@ -32,8 +32,8 @@ def topics(settings: "Settings", create: bool, partitions: int, replication_fact
     Tells every problem and what mends it. Topics that exist are never changed. Exit code 0: a worker may start; without
     --create that goes for its rights as well, where the brokers have ACLs.
     """
-    from app import rights  # not at the top: --help does without
-    from app import topics as job
+    from app.kafka import permissions  # not at the top: --help does without
+    from app.kafka import topics as job
     from app.pipeline import Pipeline
 
     largest = Pipeline.of(settings).max_snapshot_bytes()
@@ -42,7 +42,7 @@ def topics(settings: "Settings", create: bool, partitions: int, replication_fact
         if create:
             for name in await job.create(settings, partitions, replication_factor, largest):
                 click.echo(f"created {name}")
-        return await job.require(settings, largest, [] if create else rights.of_worker(settings))
+        return await job.require(settings, largest, [] if create else permissions.of_worker(settings))
 
     for name, topic in asyncio.run(run()).items():
         click.echo(f"{name}: {topic.partitions} partition{'s' if topic.partitions > 1 else ''}, ok")

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from app.detectors.kit import Adapter, Params
+from app.detectors.api import Adapter, Params
 from app.errors import ConfigurationError
 
 SCALES = ("deviations", "own_past", "surprise")
-OF = ("metric", "channel", "source")
-TELLS = ("score", "episodes")
-SEES = ("spikes", "shifts", "runs", "gaps")
+SCOPES = ("metric", "channel", "source")
+ROLES = ("score", "episodes")
+TARGETS = ("spikes", "shifts", "runs", "gaps")
 INVARIANT = ("scale", "shift")
 
 
@@ -35,12 +35,12 @@ class Kernel:
     band: Callable | None
     lasts: Callable | None
     why: Callable | None
-    of: str
-    tells: bool  # episodes
+    scope: str
+    opens_episodes: bool  # its role is "episodes"
     scale: str
     alert_at: str
     explanation: str | tuple[str, ...]  # by what ``why`` says
-    sees: str
+    targets: str
     invariant: tuple[str, ...]
     module: ModuleType
 
@@ -67,12 +67,12 @@ def _kernel(name: str, module: ModuleType) -> Kernel:
         getattr(module, "band", None),
         getattr(module, "lasts", None),
         getattr(module, "why", None),
-        _one_of(module, "OF", OF),
-        _one_of(module, "TELLS", TELLS) == "episodes",
+        _one_of(module, "SCOPE", SCOPES),
+        _one_of(module, "ROLE", ROLES) == "episodes",
         _one_of(module, "SCALE", SCALES),
         module.ALERT_AT,
         module.EXPLANATION,
-        _one_of(module, "SEES", SEES),
+        _one_of(module, "TARGETS", TARGETS),
         tuple(getattr(module, "INVARIANT", ())),
         module,
     )

@@ -22,14 +22,14 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> wave = [0.0, 5.0, 5.0, 0.0, -5.0, -5.0] * 8  # x[t] = x[t-1] - x[t-2]
 >>> scores = run("autoregression", [*wave, 5.0], order=2)
 >>> max(scores[30:-1]) < 0.01, scores[-1] > 3.0
 (True, True)
 """
 
-from app.detectors.kit import SQUARES, cut_error, derived, deviation, floored, learn_error, param, params, rms, sqrt
+from app.detectors.api import SQUARES, cut_error, derived, deviation, floored, learn_error, param, params, rms, sqrt
 
 VERSION = 1
 PARAMS = params(

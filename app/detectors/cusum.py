@@ -18,23 +18,13 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> scores = run("cusum", [9.0, 11.0] * 20 + [12.0] * 6, warmup=4)
 >>> [round(z, 1) for z in scores[-7:]]
 [0.5, 2.0, 3.4, 4.7, 5.9, 7.0, 8.1]
 """
 
-from app.detectors.kit import (
-    WEIGHTED,
-    derived,
-    deviation,
-    deviations_of,
-    exp,
-    floored,
-    learn_weighted,
-    param,
-    params,
-)
+from app.detectors.api import WEIGHTED, derived, deviation, deviations_of, exp, floored, learn_weighted, param, params
 
 VERSION = 1
 PARAMS = params(
@@ -47,7 +37,7 @@ PARAMS = params(
 STATE = [("level", WEIGHTED), ("above", "f8"), ("below", "f8")]
 SCALE = "deviations"
 ALERT_AT = "threshold"
-SEES = "shifts"
+TARGETS = "shifts"
 INVARIANT = ("scale", "shift")
 EXPLANATION = "at {value} the deviations {side} the mean {expected} have summed up to {score}: the level has shifted"
 

@@ -13,22 +13,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> [round(z, 2) for z in run("ewma", [9.0, 11.0, 9.0, 11.0, 10.0, 20.0], warmup=4)]
 [0.0, 0.0, 0.0, 0.0, 0.0, 11.19]
 """
 
-from app.detectors.kit import (
-    WEIGHTED,
-    derived,
-    deviation,
-    deviations_of,
-    exp,
-    floored,
-    learn_weighted,
-    param,
-    params,
-)
+from app.detectors.api import WEIGHTED, derived, deviation, deviations_of, exp, floored, learn_weighted, param, params
 
 VERSION = 1
 PARAMS = params(

@@ -16,14 +16,14 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> [round(z, 1) for z in run("flatline", [1.0, 2.0, 3.0, 2.0] + [5.0] * 12, warmup=4)[-8:]]
 [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4]
 >>> max(run("flatline", [5.0] * 200))
 0.0
 """
 
-from app.detectors.kit import param, params
+from app.detectors.api import param, params
 
 VERSION = 1
 PARAMS = params(
@@ -35,7 +35,7 @@ PARAMS = params(
 STATE = [("first", "f8"), ("run", "i8"), ("longest", "i8")]
 SCALE = "deviations"
 ALERT_AT = "threshold"
-SEES = "runs"
+TARGETS = "runs"
 INVARIANT = ("scale", "shift")
 EXPLANATION = "stuck at {value}: the run of equal values is longer than the longest before it, and {score} times that"
 

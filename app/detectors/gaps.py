@@ -19,12 +19,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> run("gaps", [1.0] * 7, times=[0.0, 60.0, 120.0, 180.0, 240.0, 540.0, 600.0], warmup=4)
 [0.0, 0.0, 0.0, 0.0, 0.0, 16.0, 0.0]
 """
 
-from app.detectors.kit import WEIGHTED, derived, deviation, deviations_of, exp, learn_weighted, param, params
+from app.detectors.api import WEIGHTED, derived, deviation, deviations_of, exp, learn_weighted, param, params
 
 VERSION = 1
 PARAMS = params(
@@ -36,7 +36,7 @@ PARAMS = params(
 STATE = [("intervals", WEIGHTED), ("time", "f8"), ("begun", "i8"), ("behind", "i8")]
 SCALE = "deviations"
 ALERT_AT = "threshold"
-SEES = "gaps"
+TARGETS = "gaps"
 INVARIANT = ("scale", "shift")
 EXPLANATION = "before {value} nothing came for longer than usual, by {score} times the usual spread of intervals"
 

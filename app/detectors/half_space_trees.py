@@ -26,14 +26,14 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> values = [0.5, 0.45, 0.43, 0.44, 0.445, 0.45, 0.0]
 >>> scores = run("HalfSpaceTrees", values, n_trees=5, height=3, window_size=3, warmup=1)
 >>> [round(score, 2) for score in scores]
 [0.0, 0.0, 0.0, 0.0, 0.0, 0.11, 1.92]
 """
 
-from app.detectors.kit import derived, drawn, log, param, params
+from app.detectors.api import derived, log, param, params, seeded_uniform
 
 NAME = "HalfSpaceTrees"
 VERSION = 1
@@ -46,7 +46,7 @@ def splits(p):
     River draws a node, then all below it to the left, then to the right; for each a feature (there is one) and a place.
     """
     inner = (1 << p.height) - 1
-    numbers = drawn(p.seed, 2 * p.n_trees * inner)
+    numbers = seeded_uniform(p.seed, 2 * p.n_trees * inner)
     made = [0.0] * (p.n_trees * inner)
     low, high = [-p.margin] * (2 * inner + 1), [1.0 + p.margin] * (2 * inner + 1)
     turn, nodes = [0] * (2 * inner + 1), [inner] * (2 * inner + 1)  # of drawing; inner nodes from here down

@@ -14,12 +14,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> run("iqr", [9.0, 11.0, 9.0, 11.0, 10.0, 12.0, 20.0], warmup=4)
 [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 5.142857142857143]
 """
 
-from app.detectors.kit import count, deviation, floored, median, param, params, quantile, std
+from app.detectors.api import count, deviation, floored, median, param, params, quantile, std
 
 VERSION = 1
 PARAMS = params(

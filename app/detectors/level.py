@@ -26,13 +26,13 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> calm = [float((7 * i) % 10) for i in range(200)]
 >>> [round(z, 2) for z in run("level", [*calm, *(x + 5.0 for x in calm[:20])])[199::10]]
 [0.16, 51.88, 103.75]
 """
 
-from app.detectors.kit import before, count, derived, param, params, sqrt
+from app.detectors.api import before, count, derived, param, params, sqrt
 
 VERSION = 1
 LAG = 6  # blocks between two that are compared
@@ -61,7 +61,7 @@ STATE = [
 SCALE = "deviations"
 ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
-OF = "channel"
+SCOPE = "channel"
 EXPLANATION = "{score} times as far from its usual level as {name} usually is"
 
 

@@ -14,12 +14,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> [round(z, 2) for z in run("linear_regression", [1.0, 2.0, 3.1, 4.0, 5.1, 6.0, 9.0], warmup=4)]
 [0.0, 0.0, 0.0, 0.0, 0.53, 1.34, 25.22]
 """
 
-from app.detectors.kit import before, count, deviation, floored, nan, param, params, sqrt
+from app.detectors.api import before, count, deviation, floored, nan, param, params, sqrt
 
 VERSION = 1
 PARAMS = params(

@@ -18,12 +18,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> run("modified_zscore", [9.0, 11.0, 9.0, 11.0, 10.0, 20.0], warmup=4)
 [0.0, 0.0, 0.0, 0.0, 0.0, 6.745]
 """
 
-from app.detectors.kit import count, deviation, floored, mad, mean_distance, median, param, params
+from app.detectors.api import count, deviation, floored, mad, mean_distance, median, param, params
 
 VERSION = 1
 PARAMS = params(

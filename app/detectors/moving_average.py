@@ -13,12 +13,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> run("moving_average", [9.0, 11.0, 9.0, 11.0, 10.0, 20.0], window_size=4, warmup=4)
 [0.0, 0.0, 0.0, 0.0, 0.0, 11.758942438532781]
 """
 
-from app.detectors.kit import MOMENTS, average, deviation, floored, param, params, slide, spread
+from app.detectors.api import MOMENTS, average, deviation, floored, param, params, slide, spread
 
 VERSION = 1
 PARAMS = params(

@@ -16,7 +16,7 @@ and are comparable between sources.
 
 Not every surprise is worth telling. A total counts only
 
-- at a point that lies 2 mean absolute errors from what was expected (``app/forecast.py``),
+- at a point that lies 2 mean absolute errors from what was expected (``app/detectors/support/forecast.py``),
 - where it is a new high of the last 64 points, and above a peak that halves every 100 points,
 - less what is due to repeats: the logarithm of 1 + the number of such peaks before, at least three quarters as high,
   each counting half after 2000 points. A source that does this every day has told so.
@@ -51,13 +51,13 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> calm = [float((7 * i) % 10) for i in range(600)]
 >>> [round(e, 2) for e in run("novelty", [*calm, 60.0, 61.0])[-3:]]
 [0.0, 6.0, 0.0]
 """
 
-from app.detectors.kit import (
+from app.detectors.api import (
     FORECAST,
     MOMENTS,
     before,
@@ -131,8 +131,8 @@ STATE = [
 SCALE = "surprise"
 ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
-OF = "source"
-TELLS = "episodes"
+SCOPE = "source"
+ROLE = "episodes"
 EXPLANATION = (
     "{value} is far from every value seen before; expected was {expected}",
     "{value} is farther from what is usual at this hour of the week than ever before; expected was {expected}",

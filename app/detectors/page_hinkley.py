@@ -17,13 +17,13 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> scores = run("page_hinkley", [9.0, 11.0] * 20 + [14.0, 12.0] * 30, warmup=4)
 >>> [round(z, 1) for z in scores[47:57]]
 [13.1, 14.5, 15.1, 16.4, 17.0, 18.3, 18.8, 20.0, 20.5, 0.0]
 """
 
-from app.detectors.kit import WEIGHTED, cut, deviations_of, learn_weighted, param, params
+from app.detectors.api import WEIGHTED, cut, deviations_of, learn_weighted, param, params
 
 VERSION = 1
 PARAMS = params(
@@ -43,7 +43,7 @@ STATE = [
 ]
 SCALE = "deviations"
 ALERT_AT = "threshold"
-SEES = "shifts"
+TARGETS = "shifts"
 INVARIANT = ("scale", "shift")
 EXPLANATION = "at {value} the deviations from the running mean have summed up to {score}: the level has shifted"
 

@@ -14,12 +14,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> [round(z, 2) for z in run("rate_of_change", [10.0, 11.0, 12.0, 14.0, 15.0, 16.0, 11.0], warmup=4)]
 [0.0, 0.0, 0.0, 0.0, 0.71, 0.58, 15.5]
 """
 
-from app.detectors.kit import (
+from app.detectors.api import (
     WEIGHTED,
     before,
     count,

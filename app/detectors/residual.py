@@ -1,9 +1,9 @@
 """Distance from what was expected: by the last value, or by the hour of the day, whichever foretells better here.
 
 The dense score of the default: it says of every point how odd it is, and gives the expected value and its band.
-Two predictors stand side by side (``app/forecast.py``): an autoregression on the last value and the mean of the
-hour of the day (UTC). Each distance counts in its predictor's mean absolute error and with its predictor's weight,
-the inverse square of that error; the root of the sum of their squares is the score. Without a setting, the hour
+Two predictors stand side by side (``app/detectors/support/forecast.py``): an autoregression on the last value and the
+mean of the hour of the day (UTC). Each distance counts in its predictor's mean absolute error and with its predictor's
+weight, the inverse square of that error; the root of the sum of their squares is the score. Without a setting, the hour
 decides on data with a daily course, the last value on data that wander or keep to their level.
 
 Fits one number at a time, at any level and scale. Blind to what is odd by its shape or its duration only: a value
@@ -29,12 +29,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> [round(z, 2) for z in run("residual", [9.0, 11.0, 10.0] * 20 + [10.0, 20.0])[-2:]]
 [0.01, 11.19]
 """
 
-from app.detectors.kit import FORECAST, derived, expected, param, params, residual
+from app.detectors.api import FORECAST, derived, expected, param, params, residual
 
 VERSION = 1
 PARAMS = params(

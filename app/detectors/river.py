@@ -46,17 +46,17 @@ from importlib.metadata import version as installed
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from app import normal, river_state
-from app.detectors.kit import Param, Params, derived, param
+from app.compiled.numeric import deviation
+from app.detectors.api import Param, Params, derived, param
+from app.detectors.support import normal, river_state
 from app.errors import StateError
-from app.numeric import deviation
 
 VERSION = 1  # raise when state of an earlier release would mean something else
 
 Estimator = Any
 
 
-class Entry(NamedTuple):
+class RiverDetector(NamedTuple):
     """How one class of River takes part."""
 
     scale: str
@@ -167,7 +167,7 @@ def _score_x(estimator: Estimator, x: float) -> float:
 
 
 DETECTORS = {
-    "GaussianScorer": Entry(
+    "GaussianScorer": RiverDetector(
         scale="deviations",
         explanation="{value} is {score} standard deviations out in the normal distribution of the points so far",
         params={
@@ -180,7 +180,7 @@ DETECTORS = {
         max_bytes=lambda p: 1024 + 32 * p["window_size"],
         least=lambda p: p["grace_period"],
     ),
-    "PredictiveAnomalyDetection": Entry(
+    "PredictiveAnomalyDetection": RiverDetector(
         scale="deviations",
         explanation="{value} was not forecast: its squared error is {score} standard deviations above the mean",
         params={
@@ -198,7 +198,7 @@ DETECTORS = {
         threshold=param(10.0, "deviations above the mean of the squared errors, at which one alerts; > 0", judges=True),
         silent=lambda p: p.warmup_period,
     ),
-    "OneClassSVM": Entry(
+    "OneClassSVM": RiverDetector(
         scale="own_past",
         explanation="{value} is further from the others than nearly all were",
         params={
@@ -212,7 +212,7 @@ DETECTORS = {
         max_bytes=lambda p: 1536,
         threshold=param(10.0, "deviations above its own past at which a point alerts; > 0", judges=True),
     ),
-    "LODA": Entry(
+    "LODA": RiverDetector(
         scale="own_past",
         explanation="{value} lies where there were hardly any points",
         params={
@@ -226,7 +226,7 @@ DETECTORS = {
         max_bytes=lambda p: 3584 + p["n_random_cuts"] * (48 + 32 * p["n_bins"]),
         silent=lambda p: 10 * p.n_bins,
     ),
-    "LocalOutlierFactor": Entry(
+    "LocalOutlierFactor": RiverDetector(
         scale="own_past",
         explanation="{value} is far from its neighbours, compared with how near they are to theirs",
         params={
@@ -246,7 +246,7 @@ DETECTORS = {
 class RiverParams(Params):
     """Parameters of which the least ``warmup`` depends on others. ``check`` adds ``alert_at``, the alert line."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: RiverDetector) -> None:
         always: dict[str, Any] = {
             entry.alert_at: entry.threshold,
             "warmup": param(30, "points learned before the first vote, or as many as it needs; >= 1", judges=True),

@@ -19,8 +19,9 @@ has a ``seed`` that is not given, it is 42: River's is drawn from the clock.
 A class must be one of River's (the packages in ``river_state.PACKAGES``) or be named in detection.allow_classes, by
 the path it is imported by; nothing else is imported and nothing is evaluated. A worker tries the pipeline before it
 joins its group, on points of its own: parameters are compared with the constructor's, two pipelines must give the same
-scores, and state must go to bytes and back (app/river_state.py: attributes of numbers, text, lists, mappings, River's
-objects and those of the classes named). So what cannot be restored is refused by name, not lost in a restart.
+scores, and state must go to bytes and back (app/detectors/support/river_state.py: attributes of numbers, text, lists,
+mappings, River's objects and those of the classes named). So what cannot be restored is refused by name, not lost in a
+restart.
 
 The state is bounded by ``max_state_bytes``, as nobody else knows how it grows; a worker that finds it larger stops and
 says so. Another River, or other steps, starts the detector anew; another version of your own class does not.
@@ -34,16 +35,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
-from app import river_state
 from app.detectors import river
-from app.detectors.kit import Params, derived, drawn, param
+from app.detectors.api import Params, derived, param, seeded_uniform
+from app.detectors.support import river_state
 from app.errors import ConfigurationError, StateError
 
 SEED = 42
 TRIED = 60  # points on which a pipeline is tried
 
 
-class Model(NamedTuple):
+class PipelineModel(NamedTuple):
     estimator: Any
     takes_y: bool
     pure: bool  # a score leaves the state as it is
@@ -116,19 +117,19 @@ class RiverPipeline:
     def version(self) -> int:
         return river.version_of_state()
 
-    def make(self, params: Mapping[str, Any]) -> Model:
+    def make(self, params: Mapping[str, Any]) -> PipelineModel:
         return _model(f"{self.name}.steps", params)
 
-    def score_one(self, model: Model, x: float, t: float) -> float:
+    def score_one(self, model: PipelineModel, x: float, t: float) -> float:
         return model.score(x)
 
-    def learn_one(self, model: Model, x: float, t: float) -> None:
+    def learn_one(self, model: PipelineModel, x: float, t: float) -> None:
         model.learn(x)
 
-    def dumps(self, model: Model) -> bytes:
+    def dumps(self, model: PipelineModel) -> bytes:
         return model.dumps()
 
-    def loads(self, data: bytes, params: Mapping[str, Any]) -> Model:
+    def loads(self, data: bytes, params: Mapping[str, Any]) -> PipelineModel:
         new = self.make(params)  # imports what the state may name
         return new._replace(estimator=river.restored(self.name, data, new.estimator))
 
@@ -139,7 +140,7 @@ class RiverPipeline:
 # --- from the settings to objects
 
 
-def _model(where: str, p: Mapping[str, Any]) -> Model:
+def _model(where: str, p: Mapping[str, Any]) -> PipelineModel:
     from river import base, compose
 
     places = [f"{where}[{i}]" for i in range(len(p["steps"]))]
@@ -155,7 +156,7 @@ def _model(where: str, p: Mapping[str, Any]) -> Model:
     if takes_y and len(made) > 1:
         raise ConfigurationError(f"{places[-1]}: {type(made[-1]).__qualname__} takes (x, y): it must stand alone")
     estimator = compose.Pipeline(*made) if len(made) > 1 else made[0]
-    return Model(estimator, takes_y, p["pure"], p["max_state_bytes"])
+    return PipelineModel(estimator, takes_y, p["pure"], p["max_state_bytes"])
 
 
 def _object(where: str, given: Any, allowed: Sequence[str]) -> Any:
@@ -217,7 +218,7 @@ def _tried(where: str, p: Mapping[str, Any]) -> bool:
     ConfigurationError unless two pipelines do alike, and one restored goes on as the original.
     """
     one, other = (_model(where, {**p, "pure": True}) for _ in range(2))
-    points = [50.0 + number for number in drawn(1, 2 * TRIED)]
+    points = [50.0 + number for number in seeded_uniform(1, 2 * TRIED)]
     try:
         first, again = ([_step(model, x) for x in points[:TRIED]] for model in (one, other))
         stored = one.dumps()
@@ -238,7 +239,7 @@ def _tried(where: str, p: Mapping[str, Any]) -> bool:
     return pure
 
 
-def _step(model: Model, x: float) -> float:
+def _step(model: PipelineModel, x: float) -> float:
     score = model.score(x)
     model.learn(x)
     return score

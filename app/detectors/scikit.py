@@ -27,9 +27,9 @@ deviations. ``contamination`` c, where it is given, is scikit-learn's: a share c
 its line, and the raw score counts from there; a point within, which ``predict`` calls 1, has 0. one_class_svm and
 autoencoder have it too. ``predict`` itself is not used.
 
-When an estimator is fitted, and how its source goes on meanwhile: ``app/refitted.py``. With another ``refit_every``
-or ``window_size`` the window starts anew. EllipticEnvelope fails where more than half of the window is one value,
-since it then finds no dense points to measure; it then takes all of them, as with support_fraction 1.
+When an estimator is fitted, and how its source goes on meanwhile: ``app/detectors/support/refitted.py``. With another
+``refit_every`` or ``window_size`` the window starts anew. EllipticEnvelope fails where more than half of the window is
+one value, since it then finds no dense points to measure; it then takes all of them, as with support_fraction 1.
 
 Parameters have scikit-learn's names and defaults. What differs, and why (delay-F1 on KPI, mean average precision on
 core-KPI, NAB standard):
@@ -77,9 +77,9 @@ from zlib import crc32
 
 import numpy as np
 
-from app.detectors.kit import Param, Params, derived, param
+from app.detectors.api import Param, Params, derived, param
+from app.detectors.support.refitted import FEATURES, SILENT, Fitted, RefittedModel, Rows, max_bytes
 from app.errors import ConfigurationError, StateError
-from app.refitted import FEATURES, SILENT, Fitted, Model, Rows, max_bytes
 
 VERSION = 1  # raise when state of an earlier release would mean something else
 
@@ -272,7 +272,7 @@ def _elliptic_envelope(p: Mapping[str, Any], rows: np.ndarray) -> tuple[np.ndarr
 # --- all
 
 
-class Entry(NamedTuple):
+class Estimated(NamedTuple):
     """How one class of scikit-learn takes part."""
 
     explanation: str
@@ -284,7 +284,7 @@ class Entry(NamedTuple):
 
 SEED = param(42, "what random numbers are drawn from; 0..4294967295")
 DETECTORS = {
-    "isolation_forest": Entry(
+    "isolation_forest": Estimated(
         explanation="{value}, or the way to it, is soon left alone by random cuts through the points before it",
         window_size=1000,
         params={
@@ -295,13 +295,13 @@ DETECTORS = {
         fit=_isolation_forest,
         threshold=3.5,
     ),
-    "local_outlier_factor": Entry(
+    "local_outlier_factor": Estimated(
         explanation="{value}, or the way to it, lies where points are sparser than around its nearest neighbours",
         window_size=1000,
         params={"n_neighbors": param(20, "nearest points that a point is compared with; 1..1000")},
         fit=_local_outlier_factor,
     ),
-    "one_class_svm": Entry(
+    "one_class_svm": Estimated(
         explanation="{value}, or the way to it, is outside the region that holds nearly all points before it",
         window_size=1000,
         params={
@@ -312,7 +312,7 @@ DETECTORS = {
         fit=_one_class_svm,
         threshold=4.0,
     ),
-    "autoencoder": Entry(
+    "autoencoder": Estimated(
         explanation="{value}, or the way to it, does not follow the pattern of the points before it",
         window_size=1000,
         params={
@@ -325,7 +325,7 @@ DETECTORS = {
         },
         fit=_autoencoder,
     ),
-    "elliptic_envelope": Entry(
+    "elliptic_envelope": Estimated(
         explanation="{value}, or the way to it, is far out in the distribution of the points before it",
         window_size=500,
         params={
@@ -340,7 +340,7 @@ DETECTORS = {
 class ScikitParams(Params):
     """Parameters in scikit-learn's own words too. ``check`` adds ``alert_at``, an Adapter's alert line."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Estimated) -> None:
         of_all: dict[str, Param | derived] = {
             "contamination": param(0.0, "share of the window's points that lie beyond the line, 0 for no line; 0..0.5"),
             "window_size": param(entry.window_size, "points fitted on; 30..4096"),
@@ -391,22 +391,22 @@ class Scikit:
         """Of this file and of scikit-learn: another one may fit otherwise."""
         return crc32(f"{VERSION}, scikit-learn {installed('scikit-learn')}".encode())
 
-    def make(self, params: Mapping[str, Any]) -> Model:
+    def make(self, params: Mapping[str, Any]) -> RefittedModel:
         _sklearn()
         fit, contamination = self._entry.fit, params["contamination"]
-        return Model(
+        return RefittedModel(
             lambda values, rows: Fitted(lambda own: fit(params, own), values, rows, contamination),
             params["window_size"],
             params["refit_every"],
         )
 
-    def score_one(self, model: Model, x: float, t: float) -> float:
+    def score_one(self, model: RefittedModel, x: float, t: float) -> float:
         return model.scores([x])[0]
 
-    def learn_one(self, model: Model, x: float, t: float) -> None:
+    def learn_one(self, model: RefittedModel, x: float, t: float) -> None:
         model.learn([x], t)
 
-    def score_many(self, model: Model, xs: Sequence[float], ts: Sequence[float]) -> Iterator[float]:
+    def score_many(self, model: RefittedModel, xs: Sequence[float], ts: Sequence[float]) -> Iterator[float]:
         at = 0
         while at < len(xs):
             some = xs[at : at + model.steady()]
@@ -414,10 +414,10 @@ class Scikit:
             model.learn(some, ts[at])
             at += len(some)
 
-    def dumps(self, model: Model) -> bytes:
+    def dumps(self, model: RefittedModel) -> bytes:
         return model.dumps()
 
-    def loads(self, data: bytes, params: Mapping[str, Any]) -> Model:
+    def loads(self, data: bytes, params: Mapping[str, Any]) -> RefittedModel:
         """Fitting is begun here, in the background."""
         model = self.make(params)
         try:

@@ -18,14 +18,14 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> days = [20.0 + hour + 0.5 * (day % 2) for day in range(8) for hour in range(24)]
 >>> scores = run("seasonal", [*days, 40.0], times=[3600.0 * i for i in range(8 * 24 + 1)])
 >>> round(max(scores[24:-1]), 1), scores[-1] > 50.0
 (1.0, True)
 """
 
-from app.detectors.kit import (
+from app.detectors.api import (
     SQUARES,
     cut_error,
     derived,

@@ -15,12 +15,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> [round(z, 2) for z in run("StandardAbsoluteDeviation", [9.0, 11.0, 9.0, 11.0, 10.0, 20.0], warmup=4)]
 [0.0, 0.0, 0.0, 0.0, 0.0, 10.0]
 """
 
-from app.detectors.kit import floored, param, params, sqrt
+from app.detectors.api import floored, param, params, sqrt
 
 NAME = "StandardAbsoluteDeviation"
 VERSION = 1

@@ -11,12 +11,12 @@ References
 
 Examples
 --------
->>> from app.detectors.kit import run
+>>> from app.detectors.api import run
 >>> run("zscore", [9.0, 11.0, 9.0, 11.0, 10.0, 20.0], warmup=4)
 [0.0, 0.0, 0.0, 0.0, 0.0, 11.180339887498949]
 """
 
-from app.detectors.kit import floored, mean, param, params, std, z
+from app.detectors.api import floored, mean, param, params, std, z
 
 VERSION = 1
 PARAMS = params(

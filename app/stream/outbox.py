@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import MessageBatch
 
+from app.compiled.byte_columns import Encoded
 from app.errors import DeliveryError
-from app.results import Encoded
+from app.kafka.record_batch import framed
 from app.stream.crash import in_words, stop_process
-from app.stream.record_batch import framed
 
 Header = tuple[str, bytes]
 Record = tuple[bytes | None, bytes | None, Sequence[Header]]

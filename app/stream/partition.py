@@ -19,18 +19,22 @@ from typing import Any
 
 import numpy as np
 
+from app.compiled.byte_columns import Encoded
 from app.errors import HistoryLost
 from app.metrics import Metrics
-from app.pipeline import Outcome, Pipeline
-from app.records import DeadLetter, Points, Reader
-from app.results import Encoded, encode_columns, encode_episodes
+from app.pipeline import Pipeline
+from app.pipeline.outcome import Outcome
+from app.pipeline.points import Points
+from app.scoring.severity import severity
 from app.settings import Settings
-from app.severity import severity
 from app.stream import failpoints
-from app.stream.commit import Batch, Ledger
 from app.stream.crash import guard
-from app.stream.judge import deleted, recreated
+from app.stream.ledger import Batch, Ledger
 from app.stream.outbox import Outbox, Sent
+from app.stream.stall_detector import deleted, recreated
+from app.wire.dead_letters import DeadLetter
+from app.wire.reader import Reader
+from app.wire.results import encode_columns, encode_episodes
 
 NOTHING = Encoded.of([])
 IN_FLIGHT = 4  # batches computed whose acks are still out
@@ -309,7 +313,7 @@ class Partition:
 
     @property
     def _needless_below(self) -> int:
-        """No reader of the log needs a source whose last point lies below this offset: see app/silence.py."""
+        """No reader of the log needs a source whose last point lies below this offset: see app/state/expiry.py."""
         return self.replay_committed - 2 * self._job.settings.state.forget_after_records
 
     def _outlived(self, number: int) -> list[int]:
@@ -401,12 +405,12 @@ class Partition:
 
 
 def _changed(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
-    """Slot and offset of every change of state, in offset order: points learned, episodes that lapsed."""
+    """Slot and offset of every change of state, in offset order: points learned, episodes that expired."""
     learned = outcome.slot >= 0
     slots, offsets = outcome.slot[learned], outcome.offset[learned]
-    if outcome.lapsed:
-        slots = np.append(slots, [one.slot for one in outcome.lapsed])
-        offsets = np.append(offsets, outcome.offset[[one.position for one in outcome.lapsed]])
+    if outcome.expired:
+        slots = np.append(slots, [one.slot for one in outcome.expired])
+        offsets = np.append(offsets, outcome.offset[[one.position for one in outcome.expired]])
         order = np.argsort(offsets, kind="stable")
         slots, offsets = slots[order], offsets[order]
     return slots, offsets

@@ -17,10 +17,10 @@ from faust.tables import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
 
-from app.kafka_client import client_options
+from app.kafka.client import client_options
+from app.kafka.fetched import whole
 from app.stream import failpoints
 from app.stream.crash import stop_process
-from app.stream.fetched import whole
 from app.stream.takeover import take_over
 
 log = logging.getLogger(__name__)

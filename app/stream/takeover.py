@@ -21,15 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from aiokafka.structs import TopicPartition
 
+from app.compiled.byte_columns import RecordColumns
 from app.errors import HistoryLost, StateError
-from app.restore import Records
+from app.kafka.fetched import Fetched
 from app.stream import failpoints
-from app.stream.commit import METADATA_VERSION, Ledger
-from app.stream.emitted import NOTHING, WHOLE, Position, last_emitted
-from app.stream.fetched import Fetched
-from app.stream.judge import recreated
-from app.stream.owned import Partitions
+from app.stream.assignment import Partitions
+from app.stream.ledger import METADATA_VERSION, Ledger
+from app.stream.output_watermark import NOTHING, WHOLE, Position, last_emitted
 from app.stream.partition import Job, Partition
+from app.stream.stall_detector import recreated
 
 # Records read of the end of anomaly-results. The last result is the mark, were it the 40,000th of one array, unless
 # an owner that was stopped past its session wrote after it: what it had in flight, seldom more than these. Were it
@@ -74,7 +74,7 @@ class Takeover:
                 for fetched in records:
                     self.owned.load(fetched.records())
             else:
-                self.owned.load(Records.of((record.offset, record.key, record.value) for record in records))
+                self.owned.load(RecordColumns.of((record.offset, record.key, record.value) for record in records))
         except StateError as error:
             raise StateError(
                 f"{self._kafka.changelog_topic}[{self._number}]{error}. Only workers may write to this topic; with "

@@ -40,12 +40,12 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.stream import failpoints
-from app.stream.commit import metadata
+from app.stream.assignment import Partitions
 from app.stream.crash import DENIED, stop_process
+from app.stream.ledger import metadata
 from app.stream.outbox import Outbox
-from app.stream.owned import Partitions
 from app.stream.partition import Job, Partition
-from app.stream.stopping import Worker, end_within
+from app.stream.shutdown import Worker, end_within
 
 BATCH_BYTES = 900_000  # of a record batch we send; under the broker's usual limit of 1 MiB
 COMMITS_MAY_FAIL = 4  # in a row; each has the deadline of an acknowledgement

@@ -14,7 +14,7 @@ and does not move for long enough, and what a new process cannot find right eith
 - a right that was taken away, by which these questions are answered
 - an event loop that does not turn: a thread of its own counts
 
-app/stream/judge.py decides; this looks. What the brokers do not
+app/stream/stall_detector.py decides; this looks. What the brokers do not
 answer is not judged: while they are away a worker waits, as long as nothing of its own waits for an acknowledgement.
 """
 
@@ -35,12 +35,12 @@ from aiokafka.structs import TopicPartition
 from faust.exceptions import ConsumerNotStarted
 from mode import Service
 
-from app import topics
 from app.errors import Stalled
-from app.kafka_client import client_options
+from app.kafka import topics
+from app.kafka.client import client_options
 from app.settings import KafkaSettings
 from app.stream.crash import DENIED, stop_process
-from app.stream.judge import LONGEST_LOOK_S, Judge, Own, Seen
+from app.stream.stall_detector import LONGEST_LOOK_S, Observation, OwnPartition, StallDetector
 
 EVERY_S = 2.0  # between two looks
 ANSWER_S = LONGEST_LOOK_S - EVERY_S
@@ -77,7 +77,7 @@ class Watchdog(Service):
     def __init__(self, app: Any, **options: Any) -> None:
         self._app = app
         self._kafka = app.job.settings.kafka
-        self._judge = Judge(self._kafka)
+        self._judge = StallDetector(self._kafka)
         self._pulse = Pulse()
         self._looking_at = time.monotonic()
         super().__init__(**options)
@@ -126,19 +126,20 @@ class Watchdog(Service):
             stop_process(error)
         await self._save_what_may_go(seen)
 
-    async def _seen(self, brokers: "Brokers") -> Seen:
+    async def _seen(self, brokers: "Brokers") -> Observation:
         job = self._app.job
         problems = await brokers.problems(job.partitions_of, job.topic_ids, job.pipeline.max_snapshot_bytes())
         if problems:
-            return Seen(problems)
+            return Observation(problems)
         numbers = range(self._app.job.partitions_of[self._kafka.input_topic])
         own = self._own()  # before the ends: what is taken meanwhile is no more than there is
         begin, end = await brokers.log(numbers)
         if own:
-            return Seen(problems, begin, end, own)
-        return Seen(problems, begin, end, committed=await brokers.committed(), taken=await brokers.taken(numbers))
+            return Observation(problems, begin, end, own)
+        committed, taken = await brokers.committed(), await brokers.taken(numbers)
+        return Observation(problems, begin, end, committed=committed, taken=taken)
 
-    def _own(self) -> dict[int, Own]:
+    def _own(self) -> dict[int, OwnPartition]:
         partitions = self._app.partitions
         try:
             assigned = [tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._kafka.input_topic]
@@ -148,11 +149,11 @@ class Watchdog(Service):
         for number in assigned:
             if partitions.takes(number):
                 ledger = partitions[number].ledger
-                own[number] = Own(
+                own[number] = OwnPartition(
                     ledger.next, ledger.position, fetched=self._fetched(number), queued=partitions[number].queued
                 )
             else:
-                own[number] = Own(partitions.recovered_records, 0, recovered=False)
+                own[number] = OwnPartition(partitions.recovered_records, 0, recovered=False)
         return own
 
     def _fetched(self, number: int) -> int:
@@ -162,7 +163,7 @@ class Watchdog(Service):
         state = assignment and assignment.state_value(TopicPartition(self._kafka.input_topic, number))
         return state.position if state and state.has_valid_position else 0
 
-    async def _save_what_may_go(self, seen: Seen) -> None:
+    async def _save_what_may_go(self, seen: Observation) -> None:
         """Save sources whose unsaved points the log no longer has: after a crash now their state would be lost."""
         for partition in self._app.partitions.active():
             ledger, begin = partition.ledger, seen.begin.get(partition.number, 0)

@@ -7,7 +7,7 @@ with 100 sources each has hundreds of points and with 10,000 each has a few; a s
 episode opened, is among the `kept` ones with a full series of its own. (A plain "last active sources" ring was worse:
 with 2,000 sources in turn none had a second point.)
 
-Every size counts what Python adds, so the bound holds for the process: tests/unit/test_feed.py measures it.
+Every size counts what Python adds, so the bound holds for the process: tests/unit/web/test_feed.py measures it.
 """
 
 import sys
@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from app.web.shown import SORTS, Episode, Event, Result, decode_event, decode_result
+from app.web.shown import SORTS, Event, ShownEpisode, ShownResult, decode_event, decode_result
 
 RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unreadable
 # What Python adds to a record: its header, its place in a list, rounding. What a source takes without its points and
@@ -26,7 +26,7 @@ RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unr
 POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES = 56, 400, 480, 500
 
 
-class Series:
+class RecentPoints:
     """The last points of one source, as bytes, and what sources are sorted by: of the latest result."""
 
     __slots__ = ("alert_score", "is_anomaly", "nbytes", "points", "source", "timestamp")
@@ -39,7 +39,7 @@ class Series:
         self.alert_score: float | None = None
         self.is_anomaly: bool | None = None
 
-    def add(self, raw: bytes, result: Result) -> int:
+    def add(self, raw: bytes, result: ShownResult) -> int:
         """Bytes that this takes."""
         self.points.append(raw)
         self.timestamp, self.alert_score, self.is_anomaly = result.timestamp, result.alert_score, result.is_anomaly
@@ -47,7 +47,7 @@ class Series:
         self.nbytes += size
         return size
 
-    def last(self, limit: int) -> list[Result]:
+    def last(self, limit: int) -> list[ShownResult]:
         """In order of arrival."""
         return [decode_result(raw) for raw in self.points[max(len(self.points) - limit, 0) :]]
 
@@ -61,9 +61,9 @@ class Series:
 class Changes:
     """What is new since the last look: sources by name, ids of episodes that opened or closed."""
 
-    sources: dict[str, Series] = field(default_factory=dict)
+    sources: dict[str, RecentPoints] = field(default_factory=dict)
     points: dict[str, int] = field(default_factory=dict)  # how many, of watched sources only
-    episodes: dict[str, Episode] = field(default_factory=dict)
+    episodes: dict[str, ShownEpisode] = field(default_factory=dict)
 
 
 class Feed:
@@ -87,9 +87,9 @@ class Feed:
         self.watched: set[str] = set()  # sources whose new points drain() counts
         self._max_sources, self._kept_sources, self._max_episodes = max_sources, kept, max_episodes
         self._points, self._kept_bytes, self._shared_bytes = series_points, kept_bytes, shared_bytes
-        self._series: OrderedDict[str, Series] = OrderedDict()  # least recently active first
+        self._series: OrderedDict[str, RecentPoints] = OrderedDict()  # least recently active first
         self._kept: OrderedDict[str, None] = OrderedDict()
-        self._episodes: OrderedDict[str, Episode] = OrderedDict()
+        self._episodes: OrderedDict[str, ShownEpisode] = OrderedDict()
         self.nbytes = self.source_bytes = self.episode_bytes = 0  # of all points, of sources without them, of episodes
         self._max_bytes, self._max_source_bytes = 2 * shared_bytes + kept * kept_bytes, max_sources * SOURCE_BYTES
         self._max_episode_bytes = episode_bytes
@@ -119,7 +119,7 @@ class Feed:
         self.results += 1
         series = self._series.get(source)
         if series is None:
-            series = self._series[source] = Series(source)
+            series = self._series[source] = RecentPoints(source)
             self.source_bytes += series.own_bytes
             self._make_room()
         self._series.move_to_end(source)
@@ -138,7 +138,7 @@ class Feed:
             return
         name = event.episode or event.id
         before = self._episodes.get(name)
-        after = (before or Episode(None, None, written_at)).told(event, raw)
+        after = (before or ShownEpisode(None, None, written_at)).told(event, raw)
         if after == before:
             return
         if event.event == "opened":
@@ -153,13 +153,13 @@ class Feed:
             self.episode_bytes -= _size(oldest, episode)
             self._changes.episodes.pop(oldest, None)
 
-    def sources(self, search: str = "", sort: str = "alert", limit: int = 200) -> tuple[int, list[Result]]:
+    def sources(self, search: str = "", sort: str = "alert", limit: int = 200) -> tuple[int, list[ShownResult]]:
         """How many sources match, and the first of them in one of the orders `SORTS`: their latest results."""
         needle = search.casefold()
         found = [series for name, series in self._series.items() if needle in name.casefold()]
         return len(found), [series.last(1)[0] for series in nsmallest(limit, found, key=SORTS[sort])]
 
-    def series(self, source: str, limit: int = 500) -> list[Result] | None:
+    def series(self, source: str, limit: int = 500) -> list[ShownResult] | None:
         """The last points of a source, in order of arrival; None when it is unknown.
 
         The source has a full series of its own from now on, until `kept` others were looked at.
@@ -235,5 +235,5 @@ class Feed:
         self._changes.points.pop(source, None)
 
 
-def _size(name: str, episode: Episode) -> int:
+def _size(name: str, episode: ShownEpisode) -> int:
     return EPISODE_BYTES + sys.getsizeof(name) + len(episode.opener or b"") + len(episode.end or b"")

@@ -14,7 +14,7 @@ MAX_SOURCE = 256  # characters; a worker takes no source of more bytes
 PerMetric = float | dict[str, float | None] | None
 
 
-class Result(msgspec.Struct, omit_defaults=True):
+class ShownResult(msgspec.Struct, omit_defaults=True):
     """One record of anomaly-results, as far as the view shows it; unknown fields are passed over."""
 
     id: str
@@ -40,7 +40,7 @@ class Result(msgspec.Struct, omit_defaults=True):
     explanation: str | None = None
 
 
-class Event(Result, kw_only=True):
+class Event(ShownResult, kw_only=True):
     """One record of the topic anomalies: `opened` has a result's fields, `closed` the last."""
 
     id: str = ""
@@ -51,11 +51,11 @@ class Event(Result, kw_only=True):
     reason: str | None = None
 
 
-decode_result = msgspec.json.Decoder(Result).decode
+decode_result = msgspec.json.Decoder(ShownResult).decode
 decode_event = msgspec.json.Decoder(Event).decode
 
 
-class Episode(NamedTuple):
+class ShownEpisode(NamedTuple):
     """`opener` and `end` are records as they came; no opener when only the end was read, no end while it is open.
 
     ``told_at`` is when the first of them was written, by Kafka's clock: old series may be replayed beside live ones,
@@ -68,7 +68,7 @@ class Episode(NamedTuple):
     source: str = ""
     opened_at: float = 0.0
 
-    def told(self, event: Event, raw: bytes) -> "Episode":
+    def told(self, event: Event, raw: bytes) -> "ShownEpisode":
         """With one more record of it; what was told before stays."""
         if event.event == "opened" and self.opener is None:
             return self._replace(opener=raw, source=event.source, opened_at=event.timestamp)
@@ -128,6 +128,6 @@ ROW = (
 )
 
 
-def row(result: Result) -> dict[str, Any]:
+def row(result: ShownResult) -> dict[str, Any]:
     """A result as a row of the table of sources: without explanation and detectors."""
     return {name: value for name in ROW if (value := getattr(result, name)) is not None}

@@ -181,5 +181,5 @@ def let_go_of_what_is_not_read(*topics: str) -> None:
 
 
 def kafka_consumer(options: dict[str, Any]) -> Callable[[], AIOKafkaConsumer]:
-    """A maker of consumers for `Tail`; ``options`` are those of app.kafka_client.client_options."""
+    """A maker of consumers for `Tail`; ``options`` are those of app.kafka.client.client_options."""
     return lambda: AIOKafkaConsumer(**options, **CONSUMER)

@@ -31,7 +31,7 @@ LOOK_S = 1.0
 class View:
     """Serves `settings.dashboard`; without `enabled` probes and metrics only.
 
-    ``health`` is asked at each probe. ``options`` are those of app.kafka_client.client_options. The worker
+    ``health`` is asked at each probe. ``options`` are those of app.kafka.client.client_options. The worker
     goes on when a tail fails: its fault is logged and shown in /api/statistics.
     """
 

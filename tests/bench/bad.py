@@ -2,8 +2,8 @@
 
 import time
 
-from app.records import Reader
 from app.settings import InputSettings
+from app.wire.reader import Reader
 from tests.bench.point import Record
 
 SIZE = 1_000_000

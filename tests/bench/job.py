@@ -20,7 +20,8 @@ START = 1_700_000_000.0  # event time of the first record, epoch s
 
 
 class Window:
-    """Sums over the last 100 values. Good enough for values near 50; see app/window.py for any values."""
+    """Sums over the last 100 values. Good enough for values near 50; see app/detectors/support/window.py for any
+    values."""
 
     __slots__ = ("next", "squares", "sum", "values")
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from app import snapshot
 from app.detectors import KERNELS
 from app.pipeline import Pipeline
-from app.records import Points, Reader, encode_results
+from app.pipeline.points import Points
 from app.settings import Detection, InputSettings
-from app.sources import Sources
+from app.state import snapshot
+from app.state.sources import Sources
+from app.wire.reader import Reader
+from app.wire.results import encode_results
 from tests.bench import job
 
 SOURCES, BATCH = 1000, 4000

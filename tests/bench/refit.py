@@ -20,13 +20,13 @@ from unittest.mock import patch
 import click
 import numpy as np
 
-from app import refitted
-from app.background import Task
 from app.detectors import scikit
+from app.detectors.support import refitted
+from app.detectors.support.background import Task
 from app.pipeline import Pipeline
-from app.records import Points
+from app.pipeline.points import Points
 from app.settings import Detection, DetectorSettings
-from app.sources import Sources
+from app.state.sources import Sources
 from tests.bench.report import hardware, table
 
 SOURCES, EVERY_S, ALONE = 1000, 0.01, 300

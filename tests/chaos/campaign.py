@@ -17,7 +17,7 @@ from integration.oracle import Report
 from integration.run import Run
 from jobs import Job
 
-from app import topics
+from app.kafka import topics
 
 WHOLE = 2**31  # the index of a mark that is not inside a batch: see app/stream/takeover.py
 

@@ -11,7 +11,7 @@ from typing import Any
 
 def replay_from_the_acked_position() -> None:
     """Commit as if every answered point were inside a snapshot."""
-    from app.stream.commit import Ledger
+    from app.stream.ledger import Ledger
 
     Ledger.replay_point = Ledger.position
 

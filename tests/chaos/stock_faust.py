@@ -15,10 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import faust
 
-from app import snapshot
 from app.pipeline import Pipeline
-from app.records import Reader, encode_results
 from app.settings import load
+from app.state import snapshot
+from app.wire.reader import Reader
+from app.wire.results import encode_results
 
 
 class Record(NamedTuple):

@@ -8,7 +8,7 @@ from integration.load import Load
 from integration.run import PARTITIONS, Run
 from integration.workers import wait_for
 
-from app import topics
+from app.kafka import topics
 
 PER_S = 1200  # records
 

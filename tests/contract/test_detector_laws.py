@@ -25,7 +25,8 @@ from points import (
     vectors,
 )
 
-from app import detectors, snapshot
+from app import detectors
+from app.state import snapshot
 
 KERNELS = sorted(detectors.KERNELS)
 every_detector = pytest.mark.parametrize("method", KERNELS)
@@ -186,7 +187,7 @@ def judging(method):
 
 @pytest.mark.parametrize("method", detectors.names())
 def test_what_only_judges_leaves_the_state_as_it_is(method):
-    """So a snapshot goes on when it is changed: see app/snapshot.py."""
+    """So a snapshot goes on when it is changed: see app/state/snapshot.py."""
     plain = state_of(method)
     assert judging(method) and any(map(any, plain[0]))
     for name in judging(method):
@@ -238,8 +239,8 @@ def test_a_state_that_grows_is_seen(monkeypatch):
         assert grows(Pipeline(detection("running")))
 
 
-# What a detector declares to see (kit.py, SEES), it sees; and where that kind is not there, it is quiet. Each law takes
-# a function from values and times to scores.
+# What a detector declares to see (api.py, TARGETS), it sees; and where that kind is not there, it is quiet. Each law
+# takes a function from values and times to scores.
 
 
 def sees_spikes(score):
@@ -271,7 +272,7 @@ def sees_gaps(score):
     return found[150] >= 0.8 > max(found[:150] + found[151:]) and max(late) < 0.8
 
 
-SEES = {"spikes": sees_spikes, "shifts": sees_shifts, "runs": sees_runs, "gaps": sees_gaps}
+TARGETS = {"spikes": sees_spikes, "shifts": sees_shifts, "runs": sees_runs, "gaps": sees_gaps}
 
 
 def timed(method):
@@ -287,7 +288,7 @@ def timed(method):
 
 @every_detector
 def test_it_sees_what_it_declares_to_see(method):
-    assert SEES[detectors.KERNELS[method].sees](timed(method))
+    assert TARGETS[detectors.KERNELS[method].targets](timed(method))
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,7 @@ def test_it_sees_what_it_declares_to_see(method):
 )
 def test_a_detector_of_another_kind_is_seen_to_miss_it(kind, other):
     """The negative control."""
-    assert not SEES[kind](timed(other))
+    assert not TARGETS[kind](timed(other))
 
 
 def rises(score, side):
@@ -308,7 +309,7 @@ def rises(score, side):
 @every_detector
 @pytest.mark.parametrize("side", [1, -1], ids=["above", "below"])
 def test_a_larger_outlier_never_scores_lower(method, side):
-    if detectors.KERNELS[method].sees == "spikes":
+    if detectors.KERNELS[method].targets == "spikes":
         assert rises(timed(method), side)
 
 

@@ -7,10 +7,14 @@ from pathlib import Path
 import faulty
 import pytest
 
-from app import calibration, detectors, ensemble, episodes, forecast, numeric, rules, weighted, window
-from app.detectors import kit
+from app import detectors
+from app.compiled import numeric
+from app.detectors import api
+from app.detectors.support import exponentially_weighted, forecast, window
+from app.scoring import calibration, deviation_rules, ensemble, episodes
 
-SHARED = {m.__name__: m for m in (numeric, window, weighted, forecast, calibration, ensemble, episodes, rules)}
+SUPPORT = (numeric, window, exponentially_weighted, forecast)
+SHARED = {m.__name__: m for m in (*SUPPORT, calibration, ensemble, episodes, deviation_rules)}
 FILES = {name: k.module for name, k in detectors.KERNELS.items()} | SHARED
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 MODULES = {"math", "np", "numpy", "random", "time"}  # a parameter of that name hides them
@@ -48,7 +52,7 @@ def faults(source, imports_from, extra=frozenset()):
 
 def of(name):
     module = FILES[name]
-    allowed = {"app.detectors.kit"} if name in detectors.KERNELS else {"app.numeric", "math"}
+    allowed = {"app.detectors.api"} if name in detectors.KERNELS else {"app.compiled.numeric", "math"}
     return list(faults(inspect.getsource(module), allowed, OWN.get(name.rpartition(".")[2], set())))
 
 
@@ -61,7 +65,7 @@ def test_kernels_compute_alike_in_both_engines(name):
 def test_a_detector_imports_only_what_the_kit_offers(name):
     tree = ast.parse(inspect.getsource(FILES[name]))
     imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names}
-    assert imported <= set(kit.__all__)
+    assert imported <= set(api.__all__)
 
 
 BAD = {
@@ -79,14 +83,14 @@ BAD = {
 
 @pytest.mark.parametrize("expression", BAD)
 def test_a_kernel_that_would_differ_is_flagged(expression):
-    found = list(faults(f"def step(s, p, x, t, w):\n    return {expression}\n", {"app.detectors.kit"}))
+    found = list(faults(f"def step(s, p, x, t, w):\n    return {expression}\n", {"app.detectors.api"}))
     assert any(BAD[expression] in fault for fault in found)
 
 
 @pytest.mark.parametrize("line", ["import math", "from random import random", "STATE = [('n', 'i4')]"])
 def test_a_file_that_brings_other_things_is_flagged(line):
-    assert list(faults(line, {"app.detectors.kit"}))
+    assert list(faults(line, {"app.detectors.api"}))
 
 
 def test_a_sound_file_is_not_flagged():
-    assert not list(faults(Path(faulty.__file__).read_text(), {"app.detectors.kit"}))
+    assert not list(faults(Path(faulty.__file__).read_text(), {"app.detectors.api"}))

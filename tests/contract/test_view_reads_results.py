@@ -6,12 +6,12 @@ import random
 import msgspec
 import pytest
 
-from app import results
 from app.pipeline import Pipeline
-from app.records import Points
+from app.pipeline.points import Points
 from app.settings import Detection
 from app.web.feed import Feed
-from app.web.shown import Event, Result
+from app.web.shown import Event, ShownResult
+from app.wire import results
 
 N = 300
 
@@ -63,5 +63,5 @@ def test_every_field_and_every_episode_arrives(metrics):
 
 
 def test_no_field_of_a_result_is_left_out_of_the_view_by_accident():
-    assert set(results.Result.__struct_fields__) - set(Result.__struct_fields__) == {"config_hash"}
+    assert set(results.Result.__struct_fields__) - set(ShownResult.__struct_fields__) == {"config_hash"}
     assert set(results.Closed.__struct_fields__) <= set(Event.__struct_fields__)

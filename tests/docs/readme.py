@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from app import metrics, rights, topics
+from app import metrics
 from app.cli.settings import shown
+from app.kafka import permissions, topics
 from app.settings import describe, load
 
 README = Path(__file__).parents[2] / "README.md"
@@ -20,14 +21,14 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def rights_of_all() -> dict[str, list[rights.Right]]:
+def rights_of_all() -> dict[str, list[permissions.Right]]:
     """Program -> what its user must be allowed, with the default names."""
     settings = load(environ={})
     kafka = settings.kafka
     return {
-        "worker": rights.of_worker(settings),
-        "generate": rights.of_generator(kafka.input_topic),
-        "topics --create": rights.of_maker(kafka, topics.names(kafka)),
+        "worker": permissions.of_worker(settings),
+        "generate": permissions.of_generator(kafka.input_topic),
+        "topics --create": permissions.of_maker(kafka, topics.names(kafka)),
     }
 
 
@@ -49,7 +50,7 @@ def acl_commands() -> str:
     lines = ["```sh"]
     for program, needed in rights_of_all().items():
         lines.append(f"# {program}")
-        for command in rights.commands(needed, "kafka-1:9092", users[program]):
+        for command in permissions.commands(needed, "kafka-1:9092", users[program]):
             lines.append(command.replace(" --operation", " \\\n    --operation"))
     return "\n".join([*lines, "```"])
 

@@ -53,7 +53,7 @@ def test_there_are_laws_to_keep():
 
 
 def test_its_lines_may_be_compiled():
-    assert list(faults(SHOWN, {"app.detectors.kit"})) == []
+    assert list(faults(SHOWN, {"app.detectors.api"})) == []
 
 
 def test_it_scores_beyond_the_envelope_only():

@@ -8,8 +8,9 @@ import pytest
 
 from app.cli import COMMANDS
 from app.pipeline import Pipeline
-from app.records import Reader, encode_results
 from app.settings import load
+from app.wire.reader import Reader
+from app.wire.results import encode_results
 from tests.docs.readme import README, TABLES, block
 
 TEXT = README.read_text("utf-8")

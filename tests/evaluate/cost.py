@@ -4,10 +4,10 @@ import statistics
 import time
 from typing import NamedTuple
 
-from app import snapshot
 from app.pipeline import Pipeline
-from app.records import Points
+from app.pipeline.points import Points
 from app.settings import Settings
+from app.state import snapshot
 from tests.bench import job
 
 SOURCES, BATCH, BATCHES = 100, 2000, 20  # so that windows of 100 points are full after half of it

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from app import detectors, snapshot
+from app import detectors
 from app.pipeline import Pipeline
-from app.records import Reader, encode_results
 from app.settings import Detection, DetectorSettings, InputSettings
+from app.state import snapshot
+from app.wire.reader import Reader
+from app.wire.results import encode_results
 
 TOPIC, PARTITION = "raw-data", 3
 START = 1_700_000_000.0  # epoch s
@@ -68,7 +70,7 @@ CASES = {
 }
 # Every other detector that is one file, as it is by default: long enough that each has something to say.
 CASES |= {
-    name: Case({name: {}}, before=400, metrics=("p", "q") if kernel.of == "channel" else ())
+    name: Case({name: {}}, before=400, metrics=("p", "q") if kernel.scope == "channel" else ())
     for name, kernel in sorted(detectors.KERNELS.items())
     if name not in CASES
 }

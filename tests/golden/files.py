@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from app import __version__, snapshot
 from app.errors import StateError
+from app.state import snapshot
+from app.version import __version__
 from tests.golden.cases import AFTER, CASES, Half
 
 HERE = Path(__file__).parent
@@ -33,14 +34,14 @@ def check(old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> None:
         try:
             before, after = parts(old[0]), parts(new[0])
         except StateError as error:
-            raise Unversioned(f"the layout has changed ({error}): raise FORMAT in app/snapshot.py") from error
+            raise Unversioned(f"the layout has changed ({error}): raise FORMAT in app/state/snapshot.py") from error
         for place in before.keys() & after.keys():
             if before[place] != after[place]:
                 raise Unversioned(f"{place[1]!r} has changed: raise its VERSION")
         if before == after and old[0] != new[0]:
-            raise Unversioned("the layout has changed: raise FORMAT in app/snapshot.py")
+            raise Unversioned("the layout has changed: raise FORMAT in app/state/snapshot.py")
     if old[1] != new[1] and config_hash(old[1]) == config_hash(new[1]):
-        raise Unversioned("results have changed: raise VERSION in app/profile.py, or that of the detector")
+        raise Unversioned("results have changed: raise VERSION in app/scoring/profile.py, or that of the detector")
 
 
 def config_hash(results: bytes) -> str:

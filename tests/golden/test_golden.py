@@ -12,9 +12,11 @@ from zlib import crc32
 
 import pytest
 
-from app import calibration, detectors, snapshot
+from app import detectors
 from app.errors import StateError
 from app.pipeline import Pipeline
+from app.scoring import calibration
+from app.state import snapshot
 from tests.golden import __main__ as command
 from tests.golden import cases
 from tests.golden.cases import AFTER, CASES, Half, pipeline

@@ -93,7 +93,7 @@ def consumer_meets_no_broker() -> None:
 
 def stops_before_scoring(lease: bool = True) -> None:
     """Its fifth batch is in hand, nothing of it is on its way, when the process is stopped."""
-    from app.stream.owned import Partitions
+    from app.stream.assignment import Partitions
 
     confirm, left = Partitions.confirm, 5
 
@@ -124,9 +124,9 @@ ALTERED = {altered.__name__: altered for altered in (
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
     from app.cli import main
-    from app.stream import judge, watchdog
+    from app.stream import stall_detector, watchdog
 
-    judge.SURE_S, judge.STILL_S, watchdog.EVERY_S = 1.0, 3.0, 0.5
+    stall_detector.SURE_S, stall_detector.STILL_S, watchdog.EVERY_S = 1.0, 3.0, 0.5
     watchdog.Pulse.__init__.__defaults__ = (3, *watchdog.Pulse.__init__.__defaults__[1:])
     ALTERED[os.environ["ALTERED"]]()
     main()

@@ -16,10 +16,11 @@ from typing import Any
 
 from integration.logs import Logs
 
-from app import snapshot
 from app.pipeline import Pipeline
-from app.records import Reader, encode_episodes, encode_results
 from app.settings import Settings
+from app.state import snapshot
+from app.wire.reader import Reader
+from app.wire.results import encode_episodes, encode_results
 
 TAG = 9  # bytes after the source in a changelog key: see tables/sources.py
 ALLOWED = ("letters repeated", "episodes repeated")  # at least once is what is promised for these
@@ -32,7 +33,7 @@ class Expected:
     results: dict[str, Any]  # id -> (key, value), in the order of raw-data
     letters: dict[str, Any]  # id -> (key, value, headers)
     episodes: dict[str, Any]  # event and id of the episode -> (key, value)
-    sources: Any  # app.sources.Sources
+    sources: Any  # app.state.sources.Sources
     last: dict[str, int]  # source -> offset of its last learned point; only those that are not forgotten at the end
     forgotten: set[str]  # the others: what is left of them in the changelog is of no use
 
@@ -169,7 +170,7 @@ def _compare_state(report: Report, want: Expected, changelog: Sequence[Any], sav
         if covered < last:
             if saved:
                 report.add("states not saved", [f"{source}: to {covered} of {last}"])
-        elif data != snapshot.dumps(want.sources, want.sources.find(source), covered):
+        elif data != snapshot.dumps(want.sources, want.sources.slots[source], covered):
             report.add("states wrong", [source])
         report.counts["states"] += covered >= last
     report.counts["snapshots"] += sum(record.value is not None for record in changelog)

@@ -10,7 +10,7 @@ import yaml
 from integration import logs, oracle
 from integration.workers import PROGRAM, Worker, wait_for
 
-from app import topics
+from app.kafka import topics
 from app.settings import Settings, load
 
 PARTITIONS = 4

@@ -1,6 +1,6 @@
 """Results and state that are not what this job's workers left there: refused by name, or known another way.
 
-What is refused, record by record, is in tests/unit/test_takeover.py; here real workers meet it.
+What is refused, record by record, is in tests/unit/stream/test_takeover.py; here real workers meet it.
 """
 
 import asyncio

@@ -6,8 +6,9 @@ import kafka_tools
 from integration import load, logs
 from integration.run import Run
 
-from app import snapshot, topics
+from app.kafka import topics
 from app.pipeline import Pipeline
+from app.state import snapshot
 
 METRICS = 25
 SECTIONS = {"detection": {"method": "zscore", "window_points": 4096}, "input": {"max_metrics": METRICS}}

@@ -11,8 +11,8 @@ from integration import oracle
 from integration.logs import Logs
 from integration.run import SECTIONS
 
-from app import snapshot
 from app.settings import load
+from app.state import snapshot
 
 Record = namedtuple("Record", "key value headers timestamp offset", defaults=((), 0, 0))
 PARTITIONS = 2
@@ -131,7 +131,7 @@ def test_a_wrong_state_is_flagged(expected, logs, settings, raw):
     wrong = oracle.expect(settings, twice)[0].sources
     assert len(twice[0]) == len(raw[0]) + 1
     logs.changelog[0] = [
-        record._replace(value=snapshot.dumps(wrong, wrong.find(snapshot.peek(record.value)[0]), len(raw[0]) - 1))
+        record._replace(value=snapshot.dumps(wrong, wrong.slots[snapshot.peek(record.value)[0]], len(raw[0]) - 1))
         for record in logs.changelog[0]
     ]
     assert oracle.check(expected, logs).faults.keys() == {"states wrong"}

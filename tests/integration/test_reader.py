@@ -8,7 +8,7 @@ from aiokafka.structs import TopicPartition
 from integration import load
 from integration.run import Run
 
-from app.stream.fetched import Fetched, take_fetches_whole
+from app.kafka.fetched import Fetched, take_fetches_whole
 from app.stream.recovery import reader_of
 from app.stream.takeover import Logs
 

@@ -21,11 +21,11 @@ from integration.run import Run
 from integration.workers import Worker, wait_for
 from jobs import Job
 
-from app import admin, rights, topics
 from app.cli import main
 from app.errors import TopicError
-from app.granted import granted
-from app.kafka_client import client_options
+from app.kafka import admin, permissions, topics
+from app.kafka.authorized_operations import authorized_operations
+from app.kafka.client import client_options
 from tests.docs.readme import README, block
 from tests.secured import Acl, Certificates, SecuredKafka
 
@@ -33,10 +33,10 @@ PASSWORD = "s3cret-%s"
 RIGHTS = 10  # of a worker
 USERS = ["worker", "producer", "maker", "documented", "lacking"]
 BROKERS_THAT_DO_NOT_SAY = """
-import app.topics
+import app.kafka.topics
 async def lacking(admin, needed):
     return []  # as of brokers before Kafka 2.3
-app.topics.lacking = lacking
+app.kafka.topics.lacking = lacking
 from app.cli import main
 main()
 """
@@ -65,7 +65,7 @@ def by_hand(secured: SecuredKafka, job: Job) -> Job:
     return Job(job.name, secured.bootstrap_servers, names | {"bootstrap_servers": [secured.bootstrap_servers]})
 
 
-def acls_of(needed: list[rights.Right]) -> list[Acl]:
+def acls_of(needed: list[permissions.Right]) -> list[Acl]:
     return [Acl(*right[:3]) for right in needed]
 
 
@@ -88,16 +88,16 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
         environ = job.environ(ANOMALY_KAFKA__SASL_USERNAME=user, ANOMALY_KAFKA__SASL_PASSWORD=PASSWORD % user)
         return CliRunner().invoke(main, arguments, env=environ)
 
-    secured.allow("maker", acls_of(rights.of_maker(settings.kafka, topics.names(settings.kafka))))
+    secured.allow("maker", acls_of(permissions.of_maker(settings.kafka, topics.names(settings.kafka))))
     wait_for(lambda: run("maker", "topics", "--create").exit_code == 0, 10.0)
     assert run("worker", "topics").exit_code == 2
-    secured.allow("worker", acls_of(rights.of_worker(settings)))
+    secured.allow("worker", acls_of(permissions.of_worker(settings)))
     checked = wait_for(lambda: (done := run("worker", "topics")).exit_code == 0 and done, 10.0)
     assert checked.stdout.count(", ok") == 5
     generate = ("generate", "synthetic", "--sources", "8", "--points", "50")
     refused = run("producer", *generate)
     assert refused.exit_code == 2 and f"topic {settings.kafka.input_topic}" in refused.stderr
-    secured.allow("producer", acls_of(rights.of_generator(settings.kafka.input_topic)))
+    secured.allow("producer", acls_of(permissions.of_generator(settings.kafka.input_topic)))
     wait_for(lambda: run("producer", *generate).exit_code == 0, 10.0)
 
     hands = by_hand(secured, job).settings().kafka
@@ -130,7 +130,7 @@ def test_mutual_tls_asks_for_no_password_and_who_lacks_the_certificate_is_told(s
     hands = by_hand(secured, job)
     kafka = hands.settings().kafka
     asyncio.run(topics.create(hands.settings()))
-    secured.allow("CN=machine", acls_of(rights.of_worker(job.settings())))
+    secured.allow("CN=machine", acls_of(permissions.of_worker(job.settings())))
     with Run(job, tmp_path) as run:
         load.produce([hands.servers], kafka.input_topic, points(400))
         worker = run.start().until_ready()
@@ -148,28 +148,28 @@ def lacking(secured: SecuredKafka) -> Job:
     """A job with topics, and all rights of a worker given to the user ``lacking``."""
     job = Job.of("lacking", secured.secure, **secured.settings("lacking"))
     asyncio.run(topics.create(by_hand(secured, job).settings()))
-    secured.allow("lacking", acls_of(rights.of_worker(job.settings())))
+    secured.allow("lacking", acls_of(permissions.of_worker(job.settings())))
     return job
 
 
 def test_no_right_of_a_worker_is_left_out_of_the_tests(job):
-    assert len(rights.of_worker(job.settings())) == RIGHTS
+    assert len(permissions.of_worker(job.settings())) == RIGHTS
 
 
 @pytest.mark.parametrize("n", range(RIGHTS))
 def test_a_missing_right_is_named_with_the_command_that_gives_it(secured, lacking, n):
-    right = rights.of_worker(lacking.settings())[n]
+    right = permissions.of_worker(lacking.settings())[n]
     with secured.without("lacking", Acl(*right[:3])):
         # this one and no other, as soon as the broker knows that the others were given
         [problem] = wait_for(lambda: len(told := look(lacking)) == 1 and told, 10.0)
     assert problem.startswith(f"{right.kind} {right.name}: the user lacking may not {right.operation} it")
-    assert rights.commands([right], lacking.servers, "lacking")[0] in problem
+    assert permissions.commands([right], lacking.servers, "lacking")[0] in problem
 
 
 def look(job: Job) -> list[str]:
     """What a worker would be refused for."""
     settings = job.settings()
-    return asyncio.run(topics.check(settings, needed=rights.of_worker(settings)))
+    return asyncio.run(topics.check(settings, needed=permissions.of_worker(settings)))
 
 
 def test_a_worker_says_what_it_lacks_before_it_joins_and_a_password_to_nobody(secured, lacking, tmp_path):
@@ -224,7 +224,7 @@ def test_a_right_taken_away_ends_the_worker_and_given_back_nothing_is_lost(secur
     hands = by_hand(secured, job)
     kafka = hands.kafka
     asyncio.run(topics.create(hands.settings()))
-    needed = rights.of_worker(job.settings())
+    needed = permissions.of_worker(job.settings())
     secured.allow("worker", acls_of(needed))
     taken = [
         Acl("Write", "topic", kafka["output_topic"]),
@@ -307,17 +307,17 @@ def test_the_commands_of_the_readme_give_a_worker_all_it_needs(secured):
         names = [("topic", topic) for topic in asked.topic] + [("group", group) for group in asked.group]
         secured.allow("documented", [Acl(asked.operation, *of) for of in names])
     settings = Job("", secured.secure, secured.settings("documented")).settings()
-    needed = rights.of_worker(settings)
+    needed = permissions.of_worker(settings)
     asyncio.run(topics.create(Job("", "", {"bootstrap_servers": [secured.bootstrap_servers]}).settings()))
 
     async def lacking():
         async with admin.connected(settings.kafka) as client:
-            has = await granted(client, topics.names(settings.kafka), [settings.kafka.group_id])
+            has = await authorized_operations(client, topics.names(settings.kafka), [settings.kafka.group_id])
         assert len(has) == 6
         assert {name: of - {"Describe"} for name, of in has.items()} == {
             key: frozenset(right.operation for right in needed if right[1:3] == key) for key in has
         }, "the commands give more than is needed"
-        return rights.missing(needed, has)
+        return permissions.missing(needed, has)
 
     assert asyncio.run(lacking()) == []
 

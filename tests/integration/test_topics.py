@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from click.testing import CliRunner
 
-from app import admin, topics
 from app.cli import main
 from app.errors import TopicError
+from app.kafka import admin, topics
 from tests import kafka_tools
 
 

@@ -7,7 +7,7 @@ import time
 from aiohttp import ClientSession
 from kafka_tools import acreate_topic, aproduce
 
-from app.kafka_client import client_options
+from app.kafka.client import client_options
 from app.metrics import Metrics
 from app.web import Health, View
 from app.web import tail as tail_module

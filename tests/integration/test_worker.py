@@ -14,7 +14,7 @@ from integration import load, logs
 from integration.run import PARTITIONS, Run
 from integration.workers import Worker, wait_for
 
-from app import topics
+from app.kafka import topics
 
 START = 1_700_000_000.0
 FIELDS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.pipeline import Pipeline
-from app.records import Points
+from app.pipeline.points import Points
 from app.settings import Detection
 from tables.sources import SourcesTable
 

@@ -14,11 +14,11 @@ from integration.run import PARTITIONS, Run
 from integration.workers import Worker, wait_for
 from jobs import Job
 
-from app import snapshot
 from app.local_kafka import LocalKafka
 from app.pipeline import Pipeline
-from app.records import Points
+from app.pipeline.points import Points
 from app.settings import Settings
+from app.state import snapshot
 
 BATCH_BYTES = 900_000
 

@@ -18,8 +18,8 @@ from integration import logs
 from integration.run import PARTITIONS, Run
 from jobs import Job
 
+from app.compiled.byte_columns import Encoded
 from app.local_kafka import LocalKafka
-from app.results import Encoded
 from app.stream.outbox import Outbox
 from tests.limits.memory import DETECTIONS
 

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from app.compiled.byte_columns import RecordColumns
 from app.pipeline import Pipeline
-from app.restore import Records
 from app.settings import load
 from tables.sources import SourcesTable
 from tests.limits import command, recovery, soak
@@ -30,7 +30,7 @@ def test_a_changelog_of_many_sources_is_loaded_whole():
     records = [(at, *record) for at, record in enumerate(recovery.snapshots(settings, SOURCES))]
     pipeline = Pipeline.of(settings)
     owned = SourcesTable(pipeline).take_over()
-    owned.load(Records.of(records))
+    owned.load(RecordColumns.of(records))
     assert len(owned.rows) == SOURCES and owned.covers == 0
     assert [value for _, value in owned.snapshots([7, SOURCES - 1], 0)] == [records[7][2], records[-1][2]]
 

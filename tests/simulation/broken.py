@@ -11,7 +11,7 @@ from unittest.mock import patch
 from chaos import reckless
 
 import app.stream.takeover
-from app.stream.commit import Ledger
+from app.stream.ledger import Ledger
 from app.stream.partition import Partition
 from app.stream.takeover import Takeover
 from tables.sources import OwnedSources

@@ -14,9 +14,9 @@ from integration.logs import Logs
 from simulation.broker import Broker, Record
 from simulation.load import GAP, PARTITIONS, Given
 
-from app import snapshot
 from app.pipeline import Pipeline
 from app.settings import Settings
+from app.state import snapshot
 
 UNFINISHED = (  # what a run may lack that ended with a refusal
     *("results missing", "letters missing", "episodes missing"),

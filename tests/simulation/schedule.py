@@ -60,7 +60,7 @@ class Schedule:
     fetches: bytes = b"\3"
     faults: tuple[Fault, ...] = ()
     forget_after: int = 0  # offsets after which a silent source starts anew; 0: never
-    max_sources: int = 0  # live ones in a partition; 0: any. Not with forget_after: see app/silence.py on replays
+    max_sources: int = 0  # live ones in a partition; 0: any. Not with forget_after: see app/state/expiry.py on replays
     overtaken: bool = False  # retention deletes what was not read or saved
     seed: int = 0  # of who gets which partition
 

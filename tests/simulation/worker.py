@@ -18,18 +18,18 @@ from aiokafka.structs import TopicPartition
 from simulation.broker import Broker, Reply
 from simulation.world import Clock, Ended, Net, Process, World
 
+import app.stream.assignment
 import app.stream.crash
 import app.stream.outbox
-import app.stream.owned
 import app.stream.partition
 import app.stream.takeover
 import app.stream.transport
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
+from app.stream.assignment import Partitions
 from app.stream.crash import guard
 from app.stream.outbox import Outbox
-from app.stream.owned import Partitions
 from app.stream.partition import Job
 from app.stream.takeover import take_over
 from app.stream.transport import App
@@ -43,7 +43,7 @@ BATCH_BYTES = 1000  # about three results: so that batches of results arrive in 
 MODULES = (
     app.stream.crash,
     app.stream.outbox,
-    app.stream.owned,
+    app.stream.assignment,
     app.stream.partition,
     app.stream.takeover,
     app.stream.transport,

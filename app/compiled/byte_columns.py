@@ -1,0 +1,92 @@
+"""Many byte strings in one piece of memory, as compiled code reads and writes them: no Python object a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
+from typing import NamedTuple
+
+import numpy as np
+
+from app.compiled.jit import compiled
+
+Bytes = np.ndarray  # u1
+
+
+class Column(NamedTuple):
+    """Many byte strings, end to end; string i is data[ends[i - 1]:ends[i]]."""
+
+    data: Bytes
+    ends: np.ndarray  # i8
+
+    @classmethod
+    def of(cls, strings: Sequence[bytes]) -> Column:
+        # A bytearray's view is writable, as a kernel's output is: to numba one type, compiled once.
+        data = np.frombuffer(bytearray().join(strings), np.uint8)
+        return cls(data, np.fromiter(accumulate(map(len, strings)), np.int64, len(strings)))
+
+    def strings(self) -> list[bytes]:
+        whole, ends = self.data.tobytes(), self.ends.tolist()
+        return [whole[start:end] for start, end in zip([0, *ends], ends)]
+
+
+class Encoded(NamedTuple):
+    """Keys and values of records, as columns of bytes."""
+
+    keys: Column
+    values: Column
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[bytes, bytes]]) -> Encoded:
+        return (
+            cls(*map(Column.of, zip(*pairs))) if pairs else cls(Column.of([]), Column.of([]))
+        )
+
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        return list(zip(self.keys.strings(), self.values.strings()))
+
+    def __len__(self) -> int:
+        return len(self.keys.ends)
+
+
+class RecordColumns(NamedTuple):
+    """Records of the changelog, as columns over the bytes they stand in."""
+
+    data: bytes
+    offsets: np.ndarray  # i8[n]
+    spans: np.ndarray  # i8[n, 4]: key is data[0:1], value is data[2:3]; none where it starts at -1
+
+    @classmethod
+    def of(cls, records: Iterable[tuple[int, bytes | None, bytes | None]]) -> RecordColumns:
+        """From (offset, key, value) of each."""
+        offsets, *parts = zip(*records) if (records := list(records)) else ((), (), ())
+        pieces = list(chain.from_iterable(zip(*parts)))
+        ends = np.fromiter(accumulate(len(piece or b"") for piece in pieces), np.int64, len(pieces))
+        starts = np.concatenate([[0], ends[:-1]]) if pieces else ends
+        starts[[piece is None for piece in pieces]] = -1
+        spans = np.stack([starts, ends], axis=1).reshape(-1, 4)
+        return cls(b"".join(piece for piece in pieces if piece), np.array(offsets, np.int64), spans)
+
+    def key(self, i: int) -> bytes | None:
+        return self._span(*self.spans[i, :2].tolist())
+
+    def value(self, i: int) -> bytes | None:
+        return self._span(*self.spans[i, 2:].tolist())
+
+    def _span(self, start: int, end: int) -> bytes | None:
+        return self.data[start:end] if start >= 0 else None
+
+    def slices(self, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
+        data = self.data
+        return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
+
+
+@compiled
+def put(out, i, data, start, end):
+    """Copy data[start:end] to ``out`` at i; the place after it."""
+    length = end - start
+    to = out[i : i + length]  # from 0 on by range: the compiler makes moves of 32 bytes of it
+    source = data[start:end]
+    for k in range(length):
+        to[k] = source[k]
+    return i + length

@@ -1,0 +1,298 @@
+"""What a detector file may use, and what a detector of another kind has to offer.
+
+A kernel detector is one plain file in this directory, found by its name. It declares
+
+    NAME         what settings call it, where that is not the file's name
+    VERSION      raised when old state would mean something else
+    PARAMS       params(name=param(default, "help; range"), derived values); one is ``warmup``, in points. One that
+                 only judges scores and leaves the state as it is has ``judges=True``: see ``param``. A value
+                 derived as ``silent`` is the number of points at first whose scores mean nothing: they are
+                 not learned as its past, and ``warmup`` counts from their end
+    STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p
+    SCALE        "deviations": the raw score is in standard deviations, or any unit that means the same for every
+                 source; "own_past": in any unit, and is standardised by the detector's own past scores;
+                 "surprise": a decimal logarithm of rarity
+    ALERT_AT     the name of the parameter that is its alert line k
+    step(s, p, x, t, w) -> raw score    score x by what was known before it, then learn it
+    band(s, p, w) -> (expected, lower, upper)   optional: what the next value should be; called before step
+    TARGETS      optional, what it is for: "spikes" (the default: single values far out), "shifts" (of the level, and
+                 no spike), "runs" (of equal values), "gaps" (in time); a law test holds it to that
+    INVARIANT    optional: ("scale", "shift"), one of them or none (the default): scores stay the same when all values
+                 are multiplied by a number above 0, or another is added to them, as units are; tested likewise
+    EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}
+
+and where it is not as most are
+
+    SCOPE        "metric" (unless said): one state for each metric of a source. "channel": likewise, but only for
+                 sources with several metrics; the root mean square of its scores of a point's metrics is what they
+                 say jointly, and that is the source's score. "source": one state for each source; x is the value of
+                 its only metric, or what its channels say jointly (without a detector of channels in the same
+                 settings: each metric by itself)
+    ROLE         "score" (unless said), or "episodes": its vote is the alert score, and no part of the anomaly score
+    why(s, p, x, w) -> int      called after step: which of several templates in EXPLANATION, then a tuple, is meant
+    lasts(s, p, x, w) -> bool   called after step: is the source at x still where the episode that this detector
+                 opened began? The episode goes on while it says so.
+
+where s is its state, p its parameters, t the event time (UTC epoch seconds) and w the window of past
+values. Warm-up, the vote's exclusion during it, and the reset after a score that is not finite are done
+for it. A parameter called ``window_size`` makes the window at least that large, unless the file says
+``WINDOW = None``: it does not read w. The file is run by CPython and compiled by numba, with the same bits:
+its kernels use + - * /, comparisons, loops and the names imported here; no ``**``, sum(), math or numpy
+(``tests/contract/test_kernel_lint.py`` holds it to that).
+
+A detector that is an object in some library takes part through an ``Adapter``; ``river.py`` offers one for
+every River detector. A module offers adapters by two functions: ``adapters() -> list[str]``, the names it
+knows, and ``adapter(method: str) -> Adapter | None``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Protocol
+
+from app.compiled.numeric import deviation, exp, finite, floored, inf, log, nan, sqrt, whole
+from app.detectors.support.exponentially_weighted import (
+    SQUARES,
+    WEIGHTED,
+    cut,
+    cut_error,
+    deviations_of,
+    learn_error,
+    learn_weighted,
+    rms,
+)
+from app.detectors.support.forecast import FORECAST, expected, residual
+from app.detectors.support.seeded_uniform import seeded_uniform
+from app.detectors.support.window import (
+    MOMENTS,
+    average,
+    before,
+    count,
+    highest,
+    lowest,
+    mad,
+    mean,
+    mean_distance,
+    median,
+    percentile,
+    quantile,
+    slide,
+    spread,
+    std,
+    z,
+)
+from app.errors import ConfigurationError
+
+__all__ = [
+    "FORECAST",
+    "MOMENTS",
+    "SQUARES",
+    "WEIGHTED",
+    "Adapter",
+    "average",
+    "before",
+    "count",
+    "cut",
+    "cut_error",
+    "derived",
+    "deviation",
+    "deviations_of",
+    "exp",
+    "expected",
+    "finite",
+    "floored",
+    "highest",
+    "inf",
+    "learn_error",
+    "learn_weighted",
+    "log",
+    "lowest",
+    "mad",
+    "mean",
+    "mean_distance",
+    "median",
+    "nan",
+    "param",
+    "params",
+    "percentile",
+    "quantile",
+    "residual",
+    "rms",
+    "run",
+    "seeded_uniform",
+    "slide",
+    "spread",
+    "sqrt",
+    "std",
+    "whole",
+    "z",
+]
+
+_RANGE = re.compile(r"(?:(?P<how>>=|>) *(?P<low>\S+)|(?P<from>\S+?)\.\.(?P<to>\S+)|one of (?P<names>.+))$")
+
+
+class Param(NamedTuple):
+    """A parameter: its type is its default's (None: anything), its range is what stands after the last ";"."""
+
+    default: Any
+    help: str
+    allowed: str
+    accepts: Callable[[Any], bool]
+    judges: bool
+
+
+def param(default: Any, help: str, judges: bool = False) -> Param:
+    """``help``: "what it is, unit; range", range as in "> 0", ">= 1", "2..4096", "one of mean|median" or none.
+
+    ``judges``: the state does not depend on it, bit for bit, whatever its value, as of a threshold. When it is
+    changed the detector goes on with the state it has; when another parameter is changed it starts anew. A law
+    test runs every detector with other values of what it declares so (tests/contract/test_detector_laws.py).
+    """
+    text, _, allowed = help.rpartition(";") if ";" in help else (help, "", "")
+    allowed = allowed.strip()
+    found = _RANGE.match(allowed) if allowed else None
+    if allowed and not found:
+        raise TypeError(f"param({default!r}, {help!r}): cannot read the range {allowed!r}")
+    accepts: Callable[[Any], bool] = lambda v: True  # noqa: E731
+    if found and found["names"]:
+        names = [name.strip() for name in found["names"].split("|")]
+        accepts = names.__contains__
+    elif found and found["how"]:
+        low = float(found["low"])
+        accepts = (lambda v: v > low) if found["how"] == ">" else (lambda v: v >= low)
+    elif found:
+        low, high = float(found["from"]), float(found["to"])
+        accepts = lambda v: low <= v <= high  # noqa: E731
+    made = Param(default, text.strip(), allowed, accepts, judges)
+    if default is not None and not accepts(default):
+        raise TypeError(f"param({default!r}, {help!r}): the default is out of range")
+    return made
+
+
+class derived(NamedTuple):
+    """A value computed once from the parameters, read like one: ``derived(lambda p: 1.0 / p.half_life)``.
+
+    Or a table of them, of one dimension, as a list.
+    """
+
+    compute: Callable[[Any], float | list[float]]
+
+
+class Params:
+    """The parameters of a detector, in the order written."""
+
+    def __init__(self, declared: Mapping[str, Param | derived]) -> None:
+        self.declared = {name: d for name, d in declared.items() if isinstance(d, Param)}
+        self.derived = {name: d for name, d in declared.items() if isinstance(d, derived)}
+
+    def check(self, where: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Every parameter, as given or by default; ConfigurationError naming ``where`` and what is allowed."""
+        unknown = sorted(set(given) - set(self.declared))
+        if unknown:
+            raise ConfigurationError(
+                f"{where}.{unknown[0]}: no such parameter; it has {', '.join(self.declared) or 'none'}"
+            )
+        return {name: _checked(f"{where}.{name}", p, given.get(name, p.default)) for name, p in self.declared.items()}
+
+    def of_state(self, checked: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that the state depends on: all but those declared to judge only."""
+        judging = {name for name, p in self.declared.items() if p.judges}
+        return {name: value for name, value in checked.items() if name not in judging}
+
+    def values(self, checked: Mapping[str, Any]) -> SimpleNamespace:
+        """What a step sees as p: the parameters and what is derived from them."""
+        p = SimpleNamespace(**checked)
+        for name, d in self.derived.items():
+            value = d.compute(p)
+            setattr(p, name, [float(v) for v in value] if isinstance(value, list) else float(value))
+        return p
+
+
+def _checked(where: str, p: Param, value: Any) -> Any:
+    kind = type(p.default)
+    if p.default is None or value is p.default:
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float and number and math.isfinite(value):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or not (
+        kind is not float or math.isfinite(value)
+    ):
+        raise ConfigurationError(f"{where}: must be {_words(p)}, got {value!r}")
+    if not p.accepts(value):
+        raise ConfigurationError(f"{where}: must be {_words(p)}, got {value!r}")
+    return value
+
+
+def _words(p: Param) -> str:
+    kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return f"{kinds.get(type(p.default), type(p.default).__name__)} {p.allowed}".strip()
+
+
+def params(**declared: Param | derived) -> Params:
+    return Params(declared)
+
+
+def run(
+    name: str, values: Sequence[float], times: Sequence[float] | None = None, window_points: int = 100, **given: Any
+) -> list[float]:
+    """Raw scores of one series by a kernel detector, in CPython: what its docstring's example shows.
+
+    0.0 while warming up. ``times`` are a minute apart unless given.
+    """
+    from app import detectors
+    from app.compiled import rows
+    from app.detectors.support import window
+
+    kernel = detectors.kernel(name)
+    checked = kernel.params.check(name, given)
+    p = kernel.params.values(checked)
+    fields = kernel.fields(checked)
+    s = rows.Row(rows.dtype(fields)) if fields else None
+    w = rows.Row(rows.dtype(window.fields(max(window_points, kernel.window_points(checked)))))
+    scores = []
+    for i, x in enumerate(values):
+        raw = kernel.step(s, p, x, times[i] if times else 60.0 * i, w)
+        scores.append(raw if i >= p.warmup + int(getattr(p, "silent", 0)) else 0.0)
+        window.push(w, x)
+    return scores
+
+
+class Adapter(Protocol):
+    """A detector whose model is a Python object. One Adapter serves every source; it holds no state.
+
+    The pipeline does the rest: warm-up, standardising, the reset of a model that raised or gave a
+    score that is not finite (its vote is left out and it starts anew by ``make``).
+
+    One for which a call costs more than a point may also have ``score_many(model, xs, ts) -> Iterator[float]``: it
+    yields the scores of points that follow each other, scores and learns as ``score_one`` and ``learn_one`` in turn
+    would, and raises after the scores of the points before the one that it fails on. It is then called instead of
+    them, but for points that are answered without being learned.
+    """
+
+    name: str  # the method's name in the settings, such as "StandardAbsoluteDeviation"
+    version: int  # raised when old state would mean something else
+    scale: str  # "deviations": scores are in standard deviations; "own_past": in any unit
+    params: Any  # made by kit.params(...); has ``warmup`` (points) and ``alert_at`` (the alert line k)
+    explanation: str  # template with any of {value} {score} {expected} {side} {count} {name}
+
+    def make(self, params: Mapping[str, Any]) -> Any:
+        """A new model. ``params`` is complete: every declared name."""
+
+    def score_one(self, model: Any, x: float, t: float) -> float:
+        """How odd x is (higher is odder), by what the model has learned; finite for a new model too."""
+
+    def learn_one(self, model: Any, x: float, t: float) -> None:
+        """Learn x. ``t``: event time, UTC epoch seconds."""
+
+    def dumps(self, model: Any) -> bytes:
+        """The model's state; the same state always gives the same bytes. No pickle."""
+
+    def loads(self, data: bytes, params: Mapping[str, Any]) -> Any:
+        """A model that goes on exactly as the dumped one; StateError when the bytes do not fit."""
+
+    def max_state_bytes(self, params: Mapping[str, Any]) -> int:
+        """No ``dumps`` of a model with these parameters is longer. Checked against the topic's limit."""

@@ -1,0 +1,196 @@
+"""A connection to the brokers, or in a sentence why there is none and what mends it.
+
+Every program asks here first, before it joins a group or sends a record: aiokafka's clients tell why they could not
+connect to their log alone, try for as long as they live, and wait for the first address that does not answer before
+they try the second.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+
+from app import errors
+from app.kafka.client import client_options
+
+if TYPE_CHECKING:
+    from app.settings import KafkaSettings
+
+TIMEOUT_S = 10.0
+RETRY_S = 0.25
+OTHER_PROTOCOL_S = 1.0
+EXPIRED, NOT_YET_VALID, OTHER_NAMES = 10, 9, (62, 64)  # OpenSSL's verify codes
+
+
+@asynccontextmanager
+async def connected(kafka: "KafkaSettings") -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client for a ``with`` block; TopicError when a broker cannot be reached or does not answer.
+
+    Connecting and the block have 10 s each. A broker that is not there yet is tried again; one that refuses
+    the user, shows a certificate that is not trusted or speaks another protocol is not.
+    """
+    timeout_s = TIMEOUT_S
+    options: dict[str, Any] = {**client_options(kafka), "request_timeout_ms": int(timeout_s * 1000)}
+    admin = AIOKafkaAdminClient(**{**options, "bootstrap_servers": await _reached(kafka, options, timeout_s)})
+    try:
+        async with asyncio.timeout(timeout_s):
+            await admin.start()
+            yield admin
+    except NodeNotReadyError as error:
+        raise errors.TopicError(f"{where(kafka)}: {await _astray(admin, options)}") from error
+    except KafkaError as error:
+        raise errors.TopicError(f"{where(kafka)}: {type(error).__name__}: {error}") from error
+    except TimeoutError as error:
+        raise errors.TopicError(f"{where(kafka)}: no answer within {timeout_s:g} s") from error
+    finally:
+        await admin.close()
+
+
+def where(kafka: "KafkaSettings") -> str:
+    """How messages name the brokers."""
+    return f"Kafka at {', '.join(kafka.bootstrap_servers)}"
+
+
+async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: float) -> str:
+    """The first of the addresses that takes a connection and the user."""
+    addresses = options["bootstrap_servers"]
+    options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    now = asyncio.get_running_loop().time
+    until = now() + timeout_s
+    told: dict[str, Exception] = {}
+    while True:
+        for address in addresses:
+            try:
+                async with asyncio.timeout(min(timeout_s / len(addresses), until - now())):
+                    await _try(address, options)
+                return address
+            except TimeoutError as error:  # a last try cut short says less than the one before it
+                told.setdefault(address, error)
+            except (OSError, KafkaError, Refused) as error:
+                told[address] = error
+        if any(map(_final, told.values())) or now() + RETRY_S > until:
+            why = "; ".join(f"{address}: {_in_words(error)}" for address, error in told.items())
+            cures = "; ".join(dict.fromkeys(_cure(error, kafka) for error in told.values()))
+            raise errors.TopicError(f"{where(kafka)}: no broker could be reached: {why}. {cures}") from None
+        await asyncio.sleep(RETRY_S)
+
+
+async def _astray(admin: AIOKafkaAdminClient, options: dict[str, Any]) -> str:
+    """Why brokers that were reached at one address cannot be reached at the one they give themselves."""
+    options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    told = []
+    for broker in admin._client.cluster.brokers():
+        try:
+            async with asyncio.timeout(OTHER_PROTOCOL_S):
+                await _try(f"{broker.host}:{broker.port}", options)
+        except (OSError, KafkaError, TimeoutError, Refused) as error:
+            told.append(f"{broker.host}:{broker.port} ({_in_words(error)})")
+    if not told:
+        return "a broker was not ready; it is now: try again"
+    return (
+        f"the brokers say they are at {', '.join(told)}, which cannot be reached from here: advertised.listeners of "
+        "the brokers must name addresses that can"
+    )
+
+
+class Refused(Exception):
+    """The broker is there, and speaks otherwise than we were told. The message says what to set."""
+
+
+async def _try(address: str, options: dict[str, Any]) -> None:
+    """Connect, log in, ask one question. Raises OSError, KafkaError or Refused."""
+    [(host, port, _)] = collect_hosts([address])
+    protocol = options["security_protocol"]
+    try:
+        connection = await create_conn(host, port, **options)
+    except (KafkaConnectionError, OSError) as error:
+        if isinstance(error, ConnectionRefusedError | ssl.SSLCertVerificationError | TimeoutError):
+            raise
+        tls = "SSL" in protocol
+        if not await (_speaks_plain if tls else _speaks_tls)(host, port):
+            raise
+        speaks, other = ("no TLS", "PLAINTEXT or SASL_PLAINTEXT") if tls else ("TLS", "SSL or SASL_SSL")
+        cure = f"set kafka.security_protocol to {other}, not {protocol}"
+        raise Refused(f"this listener speaks {speaks}: {cure}") from error
+    try:
+        await connection.send(MetadataRequest([]))
+    except KafkaConnectionError as error:  # a listener that wants a password lets anybody ask for versions
+        if protocol in ("PLAINTEXT", "SSL"):
+            raise Refused(
+                "this listener ended the connection at the first question, as one does that wants a user name and "
+                f"password: set kafka.security_protocol to SASL_{protocol} then, not {protocol}"
+            ) from error
+        raise
+    finally:
+        connection.close()
+
+
+async def _speaks_tls(host: str, port: int) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only to see: nothing is sent
+    try:
+        async with asyncio.timeout(OTHER_PROTOCOL_S):
+            _, writer = await asyncio.open_connection(host, port, ssl=context)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+async def _speaks_plain(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(OTHER_PROTOCOL_S):
+            (await create_conn(host, port, security_protocol="PLAINTEXT")).close()
+    except (OSError, KafkaError, TimeoutError):
+        return False
+    return True
+
+
+def _final(error: Exception) -> bool:
+    """Whether trying again cannot help: a refused user or certificate, not a broker that is not there yet."""
+    return isinstance(error, ssl.SSLError | Refused) or (isinstance(error, KafkaError) and not error.retriable)
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, Refused) else f"{type(error).__name__} {error}".strip()
+
+
+def _cure(error: Exception, kafka: "KafkaSettings") -> str:
+    if isinstance(error, AuthenticationFailedError | SaslAuthenticationFailed):
+        return "Check kafka.sasl_username, kafka.sasl_password and kafka.sasl_mechanism"
+    if isinstance(error, UnsupportedSaslMechanismError):
+        return "Check kafka.sasl_mechanism"
+    if isinstance(error, IllegalSaslStateError):
+        return "Check kafka.security_protocol: this listener takes no user name and password"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in OTHER_NAMES:
+            return "kafka.bootstrap_servers must name the broker as its certificate does"
+        if error.verify_code in (EXPIRED, NOT_YET_VALID):
+            return "Renew the broker's certificate, or set this machine's clock"
+        return "kafka.ssl_cafile must hold the authority that signed the broker's certificate"
+    if isinstance(error, Refused):
+        return "Check kafka.bootstrap_servers"
+    if isinstance(error, KafkaConnectionError) and "SSL" in kafka.security_protocol and "closed" in str(error):
+        # The broker's "no" to a certificate comes after the handshake, and aiokafka does not hand it on.
+        return (
+            "A listener that wants a certificate from its clients (ssl.client.auth=required) ends connections so: set "
+            "kafka.ssl_certfile to one that the brokers trust. Else check kafka.bootstrap_servers"
+        )
+    return (
+        "Check kafka.bootstrap_servers and kafka.security_protocol; without a Kafka of your own, start one: "
+        "`faust-anomaly kafka start`"
+    )

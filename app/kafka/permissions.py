@@ -1,0 +1,71 @@
+"""What the user of each program must be allowed on brokers with ACLs.
+
+The lists are the least: tests/integration/test_secured.py runs every program with exactly these rights, and takes
+each one away from the worker. The README's table and commands are made of them. Describe goes without saying with
+Read and Write.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from app.settings import KafkaSettings, Settings
+
+AuthorizedOperations = Mapping[tuple[str, str], frozenset[str]]  # (kind, name) -> operations; absent: not known
+VIEW = "the view, where dashboard.enabled"
+
+
+class Right(NamedTuple):
+    """To do this with the topic or group of this name; the operation as ``kafka-acls.sh`` spells it."""
+
+    operation: str
+    kind: str  # topic or group
+    name: str
+    use: str
+
+
+def of_worker(settings: "Settings") -> list[Right]:
+    """Of a worker and its web view."""
+    kafka = settings.kafka
+    rights = [
+        Right("Read", "topic", kafka.input_topic, "the points"),
+        Right("Write", "topic", kafka.output_topic, "their results"),
+        Right("Read", "topic", kafka.output_topic, "where they end, after a restart; the view"),
+        Right("Write", "topic", kafka.anomalies_topic, "episodes"),
+        Right("Read", "topic", kafka.anomalies_topic, VIEW),
+        Right("Write", "topic", kafka.dead_letters_topic, "what cannot be read"),
+        Right("Write", "topic", kafka.changelog_topic, "state"),
+        Right("Read", "topic", kafka.changelog_topic, "state, after a restart"),
+        Right("DescribeConfigs", "topic", kafka.changelog_topic, "whether it is compacted"),
+        Right("Read", "group", kafka.group_id, "partitions and commits"),
+    ]
+    return [right for right in rights if settings.dashboard.enabled or right.use != VIEW]
+
+
+def of_generator(topic: str) -> list[Right]:
+    """Of ``faust-anomaly generate``, and of any other producer of points to this topic."""
+    return [Right("Write", "topic", topic, "the points")]
+
+
+def of_maker(kafka: "KafkaSettings", topics: Sequence[str]) -> list[Right]:
+    """Of ``faust-anomaly topics --create``; ``topics`` are the job's."""
+    create = [Right("Create", "topic", name, "to make it") for name in topics]
+    describe = [Right("Describe", "topic", name, "whether it is there") for name in topics]
+    return [*create, *describe, Right("DescribeConfigs", "topic", kafka.changelog_topic, "whether it is compacted")]
+
+
+def missing(needed: Iterable[Right], authorized: AuthorizedOperations) -> list[Right]:
+    """Those of the needed rights that the user does not have."""
+    return [right for right in needed if right.operation not in authorized.get(right[1:3], {right.operation})]
+
+
+def commands(needed: Iterable[Right], server: str, user: str) -> list[str]:
+    """What an administrator types to give these rights: a command for each operation on topics, or on groups."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for right in needed:
+        names.setdefault(right[:2], []).append(right.name)
+    return [
+        f"kafka-acls.sh --bootstrap-server {server} --add --allow-principal User:{user} --operation {operation}"
+        + "".join(f" --{kind} {name}" for name in of)
+        for (operation, kind), of in names.items()
+    ]

@@ -1,0 +1,223 @@
+"""The topics of one job: what they must be like, whether they are, and making those that are missing.
+
+A result, a snapshot and the point they belong to lie in partitions of the same number, and the changelog is
+kept by compaction alone: made otherwise, topics lose results or state later and without a word. So the worker
+asks ``require`` before it joins its group, and ``faust-anomaly topics`` is the same check by hand.
+
+Nothing here makes a topic by asking for it, whatever the broker's ``auto.create.topics.enable`` says.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from app import errors
+from app.kafka import permissions
+from app.kafka.admin import connected, where
+from app.kafka.authorized_operations import lacking
+from app.kafka.permissions import Right
+from app.kafka.topic_ids import TopicsWithIds
+
+if TYPE_CHECKING:
+    from app.settings import KafkaSettings, Settings
+
+CREATE = "`faust-anomaly topics --create`"
+DEFAULT_PARTITIONS = 4
+UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
+KAFKA_MESSAGE_BYTES = 1_048_588  # max.message.bytes unless somebody sets it
+MESSAGE_OVERHEAD = 1024  # bytes of a batch around one snapshot: headers, key of 264, lengths
+REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
+SMALLER = "lower input.max_metrics or detection.window_points, or let its detectors keep less"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a broker says of one of our topics; ``configs`` None: it may not tell us."""
+
+    partitions: int
+    configs: Mapping[str, str] | None = field(default_factory=dict)
+    denied: bool = False
+    id: str = ""  # "" from brokers before Kafka 2.8
+
+
+async def check(settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()) -> list[str]:
+    """Everything that is wrong with the topics, each with what mends it; empty when a worker may start.
+
+    ``needed`` are rights the user must have, where the brokers say which it has.
+    Raises TopicError when no broker answers within 10 s.
+    """
+    return (await _look(settings, largest_snapshot_bytes, needed))[1]
+
+
+async def require(
+    settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()
+) -> dict[str, Topic]:
+    """The topics, by name.
+
+    Raises TopicError telling every problem at once, or that no broker answers within 10 s.
+    """
+    topics, found = await _look(settings, largest_snapshot_bytes, needed)
+    if found:
+        raise errors.TopicError(listed(settings.kafka, found))
+    return topics
+
+
+async def _look(settings: "Settings", largest: int, needed: Sequence[Right]) -> tuple[dict[str, Topic], list[str]]:
+    kafka = settings.kafka
+    async with connected(kafka) as admin:
+        topics = await describe(admin, kafka)
+        missing = await lacking(admin, needed)
+    return topics, problems(kafka, topics, largest, missing)
+
+
+async def create(
+    settings: "Settings",
+    partitions: int = DEFAULT_PARTITIONS,
+    replication_factor: int | None = None,
+    largest_snapshot_bytes: int = 0,
+) -> list[str]:
+    """Make the topics that are missing, and name them. Those that exist are left as they are.
+
+    ``partitions`` are the input topic's; where that exists, the others get the number it has.
+    ``replication_factor`` None: 3, or the number of brokers where there are fewer.
+    Raises TopicError when a topic could not be made.
+    """
+    kafka = settings.kafka
+    async with connected(kafka) as admin:
+        found = await describe(admin, kafka)
+        if kafka.input_topic in found and not found[kafka.input_topic].denied:
+            partitions = found[kafka.input_topic].partitions
+        if replication_factor is None:
+            replication_factor = min(3, len((await admin.describe_cluster())["brokers"]))
+        wanted = _configs(kafka, largest_snapshot_bytes)
+        missing = [name for name in names(kafka) if name not in found]
+        new = [NewTopic(name, partitions, replication_factor, topic_configs=wanted[name]) for name in missing]
+        if new:
+            answer = await admin.create_topics(new)
+            denied = [name for name, code, _ in answer.topic_errors if code == DENIED]
+            failed = rights_problems(kafka, [Right("Create", "topic", name, "to make it") for name in denied]) + [
+                f"topic {name}: {for_code(code).__name__}: {message or for_code(code).description}"
+                for name, code, message in answer.topic_errors
+                if code not in (0, DENIED, TopicAlreadyExistsError.errno)
+            ]
+            if failed:
+                raise errors.TopicError(f"{where(kafka)}: topics could not be made:\n- " + "\n- ".join(failed))
+            while len(await describe(admin, kafka)) < len(wanted):
+                await asyncio.sleep(0.05)
+    return missing
+
+
+def names(kafka: "KafkaSettings") -> list[str]:
+    """The job's topics, the input first."""
+    outputs = [kafka.output_topic, kafka.anomalies_topic, kafka.dead_letters_topic]
+    return [kafka.input_topic, *outputs, kafka.changelog_topic]
+
+
+def problems(
+    kafka: "KafkaSettings", found: Mapping[str, Topic], largest_snapshot_bytes: int, missing: Sequence[Right] = ()
+) -> list[str]:
+    """What is wrong with these topics, in sentences: which, expected, found, cure."""
+    told = []
+    for name in names(kafka):
+        if name not in found:
+            told.append(f"topic {name} is missing: make it with {CREATE}")
+        elif found[name].denied and not any(right[1:3] == ("topic", name) for right in missing):
+            told.append(f"topic {name}: this user may not see it: allow it Describe on the topic")
+    told += rights_problems(kafka, missing)
+    topics = {name: topic for name, topic in found.items() if not topic.denied}
+    source = topics.get(kafka.input_topic)
+    for name, cure in (
+        (kafka.output_topic, "delete it, and the results in it, or name another in kafka.output_topic"),
+        (kafka.changelog_topic, "delete it, and the state in it, or name another kafka.group_id"),
+    ):
+        if source and name in topics and topics[name].partitions != source.partitions:
+            told.append(
+                f"topic {name} must have as many partitions as {kafka.input_topic}, {source.partitions}, "
+                f"but has {topics[name].partitions}: {cure}; then {CREATE}. State and results of another "
+                "number of partitions cannot be used on"
+            )
+    unknown = any(right.operation == "DescribeConfigs" for right in missing)  # told above
+    if kafka.changelog_topic in topics and not unknown:
+        told += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
+    return told
+
+
+def listed(kafka: "KafkaSettings", told: list[str]) -> str:
+    """The problems as one message."""
+    return f"{where(kafka)}: the topics do not fit:\n- " + "\n- ".join(told)
+
+
+def rights_problems(kafka: "KafkaSettings", missing: Sequence[Right]) -> list[str]:
+    """Each right that the user does not have, with the command that gives it."""
+    user = kafka.sasl_username if kafka.security_protocol.startswith("SASL") else None
+    told = []
+    for right in missing:
+        [command] = permissions.commands([right], kafka.bootstrap_servers[0], user or "NAME")
+        who = f"the user {user}" if user else "this user"
+        told.append(f"{right.kind} {right.name}: {who} may not {right.operation} it ({right.use}): `{command}`")
+    return told
+
+
+def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | None, largest: int) -> list[str]:
+    name = kafka.changelog_topic
+    if configs is None:
+        return [f"topic {name}: whether it is compacted cannot be told: allow this user DescribeConfigs on the topic"]
+    mend = f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} --add-config"
+    told = []
+    if configs.get("cleanup.policy") != "compact":
+        told.append(
+            f"topic {name}: cleanup.policy must be compact, or the state of quiet sources is deleted, but is "
+            f"{configs.get('cleanup.policy')}: `{mend} cleanup.policy=compact`, or delete it and {CREATE}"
+        )
+    limit = int(configs.get("max.message.bytes", KAFKA_MESSAGE_BYTES))
+    needed = largest + MESSAGE_OVERHEAD
+    if needed + MESSAGE_OVERHEAD > REQUEST_BYTES:  # once more: what is around the batch in a request
+        told.append(
+            f"topic {name}: a source's state can have {largest} bytes, and brokers take no request of more than "
+            f"{REQUEST_BYTES} (socket.request.max.bytes): {SMALLER}"
+        )
+    elif limit < needed:
+        told.append(
+            f"topic {name}: max.message.bytes must be {needed} or more, as large as a source's state can be, but "
+            f"is {limit}: `{mend} max.message.bytes={needed}`, or {SMALLER}"
+        )
+    return told
+
+
+def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, dict[str, str]]:
+    changelog = {
+        "cleanup.policy": "compact",
+        # The newest segment is never compacted, and all of it is read at a restart: 64 MiB instead of 1 GiB.
+        "segment.bytes": str(64 * 2**20),
+        "min.cleanable.dirty.ratio": "0.2",
+    }
+    needed = min(largest_snapshot_bytes + MESSAGE_OVERHEAD, REQUEST_BYTES)  # more is refused by ``problems``
+    if needed > KAFKA_MESSAGE_BYTES:
+        changelog |= {"max.message.bytes": str(needed), "segment.bytes": str(64 * max(2**20, needed))}
+    return {name: {"cleanup.policy": "delete"} for name in names(kafka)} | {kafka.changelog_topic: changelog}
+
+
+async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[str, Topic]:
+    """Those of the job's topics that exist; configurations of the changelog alone."""
+    # Not admin.describe_topics: it asks with allow_auto_topic_creation, so that asking makes the topic.
+    request = TopicsWithIds(names(kafka))
+    found: dict[str, Topic] = {}
+    for topic in (await admin._send_request(request)).to_object()["topics"]:
+        if topic["error_code"] == DENIED:
+            found[topic["topic"]] = Topic(0, None, denied=True)
+        elif topic["error_code"] != UNKNOWN_TOPIC and topic["partitions"]:
+            found[topic["topic"]] = Topic(len(topic["partitions"]), id=str(topic.get("topic_id", "")))
+    name = kafka.changelog_topic
+    if name in found and not found[name].denied:
+        [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+        code, _, _, _, entries = answer.resources[0]
+        if code not in (0, DENIED):
+            raise for_code(code)(f"configuration of {name}")
+        configs = {entry[0]: entry[1] for entry in entries} if code == 0 else None
+        found[name] = replace(found[name], configs=configs)
+    return {name: found[name] for name in names(kafka) if name in found}

@@ -1,0 +1,136 @@
+"""Tracks to one HTML file that holds all it needs: text, style, script and data.
+
+The page is report.html with scripts and styles inside it, some of the web view's and those of this folder. A policy in
+its head lets exactly that script run, and keeps it from asking any server. Names, which come from anybody, are only in
+the data, which is text in base64; the script puts them into the page as text nodes.
+
+The data are JSON, zipped: 100,000 points are one to two megabytes. Every point is there, so that the page can count and
+zoom; it draws lowest and highest of each pixel.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from app.offline.evaluation import figures, runs
+from app.offline.scored_series import ConfigResult, ScoredSeries
+from app.version import __version__
+
+SCRIPTS = (
+    ("app.web", "static/dom.js"), ("app.web", "static/axes.js"),
+    ("app.offline.report", "counts.js"), ("app.offline.report", "plot.js"), ("app.offline.report", "report.js"),
+)  # fmt: skip
+STYLES = (("app.web", "static/base.css"), ("app.offline.report", "report.css"))
+MOST_POINTS = 2_000_000  # of all configurations together: what a browser can hold, at some 20 bytes each
+FULL = 1_000_000  # of a score of 1, in the data: scores have 6 decimals
+
+
+def page(tracks: Sequence[ScoredSeries], configurations: Sequence[str]) -> str:
+    """The report; ``configurations`` are names of the tracks' runs, in their order."""
+    script, style = _script(), _joined(STYLES)
+    policy = f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'"
+    zipped = gzip.compress(json.dumps(data(tracks, configurations), separators=(",", ":")).encode(), 6, mtime=0)
+    parts = {"policy": policy, "style": style, "script": script, "data": base64.b64encode(zipped).decode()}
+    template = files("app.offline.report").joinpath("report.html").read_text("utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def data(tracks: Sequence[ScoredSeries], configurations: Sequence[str]) -> dict[str, Any]:
+    """What the page shows, as JSON has it."""
+    labelled = [track for track in tracks if track.windows is not None]
+    return {
+        "version": __version__,
+        "configurations": [
+            {
+                "name": name,
+                "figures": asdict(figures([track.series(place) for track in labelled])) if labelled else None,
+            }
+            for place, name in enumerate(configurations)
+        ],
+        "tracks": [_track(track) for track in tracks],
+    }
+
+
+def _track(track: ScoredSeries) -> dict[str, Any]:
+    milliseconds = np.round(track.time * 1000.0).astype(np.int64)
+    decimals = {metric: _decimals(values) for metric, values in track.values.items()}
+    return {
+        "file": track.file,
+        "source": track.source,
+        "first": track.first,
+        "windows": track.windows,
+        "steps": np.diff(milliseconds, prepend=0).tolist(),  # ms; the first one since 1970
+        "metrics": [{"name": metric, "values": _list(values)} for metric, values in track.values.items()],
+        "runs": [_run(run, decimals) for run in track.runs],
+    }
+
+
+def _run(run: ConfigResult, decimals: dict[str, int | None]) -> dict[str, Any]:
+    score, alert = (np.round(each * FULL).astype(np.int64).tolist() for each in (run.score, run.alert))
+    ready = np.flatnonzero(~run.warming)
+    return {
+        "threshold": run.threshold,
+        "closeBelow": run.close_below,
+        "closePoints": run.close_points,
+        "ready": int(ready[0]) if len(ready) else len(score),  # points before this one were not scored
+        "score": score,
+        "alert": None if alert == score else alert,
+        "repeat": runs(run.repeat),
+        "lasts": runs(run.lasts),
+        "episodes": _episodes(run),
+        "bands": [_band(each, run.upper[metric], decimals[metric]) for metric, each in run.lower.items()],
+    }
+
+
+def _band(lower: np.ndarray, upper: np.ndarray, decimals: int | None) -> list | None:
+    """Both limits; None where there are none."""
+    return None if np.isnan(lower).all() else [_list(_rounded(each, decimals)) for each in (lower, upper)]
+
+
+def _episodes(run: ConfigResult) -> list[tuple[int, int, str]]:
+    """First point, the one after the last, and what was said of the first."""
+    starts = np.flatnonzero(run.opened)
+    stops = np.flatnonzero(np.append(~run.inside | run.opened, True))
+    ends = stops[np.searchsorted(stops, starts, side="right")]
+    return [(start, end, run.explanation.get(start, "")) for start, end in zip(starts.tolist(), ends.tolist())]
+
+
+def _decimals(values: np.ndarray) -> int | None:
+    """Decimals that tell limits of this metric's bands apart when drawn; None: as many as there are."""
+    known = values[~np.isnan(values)]
+    width = float(np.subtract(*np.percentile(known, [75, 25]))) or float(known.max() - known.min())
+    return 4 - math.floor(math.log10(width)) if 1e-6 < width < 1e12 else None
+
+
+def _rounded(column: np.ndarray, decimals: int | None) -> np.ndarray:
+    return column if decimals is None else np.round(column, decimals)
+
+
+def _list(column: np.ndarray) -> list[float | int | None]:
+    """Numbers as they are read best: NaN as null, whole ones without a fraction."""
+    return [None if x != x else int(x) if x.is_integer() and abs(x) < 1e15 else x for x in column.tolist()]
+
+
+def _joined(parts: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(files(package).joinpath(name).read_text("utf-8") for package, name in parts)
+
+
+def _script() -> str:
+    """The modules as one: in order of what they import, and without the words that only files need."""
+    return re.sub(r"^(export |import [^;]*;\n)", "", _joined(SCRIPTS), flags=re.M)
+
+
+def _digest(text: str) -> str:
+    """As a content security policy names an inline script or style; its whitespace counts too."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,268 @@
+"""Results kept in memory, source by source, with what is true of them: what ``evaluate`` and the report look at.
+
+Nothing of this runs where results are only written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.errors import ConfigurationError
+from app.offline.csv_columns import parse_time
+from app.offline.evaluation import PROBATION, LabelledScores, Window, between, probation, runs
+from app.offline.files import Chunk
+from app.pipeline.outcome import WARMING_UP, Outcome
+
+if TYPE_CHECKING:
+    from app.pipeline import Pipeline
+
+
+@dataclass
+class ConfigResult:
+    """What one configuration made of the n points of a track."""
+
+    score: np.ndarray  # f8[n] anomaly score
+    alert: np.ndarray  # f8[n] alert score
+    inside: np.ndarray  # bool[n] inside an episode
+    opened: np.ndarray  # bool[n] the first point of an episode
+    warming: np.ndarray  # bool[n] no detector was ready
+    repeat: np.ndarray  # bool[n] the last point again, which neither opens nor ends an episode
+    lasts: np.ndarray  # bool[n] a detector says that an episode goes on
+    threshold: float  # alert score at which an episode opens
+    close_below: float  # anomaly score below which a point counts towards its end
+    close_points: int  # so many of those in a row end it
+    lower: dict[str, np.ndarray] = field(default_factory=dict)  # by metric, f8[n], NaN = no band; where bands are kept
+    upper: dict[str, np.ndarray] = field(default_factory=dict)
+    explanation: dict[int, str] = field(
+        default_factory=dict
+    )  # of points that open an episode; METRIC: before, if several
+
+
+@dataclass
+class ScoredSeries:
+    """The points of one source of one file, in order of arrival, and what each configuration made of them."""
+
+    file: str
+    source: str
+    time: np.ndarray  # f8[n] epoch seconds
+    values: dict[str, np.ndarray]  # by metric, f8[n], NaN = not there; where bands are kept
+    windows: list[Window] | None  # None: nobody labelled this file
+    first: int  # points before this one do not count
+    runs: list[ConfigResult]
+
+    def series(self, place: int) -> LabelledScores:
+        """What the configuration at this place is judged by."""
+        run = self.runs[place]
+        return LabelledScores(self.time, run.score, run.alert, run.inside, run.opened, self.windows or [], self.first)
+
+
+class Recorder:
+    """Collects chunks of one file after the other, with the outcome of each pipeline for it.
+
+    ``bands``: keep values and bands too, for drawing; ``most_points``: more results than so many raise
+    ConfigurationError, since all of them are held in memory; ``share``: of a series, that does not count.
+    """
+
+    def __init__(
+        self,
+        pipelines: Sequence[Pipeline],
+        labels: Labels | None = None,
+        bands: bool = False,
+        most_points: int | None = None,
+        share: float = PROBATION,
+    ) -> None:
+        self.tracks: list[ScoredSeries] = []
+        self._pipelines, self._labels, self._bands, self._share = pipelines, labels, bands, share
+        self._most, self._count = most_points, 0
+        self._chunks: list[tuple[Chunk, Sequence[Outcome]]] = []
+
+    def add(self, chunk: Chunk, outcomes: Sequence[Outcome]) -> None:
+        """The next points of the current file. Points that any of the pipelines rejected are left out."""
+        self._count += len(chunk.points) * len(outcomes)
+        if self._most is not None and self._count > self._most:
+            raise ConfigurationError(
+                f"more than {self._most:,} results: they are all kept for this; give fewer files or configurations"
+            )
+        if len(chunk.points):
+            self._chunks.append((chunk, outcomes))
+
+    def end(self, file: str) -> None:
+        """The current file, of this name, has ended."""
+        chunks, self._chunks = self._chunks, []
+        if chunks:
+            self.tracks += _File(chunks).tracks(file, self)
+
+    def track(self, file: str, source: str, time: np.ndarray, label: np.ndarray | None) -> ScoredSeries:
+        windows = None if label is None else runs(label)
+        intervals = self._labels.of(file) if self._labels else None
+        if intervals is not None:
+            windows = between(time, intervals)
+        return ScoredSeries(file, source, time, {}, windows, probation(len(time), self._share), [])
+
+    def rule(self, place: int, source: str) -> dict[str, Any]:
+        """When episodes of a source open and close."""
+        pipeline = self._pipelines[place]
+        numbers: Any = pipeline.profiles[pipeline.profile_of(source)].parameters()[1][0]
+        return {name: getattr(numbers, name) for name in ("threshold", "close_below", "close_points")}
+
+    @property
+    def bands(self) -> bool:
+        return self._bands
+
+
+class _File:
+    """The chunks of one file as columns; sources and metrics are numbered as they come."""
+
+    def __init__(self, chunks: Sequence[tuple[Chunk, Sequence[Outcome]]]) -> None:
+        points = [chunk.points for chunk, _ in chunks]
+        self.outcomes = [list(each) for each in zip(*(outcomes for _, outcomes in chunks))]  # by configuration
+        self.sources: dict[str, int] = {}
+        self.metrics: dict[str, int] = {}
+        number = self.sources.setdefault
+        self.source = np.array([number(name, len(self.sources)) for part in points for name in part.source])
+        self.time = np.array([each for part in points for each in part.timestamp], float)
+        self.value = np.array([each for part in points for each in part.values], float)
+        self.label = None
+        if all(len(chunk.labels) == len(chunk.points) for chunk, _ in chunks):
+            self.label = np.array([label != "" for chunk, _ in chunks for label in chunk.labels], bool)
+        # The point and the metric of each cell.
+        sizes = [np.diff(part.start) if part.start is not None else np.ones(len(part), int) for part in points]
+        self.point = np.repeat(np.arange(len(self.time)), np.concatenate(sizes))
+        known = self.metrics.setdefault
+        names = (part.metrics if part.metrics is not None else ["value"] * len(part.values) for part in points)
+        self.metric = np.array([known(name, len(self.metrics)) for part in names for name in part])
+        self.rejected = np.zeros(len(self.time), bool)
+        self.starts = np.cumsum([0, *(len(part) for part in points)])
+        for parts in self.outcomes:
+            for start, outcome in zip(self.starts, parts):
+                self.rejected[[start + one.position for one in outcome.rejected]] = True
+
+    def tracks(self, file: str, recorder: Recorder) -> Iterator[ScoredSeries]:
+        columns = [self._columns(parts, recorder.bands) for parts in self.outcomes]
+        for source, number in self.sources.items():
+            at = np.flatnonzero((self.source == number) & ~self.rejected)
+            if not len(at):
+                continue
+            track = recorder.track(file, source, self.time[at], None if self.label is None else self.label[at])
+            cells = self._cells(at) if recorder.bands else {}
+            track.values = {name: _spread(self.value, *each) for name, each in cells.items()}
+            for place, found in enumerate(columns):
+                texts = {int(i): found.explanation[p] for i, p in enumerate(at.tolist()) if p in found.explanation}
+                points: dict[str, Any] = {name: column[at] for name, column in found.of_points.items()}
+                run = ConfigResult(**points, **recorder.rule(place, source), explanation=texts)
+                if recorder.bands:
+                    run.lower = {name: _spread(found.lower, *each) for name, each in cells.items()}
+                    run.upper = {name: _spread(found.upper, *each) for name, each in cells.items()}
+                track.runs.append(run)
+            yield track
+
+    def _columns(self, parts: Sequence[Outcome], bands: bool) -> _Columns:
+        def column(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        opened = column("opened")
+        texts = {
+            int(start) + i: _by_metric(part.attribution.get(i, {})) + text
+            for start, part in zip(self.starts, parts)
+            for i, text in part.explanation.items()
+            if part.opened[i]
+        }
+        none = np.zeros(0)
+        return _Columns(
+            {
+                "score": column("score"),
+                "alert": column("alert"),
+                "inside": column("anomaly"),
+                "opened": opened,
+                "warming": column("status") == WARMING_UP,
+                "repeat": column("repeat"),
+                "lasts": column("lasts"),
+            },
+            column("lower") if bands else none,
+            column("upper") if bands else none,
+            texts,
+        )
+
+    def _cells(self, at: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
+        """By metric: the cells of these points, the places of their points in ``at``, and how many points there are."""
+        place = np.full(len(self.time), -1)
+        place[at] = np.arange(len(at))
+        found = {}
+        for name, number in sorted(self.metrics.items()):
+            cells = np.flatnonzero((self.metric == number) & (place[self.point] >= 0))
+            if len(cells):
+                found[name] = cells, place[self.point[cells]], len(at)
+        return found
+
+
+def _by_metric(attribution: dict[str, float]) -> str:
+    """The metric an explanation is about, where there are several."""
+    return f"{max(attribution, key=lambda metric: attribution[metric])}: " if len(attribution) > 1 else ""
+
+
+@dataclass
+class _Columns:
+    """A configuration's columns over a file: of points, named as ConfigResult's fields, and of cells."""
+
+    of_points: dict[str, np.ndarray]
+    lower: np.ndarray
+    upper: np.ndarray
+    explanation: dict[int, str]
+
+
+def _spread(column: np.ndarray, cells: np.ndarray, places: np.ndarray, points: int) -> np.ndarray:
+    """f8[points]: the cells of one metric at the places of their points; NaN where a point has none."""
+    whole = np.full(points, np.nan)
+    whole[places] = column[cells]
+    return whole
+
+
+class Labels:
+    """Windows of time by file, as NAB writes them: ``{"folder/file.csv": [["2014-04-10 07:15", "2014-04-11 16:45"]]}``.
+
+    Times are ISO 8601 or numbers of seconds; both ends are inside. An entry is a file's when the one path ends in the
+    other: ``file.csv`` is every file of that name, and ``file.csv`` in the folder one stands in is the entry above.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        try:
+            given = json.loads(Path(path).read_bytes())
+        except ValueError as error:
+            raise ConfigurationError(f"{path}: expected JSON, {error}") from None
+        if not isinstance(given, dict):
+            raise ConfigurationError(f"{path}: expected {{file: [[start, end], ...]}}, found {type(given).__name__}")
+        self._intervals = {file: self._windows(file, windows) for file, windows in given.items()}
+
+    def of(self, file: str) -> list[tuple[float, float]] | None:
+        """Intervals of a file; None where the labels do not speak of it."""
+        entries = [name for name in self._intervals if _ends_alike(Path(name).parts, Path(file).parts)]
+        if len(entries) > 1:
+            found = " or ".join(entries)
+            raise ConfigurationError(f"{self.path}: {file} may be {found}: give the file with its folder")
+        return self._intervals[entries[0]] if entries else None
+
+    def _windows(self, file: str, given: object) -> list[tuple[float, float]]:
+        windows = []
+        for each in given if isinstance(given, list) else [given]:
+            try:
+                begin, end = (parse_time(str(moment)) for moment in (each if isinstance(each, list) else []))
+            except ValueError as error:
+                where = f"{self.path}: {file}: expected [[start, end], ...]"
+                raise ConfigurationError(f"{where}, found {json.dumps(each)[:100]} ({error})") from None
+            if end < begin:
+                raise ConfigurationError(f"{self.path}: {file}: {json.dumps(each)} ends before it starts")
+            windows.append((begin, end))
+        return windows
+
+
+def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether the longer path ends in the shorter one."""
+    size = min(len(one), len(other))
+    return size > 0 and one[-size:] == other[-size:]

@@ -1,0 +1,132 @@
+"""What a batch of points came to, and the columns the two passes over it fill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from app.compiled import rows
+from app.scoring.profile import Profile
+from app.state.expiry import ExpiredEpisode
+
+WARMING_UP, OK, DEGRADED = 0, 1, 2
+BEYOND = -2  # in place of the detector that leads: the value is outside the plausible range
+STATUS = ("warming_up", "ok", "degraded")  # Outcome.status is an index into it
+
+
+class Rejected(NamedTuple):
+    """A point that was read but cannot be scored: a dead letter. It changed no state."""
+
+    position: int  # in the batch
+    label: str  # of the fixed set: too_many_metrics, too_many_sources
+    reason: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was found in n points: numpy columns, one row a point, in the points' order.
+
+    Rows of rejected points mean nothing. "Cell" columns have one row for each value, flat, parallel
+    to ``Points.values``. Scores are in 0..1, rounded to 6 decimals.
+    """
+
+    profiles: Sequence[Profile]  # .detectors (names, in the order of votes' columns), .config_hash
+    profile: np.ndarray  # i8[n] index into profiles
+    offset: np.ndarray  # i8[n] as in Points, and so are index, timestamp (f8[n]) and value
+    index: np.ndarray  # i8[n]
+    timestamp: np.ndarray  # f8[n]
+    slot: np.ndarray  # i8[n] the source's row; -1 where rejected
+    score: np.ndarray  # f8[n] anomaly score
+    alert: np.ndarray  # f8[n] alert score
+    anomaly: np.ndarray  # bool[n] inside an episode
+    status: np.ndarray  # u1[n] index into STATUS
+    direction: np.ndarray  # i1[n] -1 below, 1 above, 0 not known
+    votes: np.ndarray  # f8[n, D] score by detector, the highest of the metrics; NaN = left out or no such column
+    shares: np.ndarray  # f8[n, D] of each vote in the score, their sum is 1; NaN = none; only where anomaly
+    drift: np.ndarray  # bool[n] the source's scores have drifted, with this one
+    opened: np.ndarray  # bool[n] an episode starts with this point
+    closed: np.ndarray  # bool[n] an episode ended just before this point (which is not an anomaly)
+    episode_offset: np.ndarray  # i8[n] of the point that opened the episode, where anomaly or closed; else -1
+    episode_index: np.ndarray  # i8[n] likewise
+    opened_at: np.ndarray  # f8[n] timestamp of the opener, where anomaly or closed
+    peak: np.ndarray  # f8[n] highest alert score of the episode so far, where anomaly or closed
+    length: np.ndarray  # i8[n] points of the episode so far, where anomaly or closed
+    repeat: np.ndarray  # bool[n] the last point again: answered, not learned
+    lasts: np.ndarray  # bool[n] a detector says that what began with the open episode goes on
+    value: np.ndarray  # f8[cells]
+    expected: np.ndarray  # f8[cells], NaN = not known (warming up, or no detector with a band)
+    lower: np.ndarray  # f8[cells]
+    upper: np.ndarray  # f8[cells]
+    cell_score: np.ndarray  # f8[cells] anomaly score of each metric
+    explanation: dict[int, str]  # position -> sentence, where anomaly
+    attribution: dict[int, dict[str, float]]  # position -> {metric: score}, where anomaly
+    rejected: list[Rejected]
+    expired: list[ExpiredEpisode] = field(default_factory=list)  # by position
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+
+def joined(parts: Sequence[Outcome]) -> Outcome:
+    """What several batches came to, as that of one batch."""
+    points = [0, *accumulate(map(len, parts))]
+    found: dict[str, Any] = {"profiles": parts[0].profiles}
+    for name in (one.name for one in fields(Outcome) if one.name != "profiles"):
+        columns = [getattr(part, name) for part in parts]
+        if isinstance(columns[0], np.ndarray):
+            found[name] = np.concatenate(columns)
+        elif isinstance(columns[0], dict):
+            found[name] = {i + first: v for first, column in zip(points, columns) for i, v in column.items()}
+        else:
+            found[name] = [
+                one._replace(position=one.position + first) for first, column in zip(points, columns) for one in column
+            ]
+    return Outcome(**found)
+
+
+POINT = rows.dtype(
+    [
+        ("slot", "i8"),
+        ("time", "f8"),
+        ("offset", "i8"),
+        ("index", "i8"),
+        ("first", "i8"),  # its cells
+        ("last", "i8"),
+        ("score", "f8"),
+        ("alert", "f8"),
+        ("opened_at", "f8"),
+        ("peak", "f8"),
+        ("episode_offset", "i8"),
+        ("episode_index", "i8"),
+        ("length", "i8"),
+        ("top", "i8"),  # the cell with the highest score
+        ("lead", "i8"),  # the detector that voted most for it; -1: none voted; -2: it is the range
+        ("joint", "i8"),  # the cell for what several metrics say jointly; -1: none
+        ("own", "?"),
+        ("repeat", "?"),
+        ("lasts", "?"),  # a detector says that what began with the open episode goes on
+        ("anomaly", "?"),
+        ("drift", "?"),
+        ("opened", "?"),
+        ("closed", "?"),
+        ("status", "u1"),
+        ("direction", "i1"),
+    ]
+)
+CELL = rows.dtype(
+    [
+        ("row", "i8"),
+        ("x", "f8"),
+        ("count", "i8"),  # values in the window before it
+        ("middle", "f8"),  # their median
+        ("score", "f8"),
+        ("expected", "f8"),
+        ("lower", "f8"),
+        ("upper", "f8"),
+        ("anew", "?"),  # its detectors start anew with this value
+    ]
+)

@@ -1,0 +1,72 @@
+"""When an episode opens and closes, and what a source remembers of its last point."""
+
+VERSION = 3
+FIELDS = [
+    ("seen", "i8"),  # points learned
+    ("time", "f8"),  # of the last point
+    ("own", "i8"),  # 1: that time was the point's own
+    ("cells", "i8"),  # metrics of the last point
+    ("status", "i8"),  # of the last point
+    ("open", "i8"),  # 1: inside an episode
+    ("below", "i8"),  # points in a row below the closing line
+    ("offset", "i8"),  # of the episode's first point
+    ("index", "i8"),
+    ("opened_at", "f8"),
+    ("peak", "f8"),
+    ("length", "i8"),  # points of the episode so far
+    ("anew", "i8"),  # points learned when its detectors last started anew, as after a drift; 0: never
+    ("born", "i8"),  # offset of the first point it learned; earlier ones are forgotten
+    ("last", "i8"),  # offset of the last point
+    ("previous", "i8"),  # 1 + offset of the last forgotten point; 0: none, or long before: see app/state/expiry.py
+]
+
+
+def may_repeat(source, point):
+    """The same time, its own, and as many metrics as the last point: is it the last point again?"""
+    return point.own and source.own == 1 and point.time == source.time and point.last - point.first == source.cells
+
+
+def remember(source, point):
+    if source.seen == 0:
+        source.born = point.offset
+    source.seen += 1
+    source.time = point.time
+    source.own = 1 if point.own else 0
+    source.cells = point.last - point.first
+
+
+def follow(source, p, point):
+    """Open or close on a scored point. A repeat changes nothing; it is answered by what stands."""
+    point.opened = False
+    point.closed = False
+    if not point.repeat:
+        if source.open == 1:
+            if point.score < p.close_below and point.alert < p.threshold and not point.lasts:
+                source.below += 1
+            else:
+                source.below = 0
+            if source.below >= p.close_points:
+                source.open = 0
+                point.closed = True
+            else:
+                source.length += 1
+                source.peak = max(source.peak, point.alert)
+        elif point.alert >= p.threshold:
+            point.opened = True
+            source.open = 1
+            source.below = 0
+            source.offset = point.offset
+            source.index = point.index
+            source.opened_at = point.time
+            source.peak = point.alert
+            source.length = 1
+    point.anomaly = source.open == 1
+    if point.anomaly or point.closed:
+        point.episode_offset = source.offset
+        point.episode_index = source.index
+        point.opened_at = source.opened_at
+        point.peak = source.peak
+        point.length = source.length
+    else:
+        point.episode_offset = -1
+        point.episode_index = -1

@@ -1,0 +1,309 @@
+"""A profile: one set of detection settings, as what a source's rows hold and what is computed on them.
+
+Sections of a row are named d0, d1, .. by place, not by the user's names, so that profiles which differ
+only in names and numbers share compiled code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+
+from app import detectors
+from app.compiled import rows
+from app.detectors import Kernel, drift
+from app.detectors.api import Adapter
+from app.detectors.drift import Drift
+from app.detectors.support import window
+from app.scoring import calibration, deviation_rules, ensemble, episodes
+
+VERSION = 2  # of what pipeline, ensemble and severity make of votes; raise when results would differ
+SOURCE = rows.dtype(episodes.FIELDS)
+DRIFT, NO_COLUMN = "drift", -1
+ENSEMBLE = "ensemble"  # the method of a member that is made of other members
+QUIET_POINTS = 5  # points in a row that end an episode which a detector of episodes opened
+
+
+@dataclass(frozen=True)
+class Member:
+    """A detector of a profile, or of drifts. ``place``: its column of votes, and its section of a row."""
+
+    place: int
+    name: str  # the user's
+    method: str
+    params: dict[str, Any]  # complete
+    detector: Kernel | Adapter
+
+    @property
+    def section(self) -> str:
+        """What its state is called in a snapshot."""
+        return DRIFT if self.place == NO_COLUMN else "detector:" + self.name
+
+    @property
+    def is_kernel(self) -> bool:
+        return isinstance(self.detector, Kernel)
+
+    @property
+    def reads_window(self) -> bool:
+        return isinstance(self.detector, Kernel) and self.detector.reads_window
+
+    @property
+    def silent(self) -> int:
+        """Points at first whose scores mean nothing."""
+        silent: Any = self.detector.params.derived.get("silent")
+        return int(silent.compute(SimpleNamespace(**self.params))) if silent else 0
+
+    @property
+    def looks_at_values(self) -> bool:
+        """Whether it says how far out a value lies, and not that it is stuck or came late."""
+        return not isinstance(self.detector, Kernel) or self.detector.targets in ("spikes", "shifts")
+
+    @property
+    def scope(self) -> str:
+        """What it has one state for: see ``detectors/api.py``."""
+        return self.detector.scope if isinstance(self.detector, Kernel) else "metric"
+
+    @property
+    def opens_episodes(self) -> bool:
+        """Its vote is the alert score; and a part of the anomaly score only where no other detector scores."""
+        return isinstance(self.detector, Kernel) and self.detector.opens_episodes
+
+    @property
+    def alert_at(self) -> float:
+        return self.params[self.detector.alert_at if isinstance(self.detector, Kernel) else "alert_at"]
+
+    @property
+    def fields(self) -> list[tuple]:
+        return self.detector.fields(self.params) if isinstance(self.detector, Kernel) else []
+
+
+@dataclass(frozen=True)
+class Group:
+    """An ensemble: the columns of votes it is made of, and the column for its own. The last is the whole."""
+
+    number: int
+    column: int
+    name: str
+    mode: str
+    parts: tuple[int, ...]
+
+
+class StateSection:
+    """A part of a row that lives or starts anew as a whole: bytes start:end, under a name and a digest."""
+
+    def __init__(self, name: str, version: int, start: int, end: int, shape: Any, adapter: bool = False) -> None:
+        self.name, self.version, self.start, self.end, self.adapter = name, version, start, end, adapter
+        self.digest = hashlib.sha256(_canonical(shape)).digest()[:8]
+
+
+class Profile:
+    """``detection`` as settings give it; ConfigurationError where its detectors do not fit."""
+
+    def __init__(self, detection: Any) -> None:
+        self.threshold: float = detection.threshold
+        self.rules = _rules(detection)
+        self.members, self.groups, self.weights = _ensemble(detection)
+        nested = [group.name for group in self.groups[:-1]]
+        self.detectors: tuple[str, ...] = (*(m.name for m in self.members), *nested)  # by column of votes
+        self.opens_episodes = any(m.opens_episodes for m in self.members)
+        self.joins = any(m.scope == "channel" for m in self.members)
+        self.kernels = [m for m in self.members if m.is_kernel]
+        read = [m.detector.window_points(m.params) for m in self.kernels]  # type: ignore[union-attr]
+        self.window_points = max(detection.window_points, *read, 2)
+        self.drift = _drift(detection.drift)
+        self.resets = self.drift is not None and detection.drift.reset
+        with_models = [*self.members, self.drift] if self.drift else self.members
+        self.adapters: list[tuple[Member, Adapter]] = [
+            (m, m.detector) for m in with_models if not isinstance(m.detector, Kernel)
+        ]
+        self.banded = [m for m in self.kernels if m.detector.band]  # type: ignore[union-attr]
+        self.reasoned = [m for m in self.kernels if m.detector.why]  # type: ignore[union-attr]
+        by_skill = {part for group in self.groups if group.mode == "skill" for part in group.parts}
+        self.skilled = [m for m in self.banded if m.place in by_skill]
+        self.cell = self._cell_type()
+        self.sections = self._sections()
+        self.config_hash: str = hashlib.sha256(_canonical(self._effective())).hexdigest()[:8]
+
+    def why(self, m: Member) -> int:
+        """The column, behind the raw scores, for which of its reasons a detector gave."""
+        return len(self.members) + self.reasoned.index(m)
+
+    def _cell_type(self) -> np.dtype:
+        """One metric of one source: its window, and a section per detector."""
+        made: list[tuple] = [("at", "i8"), ("window", window.fields(self.window_points))]
+        for m in self.members:
+            section: list[tuple] = [("calibration", calibration.FIELDS)]
+            if m in self.skilled:
+                section.append(("errors", ensemble.ERRORS))
+            if m.fields:
+                section.append(("state", m.fields))
+            made.append((f"d{m.place}", section))
+        return rows.dtype(made)
+
+    def _sections(self) -> list[StateSection]:
+        """The sections of a cell's row. A kernel reads the window, so another window starts it anew."""
+        fields: Any = self.cell.fields
+        window_type, at = fields["window"][:2]
+        found = [StateSection("window", window.VERSION, 0, at + window_type.itemsize, _shape(window_type))]
+        for m in self.members:
+            kind, at = fields[f"d{m.place}"][:2]
+            own = m.detector.params.of_state(m.params)
+            shape = [m.method, calibration.VERSION, own, _shape(kind), self.window_points if m.reads_window else 0]
+            shape += [ensemble.VERSION] if m in self.skilled else []
+            end = at + kind.itemsize
+            found.append(StateSection(m.section, m.detector.version, at, end, shape, adapter=not m.is_kernel))
+        if self.drift:  # a model and no bytes of a row
+            end, shape = self.cell.itemsize, [self.drift.method, self.drift.params]
+            found.append(StateSection(self.drift.section, self.drift.detector.version, end, end, shape, adapter=True))
+        assert all(a.end == b.start for a, b in pairwise(found)), "sections are slices without gaps"
+        return found
+
+    def _effective(self) -> Any:
+        members = [[m.name, m.method, m.detector.version, m.params] for m in self.members]
+        groups = [[group.name, group.mode, group.parts] for group in self.groups]
+        versions = [VERSION, window.VERSION, calibration.VERSION, ensemble.VERSION, episodes.VERSION]
+        drift = [[self.drift.method, self.drift.detector.version, self.drift.params, self.resets]] if self.drift else []
+        # Rules that are not used leave the hash as it was before there were any.
+        used = {name: value for name, value in self.rules.items() if value != NO_RULES[name]}
+        more = [*drift, *([used] if used else [])]
+        return [versions, groups, self.weights, self.threshold, self.window_points, members, *more]
+
+    def _leads(self) -> list[float]:
+        """How much a detector's vote counts in finding the one that leads: its weight, and its ensembles', in all."""
+        above = {part: group for group in self.groups for part in group.parts}
+        leads = []
+        for m in self.members:
+            column, lead = m.place, 1.0
+            while group := above.get(column):
+                lead *= 1.0 if group.mode == "max" else self.weights[column]
+                column = group.column
+            leads.append(lead)
+        return leads
+
+    def parameters(self) -> tuple[np.ndarray, list[rows.Row]]:
+        """What compiled code, and CPython, read as the profile's numbers: one record, one object."""
+        leads = self._leads()
+        made: list[tuple] = [("threshold", "f8"), ("close_below", "f8"), ("close_points", "i8")]
+        made += [(name, "i8" if isinstance(value, int) else "f8") for name, value in self.rules.items()]
+        made += [("weights", "f8", (len(self.weights),)), ("leads", "f8", (len(leads),))]
+        values: dict[str, Any] = {
+            "threshold": self.threshold,
+            "close_below": 0.5 * self.threshold if self.opens_episodes else self.threshold,
+            "close_points": QUIET_POINTS if self.opens_episodes else 1,
+            **self.rules,
+            "weights": self.weights,
+            "leads": leads,
+        }
+        for group in self.groups:
+            made.append((f"g{group.number}", [("mode", "i8"), ("parts", "i8", (len(group.parts),))]))
+            values[f"g{group.number}"] = {"mode": ensemble.MODES.index(group.mode), "parts": group.parts}
+        for m in self.members:
+            own = _numbers(m)
+            section: list[tuple] = [("alert_at", "f8"), ("warmup", "i8"), ("silent", "i8")]
+            if own:
+                section.append(("params", [_field(name, value) for name, value in own.items()]))
+            made.append((f"d{m.place}", section))
+            values[f"d{m.place}"] = {
+                "alert_at": m.alert_at,
+                "warmup": m.silent + m.params["warmup"], "silent": m.silent, "params": own,
+            }
+        record = np.zeros(1, rows.dtype(made))
+        _fill(record[0], values)
+        plain = rows.Row(record.dtype)
+        plain.read(record[0])
+        return record, [plain]
+
+
+NO_RULES = {
+    "direction": deviation_rules.BOTH, "min_deviation": 0.0, "min_deviation_relative": 0.0,
+    "lowest": -math.inf, "highest": math.inf,
+}  # fmt: skip
+
+
+def _rules(detection: Any) -> dict[str, Any]:
+    """What ``app/scoring/deviation_rules.py`` reads."""
+    lowest, highest = detection.range_lowest, detection.range_highest
+    return {
+        "direction": deviation_rules.DIRECTIONS.index(detection.direction),
+        "min_deviation": detection.min_deviation,
+        "min_deviation_relative": detection.min_deviation_relative,
+        "lowest": NO_RULES["lowest"] if lowest is None else lowest,
+        "highest": NO_RULES["highest"] if highest is None else highest,
+    }
+
+
+def _ensemble(detection: Any) -> tuple[list[Member], list[Group], list[float]]:
+    """Members, ensembles (each after its parts), and a weight by column of votes."""
+    given = detection.members()
+    names = [name for name, one in given.items() if one.method != ENSEMBLE]
+    members = []
+    for place, name in enumerate(names):
+        detector = detectors.find(given[name].method)
+        params = detector.params.check(
+            name, detectors.with_allowed(detector, given[name].params, detection.allow_classes)
+        )
+        members.append(Member(place, name, given[name].method, params, detector))
+    weights = [float(given[name].weight) for name in names]
+    columns = {name: place for place, name in enumerate(names)}
+    groups: list[Group] = []
+
+    def add(name: str, mode: str, parts: Sequence[str]) -> None:
+        for part in parts:
+            if part not in columns:  # an ensemble: settings_rules.check_detection has seen that it is none of itself
+                add(part, given[part].ensemble, given[part].members)
+                weights.append(float(given[part].weight))
+        chosen = [columns[part] for part in parts]
+        scoring = [column for column in chosen if column >= len(members) or not members[column].opens_episodes]
+        columns[name] = len(members) + len(groups)
+        groups.append(Group(len(groups), columns[name], name, mode, tuple(scoring or chosen)))
+
+    nested = {part for one in given.values() if one.method == ENSEMBLE for part in one.members}
+    add("", detection.ensemble, [name for name in given if name not in nested])
+    return members, groups, weights
+
+
+def _drift(given: Any) -> Member | None:
+    if given.method == drift.NONE:
+        return None
+    params = drift.METHODS[given.method].check("detection.drift", given.params)
+    # It is stored as adapters are, and scores nothing.
+    return Member(NO_COLUMN, DRIFT, given.method, params, cast(Adapter, Drift(given.method)))
+
+
+def _numbers(m: Member) -> dict[str, Any]:
+    """The parameters a kernel sees, derived ones too; none for an adapter."""
+    return vars(m.detector.params.values(m.params)) if isinstance(m.detector, Kernel) else {}
+
+
+def _field(name: str, value: Any) -> tuple:
+    """The numpy field of a parameter: a number, or a table of them."""
+    return (name, "f8", (len(value),)) if isinstance(value, list) else (name, "i8" if isinstance(value, int) else "f8")
+
+
+def _fill(record: Any, values: dict[str, Any]) -> None:
+    for name in record.dtype.names:
+        if isinstance(values[name], dict):
+            _fill(record[name], values[name])
+        else:
+            record[name] = values[name]
+
+
+def _shape(kind: np.dtype) -> Any:
+    """A type as plain lists: names, places and kinds of its fields."""
+    if kind.subdtype:
+        return [_shape(kind.subdtype[0]), list(kind.shape)]
+    if kind.fields:
+        return [[name, kind.fields[name][1], _shape(kind.fields[name][0])] for name in kind.names or ()]
+    return kind.str
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr).encode()

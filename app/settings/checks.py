@@ -1,0 +1,255 @@
+"""What must hold between settings.
+
+A rule looks at settings of which every field is valid by itself. Where some are not, it looks at the
+others: ``trial`` is built without the wrong ones, and a rule leaves out what it would need of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.errors import ConfigurationError
+from app.settings.model import AUTO, SOURCE_NAMES, Settings
+from app.settings.sources import Given, Keys
+from app.settings.words import in_words
+
+
+class Trial(typing.NamedTuple):
+    settings: Settings
+    given: Given
+    wrong: set[Keys]
+
+    def sound(self, *paths: Keys) -> bool:
+        """Nothing at these paths, within or around them, is wrong by itself."""
+        return not any(path[: len(bad)] == bad or bad[: len(path)] == path for path in paths for bad in self.wrong)
+
+
+def trial(sections: dict[str, Any], given: Given) -> Trial | None:
+    """Settings made without what is wrong by itself, which is added to the problems."""
+    wrong: set[Keys] = set()
+    sections = copy.deepcopy(sections)
+    first = True
+    while True:
+        try:
+            return Trial(Settings(**sections), given, wrong)
+        except ValidationError as error:
+            found = [in_words(Settings, entry) for entry in error.errors(include_url=False)]
+        if any(keys in wrong for keys, _ in found):
+            return None  # leaving it out did not help
+        for keys, what in found:
+            # What is wrong later is so only by what was left out; what is wrong within the wrong says nothing new.
+            if first and not any(keys[:length] in wrong for length in range(len(keys))):
+                given.problem(keys, what)
+            wrong.add(keys)
+            _leave_out(sections, keys)
+        first = False
+
+
+def _leave_out(values: Any, keys: Keys) -> None:
+    """Remove what stands at a path; an override keeps its place, a list of simple values goes as a whole."""
+    key: Any
+    for depth, key in enumerate(keys):
+        if not (isinstance(values, dict) or (isinstance(values, list) and isinstance(key, int))):
+            return  # gone already, with something around it
+        inner = values.get(key) if isinstance(values, dict) else values[key]
+        if depth == len(keys) - 1 or (isinstance(inner, list) and keys[0] != "sources"):
+            if key == "match":
+                values[key] = "*"
+            elif isinstance(values, list):
+                values[key] = {"match": "*"}
+            else:
+                values.pop(key, None)
+            return
+        values = inner
+
+
+def check_kafka(trial: Trial) -> None:
+    """No two topics may be one; SASL needs to know who."""
+    kafka = trial.settings.kafka
+    topics: dict[Keys, str] = {
+        ("kafka", "input_topic"): kafka.input_topic,
+        ("kafka", "output_topic"): kafka.output_topic,
+        ("kafka", "anomalies_topic"): kafka.anomalies_topic,
+        ("kafka", "input_topic", "dead letters"): kafka.dead_letters_topic,
+        ("kafka", "group_id"): kafka.changelog_topic,
+    }
+    seen: dict[str, Keys] = {}
+    for keys, topic in topics.items():
+        if not trial.sound(keys[:2]):
+            continue
+        # Brokers refuse a.b beside a_b: their metrics would share a name.
+        other = seen.setdefault(topic.replace(".", "_"), keys)
+        if other is not keys:
+            said, here = (keys, other) if trial.given.origin(keys) else (other, keys)
+            named = topics[here]
+            trial.given.problem(
+                said[:2], f"must name a topic of its own, got {topic!r}: {_topic_of(here)} is {named!r}"
+            )
+    if kafka.security_protocol.startswith("SASL") and trial.sound(("kafka", "security_protocol")):
+        for name in ("sasl_username", "sasl_password"):
+            if not getattr(kafka, name) and trial.sound(("kafka", name)):
+                trial.given.problem(
+                    ("kafka", name), f"must be set when kafka.security_protocol is {kafka.security_protocol}"
+                )
+
+
+def _topic_of(keys: Keys) -> str:
+    if keys[-1] == "dead letters":
+        return "the topic of kafka.input_topic's dead letters"
+    return "the changelog of kafka.group_id" if keys[-1] == "group_id" else ".".join(map(str, keys))
+
+
+def check_input(trial: Trial) -> None:
+    """Each field has one meaning, and all metrics fit."""
+    settings = trial.settings.input
+    meanings = {
+        "source_field": [settings.source_field] if settings.source_field else list(SOURCE_NAMES),
+        "timestamp_field": [settings.timestamp_field or "timestamp"],
+        "value_fields": settings.value_fields or ["value", "values", "metric"],
+    }
+    seen: dict[str, str] = {}
+    for role, names in meanings.items():
+        for name in names:
+            other = seen.setdefault(name, role)
+            if other == role and names.count(name) > 1 and trial.sound(("input", role)):
+                trial.given.problem(("input", role), f"must name each field once, got {name!r} twice")
+                break
+            if other != role and trial.sound(("input", role), ("input", other)):
+                said = role if trial.given.has(("input", role)) else other
+                also = role if said == other else other
+                trial.given.problem(("input", said), f"must not name {name!r}, which is read as input.{also}")
+    most = settings.max_metrics
+    if len(settings.value_fields) > most and trial.sound(("input", "value_fields"), ("input", "max_metrics")):
+        found = len(settings.value_fields)
+        what = f"must be at most input.max_metrics = {most} names, got {found}"
+        trial.given.problem(("input", "value_fields"), what)
+
+
+def check_detection(trial: Trial) -> None:
+    """Every detector exists and takes the parameters it is given; somebody has a vote."""
+    settings = trial.settings
+    places: list[tuple[Keys, Any]] = [(("detection",), settings.detection)]
+    places += [(("sources", i), override) for i, override in enumerate(settings.sources)]
+    for at, detection in places:
+        whole = detection if at == ("detection",) else settings.detection.overridden(detection)
+        for name, member in detection.detectors.items():
+            here = (*at, "detectors", name)
+            if not trial.sound((*here, "method")) or member.method == "ensemble":
+                continue
+            if member.members:
+                trial.given.problem((*here, "members"), f"must be given with method: ensemble, got {member.method!r}")
+            for parameter, what in detector_problems(member.method, member.params, whole.allow_classes):
+                trial.given.problem((*here, parameter), what)
+        if trial.sound((*at, "drift")):
+            for parameter, what in drift_problems(detection.drift):
+                trial.given.problem((*at, "drift", parameter), what)
+        if not trial.sound((*at, "detectors"), ("detection", "detectors")):
+            continue
+        low, high = whole.range_lowest, whole.range_highest
+        if low is not None and high is not None and not low < high and trial.sound((*at, "range_lowest")):
+            trial.given.problem((*at, "range_lowest"), f"must be below range_highest = {high!r}, got {low!r}")
+        method = whole.effective_method
+        if method == "ensemble":
+            for keys, what in ensemble_problems(whole):
+                trial.given.problem((*at, *keys), what)
+        if method == "auto" and (others := [name for name in whole.detectors if name not in AUTO]):
+            what = f"must be one of those of method auto, {', '.join(AUTO)}; for others give method: ensemble"
+            trial.given.problem((*at, "detectors", others[0]), what)
+        alone = method not in ("ensemble", "auto") and method not in whole.detectors
+        if alone and trial.sound((*at, "method")):
+            for _, what in detector_problems(method, {}):
+                trial.given.problem((*at, "method"), what)
+
+
+def ensemble_problems(detection: Any) -> Iterator[tuple[Keys, str]]:
+    """What is wrong with how detectors and ensembles of them are put together, each with the setting."""
+    given = detection.detectors
+    if not given:
+        yield ("detectors",), "must have one detector at least when method is ensemble, got none"
+    holder: dict[str, str] = {}
+    for name, one in given.items():
+        if one.method != "ensemble":
+            continue
+        keys = ("detectors", name, "members")
+        if not one.members:
+            yield keys, "must name one detector at least"
+        for member in one.members:
+            if member not in given:
+                yield keys, f"must name detectors that are given ({', '.join(given)}), got {member!r}"
+            elif holder.setdefault(member, name) != name or one.members.count(member) > 1:
+                yield keys, f"must name each detector in one ensemble once, got {member!r} again"
+    for name in given:
+        above, seen = name, [name]
+        while (above := holder.get(above, "")) and above not in seen:
+            seen.append(above)
+        if above == name:
+            yield ("detectors", name, "members"), f"must not lead back to itself, got {' in '.join([*seen, name])}"
+            return
+    top = [one for name, one in given.items() if name not in holder]
+    if detection.ensemble != "max" and top and not any(one.weight for one in top):
+        yield ("detectors",), "must give one detector at least a weight above 0, got 0 for all"
+
+
+def check_state(trial: Trial) -> None:
+    """A replay must reach back less far than forgetting: app/state/expiry.py says why."""
+    after, replay = ("state", "forget_after_records"), ("state", "replay_records")
+    state = trial.settings.state
+    if trial.sound(after, replay) and state.forget_after_records < state.replay_records:
+        said, other = (after, replay) if trial.given.has(after) else (replay, after)
+        few = "must be at least" if said is after else "must be at most"
+        limit = getattr(state, other[1])
+        found = getattr(state, said[1])
+        trial.given.problem(said, f"{few} {'.'.join(other)} = {limit}, got {found}")
+
+
+def detector_problems(
+    method: str, params: dict[str, Any], allow_classes: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """(parameter or "method", what is wrong) of every problem, from the registry of detectors."""
+    from app import detectors  # here: it takes its time, and most who import the settings' types do without
+
+    try:
+        detector = detectors.find(method)
+    except ConfigurationError as error:
+        return [("method", str(error))]
+    return _problems(method, params, lambda given: detector.params.check(
+        method, detectors.with_allowed(detector, given, allow_classes)
+    ))  # fmt: skip
+
+
+def _problems(where: str, params: dict[str, Any], check: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str]]:
+    """All that ``check`` finds, which raises the first: what is wrong is left out, and checked again."""
+    problems: list[tuple[str, str]] = []
+    given = dict(params)
+    while True:
+        try:
+            check(given)
+            return problems
+        except ConfigurationError as error:
+            place, _, what = str(error).removeprefix(f"{where}.").partition(": ")
+            name = re.split(r"\W", place)[0]
+            problems.append((name, what if place == name else f"{place}: {what}"))
+        if name not in given:
+            return problems[:-1] if name in params else problems  # it is wanting as it was left out here
+        del given[name]
+
+
+def drift_problems(given: Any) -> list[tuple[str, str]]:
+    """(parameter, what is wrong) of every problem."""
+    if not given.params:
+        return []
+    from app.detectors import drift  # here: as detectors above
+
+    if given.method == drift.NONE:
+        return [(name, "is a parameter of a method, and method is none") for name in given.params]
+    known = drift.METHODS[given.method]
+    return _problems(given.method, given.params, lambda params: known.check(given.method, params))
+
+
+RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_state, check_detection)

@@ -1,0 +1,261 @@
+"""Reads settings from a YAML file and from variables, and remembers where each value was given.
+
+pydantic-settings' own sources tell neither the line a value stands on nor that a variable is misspelt,
+so both are read here: PyYAML's nodes carry line numbers, and each variable is walked along the models.
+A value is known by its path, ("kafka", "group_id"); its origin is "anomaly.yaml:4" or a variable's name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import BaseModel, SecretStr
+
+from app.errors import ConfigurationError
+
+PREFIX, DELIMITER = "ANOMALY_", "__"
+FILE_VARIABLE = "ANOMALY_CONFIG"
+
+Keys = tuple[str | int, ...]
+
+
+class Problem(NamedTuple):
+    """What is wrong with one setting; ``where`` is its origin, or "" when nobody gave it."""
+
+    name: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.where}): {self.what}" if self.where else f"{self.name}: {self.what}"
+
+
+@dataclass
+class Given:
+    """Nested values, the origin of each (containers too), and what could not be read."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Keys, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def origin(self, keys: Keys) -> str:
+        """Where the value, else the nearest container around it, was given."""
+        for length in range(len(keys), 0, -1):
+            if keys[:length] in self.origins:
+                return self.origins[keys[:length]]
+        return ""
+
+    def has(self, keys: Keys) -> bool:
+        """Whether anybody gave this very value."""
+        values: Any = self.values
+        for key in keys:
+            known = range(len(values)) if isinstance(values, list) else values
+            if not isinstance(known, Mapping | range) or key not in known:
+                return False
+            values = values[key]
+        return True
+
+    def problem(self, keys: Keys, what: str) -> None:
+        self.problems.append(Problem(spell(keys), self.origin(keys), what))
+
+    def put(self, keys: Keys, value: Any, origin: str) -> None:
+        """Set one value in place of what an earlier source gave there."""
+        target: Any = self.values
+        for key in keys[:-1]:
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
+            target = target[key]
+        target[keys[-1]] = value
+        self.origins = {known: where for known, where in self.origins.items() if known[: len(keys)] != keys}
+        self.origins[keys] = origin
+
+
+def spell(keys: Keys) -> str:
+    """kafka.bootstrap_servers[1]"""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+
+
+# --- YAML
+
+
+class Loader(yaml.SafeLoader):
+    """yaml.safe_load's loader, which builds plain data only, and reads 1e-3 as the number it looks like."""
+
+
+# PyYAML copies the table of its base before it adds to it.
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
+)
+
+
+def parse(text: str, name: str = "") -> Given:
+    """Values and lines of a YAML text. Raises ConfigurationError naming the line."""
+    given = Given()
+    try:
+        loader = Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return given
+        for keys, node in _nodes(root, (), ()):
+            line = node.start_mark.line + 1
+            if keys in given.origins:
+                first = given.origins[keys].rpartition(":")[2]
+                what = f"is given twice, first on line {first}; keep one"
+                given.problems.append(Problem(spell(keys), f"{name}:{line}", what))
+            given.origins[keys] = f"{name}:{line}"
+        values = loader.construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f"{name}:{mark.line + 1}" if mark else name
+        raise ConfigurationError(f"{at}: not plain YAML: {error.problem or error.context}") from error
+    # Odd characters, impossible dates, deep nesting.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{name}: not plain YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{name}:1: expected sections (kafka:, detection:, ...), found {kind(values)}")
+    given.values = values
+    return given
+
+
+def _nodes(node: yaml.Node, keys: Keys, above: tuple[yaml.Node, ...]) -> Iterator[tuple[Keys, yaml.Node]]:
+    if node in above:
+        raise yaml.MarkedYAMLError(problem="an alias to what surrounds it", problem_mark=node.start_mark)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                raise yaml.MarkedYAMLError(problem="names of settings must be words", problem_mark=key.start_mark)
+            yield (*keys, key.value), key
+            yield from _nodes(value, (*keys, key.value), (*above, node))
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            yield (*keys, i), value
+            yield from _nodes(value, (*keys, i), (*above, node))
+
+
+def from_file(path: str | Path) -> Given:
+    """A YAML file. Raises ConfigurationError when it cannot be read at all."""
+    try:
+        text = Path(path).read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: expected a readable settings file (YAML): {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: expected UTF-8, byte {error.start} is not") from error
+    return parse(text, str(path))
+
+
+# --- variables
+
+
+def from_environment(
+    given: Given, environ: Mapping[str, str], models: Mapping[str, Any], also: Mapping[str, str]
+) -> None:
+    """Put every ANOMALY_SECTION__FIELD into ``given``. An empty variable counts as not given.
+
+    Parameters
+    ----------
+    models
+        SettingsSection name -> its type: what a text means depends on the type it is read for.
+    also
+        Other names of sections -> their own.
+    """
+    seen: dict[Keys, str] = {}
+    for variable in sorted(environ, key=lambda name: (name.count(DELIMITER), name)):
+        text = environ[variable]
+        if not variable.startswith(PREFIX) or variable == FILE_VARIABLE or text == "":
+            continue
+        words = variable[len(PREFIX) :].lower().split(DELIMITER)
+        words[0] = also.get(words[0], words[0])
+        if words[0] in models:
+            keys, kind_of = _walk(given.values, words, models[words[0]])
+            if (first := seen.setdefault(keys, variable)) != variable:
+                given.problem(keys, f"is given twice, as {first} and {variable}; keep one")
+            given.put(keys, _value(text, kind_of), variable)
+        elif len(words) > 1:
+            given.problems.append(Problem(variable, "environment", unknown(words[0], models)))
+        # Kubernetes makes variables such as ANOMALY_DASHBOARD_PORT=tcp://... for a service of that name.
+        elif (near := _one_underscore(words[0], models)) and "://" not in text:
+            given.problems.append(Problem(variable, "environment", f"did you mean {near}?"))
+
+
+def _walk(values: Any, words: list[str], annotation: Any) -> tuple[Keys, Any]:
+    """The path a variable's words name, and the type there (None when unknown)."""
+    keys: list[str] = [words[0]]
+    for word in words[1:]:
+        values = values.get(keys[-1]) if isinstance(values, Mapping) else None
+        if fields := _fields(annotation):
+            # A detector's parameters are not fields: their type is read off the text.
+            annotation = fields[word].annotation if word in fields else None
+        elif typing.get_origin(annotation) is dict:
+            # Variables are upper case, names of detectors need not be: StandardAbsoluteDeviation.
+            known = values if isinstance(values, Mapping) else {}
+            word = next((name for name in known if str(name).lower() == word), word)
+            annotation = typing.get_args(annotation)[1]
+        else:
+            annotation = None
+        keys.append(word)
+    return tuple(keys), annotation
+
+
+def _fields(annotation: Any) -> dict[str, Any]:
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
+
+
+def _value(text: str, annotation: Any) -> Any:
+    if (
+        typing.get_origin(annotation) is list
+        and _is_text(typing.get_args(annotation)[0])
+        and not text.lstrip().startswith("[")
+    ):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if annotation is not None and _is_text(annotation):
+        return text
+    try:
+        return Loader(text).get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text  # of the wrong type, then: the check that follows says what was expected
+
+
+def _is_text(annotation: Any) -> bool:
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _is_text(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Literal):
+        return any(isinstance(option, str) or _is_text(option) for option in typing.get_args(annotation))
+    return annotation in (str, SecretStr)
+
+
+def _one_underscore(word: str, models: Mapping[str, Any]) -> str:
+    for section, annotation in models.items():
+        for name in _fields(annotation):
+            if word == f"{section}_{name}":
+                return f"{PREFIX}{section}{DELIMITER}{name}".upper()
+    return ""
+
+
+# --- words
+
+
+def unknown(name: str, known: Any) -> str:
+    """No such setting; what there is, and which was probably meant."""
+    names = sorted(map(str, known))
+    near = difflib.get_close_matches(str(name), names, 1)
+    return f"no such setting; did you mean {near[0]}?" if near else f"no such setting; known: {', '.join(names)}"
+
+
+def kind(value: Any) -> str:
+    """A value in words for a message, cut when long."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -1,0 +1,88 @@
+"""A field's range, and what is wrong with a value, put in words."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from app.settings.sources import Keys, kind, unknown
+
+SECRET = "******"
+
+
+def unit(field: FieldInfo) -> str:
+    return _words(field).get("unit", "")
+
+
+def _words(field: FieldInfo) -> dict[str, str]:
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}  # type: ignore[return-value]
+
+
+def allowed(field: FieldInfo) -> str:
+    """The range of a field in words: said by the field, or by its type and limits."""
+    if said := _words(field).get("allowed"):
+        return said
+    limits = {name: getattr(m, name) for m in field.metadata for name in ("gt", "ge", "le") if hasattr(m, name)}
+    options = typing.get_args(field.annotation)
+    if field.annotation is bool:
+        return "true or false"
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return " | ".join(map(str, options))
+    if limits:
+        whole = "a whole number" if field.annotation is int else "a number"
+        low = f"above {limits['gt']:g}" if "gt" in limits else f"from {_number(limits['ge'])}"
+        return f"{whole} {low} to {_number(limits['le'])}"
+    return "text"
+
+
+def _number(limit: float) -> str:
+    return f"{limit:g}" if abs(limit) < 1e6 and limit != int(limit) else f"{int(limit):_}"
+
+
+def field_at(model: Any, keys: Keys) -> FieldInfo | None:
+    """The innermost field that a path names: detection.detectors for ("detection", "detectors", "x")."""
+    found = None
+    annotation: Any = model
+    for key in keys:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            if key not in annotation.model_fields:
+                break
+            found = annotation.model_fields[key]  # type: ignore[index]
+            annotation = found.annotation
+        elif typing.get_origin(annotation) in (list, dict):
+            annotation = typing.get_args(annotation)[-1]
+    return found
+
+
+def in_words(model: Any, wrong: Any) -> tuple[Keys, str]:
+    """One entry of ValidationError.errors(): the path, and what is wrong with it."""
+    keys: Keys = tuple(wrong["loc"])
+    if keys[-1] == "[key]":
+        return keys[:-1], f"a name must be 1 to 64 of a-z A-Z 0-9 . _ -, got {kind(wrong['input'])}"
+    field = field_at(model, keys)
+    if wrong["type"] == "extra_forbidden":
+        return keys, unknown(str(keys[-1]), section_at(model, keys[:-1]).model_fields)
+    if wrong["type"] == "missing":
+        return keys, f"is missing: must be {allowed(field)}" if field else "is missing"
+    found = "******" if "password" in str(keys) else kind(wrong["input"])
+    if field is None or _is_section(section_at(model, keys)):
+        return keys, f"must be a mapping of settings, got {found}"
+    return keys, f"must be {f'{allowed(field)} {unit(field)}'.strip()}, got {found}"
+
+
+def section_at(model: Any, keys: Keys) -> Any:
+    """The model around a path."""
+    annotation = model
+    for key in keys:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            annotation = annotation.model_fields[key].annotation  # type: ignore[index]
+        else:
+            annotation = typing.get_args(annotation)[-1]
+    return annotation
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -1,0 +1,259 @@
+"""The state of one source <-> bytes that name themselves. No pickle.
+
+    magic, format, length of the name, length of it all, covered offset, number of metrics
+    name of the source
+    sections: name, version, digest (what they were computed with), length, has a model
+    the source's row
+    for each metric: its name, its row, and for each section with a model: length, bytes
+    CRC-32 of everything before
+
+A section is taken over when name, version and digest are those of the present settings; else it starts
+anew while the others go on. So, where the settings or the program are not those that wrote it:
+
+    a threshold, a warm-up (what a detector declares to judge only),     everything goes on
+        a weight, the ensemble, detection.threshold, another order
+    any other parameter of a detector, its version, another River        that detector starts anew
+    a detector added or renamed                                          it starts anew
+    a detector removed                                                   its state is dropped
+    window_points                                                        the window and the kernels, which read it,
+                                                                         start anew; adapters go on
+    fewer max_metrics                                                    the metrics first seen go on
+    another format                                                       refused by name
+
+What goes on of a detector is what it would have come to under the new settings too, bit for bit; an open episode
+goes on and ends by the new threshold. A refusal changes nothing.
+
+The sections of a profile never change, so they are packed once; a snapshot is then a join of slices. Everything is
+little-endian, as are all machines this runs on.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from itertools import islice
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from app.errors import StateError
+from app.scoring import episodes
+from app.scoring.profile import SOURCE, Profile, StateSection
+from app.state.sources import JOINT, MAX_METRIC_BYTES, MAX_SOURCE_BYTES, Sources, Stored
+
+MAGIC, FORMAT = b"fasn", 1
+_HEAD = struct.Struct("<4sHHIqH")
+_COUNT = struct.Struct("<H")
+_SECTION = struct.Struct("<I8sI?")
+_MODEL = struct.Struct("<I")
+_CHECK = struct.Struct("<I")
+
+_OWN = StateSection("source", episodes.VERSION, 0, SOURCE.itemsize, str(SOURCE))  # the source's row, the first section
+
+
+@cache
+def table(profile: Profile) -> bytes:
+    """The sections of a profile's rows, packed."""
+    sections = [_OWN, *profile.sections]
+    made = [_COUNT.pack(len(sections))]
+    for s in sections:
+        made += [_text(s.name), _SECTION.pack(s.version, s.digest, s.end - s.start, s.adapter)]
+    return b"".join(made)
+
+
+def _text(name: str) -> bytes:
+    data = name.encode()
+    return _COUNT.pack(len(data)) + data
+
+
+def dumps(sources: Sources, slot: int, offset: int) -> bytes:
+    """The source in ``slot``, with every record up to and including ``offset`` learned."""
+    name = sources.names[slot].encode()
+    number = int(sources.profile[slot])
+    profile, cells = sources.profiles[number], sources.cells[number]
+    metrics = sources.metrics(slot)
+    parts = [b"", name, table(profile), sources.rows.dump(slot)]
+    for metric, row in metrics.items():
+        parts += [_text(metric), cells.dump(row)]
+        for (_, adapter), models in zip(profile.adapters, sources.models[number]):
+            model = models[row]
+            model = b"" if model is None else model if type(model) is Stored else adapter.dumps(model)
+            parts += [_MODEL.pack(len(model)), model]
+    length = _HEAD.size + sum(map(len, parts)) + _CHECK.size
+    parts[0] = _HEAD.pack(MAGIC, FORMAT, len(name), length, offset, len(metrics))
+    data = b"".join(parts)
+    return data + _CHECK.pack(crc32(data))
+
+
+def peek(data: bytes) -> tuple[str, int]:
+    """(source, covered offset) after checking the whole snapshot; StateError when damaged."""
+    name, offset, _, _ = _opened(data)
+    return name, offset
+
+
+def _opened(data: bytes) -> tuple[str, int, int, _SnapshotReader]:
+    if len(data) < _HEAD.size + _CHECK.size or data[:4] != MAGIC:
+        raise StateError(f"snapshot of {len(data)} bytes: must start with {MAGIC!r}, found {bytes(data[:4])!r}")
+    _, version, size, length, offset, metrics = _HEAD.unpack_from(data)
+    if version != FORMAT:
+        raise StateError(
+            f"snapshot of format {version}: this release reads format {FORMAT}; run the release that wrote it"
+        )
+    if length != len(data):
+        raise StateError(f"snapshot must have {length} bytes by its head, found {len(data)}: it is cut or damaged")
+    (check,) = _CHECK.unpack_from(data, length - _CHECK.size)
+    if (found := crc32(memoryview(data)[: -_CHECK.size])) != check:
+        raise StateError(f"snapshot is damaged: its checksum must be {check:08x}, found {found:08x}")
+    reader = _SnapshotReader(data, _HEAD.size, length - _CHECK.size)
+    try:
+        return reader.take(size).decode(), offset, metrics, reader
+    except UnicodeDecodeError as e:
+        raise StateError(f"snapshot's source must be UTF-8: {e}") from e
+
+
+class _SnapshotReader:
+    """Slices in order; StateError rather than one too short."""
+
+    def __init__(self, data: bytes, at: int, end: int) -> None:
+        self.data, self.at, self._end = data, at, end
+
+    def take(self, size: int) -> bytes:
+        start, self.at = self.at, self.at + size
+        if self.at > self._end:
+            raise StateError(f"snapshot ends at byte {self._end}, inside a part of {size} bytes from {start}")
+        return self.data[start : self.at]
+
+    def skip(self, expected: bytes) -> bool:
+        """Go on behind these bytes, if they come next."""
+        found = self.data.startswith(expected, self.at)
+        self.at += len(expected) if found else 0
+        return found
+
+    def unpack(self, form: struct.Struct) -> tuple:
+        return form.unpack(self.take(form.size))
+
+    def text(self) -> str:
+        return self.take(*self.unpack(_COUNT)).decode()
+
+    def end(self) -> None:
+        if self.at != self._end:
+            raise StateError(f"snapshot must end at byte {self.at}, found {self._end}: not written by this program")
+
+
+class _StoredSection(NamedTuple):
+    name: str
+    version: int
+    digest: bytes
+    length: int
+    model: bool
+
+
+def _sections(reader: _SnapshotReader) -> list[_StoredSection]:
+    """At least one: the source's own."""
+    (count,) = reader.unpack(_COUNT)
+    if not count:
+        raise StateError("snapshot has no sections: it was not written by this program")
+    return [_StoredSection(reader.text(), *reader.unpack(_SECTION)) for _ in range(count)]
+
+
+def loads(sources: Sources, data: bytes) -> tuple[int, int]:
+    """Put a snapshot into its source's slot (made when there is none): (slot, covered offset).
+
+    What the present settings do not know, or know differently, starts anew. StateError when damaged;
+    then nothing has changed.
+    """
+    name, offset, metrics, reader = _opened(data)
+    number = sources.profile_of(name)
+    profile, cells = sources.profiles[number], sources.cells[number]
+    try:
+        if reader.skip(table(profile)):  # written under the present settings, as nearly all are
+            row = reader.take(SOURCE.itemsize)
+            found = {reader.text(): _whole(profile, reader) for _ in range(metrics)}
+            anew = []
+        else:
+            own, *stored = _sections(reader)
+            anew = _anew(profile, [own, *stored])
+            row = reader.take(own.length)
+            row = row if _same(own, _OWN) else bytes(SOURCE.itemsize)
+            found = {reader.text(): _parts(profile, stored, reader) for _ in range(metrics)}
+    except UnicodeDecodeError as e:
+        raise StateError(f"snapshot of {name!r}: names must be UTF-8: {e}") from e
+    reader.end()
+    if len(found) != metrics:
+        raise StateError(f"snapshot of {name!r} must name each metric once: it was not written by this program")
+    slot = sources.slot(name)
+    sources.rows.load(slot, row)
+    for slots in sources.anew.values():  # of an older snapshot
+        slots.discard(slot)
+    for section in anew:
+        sources.anew.setdefault(section, set()).add(slot)
+    (sources.open.add if sources.rows.get(slot, "open") else sources.open.discard)(slot)
+    kept = _kept(found, sources.max_metrics, profile.joins)
+    for (cell, models), place in zip(kept.values(), sources.renew(slot, list(kept))):
+        cells.load(place, cell)
+        for of_adapter, model in zip(sources.models[number], models):
+            of_adapter[place] = model
+    return slot, offset
+
+
+def _kept(found: dict[str, Any], max_metrics: int, joins: bool) -> dict[str, Any]:
+    """The metrics first seen; with what they say jointly, where the present settings ask for it."""
+    kept = set(islice((metric for metric in found if metric != JOINT), max_metrics))
+    if joins and len(kept) > 1:
+        kept.add(JOINT)
+    return {metric: of for metric, of in found.items() if metric in kept}
+
+
+def _anew(profile: Profile, stored: list[_StoredSection]) -> list[str]:
+    """Sections of the profile that are stored in another way, or not at all."""
+    known = {s.name: s for s in stored}
+    return [s.name for s in (_OWN, *profile.sections) if s.name not in known or not _same(known[s.name], s)]
+
+
+def _whole(profile: Profile, reader: _SnapshotReader) -> tuple[bytes, list[Any]]:
+    """The row of one metric, and the models of the profile's adapters, as they are stored."""
+    row = reader.take(profile.cell.itemsize)
+    _check_window(profile, row)
+    models = [(reader.take(*reader.unpack(_MODEL)), member, adapter) for member, adapter in profile.adapters]
+    return row, [adapter.loads(data, member.params) if data else None for data, member, adapter in models]
+
+
+def _parts(profile: Profile, stored: list[_StoredSection], reader: _SnapshotReader) -> tuple[bytes, list[Any]]:
+    """The same, of the sections that are the profile's; the others are empty."""
+    row = bytearray(profile.cell.itemsize)
+    parts = [reader.take(s.length) for s in stored]
+    bytes_of = {s.name: reader.take(*reader.unpack(_MODEL)) for s in stored if s.model}
+    known = {s.name: (s, part) for s, part in zip(stored, parts)}
+    models: dict[str, Any] = {}
+    adapters = {member.section: (member, adapter) for member, adapter in profile.adapters}
+    for section in profile.sections:
+        if section.name not in known or not _same(known[section.name][0], section):
+            continue
+        row[section.start : section.end] = known[section.name][1]
+        if section.adapter and bytes_of[section.name]:
+            member, adapter = adapters[section.name]
+            models[section.name] = adapter.loads(bytes_of[section.name], member.params)
+    _check_window(profile, row)
+    return bytes(row), [models.get(name) for name in adapters]
+
+
+def _check_window(profile: Profile, row: bytes | bytearray) -> None:
+    """Compiled code follows head, count and order without looking where they lead."""
+    window = np.frombuffer(row, profile.cell)[0]["window"]
+    size = profile.window_points
+    if not (0 <= window["head"] < size and 0 <= window["moments"]["n"] <= size and window["order"].max() < size):
+        raise StateError(f"snapshot's window must stay within its {size} points: it was not written by this program")
+
+
+def _same(stored: _StoredSection, section: StateSection) -> bool:
+    return stored[1:] == (section.version, section.digest, section.end - section.start, section.adapter)
+
+
+def largest(profile: Profile, max_metrics: int) -> int:
+    """No snapshot of a source with this profile has more bytes."""
+    models = sum(_MODEL.size + adapter.max_state_bytes(m.params) for m, adapter in profile.adapters)
+    metric = _COUNT.size + MAX_METRIC_BYTES + profile.cell.itemsize + models
+    head = _HEAD.size + MAX_SOURCE_BYTES + len(table(profile)) + SOURCE.itemsize
+    joint = metric if profile.joins and max_metrics > 1 else 0
+    return head + max_metrics * metric + joint + _CHECK.size

@@ -1,0 +1,185 @@
+"""The state of the sources of one partition, in rows.
+
+A source has one row for itself (its last point, its episode) and one for each of its metrics. Most
+sources have one metric called "value": its row is found by array, so that a batch of plain points
+resolves without a step of Python per point beside one look into a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from app.compiled import rows
+from app.scoring.profile import SOURCE, Profile
+
+MAX_SOURCE_BYTES, MAX_METRIC_BYTES = 256, 128  # of names
+VALUE = "value"  # the metric of a point that names none
+JOINT = ""  # stands among the metrics of a source with several, for what they say jointly; no metric has this name
+NONE = -1
+
+
+class Stored(bytes):
+    """A model of an adapter as it was saved; it is made when its source has its next point."""
+
+    __slots__ = ()
+
+
+class Sources:
+    """Source -> slot (a row that never moves). Made by ``Pipeline.sources()``."""
+
+    def __init__(
+        self,
+        profiles: Sequence[Profile],
+        profile_of: Callable[[str], int],
+        max_metrics: int,
+        kind: type[rows.ArrayRows] | type[rows.ObjectRows],
+    ) -> None:
+        self.profiles = profiles
+        self.max_metrics = max_metrics
+        self.names: list[str] = []  # by slot; "" where none has the slot
+        self.slots: dict[str, int] = {}
+        self.rows = kind(SOURCE)
+        self.cells = [kind(profile.cell) for profile in profiles]  # by profile: rows of metrics
+        # by profile: for each adapter, models by row of metric; None until the first point
+        self.models: list[list[list[Any]]] = [[[] for _ in profile.adapters] for profile in profiles]
+        self.keep: list[Any] = [kind(profile.cell) for profile in profiles]  # room to hold a row aside; an empty row
+        for spare in self.keep:
+            spare.add(2)
+        self.profile = np.zeros(16, np.int64)  # by slot
+        self.value_row = np.full(16, NONE, np.int64)  # by slot: row of the metric "value"
+        self.joint_row = np.full(16, NONE, np.int64)  # by slot: row of what several metrics say jointly
+        self._metrics: dict[int, dict[str, int]] = {}  # slot -> metric -> row, for slots with another metric
+        self.profile_of = profile_of
+        self.open: set[int] = set()  # slots of sources inside an episode
+        self.anew: dict[str, set[int]] = {}  # section of a snapshot -> slots in which it was not taken over
+        self._free: list[int] = []  # slots, and rows of metrics by profile, that are empty
+        self._free_rows: list[list[int]] = [[] for _ in profiles]
+
+    def slot(self, source: str) -> int:
+        """The source's slot; an empty one at first sight."""
+        slot = self.slots.get(source)
+        if slot is None:
+            slot = self.slots[source] = self._free.pop() if self._free else self._new_slot()
+            self.names[slot] = source
+            self.profile[slot] = self.profile_of(source)
+        return slot
+
+    def _new_slot(self) -> int:
+        slot = self.rows.add()
+        self.names.append("")
+        self._make_room(slot + 1)
+        return slot
+
+    def _make_room(self, slots: int) -> None:
+        while slots > len(self.profile):
+            self.profile = np.concatenate([self.profile, np.zeros_like(self.profile)])
+            self.value_row = np.concatenate([self.value_row, np.full_like(self.value_row, NONE)])
+            self.joint_row = np.concatenate([self.joint_row, np.full_like(self.joint_row, NONE)])
+
+    def slots_of(self, sources: Sequence[str], profile: int) -> np.ndarray:
+        """The slots of different sources of one profile, as ``slot`` gives them, but all at once."""
+        new = [source for source in sources if source not in self.slots]
+        if new and not self._free:
+            first = self.rows.add(len(new))
+            self.names += new
+            self.slots.update(zip(new, range(first, first + len(new))))
+            self._make_room(len(self.names))
+            self.profile[first : len(self.names)] = profile
+            if len(new) == len(sources):
+                return np.arange(first, len(self.names))
+        return np.array([self.slot(source) for source in sources] if self._free else [*map(self.slots.get, sources)])
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def warming_up(self) -> int:
+        """Sources whose last point was scored by no detector yet."""
+        return int((self.rows.column("status") == 0).sum()) - len(self._free)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows held, those that wait for another source too (models of adapters not counted)."""
+        return self.rows.nbytes + sum(cells.nbytes for cells in self.cells)
+
+    def metrics(self, slot: int) -> dict[str, int]:
+        """Metric -> row, in order of first sight, JOINT among them. Not to be changed."""
+        if slot in self._metrics:
+            return self._metrics[slot]
+        row = int(self.value_row[slot])
+        return {} if row == NONE else {VALUE: row}
+
+    def first_row(self, slot: int) -> int:
+        """The row of the metric it had first, beside which what is kept of the source as a whole has its place."""
+        known = self._metrics.get(slot)
+        return next(iter(known.values())) if known else int(self.value_row[slot])
+
+    def add_metric(self, slot: int, metric: str, row: int | None = None) -> int:
+        """An empty row (or that one) for a metric that the source does not have yet."""
+        profile = int(self.profile[slot])
+        if row is None:
+            row = self._empty_rows(profile, 1)[0]
+        known = self.metrics(slot)
+        if metric == VALUE:
+            self.value_row[slot] = row
+        if metric == JOINT:
+            self.joint_row[slot] = row
+        if known or metric != VALUE:
+            self._metrics[slot] = {**known, metric: row}
+        return row
+
+    def add_values(self, slots: np.ndarray) -> bool:
+        """Give each of these slots a row for the metric "value", all at once.
+
+        False, and nothing is done, when one without such a row has other metrics: it may be at its limit.
+        """
+        new = slots[self.value_row[slots] == NONE]
+        if not len(new):
+            return True
+        new = np.unique(new)
+        if self._metrics and not self._metrics.keys().isdisjoint(new.tolist()):
+            return False
+        for number in np.unique(self.profile[new]).tolist():
+            of = new[self.profile[new] == number]
+            self.value_row[of] = self._empty_rows(number, len(of))
+        return True
+
+    def _empty_rows(self, profile: int, number: int) -> list[int]:
+        free = self._free_rows[profile]
+        found = [free.pop() for _ in range(min(number, len(free)))]
+        if more := number - len(found):
+            first = self.cells[profile].add(more)
+            found += range(first, first + more)
+            for models in self.models[profile]:
+                models.extend([None] * more)
+        return found
+
+    def renew(self, slot: int, metrics: list[str]) -> list[int]:
+        """Let the source have these metrics and no others, in this order; their rows, all empty."""
+        profile = int(self.profile[slot])
+        for row in self.metrics(slot).values():
+            self.cells[profile].clear(row)
+            for models in self.models[profile]:
+                models[row] = None
+            self._free_rows[profile].append(row)
+        self._metrics.pop(slot, None)
+        self.value_row[slot] = self.joint_row[slot] = NONE
+        for metric in metrics:
+            self.add_metric(slot, metric)
+        return list(self.metrics(slot).values())
+
+    def restart(self, slot: int) -> None:
+        """Let the source be as one never seen."""
+        self.renew(slot, [])
+        self.rows.clear(slot)
+        self.open.discard(slot)
+
+    def drop(self, slot: int) -> None:
+        """Let the source be gone: slot and rows, all empty, are there for others."""
+        self.restart(slot)
+        del self.slots[self.names[slot]]
+        self.names[slot] = ""
+        self._free.append(slot)

@@ -1,0 +1,303 @@
+"""Bytes of the input topic to points; what cannot be read becomes a dead letter.
+
+A record is an object, or an array of objects each of which is decoded on its own, so that one bad element
+does not spoil the others. Every record gives at least one point or dead letter, whatever its bytes are.
+
+    {"source": "pump-7", "timestamp": 1698401060.0 | "2023-10-27T09:37:40Z", "value": 45.2}
+    {"source": "pump-7", "values": {"temperature": 45.2, "pressure": 2.1}}
+
+Read the same way everywhere: unknown fields are ignored; of a field given twice the last counts; null is
+as good as absent; source comes before sourceId before entity_id; time without zone is UTC. Refused are
+NaN and Infinity, text or true for a number, |value| > 1e150, times outside 1970..2200, bad UTF-8 and
+nesting deeper than 128, in ignored fields too.
+
+A whole batch is tried at once: one msgspec call a record, then checks that run over lists in C (.4 us a
+record; record by record, 1.5 us). Where any of it fails, the batch is read record by record: that path
+is the law, and a test holds the other to it. msgspec alone would not do: it neither reads the UTF-8 of what it
+skips nor limits depth by anything but the stack that happens to be left, so the same record could be
+a point in one process and a dead letter in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from app.compiled.numeric import LARGEST, LARGEST_TEXT
+from app.errors import InvalidPoint
+from app.pipeline.points import Points
+from app.settings.model import SOURCE_NAMES, InputSettings
+from app.state.sources import MAX_METRIC_BYTES, MAX_SOURCE_BYTES, VALUE
+from app.wire import malformed, schema
+from app.wire.dead_letters import DeadLetter
+from app.wire.malformed import shown
+
+END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
+
+MAX_LETTERS = 100  # of one record's elements, and one more for all after them
+
+
+class Record(Protocol):
+    """What aiokafka's ConsumerRecord has."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp: int  # ms; negative: none
+    offset: int
+
+
+class Reader:
+    """Reads the records of one partition.
+
+    Parameters
+    ----------
+    input
+        Other names of the fields, the unit of timestamps, and how many metrics a point may have.
+    topic, partition
+        Named in reasons.
+    keyed
+        A record's key must be its source. False where the topic has one partition: any key will do.
+    """
+
+    def __init__(self, input: InputSettings, topic: str, partition: int, keyed: bool) -> None:
+        self._topic, self._partition, self._keyed = topic, partition, keyed
+        self._max_metrics = input.max_metrics
+        self._per_second = 1000.0 if input.timestamp_unit == "ms" else 1.0
+        self._names = schema.Names(
+            (input.source_field,) if input.source_field else SOURCE_NAMES,
+            input.timestamp_field or "timestamp",
+            tuple(input.value_fields),
+        )
+        one = schema.full(self._names)
+        self._decode_one = msgspec.json.Decoder(one).decode
+        self._decode_any = msgspec.json.Decoder(one | list[msgspec.Raw]).decode
+        self._plain_metric = (*input.value_fields, VALUE)[0]
+        plain = schema.plain(self._names)
+        self._decode_plain: Any = msgspec.json.Decoder(plain).decode if plain else None
+
+    def read(self, records: Sequence[Record]) -> tuple[Points, list[DeadLetter]]:
+        """Points and dead letters of these records, each in the records' order; never raises for their bytes."""
+        points = self._read_at_once(records) if self._decode_plain and records else None
+        return self._read_each(records) if points is None else (points, [])
+
+    def refused(self, records: Iterable[Record], points: Points, rejected: Iterable[tuple]) -> list[DeadLetter]:
+        """Dead letters of points that were read but not scored: (position in points, label, reason)."""
+        bad: dict[int, list[tuple[int, InvalidPoint | str]]] = {}
+        for position, label, reason in rejected:
+            why = bad.setdefault(points.offset[position], [])
+            why.append((points.index[position], InvalidPoint(label, reason)))
+        letters: list[DeadLetter] = []
+        for record in records:
+            if why := bad.get(record.offset, []):
+                found = self._decode(record.value)
+                elements = found if isinstance(found, Sequence) else [record.value]
+                letters += self._of_elements(record, elements, why)
+        return letters
+
+    # --- all at once
+
+    def _read_at_once(self, records: Sequence[Record]) -> Points | None:
+        """Points of records that are all plain objects with one value; None when one of them is not."""
+        raw: list[Any] = [record.value for record in records]
+        if None in raw:
+            return None
+        if max(map(len, raw)) > malformed.MAX_DEPTH and any(map(malformed.too_deep, raw)):
+            return None
+        try:
+            if not all(map(bytes.isascii, raw)):
+                for value in raw:
+                    value.decode()
+            found: list[Any] = list(map(self._decode_plain, raw))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        source = [point.source for point in found]
+        values = [point.value for point in found]
+        names = list(map(str.encode, source))
+        if self._keyed and names != [record.key for record in records]:
+            return None
+        if b"" in names or max(map(len, names)) > MAX_SOURCE_BYTES:
+            return None
+        if max(values) > LARGEST or min(values) < -LARGEST:
+            return None
+        n = len(found)
+        given = [point.timestamp for point in found]
+        own_time = given[0] is not None
+        timestamp = self._times(given) if own_time or any(given) else [r.timestamp / 1000.0 for r in records]
+        if timestamp is None or min(timestamp) < 0.0 or max(timestamp) >= END_OF_TIME:
+            return None
+        offset = [record.offset for record in records]
+        points = Points(offset, [0] * n, source, timestamp, [own_time] * n, values)
+        if self._plain_metric != VALUE:
+            points.metrics, points.start = [self._plain_metric] * n, list(range(n + 1))
+        return points
+
+    def _times(self, given: list[Any]) -> list[float] | None:
+        """Epoch seconds of times that are all numbers or all texts; None when they are not."""
+        kinds = set(map(type, given))
+        if kinds == {float}:
+            return given if self._per_second == 1.0 else [time / self._per_second for time in given]
+        return list(map(_epoch, given)) if kinds == {datetime} else None
+
+    # --- record by record
+
+    def _read_each(self, records: Iterable[Record]) -> tuple[Points, list[DeadLetter]]:
+        points = Points(metrics=[], start=[0])
+        letters: list[DeadLetter] = []
+        for record in records:
+            try:
+                found = self._decode(record.value)
+                if isinstance(found, Sequence):
+                    letters += self._read_elements(points, found, record)
+                else:
+                    self._add(points, found, record, 0, "$")
+            except InvalidPoint as invalid:
+                letters.append(self._letter(record, 0, invalid, record.value))
+        if len(points.values) == len(points) == points.metrics.count(VALUE):  # type: ignore[union-attr]
+            points.metrics = points.start = None
+        return points, letters
+
+    def _read_elements(self, points: Points, elements: Sequence[Any], record: Record) -> list[DeadLetter]:
+        """Dead letters of those that are bad; after MAX_LETTERS of them the others are not looked at any more.
+
+        300,000 bad elements fit into a record of 1 MB. To say of each why would hold up the partition for seconds;
+        one letter for those that are left, with the whole record, says as much.
+        """
+        bad: list[tuple[int, InvalidPoint | str]] = []
+        for index, raw in enumerate(elements):
+            try:
+                self._add(points, self._decode_one(raw), record, index, f"$[{index}]")
+            except (InvalidPoint, msgspec.DecodeError) as error:
+                bad.append((index, error if isinstance(error, InvalidPoint) else str(error)))
+                if len(bad) == MAX_LETTERS:
+                    break
+        letters = self._of_elements(record, elements, bad)
+        if len(bad) == MAX_LETTERS and (left := len(elements) - index - 1):
+            reason = f"$[{index + 1}] and what follows, {left} elements, was not read: {MAX_LETTERS} before it are bad"
+            letters.append(self._letter(record, index + 1, InvalidPoint("not_read", reason), record.value))
+        return letters
+
+    def _of_elements(
+        self, record: Record, elements: Sequence[Any], bad: Sequence[tuple[int, InvalidPoint | str]]
+    ) -> list[DeadLetter]:
+        """Dead letters of elements, each with its own bytes; of many bad ones the last stands for the rest.
+
+        An array of 400,000 bad elements fits into a record: with the record in each they would be 200 GB.
+        """
+        letters = []
+        for index, why in bad[: MAX_LETTERS + 1]:
+            raw = bytes(elements[index])
+            if isinstance(why, str):
+                why = malformed.explain(raw, self._names, why, f"$[{index}]")
+            letters.append(self._letter(record, index, why, raw))
+        if more := len(bad) - len(letters):
+            letters[-1].reason += f"; {more} elements after it are bad too"
+        if len(bad) > MAX_LETTERS:
+            letters[-1].value = record.value
+        return letters
+
+    def _letter(self, record: Record, index: int, invalid: InvalidPoint, value: bytes | None) -> DeadLetter:
+        reason = f"{self._topic}[{self._partition}]@{record.offset}: {invalid}"
+        return DeadLetter(record.offset, index, reason, invalid.label, record.key, value, record.headers)
+
+    def _decode(self, value: bytes | None) -> Any:
+        """The object, or the raw elements of the array, of which some may hold NaN. Raises InvalidPoint."""
+        if not value:
+            found = "null" if value is None else "no bytes"
+            raise InvalidPoint("empty", f"value must be a JSON object or an array of them, got {found}")
+        if len(value) > malformed.MAX_DEPTH and malformed.too_deep(value):
+            raise malformed.nested()
+        try:
+            if not value.isascii():
+                value.decode()
+            found = self._decode_any(value)
+        except UnicodeDecodeError as error:
+            raise InvalidPoint("invalid_json", f"value must be UTF-8, byte {error.start} is not") from None
+        except msgspec.DecodeError as error:
+            if elements := malformed.elements(value):
+                return elements
+            raise malformed.explain(value, self._names, str(error), "$") from None
+        except RecursionError:  # a caller with next to no stack left
+            raise malformed.nested() from None
+        if found == []:
+            raise InvalidPoint("empty", "$ must hold at least one object, got an empty array")
+        return found
+
+    def _add(self, points: Points, one: Any, record: Record, index: int, path: str) -> None:
+        """Append one point, or raise InvalidPoint and append nothing."""
+        source = self._source(one, record, path)
+        timestamp = self._timestamp(one, record, path)
+        cells = self._cells(one, path)
+        points.offset.append(record.offset)
+        points.index.append(index)
+        points.source.append(source)
+        points.timestamp.append(timestamp)
+        points.own_time.append(one.timestamp is not None)
+        for metric, value in cells:
+            points.metrics.append(metric)  # type: ignore[union-attr]
+            points.values.append(value)
+        points.start.append(len(points.values))  # type: ignore[union-attr]
+
+    def _source(self, one: Any, record: Record, path: str) -> str:
+        name, source = one.named()
+        if source is None:
+            wanted = " or ".join(f"{path}.{name}" for name in self._names.source)
+            raise InvalidPoint("bad_source", f"{wanted} must name the source, got nothing")
+        raw = source.encode()
+        if not 0 < len(raw) <= MAX_SOURCE_BYTES:
+            wanted = f"must be 1 to {MAX_SOURCE_BYTES} bytes"
+            raise InvalidPoint("bad_source", f"{path}.{name} {wanted}, got {len(raw)}: {shown(source)}")
+        if self._keyed and record.key != raw:
+            key = "none" if record.key is None else shown(record.key.decode("utf-8", "backslashreplace"))
+            reason = f"{path}.{name} must be the record's key, got {shown(source)} under the key {key}"
+            raise InvalidPoint("key_mismatch", f"{reason}; key the records by source")
+        return source
+
+    def _timestamp(self, one: Any, record: Record, path: str) -> float:
+        given = one.timestamp
+        if given is None:
+            time = record.timestamp / 1000.0
+        else:
+            time = _epoch(given) if isinstance(given, datetime) else given / self._per_second
+        if 0.0 <= time < END_OF_TIME:
+            return time
+        if given is None:
+            what, found = "Kafka's timestamp (the record holds none)", f"{record.timestamp} ms"
+        else:
+            what = f"{path}.{self._names.timestamp}"
+            found = given.isoformat() if isinstance(given, datetime) else f"{given:.15g}"
+        hint = ""
+        if isinstance(given, float) and self._per_second == 1.0 and 0.0 < time / 1000.0 < END_OF_TIME:
+            hint = "; it looks like milliseconds: set input.timestamp_unit to ms"
+        raise InvalidPoint("bad_timestamp", f"{what} must be a time in 1970..2199, got {found}{hint}")
+
+    def _cells(self, one: Any, path: str) -> list[tuple[str, float]]:
+        """(metric, value), by metric."""
+        cells = one.cells(path)
+        if len(cells) > 1:
+            cells.sort()
+        elif not cells:
+            wanted = " or ".join(f"{path}.{name}" for name in self._names.values or ("value", "values"))
+            raise InvalidPoint("no_value", f"{wanted} must hold a number, got none")
+        if len(cells) > self._max_metrics:
+            raise InvalidPoint(
+                "too_many_metrics",
+                f"{path} must have at most {self._max_metrics} metrics (input.max_metrics), got {len(cells)}",
+            )
+        for name, value in cells:
+            if not -LARGEST <= value <= LARGEST:
+                wanted = f"{path}.{one.path(shown(name)[1:-1])} must be within -{LARGEST_TEXT}..{LARGEST_TEXT}"
+                raise InvalidPoint("out_of_range", f"{wanted}, got {value!r}")
+            if not 0 < len(name) <= MAX_METRIC_BYTES or len(name.encode()) > MAX_METRIC_BYTES:
+                raise InvalidPoint(
+                    "bad_metric",
+                    f"{path}: a metric's name must be 1 to {MAX_METRIC_BYTES} bytes, got {shown(name)}",
+                )
+        return cells
+
+
+def _epoch(time: datetime) -> float:
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,214 @@
+"""The common result written straight from columns to bytes by compiled code: no Python object a point.
+
+It writes the bytes that the structs of ``app.wire.results`` give, a third of the time
+(tests/unit/wire/test_result_json.py holds both to the same bytes). Common is a point of one value called "value"
+outside an episode, whose source needs no escapes, and which at least one detector scored, or none yet; everything else
+takes the other way and is copied in. msgspec writes the numbers of a batch, all in one call: its shortest form of a
+float is part of the wire format. What it writes as null, a NaN, does not apply and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from app.compiled.byte_columns import Bytes, Column, put
+from app.compiled.jit import compiled
+
+QUOTE, BACKSLASH, SPACE, NULL = 34, 92, 32, 110  # the last: of its first letter
+COMMA, COLON, CLOSE, OPEN = 44, 58, 93, 123
+BEFORE = (  # each number of a common result, by what stands before it
+    b',"timestamp":',
+    b',"value":',
+    b',"expected":',
+    b',"expected_lower":',
+    b',"expected_upper":',
+    b',"anomaly_score":',
+    b',"alert_score":',
+)
+ANOMALY_SCORE, ALERT_SCORE = 5, 6  # places in BEFORE
+NUMBERS = len(BEFORE)  # before the detectors' scores
+ID, SOURCE = b'{"id":"', b'","source":"'
+AFTER_SCORE = b',"is_anomaly":false,"severity":"'
+WARMING_UP = (
+    b',"anomaly_score":0.0,"alert_score":0.0,"is_anomaly":false,"severity":"low","status":"warming_up","config_hash":'
+)
+OTHER, SCORED, UNSCORED = 0, 1, 2  # kinds of results
+DIGITS = 20  # of any int64
+NULL_SIZE = 5  # with the comma behind it
+
+
+
+def common(
+    prefix: str,
+    keys: Column,
+    offsets: np.ndarray,
+    indices: np.ndarray,
+    kinds: np.ndarray,
+    scored: np.ndarray,
+    unscored: np.ndarray,
+    severities: np.ndarray,
+    directions: np.ndarray,
+    words: Words,
+    others: Column,
+) -> Column:
+    """Values of n results.
+
+    Parameters
+    ----------
+    prefix
+        "topic:partition:" of the ids.
+    keys
+        n sources, as they stand in JSON without quotes.
+    kinds
+        i8[n]: SCORED, UNSCORED, or OTHER, which are taken from ``others``, in order.
+    scored
+        f8[those SCORED, NUMBERS + detectors]: what BEFORE names, then the votes. NaN: does not apply; of the
+        alert score: it is the anomaly score.
+    unscored
+        f8[those UNSCORED, 2]: timestamp and value.
+    severities, directions
+        i8[n], indices into ``words``: by severity; by direction 0 unknown, 1 above, -1 below.
+    """
+    text, short = _text(scored), _text(unscored)
+    width = words.most + len(prefix) + 2 * DIGITS
+    room = len(text) * 2 + len(short) + len(keys.data) + len(others.data) + len(kinds) * width
+    out = np.empty(room, np.uint8)
+    ends = np.empty(len(kinds), np.int64)
+    size = _write(
+        out, ends, kinds, np.frombuffer(prefix.encode(), np.uint8), offsets, indices, keys.data, keys.ends,
+        text, short, words.before.data, words.before.ends, severities, directions, others.data, others.ends,
+    )  # fmt: skip
+    return Column(out[:size], ends)
+
+
+def _text(numbers: np.ndarray) -> Bytes:
+    return np.frombuffer(msgspec.json.encode(numbers.ravel().tolist()), np.uint8)
+
+
+class Words(NamedTuple):
+    """What stands between the variable parts of a profile's results."""
+
+    before: Column  # id, source, BEFORE.., 4 severities, 3 directions, one a detector, two ends
+    most: int  # bytes of them in one result, at most
+
+    @classmethod
+    def of(cls, severities: Sequence[str], detectors: Sequence[str], config_hash: str) -> Words:
+        fixed = [ID, SOURCE, *BEFORE]
+        of_severity = [AFTER_SCORE + name.encode() + b'","status":"ok"' for name in severities]
+        of_direction = [b',"detectors":{', b',"direction":"above","detectors":{', b',"direction":"below","detectors":{']
+        of_detector = [b"," + msgspec.json.encode(name) + b":" for name in detectors]
+        end = b'},"config_hash":' + msgspec.json.encode(config_hash) + b"}"
+        unscored = WARMING_UP + msgspec.json.encode(config_hash) + b"}"
+        most = (
+            sum(map(len, [*fixed, *of_detector, end, unscored]))
+            + max(map(len, of_severity))
+            + max(map(len, of_direction))
+            + 4
+        )
+        return cls(Column.of([*fixed, *of_severity, *of_direction, *of_detector, end, unscored]), most)
+
+
+@compiled
+def _word(out, i, data, ends, n):
+    return put(out, i, data, ends[n - 1] if n > 0 else 0, ends[n])
+
+
+@compiled
+def _int(out, i, v):
+    n = 1
+    rest = v
+    while rest > 9:
+        rest //= 10
+        n += 1
+    for k in range(i + n - 1, i - 1, -1):
+        out[k] = 48 + v % 10
+        v //= 10
+    return i + n
+
+
+@compiled
+def _number(out, i, text, at):
+    """Copy the number that begins at ``at``; (next place in out, where the next number begins)."""
+    to = out[i:]
+    source = text[at:]
+    k = 0
+    for k in range(len(source)):
+        if source[k] == COMMA or source[k] == CLOSE:
+            break
+        to[k] = source[k]
+    return i + k, at + k + 1
+
+
+@compiled
+def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, short, words, word_ends, severities,
+           directions, others, other_ends):  # fmt: skip
+    severity = 2 + NUMBERS
+    direction = severity + 4
+    detector = direction + 3
+    end = len(word_ends) - 2
+    i = 0
+    other = 0
+    at = 1  # in text, after the opening bracket
+    near = 1  # in short
+    for j in range(len(kinds)):
+        if kinds[j] == OTHER:
+            i = _word(out, i, others, other_ends, other)
+            other += 1
+            ends[j] = i
+            continue
+        i = _word(out, i, words, word_ends, 0)
+        i = put(out, i, prefix, 0, len(prefix))
+        i = _int(out, i, offsets[j])
+        out[i] = COLON
+        i = _int(out, i + 1, indices[j])
+        i = _word(out, i, words, word_ends, 1)
+        i = put(out, i, keys, key_ends[j - 1] if j > 0 else 0, key_ends[j])
+        out[i] = QUOTE
+        i += 1
+        if kinds[j] == UNSCORED:
+            i = _word(out, i, words, word_ends, 2)
+            i, near = _number(out, i, short, near)
+            i = _word(out, i, words, word_ends, 3)
+            i, near = _number(out, i, short, near)
+            i = _word(out, i, words, word_ends, end + 1)
+            ends[j] = i
+            continue
+        score = 0
+        for k in range(NUMBERS):
+            if k == ANOMALY_SCORE:
+                score = at
+            if text[at] != NULL:
+                i = _word(out, i, words, word_ends, 2 + k)
+                i, at = _number(out, i, text, at)
+            else:
+                at += NULL_SIZE
+                if k == ALERT_SCORE:
+                    i = _word(out, i, words, word_ends, 2 + k)
+                    i, score = _number(out, i, text, score)
+        i = _word(out, i, words, word_ends, severity + severities[j])
+        i = _word(out, i, words, word_ends, direction + (2 if directions[j] < 0 else directions[j]))
+        first = i - 1
+        i -= 1  # each detector begins with a comma, and that of the first stands where "{" belongs
+        for k in range(end - detector):
+            if text[at] != NULL:
+                i = _word(out, i, words, word_ends, detector + k)
+                i, at = _number(out, i, text, at)
+            else:
+                at += NULL_SIZE
+        out[first] = OPEN
+        i = _word(out, i, words, word_ends, end)
+        ends[j] = i
+    return i
+
+
+def needs_escape(keys: Column) -> np.ndarray:
+    """bool[n]: strings with a character that JSON writes differently."""
+    found = (keys.data < SPACE) | (keys.data == QUOTE) | (keys.data == BACKSLASH)
+    if not found.any():
+        return np.zeros(len(keys.ends), bool)
+    counts = np.concatenate([[0], np.cumsum(found)])
+    return counts[keys.ends] > counts[np.concatenate([[0], keys.ends[:-1]])]

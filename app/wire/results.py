@@ -1,0 +1,300 @@
+"""Results and episodes to bytes: the wire format of anomaly-results and anomalies.
+
+Whole columns are made first, then one msgspec struct a point out of them (map over columns: no bytecode
+a point); the names and types of the detectors' scores are fixed once per profile.
+
+Field names and their order are a promise to other programs; tests/unit/wire/test_results.py holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import compress, repeat
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+
+from app.compiled.byte_columns import Column, Encoded
+from app.compiled.jit import AVAILABLE
+from app.pipeline import outcome as outcomes
+from app.pipeline.outcome import Outcome
+from app.pipeline.points import Points
+from app.scoring import severity
+from app.state.sources import VALUE
+from app.wire import result_json
+
+STATUS = np.array(outcomes.STATUS, object)
+SEVERITY = np.array(severity.NAMES, object)
+DIRECTION = np.array([UNSET, "above", "below"], object)  # by 0, 1, -1
+DRIFT = np.array([UNSET, True], object)
+
+Numbers = float | dict[str, float] | UnsetType
+
+
+class Result(msgspec.Struct, gc=False):
+    """One value of anomaly-results. What is UNSET does not apply and is left out."""
+
+    id: str  # topic:partition:offset:index
+    source: str
+    timestamp: float  # epoch s, UTC
+    metric: str | UnsetType  # of a single value that has a name of its own
+    value: float | UnsetType
+    values: dict[str, float] | UnsetType  # by metric, when there are several
+    expected: Numbers
+    expected_lower: Numbers
+    expected_upper: Numbers
+    anomaly_score: float  # 0..1
+    alert_score: float  # 0..1
+    is_anomaly: bool
+    episode: str | UnsetType  # id of the result that opened it
+    severity: str
+    status: str
+    direction: str | UnsetType
+    drift: bool | UnsetType  # the source's scores have drifted, with this one
+    detectors: Any  # {name: score}
+    weights: dict[str, float] | UnsetType  # what part each vote has in the score, or in its ensemble's
+    attribution: dict[str, float] | UnsetType
+    explanation: str | UnsetType
+    config_hash: str
+
+
+class Closed(msgspec.Struct, gc=False):
+    """The end of an episode, as the topic of anomalies has it."""
+
+    event: str
+    episode: str
+    source: str
+    timestamp: float  # of the first point after it; of its last point when none came
+    points: int
+    peak_score: float
+    opened_at: float
+    reason: str | UnsetType = UNSET  # "silence": the source had no point for too long
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_results(
+    points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0
+) -> list[tuple[bytes, bytes]]:
+    """Key and value of the result of every point from position ``start`` on that was not rejected."""
+    results = _results(points, outcome, f"{topic}:{partition}:", range(start, len(points)))
+    keys = list(map(str.encode, points.source[start:] if start else points.source))
+    encoded = list(zip(keys, map(_encode, results)))
+    return encoded if not outcome.rejected else list(compress(encoded, (outcome.slot[start:] >= 0).tolist()))
+
+
+FEW = 64  # points: below it arrays cost more than they save
+
+
+def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0) -> Encoded:
+    """The same bytes as ``encode_results`` gives, in columns, and most of them by compiled code."""
+    if not AVAILABLE or points.start is not None or len(outcome.profiles) > 1 or len(points) - start < FEW:
+        return Encoded.of(encode_results(points, outcome, topic, partition, start))
+    at = np.flatnonzero(outcome.slot[start:] >= 0) + start
+    positions = at.tolist() if outcome.rejected else range(start, len(points))
+    keys = Column.of(list(map(str.encode, _pick(points.source, positions))))
+    width = len(outcome.profiles[0].detectors)
+    floats = [outcome.timestamp, outcome.value, outcome.expected, outcome.lower, outcome.upper]
+    votes, score = outcome.votes[at, :width], outcome.score[at]
+    alert = outcome.alert[at]
+    other = np.where(score == alert, np.nan, alert)
+    numbers = np.column_stack([*(column[at] for column in floats), score, other, votes])
+    simple = ~outcome.anomaly[at] & ~outcome.drift[at] & ~result_json.needs_escape(keys)
+    status, voted = outcome.status[at], ~np.isnan(votes).all(axis=1)
+    scored = simple & (status == outcomes.OK) & voted
+    unscored = simple & (status == outcomes.WARMING_UP) & (score == 0.0) & (alert == 0.0)
+    unscored &= ~voted & np.isnan(outcome.expected[at])
+    prefix = f"{topic}:{partition}:"
+    others = [_encode(result) for result in _results(points, outcome, prefix, at[~(scored | unscored)].tolist())]
+    values = result_json.common(
+        prefix,
+        keys,
+        outcome.offset[at],
+        outcome.index[at],
+        scored * result_json.SCORED + unscored * result_json.UNSCORED,
+        numbers[scored],
+        numbers[unscored, :2],
+        severity.severities(outcome.alert[at]),
+        outcome.direction[at].astype(np.int64),
+        _words(tuple(outcome.profiles[0].detectors), outcome.profiles[0].config_hash),
+        Column.of(others),
+    )
+    return Encoded(keys, values)
+
+
+@lru_cache(maxsize=256)
+def _words(detectors: tuple[str, ...], config_hash: str) -> result_json.Words:
+    return result_json.Words.of(severity.NAMES, detectors, config_hash)
+
+
+def encode_episodes(
+    points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0
+) -> list[tuple[bytes, bytes]]:
+    """Key and value of every episode that opened or closed at a point from position ``start`` on.
+
+    {"event": "opened", and all of the opener's result} | {"event": "closed", "episode", "source", ...}
+    """
+    at = (np.flatnonzero((outcome.opened | outcome.closed)[start:] & (outcome.slot[start:] >= 0)) + start).tolist()
+    expired = [one for one in outcome.expired if one.position >= start]
+    if not at and not expired:
+        return []
+    prefix = f"{topic}:{partition}:"
+    opened = [i for i in at if outcome.opened[i]]
+    closed = [i for i in at if not outcome.opened[i]]
+    events = dict(zip(opened, map(_opened, _results(points, outcome, prefix, opened))))
+    events.update(zip(closed, map(_encode, _ended(points, outcome, prefix, closed))))
+    told = [(i, (points.source[i].encode(), events[i])) for i in at]
+    if expired:
+        told = sorted([*_expired(expired, prefix), *told], key=lambda one: one[0])
+    return [event for _, event in told]
+
+
+def _expired(expired: Sequence[Any], prefix: str) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
+    for one in expired:
+        [episode] = _ids(prefix, *([number] for number in one.opener))
+        told = Closed("closed", episode, one.source, one.timestamp, one.length, one.peak, one.opened_at, "silence")
+        yield one.position, (one.source.encode(), _encode(told))
+
+
+def _opened(result: Result) -> bytes:
+    return b'{"event":"opened",' + _encode(result)[1:]
+
+
+def _ended(points: Points, outcome: Outcome, prefix: str, at: list[int]) -> Iterable[Closed]:
+    return map(
+        Closed,
+        repeat("closed"),
+        _ids(prefix, outcome.episode_offset[at].tolist(), outcome.episode_index[at].tolist()),
+        _pick(points.source, at),
+        _pick(points.timestamp, at),
+        outcome.length[at].tolist(),
+        outcome.peak[at].tolist(),
+        outcome.opened_at[at].tolist(),
+    )
+
+
+def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -> list[Result]:
+    """One result a position. ``at``: ascending positions."""
+    if not len(at):
+        return []
+    rows: Any = slice(at.start, None) if isinstance(at, range) else at
+    anomaly = outcome.anomaly[rows]
+    columns = (
+        _ids(prefix, _pick(points.offset, at), _pick(points.index, at)),
+        _pick(points.source, at),
+        _pick(points.timestamp, at),
+        *_cells(points, outcome, at),
+        outcome.score[rows].tolist(),
+        outcome.alert[rows].tolist(),
+        anomaly.tolist(),
+        _episodes(prefix, outcome, rows, anomaly),
+        SEVERITY[severity.severities(np.where(anomaly, outcome.peak[rows], outcome.alert[rows]))].tolist(),
+        STATUS[outcome.status[rows]].tolist(),
+        DIRECTION[outcome.direction[rows]].tolist(),
+        DRIFT[outcome.drift[rows].astype(np.int64)].tolist() if outcome.drift.any() else repeat(UNSET),
+        _votes(outcome, rows),
+        _weights(outcome, rows, anomaly),
+        _where(outcome.attribution, at),
+        _where(outcome.explanation, at),
+        [outcome.profiles[number].config_hash for number in outcome.profile[rows].tolist()],
+    )
+    return list(map(Result, *columns))
+
+
+def _pick(column: list, at: Sequence[int]) -> list:
+    if isinstance(at, range):
+        return column[at.start :] if at.start else column
+    return [column[i] for i in at]
+
+
+def _ids(prefix: str, offsets: list[int], indices: list[int]) -> list[str]:
+    return [f"{prefix}{offset}:{index}" for offset, index in zip(offsets, indices)]
+
+
+def _where(known: dict[int, Any], at: Sequence[int]) -> Iterable[Any]:
+    return [known.get(i, UNSET) for i in at] if known else repeat(UNSET)
+
+
+def _episodes(prefix: str, outcome: Outcome, rows: Any, anomaly: np.ndarray) -> Iterable[Any]:
+    if not anomaly.any():
+        return repeat(UNSET)
+    ids = _ids(prefix, outcome.episode_offset[rows].tolist(), outcome.episode_index[rows].tolist())
+    return [id if inside else UNSET for id, inside in zip(ids, anomaly.tolist())]
+
+
+def _votes(outcome: Outcome, rows: Any) -> list[Any]:
+    """{name: score} of each point's detectors, without those whose vote was left out."""
+    votes, profiles = outcome.votes[rows], outcome.profile[rows]
+    cast = (votes == votes).sum(axis=1)  # nan: left out
+    types = [_votes_type(tuple(profile.detectors)) for profile in outcome.profiles]
+    widths = np.array([len(profile.detectors) for profile in outcome.profiles])
+    if len(types) == 1 and len(cast) and cast.min() == widths[0]:
+        return list(map(types[0], *votes[:, : widths[0]].T.tolist()))
+    complete = cast == widths[profiles]
+    return [
+        (types[number](*row[: widths[number]]) if whole else _some(types[number], row)) if given else UNSET
+        for row, number, given, whole in zip(votes.tolist(), profiles.tolist(), cast.tolist(), complete.tolist())
+    ]
+
+
+def _weights(outcome: Outcome, rows: Any, anomaly: np.ndarray) -> Iterable[Any]:
+    """{name: share} of each anomaly that more than one detector scored."""
+    if not anomaly.any():
+        return repeat(UNSET)
+    shares, profiles = outcome.shares[rows], outcome.profile[rows].tolist()
+    several = anomaly & ((shares == shares).sum(axis=1) > 1)
+    return [
+        {name: round(share, 6) for name, share in zip(outcome.profiles[number].detectors, row) if share == share}
+        if shown else UNSET
+        for row, number, shown in zip(shares.tolist(), profiles, several.tolist())
+    ]  # fmt: skip
+
+
+def _some(type_: Any, row: list[float]) -> Any:
+    return type_(*(UNSET if vote != vote else vote for vote in row[: len(type_.__struct_fields__)]))
+
+
+@lru_cache(maxsize=256)
+def _votes_type(detectors: tuple[str, ...]) -> Any:
+    fields: list[tuple] = [(f"vote{i}", float | UnsetType, UNSET) for i in range(len(detectors))]
+    rename = {f"vote{i}": name for i, name in enumerate(detectors)}
+    return msgspec.defstruct("Votes", fields, rename=rename, gc=False)
+
+
+def _cells(points: Points, outcome: Outcome, at: Sequence[int]) -> tuple[Iterable[Any], ...]:
+    """metric, value, values, expected, expected_lower, expected_upper."""
+    bands = (outcome.expected, outcome.lower, outcome.upper)
+    if points.start is None or points.metrics is None:
+        known = [_known(band[at.start :] if isinstance(at, range) else band[at]) for band in bands]
+        return repeat(UNSET), _pick(points.values, at), repeat(UNSET), *known
+    columns: tuple[list[Any], ...] = ([], [], [], [], [], [])
+    flat = [band.tolist() for band in bands]
+    for i in at:
+        first, end = points.start[i], points.start[i + 1]
+        metrics = points.metrics[first:end]
+        if end - first == 1:
+            row = (
+                UNSET if metrics[0] == VALUE else metrics[0],
+                points.values[first],
+                UNSET,
+                *(UNSET if band[first] != band[first] else band[first] for band in flat),
+            )
+        else:
+            row = (
+                UNSET,
+                UNSET,
+                dict(zip(metrics, points.values[first:end])),
+                *({m: v for m, v in zip(metrics, band[first:end]) if v == v} or UNSET for band in flat),
+            )
+        for column, cell in zip(columns, row):
+            column.append(cell)
+    return columns
+
+
+def _known(band: np.ndarray) -> list[Any]:
+    numbers = band.tolist()
+    return numbers if not np.isnan(band).any() else [UNSET if v != v else v for v in numbers]

@@ -1,0 +1,101 @@
+"""What msgspec decodes: the fields of a point, under the usual names or those of the settings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from app.errors import InvalidPoint
+from app.settings.model import SOURCE_NAMES
+from app.state.sources import VALUE
+
+Time = float | datetime | None
+
+
+class Names(NamedTuple):
+    """What the fields of a point are called."""
+
+    source: tuple[str, ...] = SOURCE_NAMES
+    timestamp: str = "timestamp"
+    values: tuple[str, ...] = ()  # each a metric; none: value, or values and their names
+
+
+class Usual(msgspec.Struct, gc=False):
+    """A point of the usual names."""
+
+    source: str | None = None
+    sourceId: str | None = None
+    entity_id: str | None = None
+    timestamp: Time = None
+    value: float | None = None
+    values: dict[str, float | None] | None = None
+    metric: str | None = None
+
+    def named(self) -> tuple[str, str | None]:
+        """The field that names the source, and the name."""
+        if self.source is not None:
+            return "source", self.source
+        return ("sourceId", self.sourceId) if self.sourceId is not None else ("entity_id", self.entity_id)
+
+    def cells(self, path: str) -> list[tuple[str, float]]:
+        """Metrics and their values, as they come; those that are null are missing."""
+        if self.values is None:
+            return [] if self.value is None else [(VALUE if self.metric is None else self.metric, self.value)]
+        if self.value is not None:
+            raise InvalidPoint("wrong_type", f"{path} must have value or values, got both")
+        return [cell for cell in self.values.items() if cell[1] is not None]  # type: ignore[misc]
+
+    def path(self, metric: str) -> str:
+        return VALUE if self.values is None else f"values.{metric}"
+
+
+class Named(msgspec.Struct, gc=False):
+    """A point of other names: the base of the type made for them."""
+
+    def named(self) -> tuple[str, str | None]:
+        known = [(name, source) for name, source in self._given("source") if source is not None]
+        return known[0] if known else (self.__struct_encode_fields__[0], None)
+
+    def cells(self, path: str) -> list[tuple[str, float]]:
+        return [(name, value) for name, value in self._given("value") if value is not None]
+
+    def _given(self, role: str) -> list[tuple[str, Any]]:
+        names = zip(self.__struct_fields__, self.__struct_encode_fields__)
+        return [(encoded, getattr(self, name)) for name, encoded in names if name.startswith(role)]
+
+    def path(self, metric: str) -> str:
+        return metric
+
+
+def full(names: Names) -> Any:
+    """A type that takes every point of these names: named(), timestamp, cells(), path(metric)."""
+    if names == Names():
+        return Usual
+    fields: list[tuple] = [(f"source{i}", str | None, None) for i in range(len(names.source))]
+    rename = {f"source{i}": name for i, name in enumerate(names.source)} | {"timestamp": names.timestamp}
+    fields.append(("timestamp", Time, None))
+    if names.values:
+        fields += [(f"value{i}", float | None, None) for i in range(len(names.values))]
+        rename |= {f"value{i}": name for i, name in enumerate(names.values)}
+        return msgspec.defstruct("Mapped", fields, bases=(Named,), rename=rename, gc=False)
+    usual = {"cells": Usual.cells, "path": Usual.path}
+    fields += [("value", float | None, None), ("values", dict[str, float | None] | None, None)]
+    fields.append(("metric", str | None, None))
+    return msgspec.defstruct("Mapped", fields, bases=(Named,), namespace=usual, rename=rename, gc=False)
+
+
+def plain(names: Names) -> Any:
+    """A type that takes a point of one source field and one value only (source, timestamp, value), or None.
+
+    What could make it another point is declared to be null: msgspec refuses the object if it is there.
+    """
+    if len(names.values) > 1:
+        return None
+    rename = {"source": names.source[0], "timestamp": names.timestamp, "value": (*names.values, VALUE)[0]}
+    fields: list[tuple] = [("source", str), ("value", float), ("timestamp", Time, None)]
+    others = [*names.source[1:], *(() if names.values else ("values", "metric"))]
+    fields += [(f"other{i}", None, None) for i in range(len(others))]
+    rename |= {f"other{i}": name for i, name in enumerate(others)}
+    return msgspec.defstruct("Plain", fields, rename=rename, gc=False)

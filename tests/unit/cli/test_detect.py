@@ -1,0 +1,282 @@
+"""``detect``: files give what the pipeline gives, and nothing is lost without a word."""
+
+import json
+import random
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from app.cli import main
+from app.cli.detect import Detect
+from app.cli.files import Outputs, inputs
+from app.cli.summary import TOP, Summary
+from app.offline.files import read
+from app.pipeline import Pipeline
+from app.settings import load
+from app.wire.results import encode_results
+from generators.file import bundled
+
+CONFIG = "detection: {method: moving_average, window_points: 20}\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick.yaml").write_text(CONFIG)
+    monkeypatch.setenv("ANOMALY_CONFIG", "quick.yaml")
+
+
+def detect(*words, **options):
+    return CliRunner().invoke(main, ["detect", *map(str, words)], **options)
+
+
+def results(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def table(n=200, seed=4, sources="ab"):
+    """A CSV with noise, spikes, empty and bad cells."""
+    rng = random.Random(seed)
+    lines = ["timestamp,source,value,label"]
+    for i in range(n):
+        value = repr(rng.gauss(10.0, 1.0) + (50.0 if i % 60 == 59 else 0.0))
+        cell = {17: "", 31: "oops"}.get(i % 64, value)
+        lines.append(f"{i},{rng.choice(sources)},{cell},{int(i % 60 == 59)}")
+    return "\n".join(lines) + "\n"
+
+
+def expected(data, name, config="quick.yaml"):
+    """The same, from one call of the pipeline."""
+    settings = load(config)
+    pipeline = Pipeline(settings.detection, settings.sources, settings.input.max_metrics)
+    found = []
+    for chunk in read(BytesIO(data), name, name, settings.input, chunk_points=10**9):
+        if len(chunk.points):
+            found += encode_results(chunk.points, pipeline.run(pipeline.sources(), chunk.points), name, 0)
+    return [value.decode() for _, value in found]
+
+
+def test_the_results_are_the_pipelines():
+    Path("pump.csv").write_text(table())
+    got = detect("pump.csv", "--output", "-")
+    assert got.exit_code == 0, got.stderr
+    assert got.stdout.splitlines() == expected(table().encode(), "pump")
+    assert any(result["is_anomaly"] for result in results(got.stdout))
+
+
+def test_the_default_settings_find_the_marathon_of_new_york(monkeypatch):
+    monkeypatch.delenv("ANOMALY_CONFIG")
+    got = detect(bundled()["nyc_taxi"], "--output", "taxi.ndjson")
+    assert got.exit_code == 0 and got.stdout == ""
+    assert len(Path("taxi.ndjson").read_text().splitlines()) == 10320
+    assert "10,320 points of 1 source" in got.stderr and "2014-11-02 0" in got.stderr and "value 3" in got.stderr
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_the_size_of_chunks_does_not_matter(size, monkeypatch):
+    Path("pump.csv").write_text(table())
+    whole = detect("pump.csv").stdout
+    monkeypatch.setattr("app.offline.files.CHUNK_POINTS", size)
+    monkeypatch.setattr("app.offline.files.read.__defaults__", (None, None, size))
+    assert detect("pump.csv").stdout == whole
+
+
+def test_csv_and_ndjson_of_the_same_points_give_the_same_results():
+    Path("a.csv").write_text("timestamp,source,x,y\n" + "".join(f"{i},s,{i % 7},{i % 5}.5\n" for i in range(100)))
+    lines = ({"source": "s", "timestamp": i, "values": {"x": i % 7, "y": i % 5 + 0.5}} for i in range(100))
+    Path("b.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    a, b = detect("a.csv").stdout, detect("b.ndjson").stdout
+    assert a.replace('"a:0:', '"b:0:') == b and len(a.splitlines()) == 100
+
+
+def test_standard_input_is_read():
+    Path("stdin.csv").write_text(table())
+    got = detect("-", input=table().encode())
+    assert got.exit_code == 0
+    assert got.stdout == detect("stdin.csv").stdout
+
+
+def test_ids_name_file_and_row():
+    Path("a:b.c.csv").write_text("value\n" + "\n5\n\n\n6\nx\n7\n")
+    assert [each["id"] for each in results(detect("a:b.c.csv").stdout)] == [
+        "a_b.c:0:0:0", "a_b.c:0:1:0", "a_b.c:0:3:0",
+    ]  # fmt: skip
+
+
+def test_empty_cells_are_no_zeros_and_labels_no_values():
+    text = "timestamp,value,label,anomaly,changepoint\n" + "".join(
+        f"{i},{'' if i % 2 else 5},1,1,1\n" for i in range(9)
+    )
+    Path("pump.csv").write_text(text)
+    got = detect("pump.csv")
+    assert [each["value"] for each in results(got.stdout)] == [5.0] * 5
+    assert "4 rows without a value" in got.stderr
+
+
+def test_bad_rows_are_told_and_counted_and_cost_only_themselves():
+    lines = table(300).splitlines()
+    Path("pump.csv").write_text("\n".join([*lines[:100], "soon,a,5,0", *lines[100:]]) + "\n")
+    got = detect("pump.csv")
+    assert got.exit_code == 0
+    told = [line for line in got.stderr.splitlines() if line.startswith("pump.csv:")]
+    assert told[0] == "pump.csv:33: column 'value' must be a number, got 'oops'"
+    assert len(told) == 6 and any("'timestamp' must be an ISO 8601 time" in line for line in told)
+    assert "6 rows unreadable, 5 rows without a value" in got.stderr
+    scores = [(each["timestamp"], each["anomaly_score"]) for each in results(got.stdout)]
+    Path("pump.csv").write_text("\n".join(lines) + "\n")
+    assert scores == [(each["timestamp"], each["anomaly_score"]) for each in results(detect("pump.csv").stdout)]
+
+
+def test_after_ten_bad_rows_only_their_number_is_told():
+    Path("pump.csv").write_text("value\n1\n" + "x\n" * 1500)
+    got = detect("pump.csv")
+    assert sum(line.startswith("pump.csv:") for line in got.stderr.splitlines()) == 10
+    assert "... and 1,490 more such lines" in got.stderr
+    assert "1,500 rows unreadable" in got.stderr
+
+
+def test_points_the_pipeline_refuses_are_told_too(monkeypatch):
+    monkeypatch.setenv("ANOMALY_INPUT__MAX_METRICS", "1")
+    lines = ({"source": "s", "timestamp": i, "metric": "ab"[i], "value": 1} for i in range(2))
+    Path("pump.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    got = detect("pump.ndjson")
+    assert len(results(got.stdout)) == 1
+    assert "pump.ndjson: row 1: source 's' may have 1 metrics" in got.stderr and "1 row unreadable" in got.stderr
+
+
+def test_options_name_the_columns():
+    Path("a.csv").write_text("when;who;x;y\n01.02.2024 10:00;p;5;7\n")
+    words = ["--time", "when", "--source", "who", "--value", "y", "--time-format", "%d.%m.%Y %H:%M"]
+    [result] = results(detect("a.csv", *words).stdout)
+    assert (result["source"], result["timestamp"], result["metric"], result["value"]) == ("p", 1706781600.0, "y", 7.0)
+
+
+def test_settings_of_the_config_hold():
+    Path("pump.csv").write_text(table())
+    Path("other.yaml").write_text("detection: {method: zscore}\n")
+    got = detect("pump.csv", "--config", "other.yaml").stdout
+    assert got.splitlines() == expected(table().encode(), "pump", "other.yaml")
+    assert {name for each in results(got) for name in each.get("detectors", ())} == {"zscore"}
+
+
+# --- several files
+
+
+def test_a_folder_is_mirrored_and_no_state_passes_from_file_to_file():
+    for name in ("data/a.csv", "data/deep/a.csv", "data/deep/b.CSV"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(table())
+    Path("data/README.md").write_text("not a series")
+    got = detect("data", "--output", "results")
+    assert got.exit_code == 0, got.stderr
+    written = sorted(str(path) for path in Path("results").rglob("*") if path.is_file())
+    assert written == ["results/a.ndjson", "results/deep/a.ndjson", "results/deep/b.ndjson"]
+    assert Path(written[0]).read_bytes() == Path(written[1]).read_bytes() == detect("data/a.csv").stdout.encode()
+    assert "data/deep/b.CSV" in got.stderr
+
+
+@pytest.mark.parametrize("output", ["out/", "already"])
+def test_files_go_to_a_folder_one_each(output):
+    Path("already").mkdir()
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text(table(50))
+    assert detect("a.csv", "b.csv", "--output", output).exit_code == 0
+    assert sorted(path.name for path in Path(output).iterdir()) == ["a.ndjson", "b.ndjson"]
+
+
+def test_files_go_to_one_file_together():
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text("value\n1\n2\n")
+    assert detect("a.csv", "b.csv", "--output", "all.ndjson").exit_code == 0
+    assert [each["id"] for each in results(Path("all.ndjson").read_text())] == [
+        "a:0:0:0", "a:0:1:0", "b:0:0:0", "b:0:1:0",
+    ]  # fmt: skip
+
+
+def test_on_a_terminal_only_the_summary_is_shown(monkeypatch):
+    Path("pump.csv").write_text(table())
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    read = inputs(("pump.csv",))
+    outputs = Outputs(None, ("pump.csv",), read)
+    with outputs.one as one, outputs.open(read[0], one) as output:
+        assert output is None
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (["nowhere.csv"], "nowhere.csv: no such file or folder", 2),
+        (["empty.csv"], "empty.csv: expected a CSV header or NDJSON records, found nothing", 2),
+        (["folder"], "folder: expected files that end in .csv, .tsv, .ndjson, .jsonl, found none", 2),
+        (["pump.csv", "other/pump.csv"], "the results of both would be called pump", 2),
+        (["pump.csv", "--value", "x"], "pump.csv: no column 'x' (input.value_fields or --value); found value", 2),
+        (["pump.csv", "--output", "pump.csv"], "--output pump.csv: pump.csv is a file to read", 2),
+        (["pump.csv", "--output", "nowhere/x"], "nowhere/x: No such file or directory", 1),
+        (["pump.csv", "--config", "bad.yaml"], "detection.threshold", 2),
+        (["pump.csv", "--config", "unknown.yaml"], "no_such_detector", 2),
+        (["bad.csv"], "no row could be read as a point", 1),
+        ([], "Missing argument 'FILE...'", 2),
+        (["pump.csv", "--time-unit", "h"], "'h' is not one of 's', 'ms'", 2),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(words, message, code):
+    Path("folder").mkdir()
+    Path("other").mkdir()
+    for name in ("pump.csv", "other/pump.csv"):
+        Path(name).write_text("value\n1\n")
+    Path("empty.csv").write_text("")
+    Path("bad.csv").write_text("value\nx\ny\n")
+    Path("bad.yaml").write_text("detection: {threshold: 2}\n")
+    Path("unknown.yaml").write_text("detection: {method: no_such_detector}\n")
+    got = detect(*words)
+    assert got.exit_code == code, got.output
+    assert message in got.stderr and "Traceback" not in got.stderr
+    assert got.stdout == ""
+    assert Path("pump.csv").read_text() == "value\n1\n"
+
+
+# --- the summary
+
+
+def test_the_summary_agrees_with_the_results():
+    Path("pump.csv").write_text(table(3000, sources="abc"))
+    job = Detect({"quick": load("quick.yaml")}, {}, None)
+    out = BytesIO()
+    [found] = job.file(inputs(("pump.csv",))[0], out)
+    told = results(out.getvalue().decode())
+    inside = [each for each in told if each["is_anomaly"]]
+    peaks = {}
+    for each in inside:
+        peaks.setdefault(each["episode"], []).append(each)
+    assert (found.points, found.sources, found.anomalous) == (len(told), 3, len(inside))
+    assert found.episodes == len(peaks) > TOP
+    best = sorted((max(each["alert_score"] for each in episode) for episode in peaks.values()), reverse=True)
+    assert sorted((each.score for each in found.top), reverse=True) == best[:TOP]
+    for shown in found.top:
+        [episode] = [
+            episode for episode in peaks.values()
+            if any((each["source"], each["timestamp"]) == (shown.source, shown.timestamp) for each in episode)
+        ]  # fmt: skip
+        worst = max(episode, key=lambda each: each["alert_score"])
+        assert shown.points == len(episode)
+        assert (shown.value, shown.lower, shown.upper, shown.explanation) == (
+            worst["value"], worst["expected_lower"], worst["expected_upper"], worst["explanation"],
+        )  # fmt: skip
+
+
+def test_summaries_add_up_and_keep_the_highest():
+    job = Detect({"quick": load("quick.yaml")}, {}, None)
+    total, parts = Summary(), []
+    for seed in range(4):
+        Path(f"{seed}.csv").write_text(table(1000, seed=seed))
+        parts += job.file(inputs((f"{seed}.csv",))[0], None)
+        total += parts[-1]
+    assert total.points == sum(part.points for part in parts)
+    scores = sorted((each.score for part in parts for each in part.top), reverse=True)
+    assert sorted((each.score for each in total.top), reverse=True) == scores[:TOP]
+    assert next(total.lines()) == f"The {TOP} highest of {total.episodes:,} anomalies:"

@@ -1,0 +1,68 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.compiled import numeric
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.floats(min_value=0.0, exclude_min=True, allow_infinity=False, allow_subnormal=False))
+def test_log_is_the_libraries_within_two_units_in_the_last_place(x):
+    assert abs(numeric.log(x) - math.log(x)) <= 2 * math.ulp(math.log(x))
+
+
+@given(st.floats(-708.0, 709.0))
+def test_exp_is_the_libraries_within_two_units_in_the_last_place(x):
+    assert abs(numeric.exp(x) - math.exp(x)) <= 2 * math.ulp(math.exp(x))
+
+
+def test_log_and_exp_answer_at_their_edges():
+    assert numeric.log(0.0) == -math.inf and math.isnan(numeric.log(-1.0)) and numeric.log(math.inf) == math.inf
+    assert numeric.exp(-1e4) == 0.0 and numeric.exp(1e4) == math.inf and math.isnan(numeric.exp(math.nan))
+    assert numeric.exp(0.0) == 1.0 and numeric.log(1.0) == 0.0
+
+
+def test_compiled_log_and_exp_have_the_same_bits():
+    import numba
+
+    from app.scoring import codegen
+
+    codegen.register(numeric)
+    both = numba.njit(error_model="numpy")(lambda x: (numeric.log(abs(x)), numeric.exp(x), numeric.rounded(x)))
+    for x in [0.0, 1e-310, 0.3, 1.0, 2.5, 55.5, 700.0, -700.0, -0.1, 1e300]:
+        assert both(x) == (numeric.log(abs(x)), numeric.exp(x), numeric.rounded(x))
+
+
+def test_a_deviation_counts_standard_deviations_with_a_sign():
+    assert numeric.deviation(13.0, 10.0, 2.0) == 1.5
+    assert numeric.deviation(7.0, 10.0, 2.0) == -1.5
+
+
+def test_a_deviation_from_a_constant_is_cut_and_none_is_none():
+    assert numeric.deviation(5.0, 5.0, 0.0) == 0.0 and numeric.deviation(0.0, 0.0, 0.0) == 0.0
+    assert numeric.deviation(1e-300, 0.0, 0.0) == 1e9 and numeric.deviation(-1.0, 0.0, 0.0) == -1e9
+    assert numeric.deviation(1e9 + 1.0, 1e9, 0.0) == pytest.approx(1.0), "noise of rounding is no scale"
+
+
+@given(st.floats(-1e150, 1e150), st.floats(-1e150, 1e150), st.floats(0.0, 1e151))
+def test_a_deviation_is_always_finite(x, mean, std):
+    assert abs(numeric.deviation(x, mean, std)) <= numeric.BIGGEST
+
+
+@given(finite)
+def test_whole_numbers_are_cut_not_wrapped(x):
+    assert numeric.whole(x) == int(max(-(2.0**53), min(2.0**53, x)))
+
+
+def test_what_is_not_finite_has_no_whole_part():
+    assert [numeric.whole(v) for v in (math.nan, math.inf, -math.inf)] == [0, 0, 0]
+
+
+@given(st.floats(0.0, 1.0))
+def test_scores_are_rounded_to_six_decimals(score):
+    assert abs(numeric.rounded(score) - score) <= 5.000001e-7
+    assert numeric.rounded(numeric.rounded(score)) == numeric.rounded(score)
+    assert len(repr(numeric.rounded(score))) <= 8 or "e" in repr(numeric.rounded(score))

@@ -1,0 +1,47 @@
+import random
+
+import pytest
+from aiokafka.record.memory_records import MemoryRecords
+
+from app.compiled.byte_columns import Encoded
+from app.kafka.record_batch import framed
+
+
+def parsed(batch, producer=(77, 3, 1200)):
+    """(key, value, offset, timestamp) by aiokafka's parser, and the batch's header."""
+    batch._set_producer_state(*producer)
+    memory = MemoryRecords(bytes(batch._build()))
+    found = memory.next_batch()
+    assert found.validate_crc() and not memory.has_next()
+    return [(r.key, r.value, r.offset, r.timestamp) for r in found], found
+
+
+@pytest.mark.parametrize("limit", [1, 300, 10_000, 900_000])
+def test_aiokafka_reads_back_what_was_framed(limit):
+    draw = random.Random(limit)
+    records = [
+        (draw.randbytes(draw.randrange(1, 200)), draw.randbytes(draw.choice([0, 1, 127, 128, 9000])))
+        for _ in range(300)
+    ]
+    encoded = Encoded.of(records)
+    batches = list(framed(encoded, limit, 1_700_000_000_123))
+    read = []
+    for batch in batches:
+        content, header = parsed(batch)
+        assert len(content) == batch.record_count() and len(batch._build()) == batch.size()
+        assert batch.record_count() == 1 or batch.size() <= limit + 61
+        assert [offset for _, _, offset, _ in content] == list(range(len(content)))
+        assert (header.producer_id, header.is_control_batch, header.is_transactional) == (77, False, False)
+        read += [(key, value) for key, value, _, timestamp in content if timestamp == 1_700_000_000_123]
+    assert read == records
+
+
+def test_nothing_gives_no_batch():
+    assert list(framed(Encoded.of([]), 1000, 0)) == []
+
+
+def test_a_flipped_bit_is_noticed():
+    (batch,) = framed(Encoded.of([(b"k", b"value")]), 1000, 0)
+    damaged = batch._build()
+    damaged[-3] ^= 1
+    assert not MemoryRecords(bytes(damaged)).next_batch().validate_crc()

@@ -1,0 +1,167 @@
+"""What is wrong with topics, judged from a description of them. The broker's part is in tests/integration."""
+
+import asyncio
+import io
+import ssl
+import uuid
+
+import pytest
+from aiokafka.errors import AuthenticationFailedError
+
+from app.errors import TopicError
+from app.kafka import admin, topics
+from app.kafka.topic_ids import MetadataResponse_v10, TopicsWithIds
+from app.kafka.topics import Topic
+from app.settings import KafkaSettings, Settings
+
+KAFKA = KafkaSettings()
+COMPACTED = {"cleanup.policy": "compact", "max.message.bytes": "1048588"}
+GOOD = {
+    "raw-data": Topic(4),
+    "anomaly-results": Topic(4),
+    "anomalies": Topic(1),  # any number will do
+    "raw-data-dead-letters": Topic(2),
+    "anomaly-detection-group-sources-changelog": Topic(4, COMPACTED),
+}
+CHANGELOG = KAFKA.changelog_topic
+
+
+def problems(largest_snapshot_bytes=10_000, **changed):
+    found = {**GOOD, **{name.replace("_", "-"): topic for name, topic in changed.items()}}
+    return topics.problems(KAFKA, {k: v for k, v in found.items() if v is not None}, largest_snapshot_bytes)
+
+
+def test_good_topics_have_no_problems():
+    assert list(GOOD) == topics.names(KAFKA)
+    assert problems() == []
+
+
+@pytest.mark.parametrize("missing", GOOD)
+def test_a_missing_topic_is_named_with_the_command_that_makes_it(missing):
+    [told] = problems(**{missing: None})
+    assert told == f"topic {missing} is missing: make it with `faust-anomaly topics --create`"
+
+
+@pytest.mark.parametrize("policy", ["delete", "compact,delete", "delete,compact", ""])
+def test_a_changelog_kept_by_anything_but_compaction_is_a_problem(policy):
+    [told] = problems(**{CHANGELOG: Topic(4, {**COMPACTED, "cleanup.policy": policy})})
+    assert CHANGELOG in told and "must be compact" in told and "--add-config cleanup.policy=compact" in told
+
+
+@pytest.mark.parametrize("name, setting", [("anomaly-results", "output_topic"), (CHANGELOG, "group_id")])
+@pytest.mark.parametrize("partitions", [1, 3, 5])
+def test_another_number_of_partitions_is_a_problem_of_results_and_changelog(name, setting, partitions):
+    [told] = problems(**{name: Topic(partitions, COMPACTED)})
+    assert f"topic {name} " in told and f"4, but has {partitions}" in told and f"kafka.{setting}" in told
+
+
+def test_grown_raw_data_makes_both_a_problem():
+    told = problems(**{"raw-data": Topic(8)})
+    assert len(told) == 2 and all("raw-data, 8, but has 4" in text for text in told)
+
+
+def test_the_largest_snapshot_must_fit_into_a_record_of_the_changelog():
+    limit = int(COMPACTED["max.message.bytes"])
+    assert problems(limit - topics.MESSAGE_OVERHEAD) == []
+    [told] = problems(limit - topics.MESSAGE_OVERHEAD + 1)
+    assert f"max.message.bytes={limit + 1}" in told
+
+
+def test_a_snapshot_that_no_broker_takes_names_the_settings():
+    largest = topics.REQUEST_BYTES - topics.MESSAGE_OVERHEAD - 1024
+    unlimited = {CHANGELOG: Topic(4, {**COMPACTED, "max.message.bytes": str(2**31 - 1)})}
+    assert problems(largest, **unlimited) == []
+    [told] = problems(largest + 1, **unlimited)
+    for word in (CHANGELOG, "socket.request.max.bytes", "input.max_metrics", "detection.window_points"):
+        assert word in told
+
+
+def test_what_may_not_be_seen_names_the_right_that_is_needed():
+    [told] = problems(**{"raw-data": Topic(0, None, denied=True)})
+    assert "raw-data" in told and "allow it Describe" in told
+    [told] = problems(**{CHANGELOG: Topic(4, None)})
+    assert CHANGELOG in told and "DescribeConfigs" in told
+
+
+@pytest.mark.parametrize("largest", [0, 10_000, 5_000_000])
+def test_the_changelog_we_make_has_no_problems_whatever_the_largest_snapshot(largest):
+    configs = {"max.message.bytes": str(topics.KAFKA_MESSAGE_BYTES), **topics._configs(KAFKA, largest)[CHANGELOG]}
+    assert problems(largest, **{CHANGELOG: Topic(4, configs)}) == []
+    assert int(configs["segment.bytes"]) >= int(configs["max.message.bytes"])
+
+
+@pytest.mark.parametrize("ask", [topics.check, topics.require, topics.create])
+def test_a_broker_that_is_not_there_is_named_in_bounded_time(ask, monkeypatch, caplog):
+    monkeypatch.setattr(admin, "TIMEOUT_S", 0.5)
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers=["127.0.0.1:9"]))
+    with pytest.raises(TopicError) as failed:
+        asyncio.run(ask(settings))
+    for word in ("127.0.0.1:9", "Errno 111", "kafka.bootstrap_servers", "faust-anomaly kafka start"):
+        assert word in str(failed.value)
+    assert not caplog.records  # the reason is told once, not in aiokafka's log as well
+
+
+def test_a_broker_that_comes_while_it_is_waited_for_is_found(monkeypatch):
+    """And an address that never answers does not hide the one after it."""
+    monkeypatch.setattr(admin, "TIMEOUT_S", 2.0)
+    calls = []
+
+    class Connection:
+        async def send(self, request):
+            pass
+
+        def close(self):
+            pass
+
+    async def connect(host, port, **options):
+        calls.append(host)
+        if host == "dead":
+            await asyncio.sleep(60)
+        if len(calls) < 4:
+            raise ConnectionRefusedError
+        return Connection()
+
+    monkeypatch.setattr(admin, "create_conn", connect)
+    kafka = KafkaSettings(bootstrap_servers=["late:9092"])
+    options = {"bootstrap_servers": kafka.bootstrap_servers, "security_protocol": "PLAINTEXT"}
+    assert asyncio.run(admin._reached(kafka, options, 2.0)) == "late:9092"
+    assert len(calls) == 4
+    assert asyncio.run(admin._reached(kafka, {**options, "bootstrap_servers": ["dead:1", "late:2"]}, 0.5)) == "late:2"
+
+
+def untrusted():
+    error = ssl.SSLCertVerificationError("self-signed")
+    error.verify_code = 18
+    return error
+
+
+@pytest.mark.parametrize("refused", [untrusted(), AuthenticationFailedError("no")])
+def test_a_refused_user_or_certificate_is_not_tried_again(refused, monkeypatch):
+    calls = []
+
+    async def connect(host, port, **options):
+        calls.append(host)
+        raise refused
+
+    monkeypatch.setattr(admin, "create_conn", connect)
+    with pytest.raises(TopicError, match=type(refused).__name__):
+        asyncio.run(topics.check(Settings()))
+    assert len(calls) == 1
+
+
+def test_topics_are_asked_for_by_the_newest_version_that_the_broker_speaks():
+    asked = TopicsWithIds(["raw-data"])
+    assert asked.prepare({3: (0, 13)}).API_VERSION == 10
+    old = asked.prepare({3: (0, 8)})
+    assert (old.API_VERSION, old.to_object()) == (5, {"topics": ["raw-data"], "allow_auto_topic_creation": False})
+
+
+def test_a_topic_that_was_made_again_has_another_id():
+    ids = uuid.UUID(int=7), uuid.UUID(int=8)
+    partition = (0, 0, 1, 0, [1], [1], [], {})
+    topics_told = [(0, "raw-data", topic_id, False, [partition], 0, {}) for topic_id in ids]
+    answer = (0, [(1, "127.0.0.1", 9092, None, {})], "cluster", 1, topics_told, 0, {})
+    sent = MetadataResponse_v10.SCHEMA.encode(answer)
+    told = MetadataResponse_v10.decode(io.BytesIO(sent)).to_object()["topics"]
+    assert [topic["topic_id"] for topic in told] == list(ids)
+    assert [len(topic["partitions"]) for topic in told] == [1, 1]

@@ -1,0 +1,211 @@
+"""The report's data are those of the tracks, and what is in its file is text, whatever it says."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from app.cli import main
+from app.offline.evaluation import Window, figures, mask
+from app.offline.report.page import FULL, data, page
+from app.offline.scored_series import ConfigResult, ScoredSeries
+
+HOSTILE = '</script><script>window.hit=1</script>"\'&<img src=x onerror="window.hit=1">{{data}}'
+
+
+def track(source="pump", points=200, seed=3, windows=((60, 70), (150, 151)), runs=2):
+    rng = np.random.default_rng(seed)
+    values = {"x": np.round(rng.normal(1e9, 2.0, points), 3), "y": np.where(rng.random(points) < 0.3, np.nan, 5.0)}
+    made = []
+    for place in range(runs):
+        alert = np.round(rng.random(points), 6)
+        inside = alert >= 0.8
+        opened = inside & ~np.append(False, inside[:-1])
+        lower = {name: column - 1 / 3 for name, column in values.items()}
+        upper = {name: column + 1 / 3 for name, column in values.items()}
+        score = alert if place == 0 else np.round(rng.random(points), 6)
+        warming = np.arange(points) < 10
+        texts = {int(i): f"episode at {i}" for i in np.flatnonzero(opened)}
+        repeat, lasts = rng.random(points) < 0.05, rng.random(points) < 0.1
+        columns = (score, alert, inside, opened, warming, repeat, lasts)
+        made.append(ConfigResult(*columns, 0.8, 0.8, 1, lower, upper, texts))
+    time = 1.7e9 + np.arange(points) * 60.0 + 0.25
+    labelled = None if windows is None else [Window(*each) for each in windows]
+    return ScoredSeries(f"data/{source}.csv", source, time, values, labelled, 30, made)
+
+
+def unpacked(html):
+    text = re.search(r'<script type="text/plain" id="data">([^<]*)</script>', html)[1]
+    return json.loads(gzip.decompress(base64.b64decode(text, validate=True)))
+
+
+# --- data
+
+
+def test_every_point_is_there_as_it_was():
+    one = track()
+    [shown] = data([one], ["a", "b"])["tracks"]
+    assert (np.cumsum(shown["steps"]) / 1000.0).tolist() == one.time.tolist()
+    assert shown["windows"] == [(60, 70), (150, 151)] and shown["first"] == 30
+    for metric, (name, values) in zip(shown["metrics"], one.values.items()):
+        assert metric["name"] == name
+        np.testing.assert_equal(np.array(metric["values"], float), values)
+    for run, found in zip(one.runs, shown["runs"]):
+        assert (np.array(found["score"]) / FULL).tolist() == run.score.tolist()
+        assert (np.array(found["alert"] or found["score"]) / FULL).tolist() == run.alert.tolist()
+        assert found["ready"] == 10
+        for name in ("repeat", "lasts"):
+            assert (mask(len(run.score), [Window(*each) for each in found[name]]) == getattr(run, name)).all()
+        for (lower, upper), name in zip(found["bands"], one.values):
+            np.testing.assert_allclose(np.array(lower, float), run.lower[name], atol=1e-3)
+            np.testing.assert_allclose(np.array(upper, float), run.upper[name], atol=1e-3)
+    assert shown["runs"][0]["alert"] is None and shown["runs"][1]["alert"] is not None
+
+
+def test_episodes_are_runs_of_points_inside_them():
+    one = track()
+    for run, found in zip(one.runs, data([one], ["a", "b"])["tracks"][0]["runs"]):
+        inside = np.zeros(len(run.inside), bool)
+        for start, stop, text in found["episodes"]:
+            assert run.opened[start] and text == f"episode at {start}"
+            inside[start:stop] = True
+        assert (inside == run.inside).all() and len(found["episodes"]) == run.opened.sum() > 10
+
+
+def test_an_episode_that_follows_another_at_once_is_another():
+    one = track(points=5, windows=None, runs=1)
+    one.runs[0].inside[:] = [0, 1, 1, 1, 1]
+    one.runs[0].opened[:] = [0, 1, 0, 1, 0]
+    one.runs[0].explanation.clear()
+    assert data([one], ["a"])["tracks"][0]["runs"][0]["episodes"] == [(1, 3, ""), (3, 5, "")]
+
+
+def test_the_figures_are_those_of_evaluate():
+    parts = [track(seed=1), track("other", seed=2), track("unlabelled", windows=None)]
+    shown = data(parts, ["a", "b"])["configurations"]
+    for place, found in enumerate(shown):
+        assert found["figures"] == vars(figures([each.series(place) for each in parts[:2]]))
+    assert data(parts[2:], ["a", "b"])["configurations"][0]["figures"] is None
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e9, 1e149])
+def test_limits_are_told_apart_whatever_their_size(scale):
+    one = track(runs=1)
+    one.values = {"x": np.random.default_rng(1).normal(0.0, 1.0, 200) * scale}
+    one.runs[0].lower = {"x": one.values["x"] - 0.01 * scale}
+    one.runs[0].upper = {"x": one.values["x"] + 0.01 * scale}
+    [[lower, upper]] = data([one], ["a"])["tracks"][0]["runs"][0]["bands"]
+    assert ((np.array(upper) - np.array(lower)) / scale == pytest.approx(0.02, abs=1e-3)) is True
+
+
+def test_a_constant_series_and_one_without_a_band_have_data():
+    one = track(runs=1)
+    one.values = {"x": np.full(200, 7.0)}
+    one.runs[0].lower = one.runs[0].upper = {"x": np.full(200, np.nan)}
+    shown = data([one], ["a"])["tracks"][0]
+    assert shown["metrics"][0]["values"] == [7] * 200 and shown["runs"][0]["bands"] == [None]
+
+
+# --- the file
+
+
+def test_the_file_holds_the_data_and_asks_nobody():
+    parts = [track(), track(HOSTILE)]
+    html = page(parts, ["a", HOSTILE])
+    assert unpacked(html) == json.loads(json.dumps(data(parts, ["a", HOSTILE])))
+    assert not re.search(r"(?i)https?://(?!www\.w3\.org/2000/svg)|src=|@import|url\((?!#)", html)
+    assert "window.hit" not in html and "{{" not in html.partition('id="data"')[0]
+
+
+def test_the_policy_lets_the_script_and_the_style_run_and_nothing_else():
+    html = page([track()], ["a", "b"])
+    script, style = (re.search(rf"<{tag}>(.*?)</{tag.split()[0]}>", html, re.S)[1]
+                     for tag in ('script type="module"', "style"))  # fmt: skip
+    for kind, text in (("script", script), ("style", style)):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in html
+    assert "default-src 'none'" in html
+    assert "import " not in script and not re.search(r"^export ", script, re.M)
+
+
+def test_the_same_tracks_give_the_same_bytes():
+    assert page([track()], ["a", "b"]) == page([track()], ["a", "b"])
+
+
+# --- the command
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANOMALY_CONFIG", raising=False)
+    rng = np.random.default_rng(1)
+    lines = [f"{i * 60},{rng.normal() + 20 * (i % 90 == 80)},{int(i % 90 == 80)}" for i in range(400)]
+    Path("pump.csv").write_text("\n".join(["timestamp,value,label", *lines]) + "\n")
+    Path("quick.yaml").write_text("detection: {method: moving_average, window_points: 20}\n")
+    Path("slow.yaml").write_text("detection: {method: zscore, window_points: 50, threshold: 0.9}\n")
+
+
+def call(*words):
+    return CliRunner().invoke(main, [*map(str, words)])
+
+
+def test_detect_writes_a_report_and_no_results(here):
+    got = call("detect", "pump.csv", "--config", "quick.yaml", "--report", "report.html")
+    assert got.exit_code == 0 and got.stdout == "" and "400 points of 1 source" in got.stderr
+    shown = unpacked(Path("report.html").read_text())
+    assert [each["name"] for each in shown["configurations"]] == ["quick"]
+    [one] = shown["tracks"]
+    assert (one["file"], one["source"], one["windows"]) == (
+        "pump.csv",
+        "pump",
+        [[80, 81], [170, 171], [260, 261], [350, 351]],
+    )
+    results = call("detect", "pump.csv", "--config", "quick.yaml", "--output", "-").stdout.splitlines()
+    assert one["runs"][0]["score"] == [round(json.loads(line)["anomaly_score"] * FULL) for line in results]
+
+
+def test_results_are_written_beside_a_report_where_asked_for(here):
+    assert call("detect", "pump.csv", "--report", "report.html", "--output", "out.ndjson").exit_code == 0
+    assert Path("out.ndjson").read_text() == call("detect", "pump.csv").stdout
+
+
+def test_several_configurations_are_side_by_side(here):
+    got = call("detect", "pump.csv", "--config", "quick.yaml", "--config", "slow.yaml", "--report", "report.html")
+    assert got.exit_code == 0, got.stderr
+    assert [line for line in got.stderr.splitlines() if line.endswith(":")] == ["quick:", "slow:"]
+    shown = unpacked(Path("report.html").read_text())
+    assert [each["name"] for each in shown["configurations"]] == ["quick", "slow"]
+    assert [run["threshold"] for run in shown["tracks"][0]["runs"]] == [0.8, 0.9]
+    told = json.loads(call("evaluate", "pump.csv", "--config", "quick.yaml", "--config", "slow.yaml", "--json").stdout)
+    assert [each["figures"] for each in shown["configurations"]] == [told["quick"]["total"], told["slow"]["total"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pump.csv", "--labels", "w.json"], "--labels: needs --report, or the command evaluate"),
+        (["pump.csv", "--config", "quick.yaml", "--config", "slow.yaml"], "--config: results are of one configuration"),
+        (["pump.csv", "--report", "pump.csv"], "--report: pump.csv is a file to read"),
+        (["pump.csv", "--report", "no/where.html"], "--report no/where.html: no such folder"),
+        (["none.csv", "--report", "report.html"], "none.csv: no such file or folder"),
+        (["pump.csv", "--report", "report.html", "--labels", "none.json"], "none.json: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_done_is_told_and_leaves_no_report(here, words, message):
+    before = Path("pump.csv").read_text()
+    got = call("detect", *words)
+    assert got.exit_code in (1, 2) and message in got.stderr and "Traceback" not in got.stderr
+    assert not Path("report.html").exists() and Path("pump.csv").read_text() == before
+
+
+def test_more_points_than_a_browser_holds_are_refused(here, monkeypatch):
+    monkeypatch.setattr("app.offline.report.page.MOST_POINTS", 399)
+    got = call("detect", "pump.csv", "--report", "report.html")
+    assert got.exit_code == 2 and "more than 399 results" in got.stderr and not Path("report.html").exists()

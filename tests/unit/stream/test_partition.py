@@ -1,0 +1,246 @@
+"""One partition beside a broker that acknowledges at once: what it saves with a batch, and what it forgets."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import library
+import pytest
+from aiokafka import ConsumerRecord
+
+from app import detectors
+from app.compiled.byte_columns import RecordColumns
+from app.metrics import Metrics
+from app.pipeline import Pipeline
+from app.settings import load
+from app.state import snapshot
+from app.stream import assignment, partition
+from app.stream.assignment import Partitions
+from app.stream.ledger import Ledger
+from app.stream.outbox import Sent
+from app.stream.partition import Job, Partition
+from tables.sources import TAG, SourcesTable
+
+LARGE = 1_100_000  # bytes of a model: those of 32 metrics with trees
+
+
+class Clock:
+    """Time that passes only when something is said to take some."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    def time(self):
+        return self.now
+
+
+class Broker:
+    """Stands in for the outbox; topic -> what each send brought, as (key, value) pairs."""
+
+    def __init__(self):
+        self.sent = {}
+
+    async def send(self, topic, number, records):
+        pairs = records.pairs() if hasattr(records, "pairs") else list(records)
+        if not pairs:
+            return []
+        self.sent.setdefault(topic, []).append(pairs)
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return [Sent(done, len(pairs))]
+
+    async def acknowledged(self, sent):
+        return len(sent) if sent else None
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(partition, "time", clock)
+    monkeypatch.setattr(assignment, "time", clock)
+    return clock
+
+
+class Bench:
+    """A partition to feed; inside a running loop."""
+
+    def __init__(self, **state):
+        self.settings = load(environ={}, state={"snapshot_every": 1, "replay_records": 1000, **state},
+                             detection={"detectors": {"running": {}}})  # fmt: skip
+        self.broker, self.metrics = Broker(), Metrics()
+        pipeline = Pipeline.of(self.settings)
+        kafka = self.settings.kafka
+        topics = (kafka.input_topic, kafka.dead_letters_topic, kafka.anomalies_topic)
+        self.job = Job(self.settings, pipeline, self.metrics, SourcesTable(pipeline), self.broker, self._never,
+                       self._confirm, dict.fromkeys(topics, 1))  # fmt: skip
+        self.next = 0
+        self.partition = self.owner(self.job.table.take_over())
+
+    def owner(self, of):
+        ledger = Ledger(self.next, self.next, self.settings.state.snapshot_every, self.settings.state.replay_records)
+        made = Partition(0, self.job, of, ledger, (-1, 0))
+        made.active, made.generation = True, 1
+        return made
+
+    async def feed(self, names, skip=0):
+        """One batch, a point of each of these sources, so many offsets on; what stands in the changelog of it."""
+        before = len(self.changelog)
+        self.next += skip
+        records = []
+        for name in names:
+            value = json.dumps({"source": name, "value": 1.0 + self.next % 7}).encode()
+            records.append(ConsumerRecord("raw-data", 0, self.next, 10**12, 0, name.encode(), value, 0, 1, 1, ()))
+            self.next += 1
+        await self.partition.take(SimpleNamespace(records=records, generation_id=1))
+        while self.partition.ledger.next < self.next or not self.partition.ledger.idle:
+            await asyncio.sleep(0)
+        return [pair for sent in self.changelog[before:] for pair in sent]
+
+    def commit(self):
+        self.partition.replay_committed = self.partition.ledger.replay_point
+
+    @property
+    def changelog(self):
+        return self.broker.sent.get(self.settings.kafka.changelog_topic, [])
+
+    async def _never(self, number):
+        return 0
+
+    async def _confirm(self):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def with_library(monkeypatch):
+    monkeypatch.setattr(detectors, "_libraries", [*detectors._libraries, library])
+    monkeypatch.setattr(library.Running, "max_state_bytes", lambda self, params: LARGE)
+
+
+def saved(pairs):
+    return {snapshot.peek(value)[0] for _, value in pairs if value is not None}
+
+
+def gone(pairs):
+    return {key[:-TAG].decode() for key, value in pairs if value is None}
+
+
+NAMES = [f"s{i}" for i in range(100)]
+
+
+def test_snapshots_of_a_batch_stay_within_a_budget_of_bytes_and_the_rest_follows(monkeypatch):
+    monkeypatch.setattr(library.Running, "dumps", lambda self, model: bytes(LARGE))
+
+    async def run():
+        bench = Bench()
+        first = await bench.feed(NAMES)
+        assert 1 < len(saved(first)) < 100
+        points, rest = [], []
+        while len(rest) < 100 - len(first):
+            points.append(bench.partition.ledger.replay_point)
+            assert points[-1] == len(first) + len(rest), "it waits for the oldest that is not saved"
+            rest += [pair for pair in await bench.feed(["other"]) if not pair[0].startswith(b"other")]
+        assert saved(first) | saved(rest) == set(NAMES)
+        assert len(bench.changelog) == len(points) + 1 >= 6
+        for sent in bench.changelog:
+            assert sum(len(value) for _, value in sent) < partition.SNAPSHOT_BYTES + 1.1 * LARGE
+
+    asyncio.run(run())
+
+
+def test_and_within_a_budget_of_time(monkeypatch, clock):
+    def dumps(self, model):
+        clock.now += 0.1
+        return b"model"
+
+    monkeypatch.setattr(library.Running, "dumps", dumps)
+
+    async def run():
+        bench = Bench()
+        began = clock.now
+        assert len(saved(await bench.feed(NAMES))) == 3
+        assert clock.now - began == pytest.approx(0.3)
+
+    asyncio.run(run())
+
+
+def test_partitions_are_handed_over_in_time_however_much_is_not_saved(monkeypatch, clock):
+    def dumps(self, model):
+        clock.now += 0.2
+        return b"model"
+
+    async def run():
+        bench = Bench(snapshot_every=10**6)
+        assert await bench.feed(NAMES) == []
+        monkeypatch.setattr(library.Running, "dumps", dumps)
+        committed = []
+
+        async def commit(partitions):
+            committed.extend(p.ledger.metadata for p in partitions)
+            return True
+
+        partitions = Partitions(bench.job, commit)
+        partitions[0] = bench.partition
+        began = clock.now
+        await partitions.hand_over("stopping")
+        assert assignment.SAVE_FOR_S <= clock.now - began <= assignment.SAVE_FOR_S + 0.5
+        done = len(saved([pair for sent in bench.changelog for pair in sent]))
+        assert 5 < done < 20 and committed == [json.dumps({"v": 1, "replay": done}, separators=(",", ":"))]
+
+    asyncio.run(run())
+
+
+def test_a_source_that_was_silent_for_twice_as_long_is_dropped_with_a_tombstone():
+    async def run():
+        bench = Bench(forget_after_records=1000)
+        sources = bench.partition.owned.rows
+        await bench.feed(NAMES)
+        bench.commit()
+        assert gone(await bench.feed(["other"], skip=1899)) == set(), "100 + 1,899 is not more than twice 1,000"
+        bench.commit()
+        await bench.feed(["other"], skip=49)
+        assert len(sources) == 101, "the commit is what a successor reads"
+        bench.commit()
+        records = await bench.feed(["other"])
+        assert gone(records) == {f"s{i}" for i in range(50)} and len(sources) == 51
+        assert bench.metrics.total("sources_forgotten_total") == {"sources_forgotten_total": 50.0}
+        at = sources.rows.count
+        fresh = [f"fresh{i}" for i in range(50)]
+        await bench.feed(fresh)
+        assert sources.rows.count == at and sources.cells[0].count == at, "rows are used again"
+        records = await bench.feed(["s3"])
+        assert saved(records) == {"s3"} and sources.rows.get(sources.slots["s3"], "seen") == 1
+
+    asyncio.run(run())
+
+
+def test_an_idle_partition_forgets_too_and_what_an_earlier_owner_wrote_goes_as_well():
+    async def run():
+        bench = Bench(forget_after_records=1000)
+        live = dict(await bench.feed(NAMES))
+        await bench.feed(["other"], skip=2200)
+        successor = bench.job.table.take_over()
+        successor.load(RecordColumns.of((at, key, value) for at, (key, value) in enumerate(live.items())))
+        bench.partition.close()
+        bench.partition = bench.owner(successor)
+        before = len(bench.changelog)
+        await bench.partition.forget()
+        while not bench.partition.ledger.idle:
+            await asyncio.sleep(0)
+        [tombstones] = bench.changelog[before:]
+        assert dict(tombstones) == dict.fromkeys(live), "under the keys of the earlier owner"
+        assert len(successor.rows) == 0
+
+    asyncio.run(run())
+
+
+def test_a_dirty_source_is_never_dropped():
+    async def run():
+        bench = Bench(forget_after_records=1000, snapshot_every=10**6)
+        await bench.feed(NAMES)
+        bench.partition.replay_committed = 10**6  # a lie: so that only what is not saved keeps them
+        await bench.feed(["other"])
+        assert len(bench.partition.owned.rows) == 101
+
+    asyncio.run(run())

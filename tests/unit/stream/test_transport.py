@@ -1,0 +1,112 @@
+"""What the consumer hands on around a recovery, and how a stop ends."""
+
+import asyncio
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from faust.types import TP
+
+from app.errors import DeliveryError
+from app.settings import Settings
+from app.stream import shutdown
+from app.stream.transport import Consumer
+
+RAW = TP("raw-data", 0)
+
+
+class Fetching(Consumer):
+    """A consumer whose fetches are given, each with what happens while it is under way."""
+
+    def __init__(self, fetches):
+        self.fetches, self.handed, self.sought = list(fetches), [], []
+        self.flow_active = True
+        self.ours = SimpleNamespace(active=True, ledger=SimpleNamespace(next=100))
+        partitions = type("Ours", (dict,), {"generation": 5, "takes": lambda self, number: self[number].active})
+        self.app = SimpleNamespace(
+            partitions=partitions({0: self.ours}),
+            consumer_generation_id=5,
+            job=SimpleNamespace(settings=Settings()),
+        )
+        self.stopped = SimpleNamespace(is_set=lambda: not self.fetches)
+        self.fetcher = SimpleNamespace(_stopped=self.stopped)
+        self._thread = SimpleNamespace(seek=lambda tp, offset: self.sought.append((tp, offset)))
+
+    _stopped = property(lambda self: self.stopped)
+
+    def assignment(self):
+        return {RAW}
+
+    async def _wait_next_records(self, timeout):
+        offsets, meanwhile = self.fetches.pop(0)
+        meanwhile(self)
+        return {RAW: [SimpleNamespace(offset=offset) for offset in offsets]}, {RAW}
+
+    async def _deliver(self, message):
+        self.handed.append([record.offset for record in message.records])
+        return True
+
+
+def nothing(consumer):
+    pass
+
+
+def recovers(consumer):
+    """The group shares its partitions out anew, and recovery ends with a seek to the replay point."""
+    consumer.app.consumer_generation_id = consumer.app.partitions.generation = 6
+
+
+def drained(*fetches):
+    consumer = Fetching(fetches)
+    asyncio.run(consumer._drain(consumer.fetcher))
+    return consumer
+
+
+def test_fetches_are_handed_on():
+    consumer = drained(([100, 101], nothing), ([102], nothing))
+    assert (consumer.handed, consumer.sought) == ([[100, 101], [102]], [])
+
+
+def test_what_was_asked_for_before_a_recovery_is_not_taken_for_what_follows_its_seek():
+    # 900 is the committed position; the points from the replay point, 100, to there would be skipped as a gap.
+    consumer = drained(([900, 901], recovers), ([100, 101], nothing))
+    assert (consumer.handed, consumer.sought) == ([[100, 101]], [(RAW, 100)])
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    told = []
+    monkeypatch.setattr(shutdown, "stop_process", told.append)
+    monkeypatch.setattr(shutdown, "BEYOND_SESSION_S", 0.05)
+    return told
+
+
+def test_a_stop_that_hangs_is_ended(ended):
+    shutdown.end_within(0.05)
+    time.sleep(0.3)  # of a thread: no clock to hand in
+    [error] = ended
+    assert isinstance(error, DeliveryError) and "the stop is not done after 0.1 s" in str(error)
+
+
+def test_a_stop_that_is_done_is_not_held_up(ended):
+    shutdown.end_within(3600.0)
+    assert all(thread.daemon for thread in threading.enumerate() if isinstance(thread, threading.Timer))
+    assert ended == []
+
+
+def test_fausts_own_watch_over_commits_says_nothing():
+    """It knows only of its own, and logged an error for each partition every few seconds, from five minutes on."""
+
+    class Watched(Fetching):
+        def verify_event_path(self, now, tp):
+            raise AssertionError("asked")
+
+        should_stop = False
+
+        async def sleep(self, seconds):
+            pass
+
+    asyncio.run(Watched([]).verify_all_partitions_active())
+    with pytest.raises(AssertionError, match="asked"):  # the negative control: Faust's own
+        asyncio.run(super(Consumer, Watched([])).verify_all_partitions_active())

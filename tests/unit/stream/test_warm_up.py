@@ -1,0 +1,35 @@
+from points import gaussian, points, states
+from unit.wire.test_result_json import made
+
+from app.compiled.byte_columns import Encoded, RecordColumns
+from app.kafka import fetched, record_batch
+from app.pipeline import Pipeline
+from app.settings import load
+from app.state import bulk_restore
+from app.stream.warm_up import warm
+from app.wire import result_json
+from app.wire.results import encode_columns
+from tables.sources import SourcesTable
+
+KERNELS = [
+    *(result_json._write, record_batch._frame, fetched._survey, fetched._read),
+    *(bulk_restore._examine, bulk_restore._copy),
+]
+
+
+def test_after_warming_nothing_is_left_to_compile():
+    pipeline = Pipeline(load(environ={}).detection)
+    warm(pipeline)
+    before = [set(kernel.signatures) for kernel in KERNELS]
+    sent, outcome = made(5, 600, detectors={"moving_average": {"warmup": 5}})
+    list(record_batch.framed(encode_columns(sent, outcome, "raw-data", 3), 10_000, 0))
+    list(record_batch.framed(encode_columns(sent, outcome, "raw-data", 3, 590), 10_000, 0))
+    original = pipeline.sources()
+    pipeline.run(original, points(gaussian(60), ["a", "b"] * 30))
+    saved = [(name.encode() + b"\0" + bytes(8), data) for name, data in states(original, 60).items()]
+    [batch] = record_batch.framed(Encoded.of(saved), 1_000_000, 0)
+    restored = SourcesTable(pipeline).take_over()
+    restored.load(fetched.Fetched.of(bytes(batch._build()), 0).records())
+    restored.load(RecordColumns.of((at, *record) for at, record in enumerate(saved)))
+    assert states(restored.rows, 60) == states(original, 60)
+    assert all(before) and [set(kernel.signatures) for kernel in KERNELS] == before

@@ -1,0 +1,230 @@
+"""Results and episodes: the wire format, held to a dict built field by field and to Python's json."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.pipeline import Pipeline
+from app.pipeline.outcome import Outcome, Rejected
+from app.pipeline.points import Points
+from app.settings import Detection, InputSettings
+from app.wire.reader import Reader
+from app.wire.results import encode_episodes, encode_results
+
+ORDER = [
+    *("id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper"),
+    *("anomaly_score", "alert_score", "is_anomaly", "episode", "severity", "status", "direction"),
+    *("drift", "detectors", "weights", "attribution", "explanation", "config_hash"),
+]
+PROFILES = (
+    SimpleNamespace(detectors=("moving_average", "Half-Space Trees"), config_hash="0badcafe"),
+    SimpleNamespace(detectors=("zscore",), config_hash="deadbeef"),
+)
+NAN = math.nan
+score = st.floats(0, 1).map(lambda s: math.floor(s * 1e6 + 0.5) / 1e6)
+number = st.floats(-1e150, 1e150)
+
+
+@st.composite
+def scored(draw, several: bool | None = None):
+    """Points, and an outcome of them with every column drawn."""
+    n = draw(st.integers(1, 5))
+    several = draw(st.booleans()) if several is None else several
+    cells = [draw(st.integers(1, 3)) for _ in range(n)] if several else [1] * n
+    names = [["value"], ["flow"], ["a", "b"], ["x", "y", "z"]]
+    metrics = [draw(st.sampled_from([m for m in names if len(m) == c])) for c in cells]
+    flat = sum(cells)
+
+    def column(of, size=n, dtype=np.float64):
+        return np.array(draw(st.lists(of, min_size=size, max_size=size)), dtype)
+
+    start = [0, *np.cumsum(cells).tolist()]
+    points = Points(
+        offset=sorted(draw(st.lists(st.integers(0, 2**60), min_size=n, max_size=n))),
+        index=draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)),
+        source=draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=n, max_size=n)),
+        timestamp=draw(st.lists(st.floats(0, 7e9), min_size=n, max_size=n)),
+        own_time=[True] * n,
+        values=draw(st.lists(number, min_size=flat, max_size=flat)),
+        metrics=[m for of in metrics for m in of] if several else None,
+        start=start if several else None,
+    )
+    anomaly = column(st.booleans(), dtype=bool)
+    events = column(st.booleans(), dtype=bool)
+    outcome = Outcome(
+        profiles=PROFILES,
+        profile=column(st.integers(0, 1), dtype=np.int64),
+        offset=np.array(points.offset, np.int64),
+        index=np.array(points.index, np.int64),
+        timestamp=np.array(points.timestamp),
+        slot=column(st.integers(-1, 5), dtype=np.int64),
+        score=column(score),
+        alert=column(score | st.sampled_from([0.8, 0.9, 0.95])),
+        anomaly=anomaly,
+        status=column(st.integers(0, 2), dtype=np.uint8),
+        direction=column(st.integers(-1, 1), dtype=np.int8),
+        drift=column(st.booleans(), dtype=bool),
+        votes=column(score | st.just(NAN), 2 * n).reshape(n, 2),
+        shares=column(score | st.just(NAN), 2 * n).reshape(n, 2),
+        opened=events & anomaly,
+        closed=events & ~anomaly,
+        episode_offset=column(st.integers(0, 2**60), dtype=np.int64),
+        episode_index=column(st.integers(0, 9), dtype=np.int64),
+        opened_at=column(st.floats(0, 7e9)),
+        peak=column(score),
+        length=column(st.integers(1, 9), dtype=np.int64),
+        repeat=column(st.booleans(), dtype=bool),
+        lasts=column(st.booleans(), dtype=bool),
+        value=np.array(points.values),
+        expected=column(number | st.just(NAN), flat),
+        lower=column(number | st.just(NAN), flat),
+        upper=column(number | st.just(NAN), flat),
+        cell_score=column(score, flat),
+        explanation={i: f"because {i}" for i in np.flatnonzero(anomaly).tolist()},
+        attribution={i: {"a": 0.5} for i in np.flatnonzero(anomaly).tolist()},
+        rejected=[],
+    )
+    outcome.votes[outcome.profile == 1, 1] = NAN  # of the profile with one detector
+    outcome.shares[outcome.profile == 1, 1] = NAN
+    outcome.rejected = [Rejected(i, "too_many_metrics", "no") for i in np.flatnonzero(outcome.slot < 0).tolist()]
+    return points, outcome
+
+
+def expected(points: Points, outcome: Outcome, i: int) -> dict:
+    """The result of point i, from the description of the wire format."""
+    first, end = (points.start[i], points.start[i + 1]) if points.start else (i, i + 1)
+    metrics = points.metrics[first:end] if points.metrics else ["value"]
+    profile = PROFILES[outcome.profile[i]]
+    found = {
+        "id": f"raw-data:3:{points.offset[i]}:{points.index[i]}",
+        "source": points.source[i],
+        "timestamp": points.timestamp[i],
+    }
+    if len(metrics) == 1:
+        if metrics != ["value"]:
+            found["metric"] = metrics[0]
+        found["value"] = points.values[first]
+    else:
+        found["values"] = dict(zip(metrics, points.values[first:end], strict=True))
+    for name, band in (
+        ("expected", outcome.expected),
+        ("expected_lower", outcome.lower),
+        ("expected_upper", outcome.upper),
+    ):
+        known = {m: float(v) for m, v in zip(metrics, band[first:end], strict=True) if not math.isnan(v)}
+        if known:
+            found[name] = known if len(metrics) > 1 else known[metrics[0]]
+    found |= {
+        "anomaly_score": float(outcome.score[i]),
+        "alert_score": float(outcome.alert[i]),
+        "is_anomaly": bool(outcome.anomaly[i]),
+    }
+    if outcome.anomaly[i]:
+        found["episode"] = f"raw-data:3:{outcome.episode_offset[i]}:{outcome.episode_index[i]}"
+    alert = outcome.peak[i] if outcome.anomaly[i] else outcome.alert[i]
+    found["severity"] = "critical" if alert > 0.95 else "high" if alert > 0.9 else "medium" if alert > 0.8 else "low"
+    found["status"] = ["warming_up", "ok", "degraded"][outcome.status[i]]
+    if outcome.direction[i]:
+        found["direction"] = "above" if outcome.direction[i] > 0 else "below"
+    if outcome.drift[i]:
+        found["drift"] = True
+    votes = {d: float(v) for d, v in zip(profile.detectors, outcome.votes[i]) if not math.isnan(v)}
+    if votes:
+        found["detectors"] = votes
+    weights = {d: round(float(v), 6) for d, v in zip(profile.detectors, outcome.shares[i]) if not math.isnan(v)}
+    if outcome.anomaly[i] and len(weights) > 1:
+        found["weights"] = weights
+    if i in outcome.attribution:
+        found["attribution"] = outcome.attribution[i]
+    if i in outcome.explanation:
+        found["explanation"] = outcome.explanation[i]
+    return found | {"config_hash": profile.config_hash}
+
+
+def strict(value: bytes) -> dict:
+    def refuse(text):
+        raise AssertionError(f"{text} is not JSON")
+
+    return json.loads(value.decode(), parse_constant=refuse)
+
+
+@given(scored(), st.integers(0, 5))
+def test_a_result_is_what_the_wire_format_says(drawn, start):
+    points, outcome = drawn
+    encoded = encode_results(points, outcome, "raw-data", 3, start)
+    kept = [i for i in range(start, len(points)) if outcome.slot[i] >= 0]
+    assert [key for key, _ in encoded] == [points.source[i].encode() for i in kept]
+    for i, (_, value) in zip(kept, encoded, strict=True):
+        found = strict(value)
+        assert found == expected(points, outcome, i)
+        assert list(found) == [name for name in ORDER if name in found]
+    assert encoded == encode_results(points, outcome, "raw-data", 3, start)
+
+
+@given(scored(), st.integers(0, 5))
+def test_an_episode_is_told_where_it_opens_and_where_it_closes(drawn, start):
+    points, outcome = drawn
+    encoded = encode_episodes(points, outcome, "raw-data", 3, start)
+    told = [i for i in range(start, len(points)) if (outcome.opened[i] or outcome.closed[i]) and outcome.slot[i] >= 0]
+    assert [key for key, _ in encoded] == [points.source[i].encode() for i in told]
+    for i, (_, value) in zip(told, encoded, strict=True):
+        if outcome.opened[i]:
+            assert strict(value) == {"event": "opened"} | expected(points, outcome, i)
+        else:
+            assert strict(value) == {
+                "event": "closed",
+                "episode": f"raw-data:3:{outcome.episode_offset[i]}:{outcome.episode_index[i]}",
+                "source": points.source[i],
+                "timestamp": points.timestamp[i],
+                "points": outcome.length[i],
+                "peak_score": outcome.peak[i],
+                "opened_at": outcome.opened_at[i],
+            }
+
+
+def test_no_points_no_results():
+    assert encode_results(Points(), SimpleNamespace(rejected=[]), "raw-data", 3) == []
+
+
+def test_results_of_a_real_run_are_the_same_bytes_however_it_is_split():
+    """From bytes to bytes: read, scored, encoded; batches of 1, of 7, and all at once."""
+    detection = Detection(
+        detectors={"moving_average": {"threshold_multiplier": 3.0}, "statistical": {"method": "zscore"}}
+    )
+    values = [10 + math.sin(i) + (9 if i in (70, 71, 90) else 0) for i in range(100)]
+    raw = [json.dumps({"source": "pump-7", "timestamp": i, "value": v}).encode() for i, v in enumerate(values)]
+    records = [SimpleNamespace(value=v, key=b"pump-7", headers=(), timestamp=0, offset=i) for i, v in enumerate(raw)]
+
+    def told(size: int) -> tuple[list, list]:
+        pipeline = Pipeline(detection, engine="python")
+        sources, results, episodes = pipeline.sources(), [], []
+        for at in range(0, len(records), size):
+            points, letters = Reader(InputSettings(), "raw-data", 0, True).read(records[at : at + size])
+            outcome = pipeline.run(sources, points)
+            assert letters == []
+            results += encode_results(points, outcome, "raw-data", 0)
+            episodes += encode_episodes(points, outcome, "raw-data", 0)
+        return results, episodes
+
+    results, episodes = told(100)
+    assert told(1) == told(7) == (results, episodes)
+    found = [strict(value) for _, value in results]
+    assert [one["id"] for one in found] == [f"raw-data:0:{i}:0" for i in range(100)]
+    assert [one["value"] for one in found] == values
+    assert found[0]["status"] == "warming_up"
+    assert found[70]["is_anomaly"]
+    assert found[70]["episode"] == found[70]["id"]
+    opened = [strict(value) for _, value in episodes if b'"opened"' in value]
+    assert [one.pop("event") for one in opened] == ["opened"] * len(opened)
+    assert opened == [one for one in found if one.get("episode") == one["id"]]
+    assert len(episodes) - len(opened) in (len(opened), len(opened) - 1)
+
+
+def test_the_checker_would_notice_a_wrong_field():
+    with pytest.raises(AssertionError, match="NaN"):
+        strict(b'{"value": NaN}')
