@@ -45,7 +45,7 @@ _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 
 
 class Documented(NamedTuple):
-    """One row of the README's table. `name` as Prometheus shows it (a histogram without _bucket)."""
+    """One row of the table in docs/operations.md. `name` as Prometheus shows it (a histogram without _bucket)."""
 
     name: str
     kind: str
@@ -235,7 +235,7 @@ class _Registry(CollectorRegistry):
 
 
 def table() -> str:
-    """The README's table of metrics, in Markdown."""
+    """The table of metrics in docs/operations.md, in Markdown."""
     rows = ["| metric | type | labels | what it says |", "|---|---|---|---|"]
     for name, kind, labels, text in Metrics().documented:
         rows.append(f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {text} |")

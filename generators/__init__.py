@@ -1,4 +1,4 @@
-"""Sources of raw-data, one file each; found by the file's name. README.md says how to add one."""
+"""Sources of raw-data, one file each; found by the file's name. CONTRIBUTING.md says how to add one."""
 
 import ast
 from collections.abc import Callable, Iterator

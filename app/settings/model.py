@@ -170,7 +170,7 @@ class DriftSettings(SettingsSection):
 
     model_config = ConfigDict(extra="allow")
     method: Literal["none", "ADWIN", "PageHinkley"] = setting("none", "River's detector of drifts in a source's scores")
-    reset: bool = setting(False, "after a drift the detectors of the source start anew; slower, see README")
+    reset: bool = setting(False, "after a drift the detectors of the source start anew; slower, see docs/detection.md")
 
     @property
     def params(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Faust's transport, with the fetched batch as its message and this program's commits.
 
-What differs from stock Faust, and why (measured; the figures are in the README's benchmark):
+What differs from stock Faust, and why (measured; the figures are in docs/benchmarks.md):
 
 - one message is all records of one partition from one fetch: stock Faust makes four asyncio tasks for each record
 - commits come from the partitions' ledgers, with the replay point in the metadata: stock Faust can commit past a

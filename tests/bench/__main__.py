@@ -1,7 +1,7 @@
 """``make bench``: faust-anomaly and its rivals on one job, one broker, one machine.
 
 Prints tables in Markdown. Ends with status 1 when an answer was lost, repeated or wrong: by anybody in
-a run without faults, by faust-anomaly in any. ``--write-readme`` puts the tables into README.md.
+a run without faults, by faust-anomaly in any. ``--write-docs`` writes the tables into docs/benchmarks.md.
 """
 
 import asyncio
@@ -20,8 +20,9 @@ from app.local_kafka.jars import KAFKA
 from tests.bench import report
 from tests.bench.bench import Bench
 from tests.bench.cluster import Cluster
-from tests.bench.contestants import CONTESTANTS, ROOT
+from tests.bench.contestants import CONTESTANTS
 from tests.bench.progress import say
+from tests.docs import pages
 
 PARTS = ("throughput", "latency", "recovery", "point")
 
@@ -34,7 +35,7 @@ PARTS = ("throughput", "latency", "recovery", "point")
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only this part; may be given again.")
 @click.option("--contestant", "names", multiple=True, help="Only names with this in them; may be given again.")
 @click.option("--broker", help="host:port of a Kafka that runs already; default: start one.")
-@click.option("--write-readme", is_flag=True, help="Replace the figures in README.md.")
+@click.option("--write-docs", is_flag=True, help="Write the tables into docs/benchmarks.md.")
 def main(
     records: int,
     rounds: int,
@@ -43,7 +44,7 @@ def main(
     only: tuple[str, ...],
     names: tuple[str, ...],
     broker: str | None,
-    write_readme: bool,
+    write_docs: bool,
 ) -> None:
     """Measure faust-anomaly beside its rivals on one job (see job.py)."""
     if quick:
@@ -52,8 +53,8 @@ def main(
     entrants = [c for c in CONTESTANTS if not names or any(name in c.name for name in names)]
     text, failures = uvloop.run(_run(broker, Bench(records, rounds, latency_s, entrants), only or PARTS))
     print(text)
-    if write_readme and not failures:
-        report.write_readme(text, ROOT / "README.md")
+    if write_docs and not failures:
+        pages.write("bench", text)
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     sys.exit(1 if failures else 0)

@@ -1,4 +1,4 @@
-"""The figures as Markdown, with the machine they are from; and the README's block of them."""
+"""The figures as Markdown, with the machine they are from."""
 
 import os
 import platform
@@ -13,7 +13,6 @@ from tests.bench.recovery import Recovery
 from tests.bench.throughput import Throughput
 
 YARDSTICK = "stock Faust, tuned"
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
 def hardware() -> str:
@@ -147,18 +146,3 @@ def point_table(steps: Sequence[Step], read_ns: float, encode_ns: float) -> str:
         table(["scored by", "ns a point, numba", "ns, CPython", "state, bytes a source", "snapshot, bytes"], rows)
         + f"\n\nReading a record takes {read_ns:,.0f} ns, encoding a result {encode_ns:,.0f} ns."
     )
-
-
-def write_readme(text: str, path: Path, begin_mark: str = BEGIN, end_mark: str = END) -> None:
-    """Replaces what stands between the two marks.
-
-    Raises
-    ------
-    ValueError
-        The file has not exactly one pair of marks.
-    """
-    before, begin, rest = path.read_text("utf-8").partition(begin_mark)
-    _, end, after = rest.partition(end_mark)
-    if not (begin and end) or begin_mark in after or end_mark in after:
-        raise ValueError(f"{path}: expected one {begin_mark} ... {end_mark}, add it where the figures belong")
-    path.write_text(f"{before}{begin_mark}\n{text.strip()}\n{end_mark}{after}", "utf-8")

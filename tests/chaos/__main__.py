@@ -4,7 +4,7 @@
 
 Ends with status 0 when nothing was lost, wrong or repeated (but by a worker beyond its session) and every planned
 fault happened; a failed run keeps its directory: settings, logs of the workers, and the broker's data. Everything
-listens on 127.0.0.1 and is gone at the end. ``--write-readme`` puts the table into README.md.
+listens on 127.0.0.1 and is gone at the end. ``--write-docs`` writes the tables into docs/guarantees.md.
 """
 
 import signal

@@ -20,8 +20,6 @@ from jobs import Job
 
 from app.local_kafka.jars import KAFKA
 
-ROOT = Path(__file__).parents[2]
-
 
 def faults(command):
     """One option for each kind of fault."""
@@ -44,7 +42,7 @@ def faults(command):
 @click.option("--session-s", default=3.0, show_default=True, help="Session timeout of the workers.")
 @click.option("--seed", default=1, show_default=True, help="Of the order of faults and of the records.")
 @click.option("--series", type=click.Path(exists=True, path_type=Path), multiple=True, help="Directories of CSV files.")
-@click.option("--write-readme", is_flag=True, help="Replace the table in README.md.")
+@click.option("--write-docs", is_flag=True, help="Write the tables into docs/guarantees.md.")
 def main(
     controls: int,
     records: int,
@@ -54,12 +52,12 @@ def main(
     session_s: float,
     seed: int,
     series: tuple[Path, ...],
-    write_readme: bool,
+    write_docs: bool,
     **counts: int,
 ) -> None:
     """Inject so many faults of each kind, and ask the checker after each round what they did."""
     from tests.bench.report import machine
-    from tests.bench.report import write_readme as write
+    from tests.docs import pages
 
     plan = rounds(counts, records, seed, round_records)
     planned = kinds([fault for each in plan for fault in each.faults])
@@ -85,8 +83,8 @@ def main(
     if wrong:
         sys.exit(f"kept: {directory}")
     shutil.rmtree(directory)
-    if write_readme:
-        write(text, ROOT / "README.md", report.BEGIN, report.END)
+    if write_docs:
+        pages.write("chaos", text)
 
 
 def _is_caught(name: str, cluster: Cluster, directory: Path, number: int) -> bool:

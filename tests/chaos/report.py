@@ -1,4 +1,4 @@
-"""What a campaign injected and what the checker found, as the README's tables; and what makes it a failure."""
+"""What a campaign injected and what the checker found, as tables for docs/guarantees.md; what makes it a failure."""
 
 import statistics
 from collections import Counter
@@ -10,7 +10,6 @@ from chaos.proxy import MODES
 
 from app.stream import failpoints
 
-BEGIN, END = "<!-- chaos -->", "<!-- /chaos -->"
 STATES = ("states wrong", "states not saved", "snapshots conflicting", "snapshots under a foreign key")
 
 
@@ -23,7 +22,7 @@ def text(tally: Tally, controls: Mapping[str, bool], session_s: float, seconds: 
         ("records", tally.records),
         ("results", tally.counts["results"]),
         ("lost", found["results missing"] + found["letters missing"] + found["episodes missing"]),
-        ("of no point", found["results extra"] + found["letters extra"] + found["episodes extra"]),
+        ("without a point", found["results extra"] + found["letters extra"] + found["episodes extra"]),
         ("repeated", found["results repeated"] + tally.repeated),
         ("conflicting", sum(found[f"{what} conflicting"] for what in ("results", "letters", "episodes"))),
         ("out of order", found["sources out of order"] + found["gaps in the results"]),
@@ -36,7 +35,7 @@ def text(tally: Tally, controls: Mapping[str, bool], session_s: float, seconds: 
     says.append(
         f"Failpoints: {len(+tally.failpoints)} of {len(failpoints.NAMES)}, {_range(tally.failpoints)} times each. "
         f"{tally.restarts:,} workers started; {tally.inside_a_batch:,} partitions were taken over inside a batch. "
-        f"Repeated by workers that were beyond their session: {tally.repeated:,}; by others: "
+        f"Repeated by workers that were suspended past their session: {tally.repeated:,}; by others: "
         f"{found['results repeated']:,}. Dead letters and episodes may be repeated: "
         f"{found['letters repeated']:,} and {found['episodes repeated']:,}. "
         + f"Broken programs that the same checker caught: {sum(controls.values())} of {len(controls)}. "

@@ -2,8 +2,8 @@
 
     python -m tests.evaluate                                    the default settings: a quarter of a minute
     python -m tests.evaluate --config my.yaml                   others
-    python -m tests.evaluate --method zscore --write-readme     a detector alone too; these rows of the README's table
-    python -m tests.evaluate --every-method --write-readme      each detector alone too: half an hour
+    python -m tests.evaluate --method zscore --write-docs       a detector alone too; its row in docs/detection.md
+    python -m tests.evaluate --every-method --write-docs        each detector alone too: half an hour
 
 Data and scorers are looked for in ../shared/data (or --data, or $EVALUATION_DATA): most may not ship. Where there are
 none, the series that ship with the program are scored by ``faust-anomaly evaluate``.

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from data import DATA, ROOT
+from data import DATA
 
 from app.detectors import names
 from app.settings import load
 from tests.bench import report
+from tests.docs import pages
 from tests.evaluate.cost import cost
 from tests.evaluate.figures import SETS, of_method, on_data, on_shipped, shown
 
-BEGIN, END = "<!-- detection -->", "<!-- /detection -->"
 SHIPPED = {"NAB standard": "standard", "NAB low FP": "reward_low_FP_rate", "NAB low FN": "reward_low_FN_rate"}
 
 
@@ -26,14 +26,14 @@ SHIPPED = {"NAB standard": "standard", "NAB low FP": "reward_low_FP_rate", "NAB 
 @click.option("--config", type=click.Path(path_type=Path, exists=True), help="Settings; default: those without any.")
 @click.option("--every-method", is_flag=True, help="Each detector alone too, with what it costs.")
 @click.option("--method", "methods", multiple=True, help="This detector alone too; may be given again.")
-@click.option("--write-readme", is_flag=True, help="Renew these rows of README.md, or with --every-method all.")
+@click.option("--write-docs", is_flag=True, help="Write these rows into docs/detection.md, or with --every-method all.")
 @click.option("--json", "as_json", is_flag=True, help="What was counted, without cost, as JSON.")
 def main(
     data: Path,
     config: Path | None,
     every_method: bool,
     methods: tuple[str, ...],
-    write_readme: bool,
+    write_docs: bool,
     as_json: bool,
 ) -> None:
     """Figures of detection, by the program's own commands and a scorer that is not ours."""
@@ -60,12 +60,11 @@ def main(
         "bytes a source",
     ]
     click.echo(_text(heads, rows))
-    if write_readme:
+    if write_docs:
         if not here or config is not None:
-            sys.exit("README.md keeps its table: it is of the default settings and of data that are not here")
-        readme = ROOT / "README.md"
-        known = [] if every_method else rows_of(readme.read_text("utf-8"))
-        report.write_readme(_text(heads, renewed(known, rows)), readme, BEGIN, END)
+            sys.exit("docs/detection.md stays as it is: its table is of the default settings and of all the data")
+        known = [] if every_method else rows_of(pages.block("detection"))
+        pages.write("detection", _text(heads, renewed(known, rows)))
 
 
 def _text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -74,10 +73,9 @@ def _text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def rows_of(readme: str) -> list[list[str]]:
-    """The rows of the README's table."""
-    lines = readme.partition(BEGIN)[2].partition(END)[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
+def rows_of(table: str) -> list[list[str]]:
+    """The rows of a table as ``_text`` makes it."""
+    return [list(row.values()) for row in pages.rows(table)]
 
 
 def renewed(known: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:

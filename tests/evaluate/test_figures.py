@@ -6,7 +6,8 @@ import pytest
 from data import DATA, needs_data
 
 from tests.bench.report import table
-from tests.evaluate.command import BEGIN, END, renewed, rows_of
+from tests.docs import pages
+from tests.evaluate.command import renewed, rows_of
 from tests.evaluate.figures import on_data, on_shipped, program, shown
 
 
@@ -64,10 +65,11 @@ def test_a_row_of_the_table_shows_what_the_scorer_says(given):
     assert row[0] == f"{given['nab']['standard']:.1f}" and row[-1] == given["fixed"]["nab_windows_hit"]
 
 
-def test_rows_of_the_readme_are_renewed_and_others_stay():
+def test_rows_of_the_page_are_renewed_and_others_stay():
     known = [["default", "40.0"], ["zscore", "20.0"], ["iqr", "7.0"]]
-    readme = f"before\n{BEGIN}\n{table(['detector', 'NAB'], known)}\n\na machine.\n{END}\nafter | | |\n"
-    assert rows_of(readme) == known
+    written = table(["detector", "NAB"], known)
+    page = f"before | | |\n<!-- detection -->\n{written}\n\na machine.\n<!-- /detection -->\nafter | | |\n"
+    assert rows_of(pages.block("detection", page)) == known
     assert renewed(known, [["default", "81.3"], ["iqr", "8.0"]]) == [
         ["default", "81.3"], ["iqr", "8.0"], ["zscore", "20.0"],
     ]  # fmt: skip

@@ -26,7 +26,7 @@ from app.errors import TopicError
 from app.kafka import admin, permissions, topics
 from app.kafka.authorized_operations import authorized_operations
 from app.kafka.client import client_options
-from tests.docs.readme import README, block
+from tests.docs import pages
 from tests.secured import Acl, Certificates, SecuredKafka
 
 PASSWORD = "s3cret-%s"
@@ -291,9 +291,9 @@ def test_a_connection_that_cannot_be_had_is_told_at_once_with_its_cure(secured, 
     assert told_no_password(f"{failed.value!r} {failed.value.__cause__!r} {caplog.text}")
 
 
-def test_the_commands_of_the_readme_give_a_worker_all_it_needs(secured):
+def test_the_commands_of_the_documents_give_a_worker_all_it_needs(secured):
     """With the default names; Kafka's own tool is in none of the jars a broker needs."""
-    commands = block(README.read_text("utf-8"), "acls").replace("\\\n", " ")
+    commands = pages.block("acls").replace("\\\n", " ")
     tool = argparse.ArgumentParser(exit_on_error=False)
     tool.add_argument("--add", action="store_true", required=True)
     for option in ("--bootstrap-server", "--allow-principal", "--operation"):

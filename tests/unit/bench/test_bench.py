@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from tests.bench import check, job, report, throughput
+from tests.bench import check, job, throughput
 from tests.bench.latency import quantile
+from tests.docs import pages
 
 SERIES = [value for _, value in job.values(500, 1)]
 
@@ -85,17 +86,17 @@ def test_quantiles_of_the_numbers_up_to_a_hundred():
     assert (quantile(numbers, 0.5), quantile(numbers, 0.99), quantile([7], 0.99)) == (51, 100, 7)
 
 
-def test_the_readme_gets_the_figures_between_its_marks(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
-    report.write_readme("new", readme)
-    assert readme.read_text() == "before\n<!-- bench -->\nnew\n<!-- /bench -->\nafter\n"
+def test_the_page_gets_the_figures_between_its_marks(tmp_path):
+    page = tmp_path / "benchmarks.md"
+    page.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
+    pages.write("bench", "new", page)
+    assert page.read_text() == "before\n<!-- bench -->\nnew\n<!-- /bench -->\nafter\n"
 
 
 @pytest.mark.parametrize("text", ["", "<!-- bench -->", "<!-- bench --><!-- /bench --><!-- bench -->"])
-def test_a_readme_without_one_pair_of_marks_is_left_alone(tmp_path, text):
-    readme = tmp_path / "README.md"
-    readme.write_text(text)
+def test_a_page_without_one_pair_of_marks_is_left_alone(tmp_path, text):
+    page = tmp_path / "benchmarks.md"
+    page.write_text(text)
     with pytest.raises(ValueError, match="expected one"):
-        report.write_readme("new", readme)
-    assert readme.read_text() == text
+        pages.write("bench", "new", page)
+    assert page.read_text() == text

@@ -1,18 +1,14 @@
 """Generators: the same options give the same points, and labels tell the truth."""
 
-import re
 import statistics
 from collections import Counter
 from itertools import groupby, islice, pairwise
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import generators
-from app.cli.parameters import parameters_of
 from app.errors import ConfigurationError
 from generators.api import GeneratedRecord, Remark
 from generators.file import bundled
@@ -30,17 +26,6 @@ def by_source(records):
 
 def test_a_generator_is_found_by_its_file():
     assert generators.names() == ["file", "synthetic"]
-
-
-def test_the_generator_of_the_readme_works_as_it_stands():
-    text = (Path(generators.__file__).parent / "README.md").read_text()
-    [example] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    module = ModuleType("die", None)
-    exec(compile(example, "README.md", "exec"), module.__dict__)
-    assert [each.name for each in parameters_of(module.records)] == ["points", "start", "seed"]
-    records = list(module.records(points=20, start=5.0))
-    assert [record.timestamp for record in records] == [5.0 + i for i in range(20)]
-    assert all(record.values["value"] in range(1, 7) for record in records)
 
 
 # --- synthetic

@@ -1,14 +1,10 @@
-"""The README's tables that are made from the program: ``python -m tests.docs.readme`` renews them."""
+"""The tables of the documents that are made from the program: ``python -m tests.docs.tables`` writes them."""
 
-import re
-from pathlib import Path
-
-from app import metrics
+from app import detectors, metrics
 from app.cli.settings import shown
 from app.kafka import permissions, topics
 from app.settings import describe, load
-
-README = Path(__file__).parents[2] / "README.md"
+from tests.docs import pages
 
 
 def settings_table() -> str:
@@ -18,6 +14,16 @@ def settings_table() -> str:
         if not row.name.startswith("detection.detectors."):
             allowed = row.range.replace("|", "\\|")
             rows.append(f"| `{row.name}` | {shown(row.value)} | {row.unit} | {allowed} | {row.description} |")
+    return "\n".join(rows)
+
+
+def parameters_table() -> str:
+    """Every parameter of every detector."""
+    rows = ["| method | parameter | default | range | what it is |", "|---|---|---|---|---|"]
+    for method in detectors.names():
+        for name, each in detectors.find(method).params.declared.items():
+            allowed = each.allowed.replace("|", "\\|")
+            rows.append(f"| `{method}` | `{name}` | {shown(each.default)} | {allowed} | {each.help} |")
     return "\n".join(rows)
 
 
@@ -33,7 +39,7 @@ def rights_of_all() -> dict[str, list[permissions.Right]]:
 
 
 def rights_table() -> str:
-    """A row for each right, but one for those that a program has on every topic."""
+    """A row for each permission; those that a program has on every topic share one."""
     rows = ["| user of | operation | on | for |", "|---|---|---|---|"]
     every = len(topics.names(load(environ={}).kafka))
     for program, needed in rights_of_all().items():
@@ -55,23 +61,15 @@ def acl_commands() -> str:
     return "\n".join([*lines, "```"])
 
 
-TABLES = {"settings": settings_table, "metrics": metrics.table, "rights": rights_table, "acls": acl_commands}
-
-
-def block(text: str, name: str) -> str:
-    """What stands between the markers of this name."""
-    found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.S)
-    assert found, f"README.md needs the lines <!-- {name} --> and <!-- /{name} -->"
-    return found[1].strip()
-
-
-def renewed(text: str) -> str:
-    for name, table in TABLES.items():
-        before, _, rest = text.partition(f"<!-- {name} -->\n")
-        after = rest.partition(f"<!-- /{name} -->")[2]
-        text = f"{before}<!-- {name} -->\n{table()}\n<!-- /{name} -->{after}"
-    return text
+TABLES = {
+    "settings": settings_table,
+    "parameters": parameters_table,
+    "metrics": metrics.table,
+    "rights": rights_table,
+    "acls": acl_commands,
+}
 
 
 if __name__ == "__main__":
-    README.write_text(renewed(README.read_text("utf-8")), "utf-8")
+    for name, table in TABLES.items():
+        pages.write(name, table())

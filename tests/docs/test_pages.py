@@ -1,0 +1,140 @@
+"""What the documents show is what the program does."""
+
+import json
+import random
+import re
+
+import pytest
+from contract.test_routes import PROMISED
+
+from app import detectors
+from app.cli import COMMANDS
+from app.pipeline import Pipeline
+from app.settings import load
+from app.wire.reader import Reader
+from app.wire.results import encode_episodes, encode_results
+from tests.docs import pages
+from tests.docs.pages import PAGE_OF, PAGES, README
+from tests.docs.tables import TABLES
+
+TEXT = {page: page.read_text("utf-8") for page in PAGES}
+RECORDS, DETECTION, OPERATIONS = (pages.ROOT / "docs" / f"{name}.md" for name in ("records", "detection", "operations"))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_table_is_that_of_the_program(name):
+    assert pages.block(name) == TABLES[name]()
+
+
+def test_a_stale_table_is_noticed():
+    stale = TEXT[PAGE_OF["settings"]].replace("kafka.group_id", "kafka.group")
+    assert pages.block("settings", stale) != TABLES["settings"]()
+
+
+def test_every_block_stands_in_one_page():
+    found = [(name, page) for page, text in TEXT.items() for name in re.findall(r"^<!-- (\w+) -->$", text, re.M)]
+    assert sorted(found) == sorted(PAGE_OF.items())
+
+
+def test_every_command_is_listed():
+    listed = set(re.findall(r"^\| `faust-anomaly (\w+)", TEXT[README], re.M))
+    assert listed == set(COMMANDS)
+
+
+def test_every_route_is_listed():
+    listed = " ".join(re.findall(r"^\| (`.*?) \|", TEXT[OPERATIONS], re.M))
+    assert {route for route in PROMISED if not re.search(rf"[` ]{re.escape(route)}[?`]", listed)} == set()
+
+
+def test_every_detector_is_listed():
+    listed = re.findall(r"^\| (`.*?) \|", TEXT[DETECTION].partition("## All detectors")[2], re.M)
+    assert {name for row in listed for name in re.findall(r"`(\w+)`", row)} >= set(detectors.names())
+
+
+def test_the_settings_shown_are_valid(tmp_path):
+    shown = [yaml for text in TEXT.values() for yaml in re.findall(r"```yaml\n(.*?)```", text, re.S | re.M)]
+    for yaml in shown:
+        path = tmp_path / "anomaly.yaml"
+        path.write_text(yaml)
+        Pipeline.of(load(path))
+    assert len(shown) > 1 and any("match:" in yaml for yaml in shown)
+
+
+def test_the_figures_of_the_readme_are_those_of_the_tables():
+    [default] = [row for row in pages.rows(pages.block("detection")) if row["detector"] == "default"]
+    bench = pages.block("bench")
+    throughput, latency = pages.rows(bench), pages.rows(bench.partition("From the moment")[2])
+    kilo = {row["contestant"]: float(re.findall(r"[\d.]+", row["records/s, 1,000 sources"])[0]) for row in throughput}
+    rate = kilo["faust-anomaly, default set"]
+    [late] = [row for row in latency if row["contestant"] == "faust-anomaly, default set"]
+    chaos = pages.block("chaos")
+    faults, found = pages.rows(chaos), pages.rows(chaos.partition("\n\n")[2])
+    text = " ".join(TEXT[README].split())
+    for words in (
+        f"reaches {default['NAB standard']} of 100 points",
+        f"with {default['false alerts per 1000']} false alerts per 1000 normal points",
+        f"{rate:.0f},000 records/s in one worker with the default detectors",
+        f"{rate / kilo['stock Faust, tuned']:.0f} times stock Faust",
+        f"{float(late['p50, ms']):g} ms median latency at {late['records/s']} records/s",
+        f"{sum(int(row['times']) for row in faults)} injected faults",
+        f"over {int(found[0]['records'].replace(',', '')) // 1_000_000} million records",
+        f"{len(detectors.names())} detection methods",
+    ):
+        assert words in text
+
+
+def figure(digits):
+    """As many decimals as are shown of a measure."""
+    return round(float(digits), 5)
+
+
+def shown(text):
+    """Every JSON object that a page shows."""
+    decoder = json.JSONDecoder(parse_float=figure)
+    for part in re.findall(r"```json\n(.*?)```", text, re.S):
+        while part := part.strip():
+            one, end = decoder.raw_decode(part)
+            yield one
+            part = part[end:]
+
+
+class Record:
+    """A Kafka record of one point."""
+
+    headers, timestamp, key = (), 1698399460000, b"pump-7"
+
+    def __init__(self, offset, value):
+        self.offset = offset
+        time = 1698399460 - 60 * (5658 - offset)
+        self.value = json.dumps({"source": "pump-7", "timestamp": time, "value": value}).encode()
+
+
+def test_the_records_shown_are_real_ones():
+    """Of a pump that keeps to 50 with a standard deviation of 4, week after week, then does not, then does again."""
+    point, result = shown(TEXT[README])
+    *points, closed = shown(TEXT[RECORDS])
+    settings = load(environ={})
+    pipeline = Pipeline(settings.detection)
+    draw = random.Random(7)
+    usual = (round(50.0 + draw.gauss(0.0, 4.0), 4) for _ in range(5658 + 20))
+    records = [Record(i, value) for i, value in enumerate(usual)]
+    records[5658] = Record(5658, point["value"])
+    reader = Reader(settings.input, "raw-data", 3, keyed=True)
+    read, letters = reader.read(records)
+    outcome = pipeline.run(pipeline.sources(), read)
+    real = json.loads(encode_results(read, outcome, "raw-data", 3)[5658][1], parse_float=figure)
+    assert not letters and list(real) == list(result)
+    assert real == result
+    events = [json.loads(value, parse_float=figure) for _, value in encode_episodes(read, outcome, "raw-data", 3)]
+    assert {"event": "opened", **result} in events
+    end = events[events.index({"event": "opened", **result}) + 1]
+    assert end == closed and list(end) == list(closed)
+    given = [SimpleRecord(i, json.dumps(one).encode()) for i, one in enumerate(points)]
+    assert len(points) == 2 and reader.read(given)[1] == []
+
+
+class SimpleRecord(Record):
+    """The same, as a page shows it."""
+
+    def __init__(self, offset, value):
+        self.offset, self.value = offset, value
