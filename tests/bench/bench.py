@@ -44,7 +44,8 @@ class Bench:
                         runs.append(result)
         notes = [f"{c.name}: {c.note}." for c in self.entrants if c.note]
         notes.append(f"Memory with {SOURCES[-1]:,} sources, other columns with {SOURCES[0]:,}.")
-        return "\n\n".join(["Records waiting, one worker:", report.throughput_table(runs), " ".join(notes)])
+        title = "Throughput of one worker, all records waiting in the topic:"
+        return "\n\n".join([title, report.throughput_table(runs), " ".join(notes)])
 
     async def latency(self) -> str:
         runs = []
@@ -54,7 +55,7 @@ class Bench:
             if result := await self._tried(latency.measure(self.cluster, contestant, run, RATE_PER_S, self.latency_s)):
                 self._judge(contestant, result.verdict, 0, required=True)
                 runs.append(result)
-        return "From the moment a record is due to a reader's having its result:\n\n" + report.latency_table(runs)
+        return "Latency, from the time a record is due until a reader has its result:\n\n" + report.latency_table(runs)
 
     async def recovery(self) -> str:
         runs = []
@@ -67,7 +68,7 @@ class Bench:
                     self._judge(contestant, result.verdict, result.lag, required=contestant.promises)
                     runs.append(result)
         return (
-            f"kill -9 at {RATE_PER_S:,.0f} records/s, session timeout 10 s; one of one is started again "
+            f"kill -9 at {RATE_PER_S:,.0f} records/s, session timeout 10 s; a single worker is started again "
             f"at once:\n\n{report.recovery_table(runs)}"
         )
 
@@ -78,7 +79,7 @@ class Bench:
         return (
             "One point without Kafka, one thread (models of River are in the snapshot only):\n\n"
             + report.point_table(steps, *codec)
-            + "\n\nOne record of 1 MB that cannot be read, until its dead letters are ready:\n\n"
+            + "\n\nCPU time for one record of 1 MB that cannot be read:\n\n"
             + report.bad_table(await asyncio.to_thread(bad.measure_bad))
         )
 

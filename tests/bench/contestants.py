@@ -116,7 +116,7 @@ CONTESTANTS = (
         "faust-anomaly, default set", faust_anomaly_default, faust_anomaly_topics, compared=0,
         note="method auto instead of the job's moving average; answers are counted, not compared",
     ),
-    Contestant("stock Faust, tuned", stock_faust, share=0.1, note="a tenth of the records"),
-    Contestant("aiokafka loop", aiokafka_loop, note="a dict; nothing durable but offsets"),
-    Contestant("aiokafka loop, send_batch", aiokafka_loop_batch, note="the same, batches built by hand"),
+    Contestant("stock Faust, tuned", stock_faust, share=0.1, note="with a tenth of the records"),
+    Contestant("aiokafka loop", aiokafka_loop, note="state in a dict, only offsets are durable"),
+    Contestant("aiokafka loop, send_batch", aiokafka_loop_batch, note="the same, building record batches itself"),
 )
