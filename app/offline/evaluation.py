@@ -149,7 +149,7 @@ def figures(series: Sequence[LabelledScores]) -> Figures:
     right, wrong = int((inside & label).sum()), int((inside & ~label).sum())
     missed, false_alerts = int((~inside & label).sum()), int((opened & ~label).sum())
     best, at = best_f1(score, label)
-    precisions = [average_precision(part.score, part.label) for part in parts if part.windows]
+    precisions = _average_precisions(parts)
     return Figures(
         points=len(label),
         labelled=right + missed,
@@ -176,6 +176,16 @@ def _share(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
+def _average_precisions(parts: Sequence[LabelledScores]) -> list[float]:
+    """Of each series that has windows: the area under precision over recall, as steps; equal scores are one step."""
+    labelled = [part for part in parts if part.windows]
+    if not labelled:
+        return []
+    from sklearn.metrics import average_precision_score  # takes a second to load, and only labels need it
+
+    return [float(average_precision_score(part.label, part.score)) for part in labelled]
+
+
 def _delay(part: LabelledScores, window: Window) -> tuple[int, float] | None:
     """Points and seconds from the window's first point to its first alert; None where it has none."""
     at = np.flatnonzero(part.opened[window.start : window.stop])
@@ -191,14 +201,6 @@ def _falling(level: np.ndarray, *counts: np.ndarray) -> tuple[np.ndarray, ...]:
     level = level[order]
     last = np.append(level[1:] != level[:-1], True) if len(level) else np.zeros(0, bool)
     return level[last], *(np.cumsum(each[order])[last] for each in counts)
-
-
-def average_precision(score: np.ndarray, label: np.ndarray) -> float:
-    """Area under precision over recall, as steps, points of one score at once; 0 where nothing is labelled."""
-    _, right, all_ = _falling(score, label.astype(float), np.ones(len(score)))
-    if not label.any():
-        return 0.0
-    return float(np.sum(np.diff(right, prepend=0.0) / label.sum() * (right / all_)))
 
 
 def best_f1(score: np.ndarray, label: np.ndarray) -> tuple[float | None, float | None]:

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import math
+import subprocess
+import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -15,7 +17,6 @@ from app.offline.evaluation import (
     NAB,
     LabelledScores,
     Window,
-    average_precision,
     best_f1,
     between,
     delay_f1,
@@ -123,7 +124,6 @@ def test_points_are_counted_as_scikit_learn_does(seed, ties):
     part = drawn(seed, ties=ties).counted()
     found = figures([drawn(seed, ties=ties)])
     label, inside = part.label, part.inside
-    assert found.average_precision == pytest.approx(metrics.average_precision_score(label, part.score))
     precision, recall, _ = metrics.precision_recall_curve(label, part.score)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     assert found.best_f1 == pytest.approx(f1.max())
@@ -132,6 +132,44 @@ def test_points_are_counted_as_scikit_learn_does(seed, ties):
     assert [found.precision or 0.0, found.recall, found.f1] == pytest.approx(right[:3])
     normal, wrong, _, _ = metrics.confusion_matrix(label, inside).ravel()
     assert found.false_alarm_rate == wrong / (normal + wrong)
+
+
+def average_precision_by_definition(score, label):
+    """The sum of (recall - recall at the threshold before) * precision, over all thresholds from high to low."""
+    total = before = 0.0
+    for threshold in sorted(set(score.tolist()), reverse=True):
+        reached = score >= threshold
+        right = int((reached & label).sum())
+        total += (right / label.sum() - before) * right / int(reached.sum())
+        before = right / label.sum()
+    return total
+
+
+@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_average_precision_is_that_of_its_definition_also_with_equal_scores(seed, ties):
+    part = drawn(seed, ties=ties).counted()
+    expected = average_precision_by_definition(part.score, part.label)
+    assert figures([drawn(seed, ties=ties)]).average_precision == pytest.approx(expected, rel=1e-12)
+
+
+def test_average_precision_by_hand():
+    # .9: 1 of 1, half of the labelled points; .5, two points at once: 2 of 3, the other half; 0 adds nothing.
+    found = figures([series([0.9, 0.5, 0.5, 0.0], [(0, 2)])])
+    assert found.average_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert figures([series([0.5] * 4, [(1, 2)])]).average_precision == 1 / 4, "equal scores rank nothing"
+
+
+def test_only_labels_load_scikit_learn():
+    """It takes a second, which nobody without labels should wait for."""
+    code = (
+        "import sys, numpy as np; from app.offline.evaluation import LabelledScores, Window, figures\n"
+        "n = np.zeros(3)\n"
+        "for windows in ([], [Window(0, 1)]):\n"
+        "    figures([LabelledScores(n, n, n, n > 0, n > 0, windows)]); print('sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 def brute_force_delay_f1(score, windows, delay):
@@ -253,4 +291,4 @@ def test_numbers_of_figures_do_not_depend_on_numpy_types():
 
 def test_average_precision_and_f1_of_nothing():
     empty, none = np.zeros(0), np.zeros(0, bool)
-    assert average_precision(empty, none) == 0.0 and best_f1(empty, none) == (None, None)
+    assert figures([series([], [])]).average_precision is None and best_f1(empty, none) == (None, None)
