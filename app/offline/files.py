@@ -205,7 +205,7 @@ def _ndjson(lines: Lines, source: str, fields: InputSettings, chunk_points: int)
             at[number] = lines.number
             number += 1
         if len(records) >= chunk_points or (records and not lines.ready):
-            points, bad = reader.read(records)
+            points, bad, _ = reader.read(records)
             for letter in bad:
                 letter.reason = f"{lines.name}:{at[letter.offset]}: {letter.reason.partition(': ')[2]}"
             yield Chunk(points, bad=bad)

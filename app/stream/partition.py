@@ -215,13 +215,13 @@ class Partition:
         metrics = self._job.metrics
         metrics.records_consumed.inc(len(records))
         metrics.batch_size.observe(len(records))
-        points, letters = self._reader.read(records)
+        points, letters, elements = self._reader.read(records)
         decoded = time.monotonic()
         metrics.stage_duration["decode"].observe(decoded - began)
         points = self._not_yet_learned(points)
         outcome = self._job.pipeline.run(self.owned.rows, points)
         if outcome.rejected:
-            letters += self._reader.refused(records, points, outcome.rejected)
+            letters += self._reader.rejected(records, elements, points, outcome.rejected)
         scored = time.monotonic()
         metrics.stage_duration["score"].observe(scored - decoded)
         touched = self.ledger.learned(*_changed(outcome))

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -37,7 +37,7 @@ from app.wire.malformed import shown
 
 END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
 
-MAX_LETTERS = 100  # of one record's elements, and one more for all after them
+MAX_DEAD_LETTERS = 100  # of one record's elements, and one more for all after them
 
 
 class Record(Protocol):
@@ -48,6 +48,20 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes]]
     timestamp: int  # ms; negative: none
     offset: int
+
+
+Elements = dict[int, Sequence[bytes]]
+
+
+class Decoded(NamedTuple):
+    """What the records of one partition hold.
+
+    ``elements``: by offset, the elements of each record that is an array, as they were sent.
+    """
+
+    points: Points
+    dead_letters: list[DeadLetter]
+    elements: Elements
 
 
 class Reader:
@@ -79,24 +93,27 @@ class Reader:
         plain = schema.plain(self._names)
         self._decode_plain: Any = msgspec.json.Decoder(plain).decode if plain else None
 
-    def read(self, records: Sequence[Record]) -> tuple[Points, list[DeadLetter]]:
+    def read(self, records: Sequence[Record]) -> Decoded:
         """Points and dead letters of these records, each in the records' order; never raises for their bytes."""
         points = self._read_at_once(records) if self._decode_plain and records else None
-        return self._read_each(records) if points is None else (points, [])
+        return self._read_each(records) if points is None else Decoded(points, [], {})
 
-    def refused(self, records: Iterable[Record], points: Points, rejected: Iterable[tuple]) -> list[DeadLetter]:
-        """Dead letters of points that were read but not scored: (position in points, label, reason)."""
+    def rejected(
+        self, records: Iterable[Record], elements: Elements, points: Points, rejected: Iterable[tuple]
+    ) -> list[DeadLetter]:
+        """Dead letters of points that were read but not scored: (position in ``points``, label, reason).
+
+        ``elements``: see Decoded; ``points``: those read from the records, or some of them.
+        """
         bad: dict[int, list[tuple[int, InvalidPoint | str]]] = {}
         for position, label, reason in rejected:
             why = bad.setdefault(points.offset[position], [])
             why.append((points.index[position], InvalidPoint(label, reason)))
-        letters: list[DeadLetter] = []
+        dead_letters: list[DeadLetter] = []
         for record in records:
             if why := bad.get(record.offset, []):
-                found = self._decode(record.value)
-                elements = found if isinstance(found, Sequence) else [record.value]
-                letters += self._of_elements(record, elements, why)
-        return letters
+                dead_letters += self._of_elements(record, elements.get(record.offset, [record.value]), why)
+        return dead_letters
 
     # --- all at once
 
@@ -144,27 +161,29 @@ class Reader:
 
     # --- record by record
 
-    def _read_each(self, records: Iterable[Record]) -> tuple[Points, list[DeadLetter]]:
+    def _read_each(self, records: Iterable[Record]) -> Decoded:
         points = Points(metrics=[], start=[0])
-        letters: list[DeadLetter] = []
+        dead_letters: list[DeadLetter] = []
+        elements: Elements = {}
         for record in records:
             try:
                 found = self._decode(record.value)
                 if isinstance(found, Sequence):
-                    letters += self._read_elements(points, found, record)
+                    elements[record.offset] = found
+                    dead_letters += self._read_elements(points, found, record)
                 else:
                     self._add(points, found, record, 0, "$")
             except InvalidPoint as invalid:
-                letters.append(self._letter(record, 0, invalid, record.value))
+                dead_letters.append(self._dead_letter(record, 0, invalid, record.value))
         if len(points.values) == len(points) == points.metrics.count(VALUE):  # type: ignore[union-attr]
             points.metrics = points.start = None
-        return points, letters
+        return Decoded(points, dead_letters, elements)
 
     def _read_elements(self, points: Points, elements: Sequence[Any], record: Record) -> list[DeadLetter]:
-        """Dead letters of those that are bad; after MAX_LETTERS of them the others are not looked at any more.
+        """Dead letters of those that are bad; after MAX_DEAD_LETTERS of them the others are not looked at any more.
 
         300,000 bad elements fit into a record of 1 MB. To say of each why would hold up the partition for seconds;
-        one letter for those that are left, with the whole record, says as much.
+        one dead letter for those that are left, with the whole record, says as much.
         """
         bad: list[tuple[int, InvalidPoint | str]] = []
         for index, raw in enumerate(elements):
@@ -172,13 +191,14 @@ class Reader:
                 self._add(points, self._decode_one(raw), record, index, f"$[{index}]")
             except (InvalidPoint, msgspec.DecodeError) as error:
                 bad.append((index, error if isinstance(error, InvalidPoint) else str(error)))
-                if len(bad) == MAX_LETTERS:
+                if len(bad) == MAX_DEAD_LETTERS:
                     break
-        letters = self._of_elements(record, elements, bad)
-        if len(bad) == MAX_LETTERS and (left := len(elements) - index - 1):
-            reason = f"$[{index + 1}] and what follows, {left} elements, was not read: {MAX_LETTERS} before it are bad"
-            letters.append(self._letter(record, index + 1, InvalidPoint("not_read", reason), record.value))
-        return letters
+        dead_letters = self._of_elements(record, elements, bad)
+        if len(bad) == MAX_DEAD_LETTERS and (left := len(elements) - index - 1):
+            first = index + 1
+            reason = f"$[{first}] and what follows, {left} elements, was not read: {MAX_DEAD_LETTERS} before it are bad"
+            dead_letters.append(self._dead_letter(record, first, InvalidPoint("not_read", reason), record.value))
+        return dead_letters
 
     def _of_elements(
         self, record: Record, elements: Sequence[Any], bad: Sequence[tuple[int, InvalidPoint | str]]
@@ -187,19 +207,19 @@ class Reader:
 
         An array of 400,000 bad elements fits into a record: with the record in each they would be 200 GB.
         """
-        letters = []
-        for index, why in bad[: MAX_LETTERS + 1]:
+        dead_letters = []
+        for index, why in bad[: MAX_DEAD_LETTERS + 1]:
             raw = bytes(elements[index])
             if isinstance(why, str):
                 why = malformed.explain(raw, self._names, why, f"$[{index}]")
-            letters.append(self._letter(record, index, why, raw))
-        if more := len(bad) - len(letters):
-            letters[-1].reason += f"; {more} elements after it are bad too"
-        if len(bad) > MAX_LETTERS:
-            letters[-1].value = record.value
-        return letters
+            dead_letters.append(self._dead_letter(record, index, why, raw))
+        if more := len(bad) - len(dead_letters):
+            dead_letters[-1].reason += f"; {more} elements after it are bad too"
+        if len(bad) > MAX_DEAD_LETTERS:
+            dead_letters[-1].value = record.value
+        return dead_letters
 
-    def _letter(self, record: Record, index: int, invalid: InvalidPoint, value: bytes | None) -> DeadLetter:
+    def _dead_letter(self, record: Record, index: int, invalid: InvalidPoint, value: bytes | None) -> DeadLetter:
         reason = f"{self._topic}[{self._partition}]@{record.offset}: {invalid}"
         return DeadLetter(record.offset, index, reason, invalid.label, record.key, value, record.headers)
 

@@ -92,5 +92,5 @@ def measure_codec() -> tuple[float, float]:
     reader = Reader(InputSettings(), "raw-data", 0, True)
     pipeline = Pipeline(Detection(method="moving_average", detectors={"moving_average": {"warmup": 2}}))
     sources = pipeline.sources()
-    judged = [(points, pipeline.run(sources, points)) for points, _ in map(reader.read, records)]
+    judged = [(points, pipeline.run(sources, points)) for points, *_ in map(reader.read, records)]
     return fastest(reader.read, records), fastest(lambda of: encode_results(*of, "raw-data", 0), judged)

@@ -62,7 +62,7 @@ def make(config: str) -> faust.App:
             message = event.message
             record = Record(message.key, message.value, (), int(message.timestamp * 1000), message.offset)
             reader = Reader(settings.input, kafka.input_topic, message.partition, partitions > 1)
-            read, refused = reader.read([record])
+            read, refused, _ = reader.read([record])
             sources = pipeline.sources()
             for source in dict.fromkeys(read.source):
                 if (saved := states.get(source.encode())) is not None:

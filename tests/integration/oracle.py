@@ -65,9 +65,9 @@ def _fold(settings: Settings, pipeline: Pipeline, number: int, keyed: bool, reco
     topic = settings.kafka.input_topic
     sources = pipeline.sources()
     reader = Reader(settings.input, topic, number, keyed)
-    points, letters = reader.read(records)
+    points, letters, elements = reader.read(records)
     outcome = pipeline.run(sources, points)
-    letters += reader.refused(records, points, outcome.rejected)
+    letters += reader.rejected(records, elements, points, outcome.rejected)
     last = {points.source[i]: points.offset[i] for i, slot in enumerate(outcome.slot.tolist()) if slot >= 0}
     end = records[-1].offset if records else 0
     forgotten = {source for source, offset in last.items() if end - offset > settings.state.forget_after_records}

@@ -97,11 +97,11 @@ class Job:
             return
         self.next += len(batch)
         reader = Reader(InputSettings(max_metrics=2), TOPIC, PARTITION, keyed=True)
-        points, letters = reader.read(batch)
+        points, letters, elements = reader.read(batch)
         keep = [i for i, s in enumerate(points.source) if points.offset[i] > self.covered.get(s, -1)]
         points = points.select(keep)
         outcome = self.pipeline.run(self.sources, points)
-        letters += reader.refused(batch, points, outcome.rejected)
+        letters += reader.rejected(batch, elements, points, outcome.rejected)
         for source, offset, slot in zip(points.source, points.offset, outcome.slot.tolist()):
             if slot >= 0:
                 self.first.setdefault(source, offset)

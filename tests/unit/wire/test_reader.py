@@ -20,7 +20,7 @@ from app.pipeline.points import Points
 from app.settings import InputSettings
 from app.wire import malformed
 from app.wire.dead_letters import DeadLetter
-from app.wire.reader import Reader
+from app.wire.reader import Decoded, Reader
 
 KEY = b"pump-7"
 GOOD = [
@@ -50,7 +50,7 @@ def reader(keyed: bool = True, partition: int = 3, **input) -> Reader:
 
 
 def read(*values: bytes | None, keyed: bool = True, **input) -> tuple[Points, list[DeadLetter]]:
-    return reader(keyed, **input).read([Record(value, offset) for offset, value in enumerate(values)])
+    return reader(keyed, **input).read([Record(value, offset) for offset, value in enumerate(values)])[:2]
 
 
 def rows(points: Points) -> list[tuple]:
@@ -237,7 +237,7 @@ def test_a_record_gets_a_bounded_share_of_the_work(monkeypatch):
     for bad in (b"0", b"NaN", b'{"source":"pump-7","value":NaN}'):
         decoded.clear(), explained.clear()
         elements = [bad] * (1_000_000 // (len(bad) + 1))
-        points, letters = one.read([Record(b"[" + b",".join(elements) + b"]", 0)])
+        points, letters, _ = one.read([Record(b"[" + b",".join(elements) + b"]", 0)])
         assert len(decoded) == len(explained) == 100 and len(letters) == 101 and not len(points)
 
 
@@ -250,18 +250,20 @@ def test_elements_keep_the_bytes_they_were_sent_with():
     assert points.index == [1, 3]
 
 
-def test_a_point_that_the_pipeline_refuses_keeps_its_bytes():
+def test_a_point_that_the_pipeline_rejects_keeps_its_bytes_and_is_not_decoded_again(monkeypatch):
     values = [GOOD[0], GOOD[7], b'[{"source":"pump-7","value":NaN},' + GOOD[0] + b"]"]
     records = [Record(value, offset) for offset, value in enumerate(values)]
-    points, _ = reader().read(records)
+    one = reader()
+    points, _, elements = one.read(records)
     assert [row[:2] for row in rows(points)] == [(0, 0), (1, 0), (1, 1), (2, 1)]
-    refused = reader().refused(records, points, [(i, "too_many_metrics", "no") for i in (0, 2, 3)])
-    assert [(letter.offset, letter.index, letter.reason) for letter in refused] == [
+    monkeypatch.delattr(Reader, "_decode")
+    rejected = one.rejected(records, elements, points, [(i, "too_many_metrics", "no") for i in (0, 2, 3)])
+    assert [(letter.offset, letter.index, letter.reason) for letter in rejected] == [
         (0, 0, "raw-data[3]@0: no"),
         (1, 1, "raw-data[3]@1: no"),
         (2, 1, "raw-data[3]@2: no"),
     ]
-    assert [json.loads(letter.value) for letter in refused] == [
+    assert [json.loads(letter.value) for letter in rejected] == [
         json.loads(value) for value in (GOOD[0], b'{"source":"pump-7","value":2.5}', GOOD[0])
     ]
 
@@ -319,7 +321,7 @@ def test_every_offset_of_the_corpus_is_answered():
     assert len({letter.offset for letter in letters}) >= 2500
     assert len(points) >= 200  # mutations that leave a record good
     assert {letter.label for letter in letters} <= set(malformed.LABELS)
-    apart = [reader().read([Record(value, offset)]) for offset, value in enumerate(CORPUS)]
+    apart = [reader().read([Record(value, offset)])[:2] for offset, value in enumerate(CORPUS)]
     assert [row for some, _ in apart for row in rows(some)] == rows(points)
     assert [letter for _, some in apart for letter in some] == letters
 
@@ -362,8 +364,13 @@ def test_at_once_is_as_record_by_record(value):
     records = [Record(GOOD[0], 0), Record(value, 1)]
     for which in ({}, {"timestamp_unit": "ms"}):
         at_once = reader(**which)._read_at_once(records[1:])
-        assert at_once is None or (at_once, []) == reader(**which)._read_each(records[1:])
-        assert reader(**which).read(records) == reader(**which)._read_each(records)
+        assert at_once is None or (at_once, [], {}) == reader(**which)._read_each(records[1:])
+        assert plain_elements(reader(**which).read(records)) == plain_elements(reader(**which)._read_each(records))
+
+
+def plain_elements(found: Decoded) -> Decoded:
+    """With the elements as bytes: other types of them do not compare."""
+    return found._replace(elements={at: list(map(bytes, elements)) for at, elements in found.elements.items()})
 
 
 def test_plain_batches_are_read_at_once():
@@ -404,7 +411,7 @@ def test_anything_that_json_can_say_gives_points_or_dead_letters(values, ascii_o
 )
 def test_a_good_point_comes_through_exactly(value, time, source):
     raw = json.dumps({"source": source, "timestamp": time, "value": value}).encode()
-    points, letters = reader().read([Record(raw, key=source.encode())])
+    points, letters, _ = reader().read([Record(raw, key=source.encode())])
     assert letters == []
     ((_, _, *found),) = rows(points)
     assert found == [source, time, True, {"value": value}]
@@ -460,10 +467,10 @@ def test_of_a_field_given_twice_the_last_counts():
 
 
 def test_kafkas_time_is_taken_where_the_record_has_none():
-    points, _ = reader().read([Record(GOOD[3], timestamp=1698401000_123)])
+    points = reader().read([Record(GOOD[3], timestamp=1698401000_123)]).points
     assert (points.timestamp, points.own_time) == ([1698401000.123], [False])
     for time in (-1, 7_258_118_400_000):
-        _, (letter,) = reader().read([Record(GOOD[3], timestamp=time)])
+        (letter,) = reader().read([Record(GOOD[3], timestamp=time)]).dead_letters
         assert letter.label == "bad_timestamp"
         assert f"Kafka's timestamp (the record holds none) must be a time in 1970..2199, got {time} ms" in letter.reason
 
@@ -477,8 +484,8 @@ def test_milliseconds_are_read_where_the_settings_say_so():
 
 def test_the_key_is_not_asked_where_there_is_one_partition():
     records = [Record(GOOD[0], key=key) for key in (None, b"other", b"\xff")]
-    assert len(reader(keyed=False).read(records)[0]) == 3
-    points, letters = reader().read(records)
+    assert len(reader(keyed=False).read(records).points) == 3
+    points, letters, _ = reader().read(records)
     assert len(points) == 0
     assert [letter.reason.partition("the key ")[2].partition(";")[0] for letter in letters] == [
         "none",
