@@ -1,0 +1,2 @@
+"""Everything that speaks to brokers, without Faust: ``client`` (addresses, TLS, SASL), ``admin``, ``topics``,
+``permissions``; and the bytes of records: ``record_batch`` writes them, ``fetched`` reads them."""

@@ -1,4 +1,5 @@
-"""The pipeline: points of one partition in, what was found in them out. No clock, Kafka or environment."""
+"""The pipeline: points of one partition in, an Outcome out. No clock, Kafka or environment. ``placement`` finds the
+rows of each point, ``pipeline`` scores, ``adapters`` runs Python-object detectors, ``explain`` explains anomalies."""
 
 from app.pipeline.pipeline import Pipeline
 

@@ -1,4 +1,5 @@
-"""Settings: ``model`` says what there is, ``load`` reads and checks it."""
+"""Settings: ``model`` declares them, ``sources`` reads file and variables, ``checks`` checks them against each other,
+``load`` does all of it."""
 
 from app.settings.load import describe, load
 from app.settings.model import (

@@ -1,1 +1,1 @@
-"""The report of ``detect --report``: one HTML file that looks at tracks, without a server or a network."""
+"""The report of ``detect --report``: one HTML file of scored series, without server or network; ``page`` writes it."""
