@@ -19,22 +19,20 @@ from mode import Service
 from agents import score
 from app.compiled import jit
 from app.errors import AnomalyError, ConfigurationError, TopicError
-from app.kafka import permissions
+from app.kafka import patches, permissions
 from app.kafka.client import client_options, ssl_context
-from app.kafka.fetched import take_fetches_whole
 from app.kafka.topics import require
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings, load
 from app.stream.log_filter import quieten
-from app.stream.outbox import stop_when_a_batch_is_lost
+from app.stream.outbox import stop_at_lost_batch
 from app.stream.recovery import Tables
-from app.stream.transport import BATCH_BYTES, App, take_records_as_parsed
+from app.stream.transport import BATCH_BYTES, App
 from app.stream.warm_up import warm
 from app.stream.watchdog import Watchdog
 from app.web import View
 from app.web.probes import Health, not_ready
-from app.web.tail import let_go_of_what_is_not_read
 from tables.sources import SourcesTable
 
 COMMIT_EVERY_S = 1.0
@@ -173,11 +171,12 @@ def _make_from_environment() -> App:
     try:
         settings = load()
         uvloop.install()
-        stop_when_a_batch_is_lost()
-        take_records_as_parsed(settings.kafka.input_topic, settings.kafka.changelog_topic)
-        if jit.AVAILABLE:
-            take_fetches_whole()
-        let_go_of_what_is_not_read(settings.kafka.output_topic, settings.kafka.anomalies_topic)
+        patches.apply(
+            parsed=(settings.kafka.input_topic, settings.kafka.changelog_topic),
+            partly_read=(settings.kafka.output_topic, settings.kafka.anomalies_topic),
+            whole_fetches=jit.AVAILABLE,
+            on_lost_batch=stop_at_lost_batch,
+        )
         quieten()
         logging.disable(logging.DEBUG)  # aiokafka builds its debug records even when nobody reads them: 6 % of the time
         return make(settings)

@@ -130,12 +130,13 @@ class KafkaOutput:
     async def __aenter__(self) -> KafkaOutput:
         from aiokafka import AIOKafkaProducer  # not at the top: standard output does without
 
-        from app.kafka import topics
+        from app.kafka import patches, topics
         from app.kafka.admin import connected
         from app.kafka.authorized_operations import lacking
         from app.kafka.client import client_options
         from app.kafka.permissions import of_generator
 
+        patches.close_tls_connections_at_once()
         async with connected(self.kafka) as admin:
             if self.topic not in await admin.list_topics():
                 raise TopicError(f"topic {self.topic} is missing: make it with {topics.CREATE}")

@@ -32,10 +32,11 @@ def topics(settings: "Settings", create: bool, partitions: int, replication_fact
     Tells every problem and what mends it. Topics that exist are never changed. Exit code 0: a worker may start; without
     --create that goes for its rights as well, where the brokers have ACLs.
     """
-    from app.kafka import permissions  # not at the top: --help does without
+    from app.kafka import patches, permissions  # not at the top: --help does without
     from app.kafka import topics as job
     from app.pipeline import Pipeline
 
+    patches.close_tls_connections_at_once()
     largest = Pipeline.of(settings).max_snapshot_bytes()
 
     async def run() -> dict[str, job.Topic]:

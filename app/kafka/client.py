@@ -7,8 +7,6 @@ The worker's consumer and producer, the topic check, the web view and the tests 
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.conn import AIOKafkaConnection
-
 from app import errors
 
 if TYPE_CHECKING:
@@ -50,7 +48,6 @@ def ssl_context(kafka: "KafkaSettings") -> ssl.SSLContext:
     ``ssl_certfile`` holds the key too. A key with a pass phrase is refused: a worker must not wait for
     somebody to type it.
     """
-    AIOKafkaConnection.close = _close_at_once  # type: ignore[method-assign]
     if kafka.ssl_keyfile and not kafka.ssl_certfile:
         raise errors.ConfigurationError("kafka.ssl_keyfile is set without kafka.ssl_certfile: set both")
     try:
@@ -69,22 +66,6 @@ def ssl_context(kafka: "KafkaSettings") -> ssl.SSLContext:
                 f"{str(kafka.ssl_certfile)!r}, {str(kafka.ssl_keyfile)!r}: {error}"
             ) from error
     return context
-
-
-_close = AIOKafkaConnection.close
-
-
-def _close_at_once(self: AIOKafkaConnection, reason: Any = None, exc: Any = None) -> Any:
-    """Close without waiting for the other end's farewell.
-
-    A broker with a fetch of ours in its hands does not say it, and the event loop waits 30 s for it: so long did
-    recovery take then, and the end of a process. Nothing is lost: every request that matters has been answered.
-    """
-    transport = self._writer.transport if self._writer is not None else None
-    closed = _close(self, reason, exc)
-    if transport is not None and "SSL" in self._security_protocol:
-        transport.abort()
-    return closed
 
 
 def _no_pass_phrase() -> str:

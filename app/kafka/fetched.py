@@ -7,12 +7,9 @@ The layout is that of https://kafka.apache.org/documentation/#recordbatch; tests
 with aiokafka's own parser.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from aiokafka.consumer import fetcher
 
 from app.compiled.byte_columns import RecordColumns
 from app.compiled.checksum import CRC32C, crc, tables
@@ -56,32 +53,8 @@ class Fetched:
 
 
 def whole(key: bytes) -> bytes:
-    """As ``key_deserializer`` of a consumer: its getmany gives each fetch as one Fetched, where that can be."""
+    """As ``key_deserializer`` of a consumer: its getmany gives each fetch as one Fetched (app/kafka/patches.py)."""
     return key
-
-
-def take_fetches_whole() -> None:
-    """Have aiokafka look for consumers with ``whole``."""
-    unpacked = fetcher.PartitionRecords._unpack_records
-
-    def unpack(self: Any) -> Iterator[Any]:
-        found = Fetched.of(self._records.data, self.next_fetch_offset) if self._key_deserializer is whole else None
-        return only(self, found) if found else unpacked(self)
-
-    def only(self: Any, found: Fetched) -> Iterator[Fetched]:
-        self.next_fetch_offset = found.end
-        yield found
-
-    fetcher.MemoryRecords = _Kept
-    fetcher.PartitionRecords._unpack_records = unpack
-
-
-class _Kept(fetcher.MemoryRecords):
-    """aiokafka's parser keeps what it parses to itself."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self.data = data
 
 
 @compiled

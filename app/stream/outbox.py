@@ -10,10 +10,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.producer.message_accumulator import MessageBatch
+from aiokafka.structs import TopicPartition
 
 from app.compiled.byte_columns import Encoded
 from app.errors import DeliveryError
@@ -102,11 +102,6 @@ class Outbox:
             yield batch
 
 
-def stop_when_a_batch_is_lost() -> None:
-    """Make aiokafka's give-up the end of this process: nothing may follow a lost batch."""
-
-    def failure(self: Any, exception: Exception) -> None:
-        lost = f"{self.tp.topic}[{self.tp.partition}]: a record batch was lost: {in_words(exception)}"
-        stop_process(DeliveryError(lost))
-
-    MessageBatch.failure = failure
+def stop_at_lost_batch(partition: TopicPartition, error: Exception) -> NoReturn:
+    """End this process when the producer gives up a record batch: nothing may follow it."""
+    stop_process(DeliveryError(f"{partition.topic}[{partition.partition}]: a record batch was lost: {in_words(error)}"))

@@ -12,12 +12,10 @@ A broker that is away is waited for: nothing here ever ends the worker.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import proxy
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import KafkaError
 
 log = logging.getLogger(__name__)
@@ -162,22 +160,6 @@ async def stopped(consumer: AIOKafkaConsumer) -> None:
         if task is None or task.cancelling():
             raise
         await consumer._client.close()
-
-
-def let_go_of_what_is_not_read(*topics: str) -> None:
-    """Have aiokafka free a fetch from these topics as soon as its consumer seeks past what is left of it.
-
-    aiokafka 0.14: the fetch and the generator that reads it hold each other until it is read to its end, so that what
-    is skipped waits for the collector of cycles: at 5,000 records/s 26 MB of it had come together in 100 s. A proxy
-    costs .13 us a record, which topics that are read whole can do without.
-    """
-    unpacked = PartitionRecords._unpack_records
-
-    def unpack(self: Any) -> Iterator[Any]:
-        # Whoever asks for the next record holds the fetch.
-        return unpacked(proxy(self) if self._tp.topic in topics else self)
-
-    PartitionRecords._unpack_records = unpack
 
 
 def kafka_consumer(options: dict[str, Any]) -> Callable[[], AIOKafkaConsumer]:

@@ -8,7 +8,8 @@ from aiokafka.structs import TopicPartition
 from integration import load
 from integration.run import Run
 
-from app.kafka.fetched import Fetched, take_fetches_whole
+from app.kafka import patches
+from app.kafka.fetched import Fetched
 from app.stream.recovery import reader_of
 from app.stream.takeover import Logs
 
@@ -42,7 +43,7 @@ def test_it_knows_where_its_topics_are_when_it_has_started(kafka_of_a_job):
 def test_it_reads_each_log_from_where_it_is_told_to_its_end(kafka_of_a_job, monkeypatch):
     for owner, name in [(fetcher, "MemoryRecords"), (fetcher.PartitionRecords, "_unpack_records")]:
         monkeypatch.setattr(owner, name, getattr(owner, name))
-    take_fetches_whole()
+    patches.unpack_fetches(partly_read=(kafka_of_a_job.output_topic,), whole_fetches=True)
 
     async def read():
         reader = reader_of(kafka_of_a_job)

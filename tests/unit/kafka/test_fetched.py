@@ -13,7 +13,8 @@ from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
 from app.errors import StateError
-from app.kafka.fetched import Fetched, take_fetches_whole, whole
+from app.kafka import patches
+from app.kafka.fetched import Fetched, whole
 
 LOG = TopicPartition("sources-changelog", 0)
 
@@ -143,7 +144,7 @@ def varint(value):
 def taken_whole(monkeypatch):
     for owner, name in [(fetcher, "MemoryRecords"), (fetcher.PartitionRecords, "_unpack_records")]:
         monkeypatch.setattr(owner, name, getattr(owner, name))
-    take_fetches_whole()
+    patches.unpack_fetches(partly_read=(), whole_fetches=True)
 
 
 def fetched(data, first, key_deserializer):

@@ -1,20 +1,15 @@
 """The tail against a fake consumer in simulated time: no broker, no sleeping."""
 
 import asyncio
-import gc
-import weakref
 from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 
 from app.web import tail as module
-from app.web.tail import Tail, let_go_of_what_is_not_read, stopped
+from app.web.tail import Tail, stopped
 
 
 class Broker:
@@ -240,46 +235,3 @@ def test_a_consumer_is_stopped_even_when_it_never_started():
         asyncio.run(tail.run())
     assert len(made) > 2 and all(consumer.stopped for consumer in made)
     assert tail.state.startswith("reconnecting")
-
-
-def fetch(first=0, topic="t"):
-    """Five records as aiokafka reads them from a response, from offset ``first`` on."""
-    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 20)
-    for offset in range(5):
-        builder.append(offset, 7, b"k", b"%d" % offset, [])
-    data = MemoryRecords(bytes(builder.build()))
-    return PartitionRecords(TopicPartition(topic, 0), data, [], first, None, None, True, 0)
-
-
-@pytest.fixture
-def mended(monkeypatch):
-    monkeypatch.setattr(PartitionRecords, "_unpack_records", PartitionRecords._unpack_records)
-    return lambda: let_go_of_what_is_not_read("t")
-
-
-def test_a_fetch_that_is_read_in_part_is_freed_at_once(mended):
-    def outlives_who_read_it(topic="t"):
-        part = fetch(topic=topic)
-        assert next(part).value == b"0" and part.next_fetch_offset == 1
-        told = weakref.ref(part)
-        del part
-        return told() is not None
-
-    gc.disable()  # only counts of references free anything
-    try:
-        assert outlives_who_read_it()  # aiokafka's own; when this fails there is nothing to mend any more
-        mended()
-        assert not outlives_who_read_it()
-        assert outlives_who_read_it("another")
-    finally:
-        gc.enable()
-
-
-def test_a_fetch_that_is_read_to_its_end_is_the_same(mended):
-    def read():
-        whole = fetch(first=2)
-        return [(record.offset, record.key, record.value) for record in whole], whole.next_fetch_offset
-
-    before = read()
-    mended()
-    assert read() == before == ([(at, b"k", b"%d" % at) for at in (2, 3, 4)], 5)

@@ -1,0 +1,146 @@
+"""What aiokafka does with our changes, and without: when a test of the latter fails, a change is needed no more."""
+
+import asyncio
+import gc
+import hashlib
+import inspect
+import weakref
+from types import SimpleNamespace
+
+import aiokafka
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.producer.message_accumulator import MessageBatch
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+
+from app.kafka import patches
+
+READ = {
+    AIOKafkaConnection.close: "28f164aa1e4f0bbc",
+    MessageBatch.failure: "719b2122c318e955",
+    PartitionRecords._consumer_record: "e668541600b047ab",
+    PartitionRecords._unpack_records: "b803e6d46480732c",
+}
+
+
+def test_they_are_for_this_version():
+    assert f"aiokafka {aiokafka.__version__}" in patches.__doc__
+
+
+@pytest.mark.parametrize("function", READ, ids=lambda function: function.__qualname__)
+def test_the_source_is_the_one_that_was_read(function):
+    assert hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16] == READ[function]
+
+
+def test_importing_them_changes_nothing():
+    owned = [patches._close, patches._failure, patches._consumer_record, patches._unpack_records]
+    assert owned == list(READ) and fetcher.MemoryRecords is MemoryRecords
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch):
+    for owner, name in [
+        (AIOKafkaConnection, "close"),
+        (MessageBatch, "failure"),
+        (PartitionRecords, "_consumer_record"),
+        (PartitionRecords, "_unpack_records"),
+        (fetcher, "MemoryRecords"),
+    ]:
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+
+
+def applied():
+    given = {"parsed": ("p",), "partly_read": ("t",), "whole_fetches": False}
+    patches.apply(**given, on_lost_batch=lambda partition, error: None)
+
+
+def closed(protocol):
+    """Whether the transport of such a connection is aborted when it is closed."""
+    aborted = []
+
+    async def close():
+        connection = AIOKafkaConnection("host", 1, security_protocol=protocol)
+        transport = SimpleNamespace(abort=lambda: aborted.append(True))
+        connection._writer = SimpleNamespace(transport=transport, close=lambda: None)
+        assert connection.close() is connection._closed_fut
+        connection._writer = None
+        connection.close()  # twice is no error
+
+    asyncio.run(close())
+    return bool(aborted)
+
+
+def test_a_tls_connection_is_closed_at_once():
+    assert not closed("SSL")
+    patches.close_tls_connections_at_once()
+    assert [closed(protocol) for protocol in ("SSL", "SASL_SSL", "PLAINTEXT")] == [True, True, False]
+
+
+def test_a_lost_batch_is_reported_before_its_futures_are_done():
+    reported = []
+
+    async def fail():
+        batch = MessageBatch(TopicPartition("t", 1), None, 1.0, 0.0)
+        batch.failure(OSError("gone"))
+        return batch.future.done()
+
+    patches.report_lost_batches(lambda partition, error: reported.append((partition, str(error))))
+    assert not asyncio.run(fail())
+    assert reported == [(TopicPartition("t", 1), "gone")]
+
+
+def fetch(first=0, topic="t"):
+    """Five records as aiokafka reads them from a response, from offset ``first`` on."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 20)
+    for offset in range(5):
+        builder.append(offset, 7, b"k", b"%d" % offset, [])
+    data = fetcher.MemoryRecords(bytes(builder.build()))
+    return PartitionRecords(TopicPartition(topic, 0), data, [], first, None, None, True, 0)
+
+
+def test_records_of_some_topics_are_kept_as_parsed():
+    applied()
+    assert [isinstance(next(fetch(topic=topic)), ConsumerRecord) for topic in ("p", "t")] == [False, True]
+
+
+def test_a_fetch_that_is_read_in_part_is_freed_at_once():
+    def outlives_who_read_it(topic="t"):
+        part = fetch(topic=topic)
+        assert next(part).value == b"0" and part.next_fetch_offset == 1
+        reference = weakref.ref(part)
+        del part
+        return reference() is not None
+
+    gc.disable()  # only counts of references free anything
+    try:
+        assert outlives_who_read_it()  # aiokafka's own
+        applied()
+        assert not outlives_who_read_it()
+        assert outlives_who_read_it("another")
+    finally:
+        gc.enable()
+
+
+def test_a_fetch_that_is_read_to_its_end_is_the_same():
+    def read():
+        whole = fetch(first=2)
+        return [(record.offset, record.key, record.value) for record in whole], whole.next_fetch_offset
+
+    before = read()
+    applied()
+    assert read() == before == ([(at, b"k", b"%d" % at) for at in (2, 3, 4)], 5)
+
+
+def test_applied_twice_they_are_there_once():
+    lost = []
+    for name in ("first", "second"):
+        patches.report_lost_batches(lambda *_, name=name: lost.append(name))
+        patches.unpack_fetches(partly_read=(), whole_fetches=True)
+    assert issubclass(fetcher.MemoryRecords, MemoryRecords)
+    assert [record.offset for record in fetch()] == [0, 1, 2, 3, 4]
+    MessageBatch.failure(SimpleNamespace(tp=None), OSError())
+    assert lost == ["second"]
