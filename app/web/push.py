@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from app.web.feed import Feed
-from app.web.shown import SORTS, row
+from app.web.recent_results import RecentResults
+from app.web.records import SORTS, row
 
 TICK_S = 1.0
 QUEUED_MESSAGES = 64
@@ -57,19 +57,19 @@ class Client:
 class Push:
     """All clients, and the task that tells them what is new."""
 
-    def __init__(self, feed: Feed, statistics: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, recent: RecentResults, statistics: Callable[[], dict[str, Any]]) -> None:
         self.clients: dict[Client, asyncio.Task] = {}
-        self._feed, self._statistics = feed, statistics
+        self._recent, self._statistics = recent, statistics
 
     async def run(self, tick_s: float = TICK_S) -> None:
         """Tell everybody once a tick, until cancelled."""
         while True:
             await asyncio.sleep(tick_s)
-            self.tell()
+            self.send_changes()
 
-    def tell(self) -> None:
+    def send_changes(self) -> None:
         """Queue what changed since the last call; costs nothing but the drain while nobody looks."""
-        changes = self._feed.drain()
+        changes = self._recent.drain()
         if not self.clients:
             return
         everybody = list(self.clients)
@@ -95,7 +95,7 @@ class Push:
         writer = self.clients[client] = asyncio.create_task(client.write())
         try:
             async for message in socket:
-                if message.type is not WSMsgType.TEXT or not self._said(client, message.data):
+                if message.type is not WSMsgType.TEXT or not self._handle(client, message.data):
                     reason = b'expected {"watch": "<source>"}'
                     await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason)
         finally:
@@ -112,7 +112,7 @@ class Push:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 await asyncio.wait_for(client.socket.close(code=WSCloseCode.GOING_AWAY), 1.0)
 
-    def _said(self, client: Client, text: str) -> bool:
+    def _handle(self, client: Client, text: str) -> bool:
         try:
             client.watch = msgspec.json.decode(text, type=Watch).watch
         except (msgspec.DecodeError, UnicodeError):
@@ -121,7 +121,7 @@ class Push:
         return True
 
     def _watched(self) -> None:
-        self._feed.watched = {client.watch for client in self.clients if client.watch is not None}
+        self._recent.watched = {client.watch for client in self.clients if client.watch is not None}
 
     def _queue(self, clients: list[Client], message: dict[str, Any]) -> None:
         text = encode(message).decode()

@@ -32,13 +32,13 @@ from aiohttp import web
 from app.metrics import Metrics
 from app.settings import Settings
 from app.version import __version__
-from app.web.answers import in_json, json, query, secured
-from app.web.feed import Feed
 from app.web.hosts import only_for
 from app.web.probes import Check
 from app.web.push import Push
-from app.web.shown import row
-from app.web.tail import Tail
+from app.web.recent_results import RecentResults
+from app.web.records import row
+from app.web.responses import in_json, json, query, secured
+from app.web.topic_reader import TopicReader
 
 STATIC = Path(__file__).parent / "static"
 
@@ -57,10 +57,16 @@ class Server:
     """Handlers over what the view knows; holds no state but the last look at the worker's throughput."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, health: Check, feed: Feed, results: Tail, anomalies: Tail
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        health: Check,
+        recent: RecentResults,
+        results: TopicReader,
+        anomalies: TopicReader,
     ) -> None:
-        self.feed = feed
-        self.push = Push(feed, self.statistics)
+        self.recent = recent
+        self.push = Push(recent, self.statistics)
         self._settings, self._metrics, self._health = settings, metrics, health
         self._results, self._anomalies = results, anomalies
         self._looked: tuple[float, float] | None = None  # when, and records consumed then
@@ -106,12 +112,12 @@ class Server:
             "input_topic": self._settings.kafka.input_topic,
             "results": {"state": self._results.state, "per_s": self._results.produced_per_s},
             "anomalies": {"state": self._anomalies.state},
-            "shown": self.feed.results,
+            "shown": self.recent.results,
             "skipped": self._results.skipped,
-            "unreadable": self.feed.unreadable,
-            "sources": len(self.feed),
-            "episodes_open": self.feed.open_episodes,
-            "episodes_opened": self.feed.opened,
+            "unreadable": self.recent.unreadable,
+            "sources": len(self.recent),
+            "episodes_open": self.recent.open_episodes,
+            "episodes_opened": self.recent.opened,
             "pages_open": len(self.push.clients),
             "worker": worker | {"records_per_s": self._records_per_s},
         }
@@ -140,15 +146,15 @@ class Server:
 
     async def sources(self, request: web.Request) -> web.Response:
         asked = query(request, search="", sort="alert", limit=200)
-        matching, found = self.feed.sources(**asked)
-        return json({"known": len(self.feed), "matching": matching, "sources": [row(result) for result in found]})
+        matching, found = self.recent.sources(**asked)
+        return json({"known": len(self.recent), "matching": matching, "sources": [row(result) for result in found]})
 
     async def series(self, request: web.Request) -> web.Response:
         asked = query(request, source=request.match_info.get("source"), limit=500)
         source = asked.pop("source")
         if source is None:
             raise web.HTTPBadRequest(text="source: is missing; give ?source=")
-        points = self.feed.series(source, **asked)
+        points = self.recent.series(source, **asked)
         if points is None:
             raise web.HTTPNotFound(text=f"no result of source {source!r} since this view started")
         sampled = self._results.skipped > 0
@@ -157,7 +163,7 @@ class Server:
     async def anomalies(self, request: web.Request) -> web.Response:
         source = request.match_info.get("source") or request.query.get("source")
         asked = query(request, source=source, limit=50 if source else 100)
-        return json({"anomalies": self.feed.anomalies(**asked)})
+        return json({"anomalies": self.recent.anomalies(**asked)})
 
     async def websocket(self, request: web.Request) -> web.WebSocketResponse:
         if self.updates != "push":

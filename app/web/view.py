@@ -1,4 +1,4 @@
-"""The web view of one worker: its server, the two tails that feed it, and their tasks."""
+"""The web view of one worker: its server, the two readers of topics, and their tasks."""
 
 import asyncio
 import errno
@@ -14,15 +14,15 @@ from aiohttp import web
 from app import errors
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.feed import Feed
 from app.web.probes import Check
+from app.web.recent_results import RecentResults
 from app.web.server import Server
-from app.web.tail import Tail, kafka_consumer
+from app.web.topic_reader import TopicReader, kafka_consumer
 
 log = logging.getLogger(__name__)
 
 RESULTS_PER_S = 2_000  # about 2 % of a core
-EVENTS_PER_S = 1_000  # as many as the feed remembers: of more, a second later none would be left
+EVENTS_PER_S = 1_000  # as many as RecentResults keeps: of more, a second later none would be left
 START_RESULTS, START_ANOMALIES = 200, 1_000  # records a partition read back at start
 MAX_CONNECTIONS = 200  # besides those of open pages; each is a file to the process, and Kafka's connections are too
 LOOK_S = 1.0
@@ -32,18 +32,18 @@ class View:
     """Serves `settings.dashboard`; without `enabled` probes and metrics only.
 
     ``health`` is asked at each probe. ``options`` are those of app.kafka.client.client_options. The worker
-    goes on when a tail fails: its fault is logged and shown in /api/statistics.
+    goes on when a reader fails: its fault is logged and shown in /api/statistics.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, health: Check, options: dict[str, Any]) -> None:
-        self.feed = Feed()
+        self.recent = RecentResults()
         connect, kafka = kafka_consumer(options), settings.kafka
-        self._tails = [
-            Tail(kafka.output_topic, self.feed.take_result, connect, START_RESULTS, RESULTS_PER_S),
-            Tail(kafka.anomalies_topic, self.feed.take_event, connect, START_ANOMALIES, EVENTS_PER_S),
+        self._readers = [
+            TopicReader(kafka.output_topic, self.recent.take_result, connect, START_RESULTS, RESULTS_PER_S),
+            TopicReader(kafka.anomalies_topic, self.recent.take_event, connect, START_ANOMALIES, EVENTS_PER_S),
         ]
         self._dashboard = settings.dashboard
-        self._server = Server(settings, metrics, health, self.feed, *self._tails)
+        self._server = Server(settings, metrics, health, self.recent, *self._readers)
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task] = []
 
@@ -78,14 +78,14 @@ class View:
             )
         self._run(self._make_room())
         if self._dashboard.enabled:
-            for tail in self._tails:
-                self._run(tail.run(), tail)
+            for reader in self._readers:
+                self._run(reader.run(), reader)
             self._run(self._server.push.run())
             log.info("web view on http://%s:%d/", host, self.port)
 
-    def _run(self, job: Coroutine[Any, Any, None], tail: Tail | None = None) -> None:
+    def _run(self, job: Coroutine[Any, Any, None], reader: TopicReader | None = None) -> None:
         task = asyncio.create_task(job)
-        task.add_done_callback(partial(_ended, tail))
+        task.add_done_callback(partial(_ended, reader))
         self._tasks.append(task)
 
     async def _make_room(self) -> None:
@@ -132,8 +132,8 @@ def _cure(error: OSError, host: str, port: int) -> str:
     return f"dashboard.host, dashboard.port: cannot listen on {host}:{port}: {error}"
 
 
-def _ended(tail: Tail | None, task: asyncio.Task) -> None:
+def _ended(reader: TopicReader | None, task: asyncio.Task) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("web view: a task ended; the worker goes on", exc_info=error)
-        if tail:
-            tail.state = f"stopped: {error!r}"
+        if reader:
+            reader.state = f"stopped: {error!r}"

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web import server as module
-from app.web.feed import Feed
 from app.web.probes import Health
+from app.web.recent_results import RecentResults
 from app.web.server import Server
 
 PROMISED = {
@@ -28,8 +28,8 @@ PROMISED = {
 
 
 def routes() -> set[tuple[str, str]]:
-    tail = SimpleNamespace()
-    server = Server(Settings(), Metrics(), lambda: Health(True, True), Feed(), tail, tail)
+    reader = SimpleNamespace()
+    server = Server(Settings(), Metrics(), lambda: Health(True, True), RecentResults(), reader, reader)
     found = set()
     for route in server.application().router.routes():
         path = route.resource.canonical

@@ -9,8 +9,8 @@ import pytest
 from app.pipeline import Pipeline
 from app.pipeline.points import Points
 from app.settings import Detection
-from app.web.feed import Feed
-from app.web.shown import Event, ShownResult
+from app.web.recent_results import RecentResults
+from app.web.records import Event, ShownResult
 from app.wire import results
 
 N = 300
@@ -38,24 +38,24 @@ def points(metrics):
 def test_every_field_and_every_episode_arrives(metrics):
     pipeline, given = Pipeline(Detection(), engine="python"), points(metrics)
     outcome = pipeline.run(pipeline.sources(), given)
-    feed = Feed()
+    recent = RecentResults()
     written = [value for _, value in results.encode_results(given, outcome, "raw-data", 3)]
     events = [value for _, value in results.encode_episodes(given, outcome, "raw-data", 3)]
     for value in written:
-        feed.take_result(value)
+        recent.take_result(value)
     for value in events:
-        feed.take_event(value)
+        recent.take_event(value)
 
-    assert feed.unreadable == 0 and feed.results == N
-    series = feed.series("pump-7")
+    assert recent.unreadable == 0 and recent.results == N
+    series = recent.series("pump-7")
     assert len(series) > 150
     for shown, value in zip(series, written[-len(series) :], strict=True):
         told = json.loads(value)
         del told["config_hash"]  # the one field the page has no use for
         assert msgspec.to_builtins(shown) == told
     ends = [json.loads(value) for value in events if json.loads(value)["event"] == "closed"]
-    assert ends and feed.opened == len(events) - len(ends)
-    episodes = {episode["episode"]: episode for episode in feed.anomalies()}
+    assert ends and recent.opened == len(events) - len(ends)
+    episodes = {episode["episode"]: episode for episode in recent.anomalies()}
     for end in ends:
         episode = episodes[end["episode"]]
         assert episode["state"] == "closed" and episode["explanation"]

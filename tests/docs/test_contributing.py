@@ -21,8 +21,8 @@ from app.cli.parameters import parameters_of
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web import server as web
-from app.web.feed import Feed
 from app.web.probes import Health
+from app.web.recent_results import RecentResults
 from tests.docs import pages
 
 TEXT = (pages.ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -119,14 +119,14 @@ def test_the_page_shows_what_it_says(monkeypatch, tmp_path):
     (tmp_path / "static" / "highest.html").write_text(example("html", "highest.js"))
     (tmp_path / "static" / "highest.js").write_text(example("js", "dom.js"))
     monkeypatch.setattr(web, "STATIC", tmp_path / "static")
-    feed, tail = Feed(), SimpleNamespace(state="reading", produced_per_s=4.0, skipped=0)
+    recent, reader = RecentResults(), SimpleNamespace(state="reading", produced_per_s=4.0, skipped=0)
     for at, (source, score) in enumerate([("pump-1", 0.25), ("pump-2", 0.5), ("<b>", 0.75)]):
         fields = {"value": 1.0, "anomaly_score": score, "alert_score": score, "is_anomaly": False}
         words = {"severity": "low", "status": "ok", "id": f"raw-data:0:{at}:0", "source": source}
-        feed.take_result(json.dumps(fields | words | {"timestamp": 1.7e9 + at}).encode())
+        recent.take_result(json.dumps(fields | words | {"timestamp": 1.7e9 + at}).encode())
 
     async def run():
-        server = web.Server(Settings(), Metrics(), lambda: Health(True, True), feed, tail, tail)
+        server = web.Server(Settings(), Metrics(), lambda: Health(True, True), recent, reader, reader)
         async with TestServer(server.application()) as listening, browser() as page:
             await page.open(str(listening.make_url("/static/highest.html")))
             await page.until("document.querySelectorAll('#list li').length === 3")

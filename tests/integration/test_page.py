@@ -10,8 +10,8 @@ from browser import CHROMIUM, browser
 
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.feed import Feed
 from app.web.probes import Health
+from app.web.recent_results import RecentResults
 from app.web.server import Server
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
@@ -42,19 +42,19 @@ def anomaly(source, at, **fields):
 
 
 def fed(*sources):
-    feed = Feed()
+    recent = RecentResults()
     for at in range(40):
         for source in sources:
-            feed.take_result(result(source, at))
-    return feed
+            recent.take_result(result(source, at))
+    return recent
 
 
-def look(scenario, feed, **settings):
+def look(scenario, recent, **settings):
     """Run scenario(page, url, server) in a browser, and see that the page complained of nothing."""
 
     async def run():
-        tail = SimpleNamespace(state="reading", produced_per_s=4.0, skipped=0)
-        server = Server(Settings(**settings), Metrics(), lambda: Health(True, True), feed, tail, tail)
+        reader = SimpleNamespace(state="reading", produced_per_s=4.0, skipped=0)
+        server = Server(Settings(**settings), Metrics(), lambda: Health(True, True), recent, reader, reader)
         async with TestServer(server.application()) as listening, browser() as page:
             push = asyncio.create_task(server.push.run(tick_s=0.1))
             await scenario(page, str(listening.make_url("/")), server)
@@ -65,9 +65,9 @@ def look(scenario, feed, **settings):
 
 
 def test_names_of_sources_stay_text_wherever_they_are_shown():
-    feed = fed(*HOSTILE)
+    recent = fed(*HOSTILE)
     for at, source in enumerate(HOSTILE):
-        feed.take_event(anomaly(source, 100 + at, event="opened"))
+        recent.take_event(anomaly(source, 100 + at, event="opened"))
 
     async def scenario(page, url, server):
         await page.open(url)
@@ -83,7 +83,7 @@ def test_names_of_sources_stay_text_wherever_they_are_shown():
             await page.until("document.querySelector('#chart svg')")
         assert await page.run("window.hit === undefined && !document.querySelector('img, script:not([src])')")
 
-    look(scenario, feed)
+    look(scenario, recent)
 
 
 def test_the_page_complains_of_injected_code():
@@ -99,7 +99,7 @@ def test_the_page_complains_of_injected_code():
         assert any("Content Security Policy" in complaint for complaint in page.complaints)
         page.complaints.clear()
 
-    look(scenario, Feed())
+    look(scenario, RecentResults())
 
 
 def test_without_results_it_says_what_to_do():
@@ -109,7 +109,7 @@ def test_without_results_it_says_what_to_do():
         assert "No results yet" in text and "points-in" in text
         assert "No anomaly so far" in await page.until("document.querySelector('#no-episodes').innerText")
 
-    look(scenario, Feed(), kafka={"input_topic": "points-in"})
+    look(scenario, RecentResults(), kafka={"input_topic": "points-in"})
 
 
 def test_an_anomaly_arrives_while_one_looks():
@@ -117,10 +117,10 @@ def test_an_anomaly_arrives_while_one_looks():
         await page.open(url + "#source=pump-7")
         await page.until("document.querySelector('#chart-note').textContent.startsWith('40 points')")
         await page.until("document.querySelector('#as-of').textContent !== '–'")
-        while not server.feed.watched:
+        while not server.recent.watched:
             await asyncio.sleep(0.05)
-        server.feed.take_result(anomaly("pump-7", 50))
-        server.feed.take_event(anomaly("pump-7", 50, event="opened"))
+        server.recent.take_result(anomaly("pump-7", 50))
+        server.recent.take_event(anomaly("pump-7", 50, event="opened"))
         await page.until("document.querySelector('#episodes article.open.critical')")
         await page.until("document.querySelector('#rows tr.anomalous.critical')")
         await page.until("document.querySelector('#chart circle.mark.critical')")
@@ -132,9 +132,9 @@ def test_an_anomaly_arrives_while_one_looks():
 
 
 def test_a_drift_stands_in_the_chart_where_it_was_found():
-    feed = fed("pump-7")
-    feed.take_result(result("pump-7", 40, drift=True))
-    feed.take_result(result("pump-7", 41))
+    recent = fed("pump-7")
+    recent.take_result(result("pump-7", 40, drift=True))
+    recent.take_result(result("pump-7", 41))
 
     async def scenario(page, url, server):
         await page.open(url + "#source=pump-7")
@@ -150,7 +150,7 @@ def test_a_drift_stands_in_the_chart_where_it_was_found():
         assert "dotted: drift" in await page.run("document.querySelector('#chart-note').textContent")
         assert "1 drifted" in await page.run("document.querySelector('#chart svg').getAttribute('aria-label')")
 
-    look(scenario, feed)
+    look(scenario, recent)
 
 
 @pytest.mark.parametrize("dashboard", [{"websocket_enabled": False}, {"real_time_updates": False}])
@@ -166,7 +166,7 @@ def test_without_a_socket_it_shows_what_was_there(dashboard):
 
 @pytest.mark.parametrize("width", [400, 800, 1024, 1210, 1280])
 def test_it_fits_the_window_with_many_sources(width):
-    feed = fed(*(f"building-{n % 7}/line-{n}/temperature-sensor-{n}" for n in range(2_000)))
+    recent = fed(*(f"building-{n % 7}/line-{n}/temperature-sensor-{n}" for n in range(2_000)))
 
     async def scenario(page, url, server):
         await page.open(url, width=width)
@@ -183,7 +183,7 @@ def test_it_fits_the_window_with_many_sources(width):
         assert await page.run(least) > 80, "room for names"
         assert "11 matching of 2,000" in await page.until("document.querySelector('#sources-note').textContent")
 
-    look(scenario, feed)
+    look(scenario, recent)
 
 
 def test_it_says_since_when_the_worker_is_silent():

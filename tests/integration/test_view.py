@@ -10,7 +10,7 @@ from kafka_tools import acreate_topic, aproduce
 from app.kafka.client import client_options
 from app.metrics import Metrics
 from app.web import Health, View
-from app.web import tail as tail_module
+from app.web import topic_reader as topic_reader_module
 from app.web import view as view_module
 
 
@@ -115,7 +115,7 @@ def test_a_flood_is_sampled_near_its_end(job):
 
 
 def test_a_broker_that_restarts_is_read_on_without_repeats(kafka, job, monkeypatch):
-    monkeypatch.setitem(tail_module.CONSUMER, "request_timeout_ms", 2_000)
+    monkeypatch.setitem(topic_reader_module.CONSUMER, "request_timeout_ms", 2_000)
     settings = job.settings(dashboard={"port": 0})
     results = settings.kafka.output_topic
 

@@ -1,4 +1,4 @@
-"""Routes, refusals, headers and the WebSocket, without Kafka: a real feed, fake tails."""
+"""Routes, refusals, headers and the WebSocket, without Kafka: real recent results, fake readers."""
 
 import asyncio
 import contextlib
@@ -19,8 +19,8 @@ from app.metrics import Metrics
 from app.settings import Settings
 from app.web import push as push_module
 from app.web import view as view_module
-from app.web.feed import Feed
 from app.web.probes import Health
+from app.web.recent_results import RecentResults
 from app.web.server import STATIC, Server
 from app.web.view import View, is_loopback
 
@@ -39,21 +39,21 @@ def opened(source="pump-7", at=9.0):
     return json.dumps({"event": "opened", **body, "episode": body["id"]}).encode()
 
 
-def fed() -> Feed:
-    feed = Feed()
+def fed() -> RecentResults:
+    recent = RecentResults()
     for at in range(20):
         for source in ("pump-7", "line 3/boiler", HOSTILE, "Füllstand%2F?", "line\nbreak"):
-            feed.take_result(result(source, at))
-    feed.take_event(opened("pump-7", 8.0))
-    feed.take_event(opened(HOSTILE, 9.0))
-    feed.drain()
-    return feed
+            recent.take_result(result(source, at))
+    recent.take_event(opened("pump-7", 8.0))
+    recent.take_event(opened(HOSTILE, 9.0))
+    recent.drain()
+    return recent
 
 
-def make(feed=None, health=WELL, skipped=0, **settings) -> Server:
-    tail = SimpleNamespace(state="reading", produced_per_s=4.0, skipped=skipped)
+def make(recent=None, health=WELL, skipped=0, **settings) -> Server:
+    reader = SimpleNamespace(state="reading", produced_per_s=4.0, skipped=skipped)
     probe = health if callable(health) else lambda: health
-    return Server(Settings(**settings), Metrics(), probe, feed or fed(), tail, tail)
+    return Server(Settings(**settings), Metrics(), probe, recent or fed(), reader, reader)
 
 
 def ask(*paths, server=None, method="GET", headers=None):
@@ -102,11 +102,11 @@ def test_any_name_of_a_source_can_be_asked_for(path, source):
 @pytest.mark.parametrize("source", [".", "..", "a/../b", HOSTILE, "%2e", "a&limit=1"])
 def test_names_that_no_path_can_hold_can_be_asked_for_too(source):
     """A browser takes the dots out of a path, written as %2E or not, before it sends it."""
-    feed = fed()
-    feed.take_result(result(source, 30.0))
-    feed.take_event(opened(source, 30.0))
+    recent = fed()
+    recent.take_result(result(source, 30.0))
+    recent.take_event(opened(source, 30.0))
     asked = urlencode({"source": source})
-    series, anomalies = ask(f"/api/series?{asked}", f"/api/anomalies?{asked}", server=make(feed))
+    series, anomalies = ask(f"/api/series?{asked}", f"/api/anomalies?{asked}", server=make(recent))
     assert series[0] == anomalies[0] == 200
     assert (series[2]["source"], series[2]["points"][-1]["timestamp"]) == (source, 30.0)
     assert {episode["source"] for episode in anomalies[2]["anomalies"]} == {source}
@@ -264,14 +264,14 @@ async def received(socket, *kinds):
 
 def test_new_anomalies_and_results_are_pushed():
     async def scenario(server, socket, client):
-        server.feed.take_event(opened("fan", 20.0))
-        server.feed.take_result(result("fan", 21.0))
-        server.push.tell()
+        server.recent.take_event(opened("fan", 20.0))
+        server.recent.take_result(result("fan", 21.0))
+        server.push.send_changes()
         anomalies, sources, statistics = await received(socket, "anomalies", "sources", "statistics")
         assert [episode["source"] for episode in anomalies["anomalies"]] == ["fan"]
         assert [row["timestamp"] for row in sources["sources"]] == [21.0]
         assert statistics["statistics"]["pages_open"] == 1
-        server.push.tell()
+        server.push.send_changes()
         await received(socket, "statistics")
 
     with_socket(scenario)
@@ -280,20 +280,20 @@ def test_new_anomalies_and_results_are_pushed():
 def test_points_of_the_watched_source_are_pushed_to_who_watches():
     async def scenario(server, socket, client):
         await socket.send_json({"watch": "pump-7"})
-        while not server.feed.watched:
+        while not server.recent.watched:
             await asyncio.sleep(0)
         async with client.ws_connect("/ws") as other:
             while len(server.push.clients) < 2:
                 await asyncio.sleep(0)
             for at in (30.0, 31.0):
-                server.feed.take_result(result("pump-7", at))
-                server.feed.take_result(result("fan", at))
-            server.push.tell()
+                server.recent.take_result(result("pump-7", at))
+                server.recent.take_result(result("fan", at))
+            server.push.send_changes()
             _, points, _ = await received(socket, "sources", "points", "statistics")
             assert [point["timestamp"] for point in points["points"]] == [30.0, 31.0]
             await received(other, "sources", "statistics")
         await socket.send_json({"watch": None})
-        while server.feed.watched:
+        while server.recent.watched:
             await asyncio.sleep(0)
 
     with_socket(scenario)
@@ -321,8 +321,8 @@ def test_a_client_that_does_not_read_is_dropped_and_nobody_waits_for_it(monkeypa
             deaf = next(iter(server.push.clients))
             deaf.socket.send_str = lambda text: asyncio.sleep(3600)  # as when TCP takes no more
             for at in range(30):
-                server.feed.take_result(result("fan", at))
-                server.push.tell()
+                server.recent.take_result(result("fan", at))
+                server.push.send_changes()
                 await received(other, "sources", "statistics")
             assert len(server.push.clients) == 1
             while (await socket.receive(timeout=5)).type is WSMsgType.TEXT:  # what was sent before it went deaf
@@ -361,7 +361,7 @@ def test_a_page_of_another_origin_gets_no_socket(origin):
 @pytest.mark.parametrize("origin", ["http://view.example", "https://view.example"])
 def test_our_own_page_gets_one_also_behind_a_proxy(origin):
     async def scenario(server, socket, client):
-        server.push.tell()
+        server.push.send_changes()
         await received(socket, "statistics")
 
     proxied = make(dashboard={"allowed_hosts": ["view.example"]})
@@ -401,18 +401,18 @@ def test_the_page_is_told_how_it_learns_what_is_new(dashboard, updates):
     assert updates == "push" or "dashboard.websocket_enabled" in body["error"]
 
 
-def test_an_unread_feed_does_not_grow_while_nobody_looks():
+def test_changes_do_not_pile_up_while_nobody_looks():
     server = make()
     for at in range(50):
-        server.feed.take_result(result("fan", at))
-        server.push.tell()
-    assert not server.feed.drain().sources
+        server.recent.take_result(result("fan", at))
+        server.push.send_changes()
+    assert not server.recent.drain().sources
 
 
 # --- the view as a whole
 
 
-class NoTail:
+class NoReader:
     def __init__(self, *args):
         self.state, self.produced_per_s, self.skipped = "reading", None, 0
 
@@ -422,7 +422,7 @@ class NoTail:
 
 @pytest.fixture
 def view(monkeypatch):
-    monkeypatch.setattr(view_module, "Tail", NoTail)
+    monkeypatch.setattr(view_module, "TopicReader", NoReader)
 
     def make_view(**dashboard):
         return View(Settings(dashboard={"port": 0} | dashboard), Metrics(), lambda: WELL, {})
@@ -531,7 +531,7 @@ def test_a_tail_that_fails_is_shown_and_the_server_goes_on(view, monkeypatch, ca
     async def fails(self):
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr(NoTail, "run", fails)
+    monkeypatch.setattr(NoReader, "run", fails)
 
     async def run():
         made = view()

@@ -36,7 +36,7 @@ CONSUMER = {
 }
 
 
-class Tail:
+class TopicReader:
     """Hands one topic's records to `take`: value, and Kafka's time (epoch s).
 
     It begins with the last ``start_records`` of each partition.
@@ -151,7 +151,7 @@ async def stopped(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer, whatever state its broker is in.
 
     aiokafka 0.14: while a fetch waits for a broker that is away, stop() lets the cancellation of that fetch out, as
-    if the caller had been cancelled (the tail then ended without a word), and leaves the client's tasks running.
+    if the caller had been cancelled (the reader then ended without a word), and leaves the client's tasks running.
     """
     try:
         await consumer.stop()
@@ -163,5 +163,5 @@ async def stopped(consumer: AIOKafkaConsumer) -> None:
 
 
 def kafka_consumer(options: dict[str, Any]) -> Callable[[], AIOKafkaConsumer]:
-    """A maker of consumers for `Tail`; ``options`` are those of app.kafka.client.client_options."""
+    """A maker of consumers for `TopicReader`; ``options`` are those of app.kafka.client.client_options."""
     return lambda: AIOKafkaConsumer(**options, **CONSUMER)

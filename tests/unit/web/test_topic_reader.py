@@ -1,4 +1,4 @@
-"""The tail against a fake consumer in simulated time: no broker, no sleeping."""
+"""The reader against a fake consumer in simulated time: no broker, no sleeping."""
 
 import asyncio
 from collections import defaultdict
@@ -8,8 +8,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
-from app.web import tail as module
-from app.web.tail import Tail, stopped
+from app.web import topic_reader as module
+from app.web.topic_reader import TopicReader, stopped
 
 
 class Broker:
@@ -88,9 +88,9 @@ class Consumer:
 
 
 def watch(broker, start_records=200, per_s=2_000):
-    """Tail it until the end of time; the tail, and what it handed over."""
+    """Run the reader until the end of time; returns it, and what it handed over."""
     taken = []
-    tail = Tail(
+    reader = TopicReader(
         "t",
         lambda value, at: taken.append((value, at)),
         broker.consumer,
@@ -100,18 +100,18 @@ def watch(broker, start_records=200, per_s=2_000):
         broker.sleep,
     )
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(tail.run())
-    return tail, taken
+        asyncio.run(reader.run())
+    return reader, taken
 
 
 @pytest.mark.parametrize("partitions", [1, 4, 12, 700])
 @pytest.mark.parametrize("per_s", [10_000, 100_000, 1_000_000])
 def test_a_busy_worker_pays_for_no_more_than_the_budget(per_s, partitions):
     broker = Broker(partitions, per_s)
-    tail, taken = watch(broker, start_records=0)
+    reader, taken = watch(broker, start_records=0)
     assert len(taken) <= 2_000 * broker.end_of_time * 1.03
-    assert tail.skipped > 0
-    assert tail.produced_per_s == pytest.approx(per_s, rel=0.1)
+    assert reader.skipped > 0
+    assert reader.produced_per_s == pytest.approx(per_s, rel=0.1)
 
 
 @pytest.mark.parametrize("partitions", [1, 4, 12])
@@ -126,8 +126,8 @@ def test_a_busy_view_still_shows_something_fresh_of_every_partition(partitions):
 @pytest.mark.parametrize("per_s", [0, 7, 900, 1_900])
 def test_a_quiet_topic_is_read_whole_and_once(per_s):
     broker = Broker(per_s=per_s, before=50)
-    tail, _ = watch(broker)
-    assert tail.skipped == 0
+    reader, _ = watch(broker)
+    assert reader.skipped == 0
     for partition in range(4):
         offsets = broker.fetched[partition]
         assert offsets == list(range(len(offsets)))
@@ -147,8 +147,8 @@ def test_it_starts_with_the_last_records_of_each_partition():
 def test_a_topic_that_does_not_exist_yet_is_waited_for():
     broker = Broker(before=3)
     broker.created_at = 5.0
-    tail, taken = watch(broker)
-    assert taken and tail.state == "reading"
+    reader, taken = watch(broker)
+    assert taken and reader.state == "reading"
     broker.created_at = 50.0
     assert watch(broker)[0].state == "waiting for topic t"
 
@@ -165,8 +165,8 @@ def test_a_broker_that_comes_back_is_read_from_where_it_was_left(monkeypatch):
         return {tp: broker.end() for tp in partitions}
 
     monkeypatch.setattr(Consumer, "end_offsets", breaks_once)
-    tail, _ = watch(broker)
-    assert broken and broker.starts > 2 and tail.state == "reading"
+    reader, _ = watch(broker)
+    assert broken and broker.starts > 2 and reader.state == "reading"
     for offsets in broker.fetched.values():
         assert offsets == list(range(len(offsets))), "nothing shown twice, nothing left out"
 
@@ -176,9 +176,9 @@ def test_our_own_faults_are_not_hidden():
         raise ZeroDivisionError
 
     broker = Broker(before=1)
-    tail = Tail("t", fails, broker.consumer, 10, 100, broker.clock, broker.sleep)
+    reader = TopicReader("t", fails, broker.consumer, 10, 100, broker.clock, broker.sleep)
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(tail.run())
+        asyncio.run(reader.run())
 
 
 def test_a_cancellation_that_leaks_out_of_aiokafka_does_not_end_the_tail(monkeypatch):
@@ -201,7 +201,7 @@ def test_a_cancellation_that_leaks_out_of_aiokafka_does_not_end_the_tail(monkeyp
 
 def test_a_real_cancellation_ends_the_tail():
     async def run():
-        forever = Tail("t", print, broker.consumer, 10, 100, broker.clock, lambda seconds: asyncio.sleep(0))
+        forever = TopicReader("t", print, broker.consumer, 10, 100, broker.clock, lambda seconds: asyncio.sleep(0))
         task = asyncio.create_task(forever.run())
         await asyncio.sleep(0.01)
         task.cancel()
@@ -230,8 +230,13 @@ def test_the_consumer_belongs_to_no_group_and_fetches_little():
 def test_a_consumer_is_stopped_even_when_it_never_started():
     broker, made = Broker(), []
     broker.down_until = 100.0
-    tail = Tail("t", print, lambda: made.append(broker.consumer()) or made[-1], 10, 100, broker.clock, broker.sleep)
+
+    def connect():
+        made.append(broker.consumer())
+        return made[-1]
+
+    reader = TopicReader("t", print, connect, 10, 100, broker.clock, broker.sleep)
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(tail.run())
+        asyncio.run(reader.run())
     assert len(made) > 2 and all(consumer.stopped for consumer in made)
-    assert tail.state.startswith("reconnecting")
+    assert reader.state.startswith("reconnecting")

@@ -68,7 +68,7 @@ class ShownEpisode(NamedTuple):
     source: str = ""
     opened_at: float = 0.0
 
-    def told(self, event: Event, raw: bytes) -> "ShownEpisode":
+    def with_event(self, event: Event, raw: bytes) -> "ShownEpisode":
         """With one more record of it; what was told before stays."""
         if event.event == "opened" and self.opener is None:
             return self._replace(opener=raw, source=event.source, opened_at=event.timestamp)

@@ -7,7 +7,8 @@ with 100 sources each has hundreds of points and with 10,000 each has a few; a s
 episode opened, is among the `kept` ones with a full series of its own. (A plain "last active sources" ring was worse:
 with 2,000 sources in turn none had a second point.)
 
-Every size counts what Python adds, so the bound holds for the process: tests/unit/web/test_feed.py measures it.
+Every size counts what Python adds, so the bound holds for the process: tests/unit/web/test_recent_results.py measures
+it.
 """
 
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from app.web.shown import SORTS, Event, ShownEpisode, ShownResult, decode_event, decode_result
+from app.web.records import SORTS, Event, ShownEpisode, ShownResult, decode_event, decode_result
 
 RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unreadable
 # What Python adds to a record: its header, its place in a list, rounding. What a source takes without its points and
@@ -66,7 +67,7 @@ class Changes:
     episodes: dict[str, ShownEpisode] = field(default_factory=dict)
 
 
-class Feed:
+class RecentResults:
     """At most ``most_bytes``: 69 MB.
 
     ``max_sources``, of SOURCE_BYTES: the least recently active is forgotten. ``kept``: sources with a full series, of
@@ -138,7 +139,7 @@ class Feed:
             return
         name = event.episode or event.id
         before = self._episodes.get(name)
-        after = (before or ShownEpisode(None, None, written_at)).told(event, raw)
+        after = (before or ShownEpisode(None, None, written_at)).with_event(event, raw)
         if after == before:
             return
         if event.event == "opened":

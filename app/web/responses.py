@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from app.web.shown import SORTS
+from app.web.records import SORTS
 
 MAX_LIMIT = 1_000
 HEADERS = {
