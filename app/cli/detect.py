@@ -103,7 +103,7 @@ def detect(
     windows = Labels(labels) if labels else None
     job.recorder = Recorder(job.pipelines, windows, bands=True, most_points=MOST_POINTS)
     job.run(read, Outputs(output, files, read, quiet=True))
-    place.write_text(page(job.recorder.tracks, job.configurations), "utf-8")
+    place.write_text(page(job.recorder.series, job.configurations), "utf-8")
     click.echo(f"{place}: {place.stat().st_size / 1e6:.1f} MB, to be opened by a browser", err=True)
 
 

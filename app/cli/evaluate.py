@@ -73,11 +73,11 @@ def evaluate(
         job.file(each, None)
     job.line.clear()
     job.remarks.end()
-    labelled = _labelled(recorder.tracks)
+    labelled = _labelled(recorder.series)
     found = {}
     for place, name in enumerate(configurations):
-        files_of = {file: figures([each.series(place) for each in of]) for file, of in labelled.items()}
-        every = [each.series(place) for of in labelled.values() for each in of]
+        files_of = {file: figures([each.labelled_scores(place) for each in of]) for file, of in labelled.items()}
+        every = [each.labelled_scores(place) for of in labelled.values() for each in of]
         found[name] = EvaluationTotals(files_of, figures(every))
     if as_json:
         click.echo(json.dumps({name: asdict(each) for name, each in found.items()}, indent=1))
@@ -94,11 +94,11 @@ class EvaluationTotals:
     total: Figures
 
 
-def _labelled(tracks: Sequence[ScoredSeries]) -> dict[str, list[ScoredSeries]]:
+def _labelled(series: Sequence[ScoredSeries]) -> dict[str, list[ScoredSeries]]:
     """By file, named from the folder on that all of them lie in; of files that nobody labelled only a remark."""
     by_file: dict[str, list[ScoredSeries]] = {}
-    without = {each.file for each in tracks if each.windows is None}
-    for each in tracks:
+    without = {each.file for each in series if each.windows is None}
+    for each in series:
         if each.file not in without:
             by_file.setdefault(each.file, []).append(each)
     if not by_file:

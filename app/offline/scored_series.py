@@ -1,6 +1,6 @@
-"""Results kept in memory, source by source, with what is true of them: what ``evaluate`` and the report look at.
+"""Results of files kept in memory, by source, together with their labels: the input of ``evaluate`` and of the report.
 
-Nothing of this runs where results are only written.
+It is not used where results are only written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ConfigResult:
-    """What one configuration made of the n points of a track."""
+    """The results of one configuration for the n points of a series."""
 
     score: np.ndarray  # f8[n] anomaly score
     alert: np.ndarray  # f8[n] alert score
@@ -46,7 +46,7 @@ class ConfigResult:
 
 @dataclass
 class ScoredSeries:
-    """The points of one source of one file, in order of arrival, and what each configuration made of them."""
+    """The points of one source of one file, in order of arrival, with the results of each configuration."""
 
     file: str
     source: str
@@ -54,12 +54,14 @@ class ScoredSeries:
     values: dict[str, np.ndarray]  # by metric, f8[n], NaN = not there; where bands are kept
     windows: list[Window] | None  # None: nobody labelled this file
     first: int  # points before this one do not count
-    runs: list[ConfigResult]
+    results: list[ConfigResult]  # by configuration
 
-    def series(self, place: int) -> LabelledScores:
-        """What the configuration at this place is judged by."""
-        run = self.runs[place]
-        return LabelledScores(self.time, run.score, run.alert, run.inside, run.opened, self.windows or [], self.first)
+    def labelled_scores(self, place: int) -> LabelledScores:
+        """The results of the configuration at this place, with the labels to compare them with."""
+        found = self.results[place]
+        return LabelledScores(
+            self.time, found.score, found.alert, found.inside, found.opened, self.windows or [], self.first
+        )
 
 
 class Recorder:
@@ -77,7 +79,7 @@ class Recorder:
         most_points: int | None = None,
         share: float = PROBATION,
     ) -> None:
-        self.tracks: list[ScoredSeries] = []
+        self.series: list[ScoredSeries] = []
         self._pipelines, self._labels, self._bands, self._share = pipelines, labels, bands, share
         self._most, self._count = most_points, 0
         self._chunks: list[tuple[Chunk, Sequence[Outcome]]] = []
@@ -96,9 +98,9 @@ class Recorder:
         """The current file, of this name, has ended."""
         chunks, self._chunks = self._chunks, []
         if chunks:
-            self.tracks += _File(chunks).tracks(file, self)
+            self.series += _File(chunks).series(file, self)
 
-    def track(self, file: str, source: str, time: np.ndarray, label: np.ndarray | None) -> ScoredSeries:
+    def new_series(self, file: str, source: str, time: np.ndarray, label: np.ndarray | None) -> ScoredSeries:
         windows = None if label is None else runs(label)
         intervals = self._labels.of(file) if self._labels else None
         if intervals is not None:
@@ -143,24 +145,24 @@ class _File:
             for start, outcome in zip(self.starts, parts):
                 self.rejected[[start + one.position for one in outcome.rejected]] = True
 
-    def tracks(self, file: str, recorder: Recorder) -> Iterator[ScoredSeries]:
+    def series(self, file: str, recorder: Recorder) -> Iterator[ScoredSeries]:
         columns = [self._columns(parts, recorder.bands) for parts in self.outcomes]
         for source, number in self.sources.items():
             at = np.flatnonzero((self.source == number) & ~self.rejected)
             if not len(at):
                 continue
-            track = recorder.track(file, source, self.time[at], None if self.label is None else self.label[at])
+            series = recorder.new_series(file, source, self.time[at], None if self.label is None else self.label[at])
             cells = self._cells(at) if recorder.bands else {}
-            track.values = {name: _spread(self.value, *each) for name, each in cells.items()}
+            series.values = {name: _spread(self.value, *each) for name, each in cells.items()}
             for place, found in enumerate(columns):
                 texts = {int(i): found.explanation[p] for i, p in enumerate(at.tolist()) if p in found.explanation}
                 points: dict[str, Any] = {name: column[at] for name, column in found.of_points.items()}
-                run = ConfigResult(**points, **recorder.rule(place, source), explanation=texts)
+                result = ConfigResult(**points, **recorder.rule(place, source), explanation=texts)
                 if recorder.bands:
-                    run.lower = {name: _spread(found.lower, *each) for name, each in cells.items()}
-                    run.upper = {name: _spread(found.upper, *each) for name, each in cells.items()}
-                track.runs.append(run)
-            yield track
+                    result.lower = {name: _spread(found.lower, *each) for name, each in cells.items()}
+                    result.upper = {name: _spread(found.upper, *each) for name, each in cells.items()}
+                series.results.append(result)
+            yield series
 
     def _columns(self, parts: Sequence[Outcome], bands: bool) -> _Columns:
         def column(name: str) -> np.ndarray:

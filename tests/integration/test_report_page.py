@@ -153,7 +153,7 @@ def test_counts_follow_the_slider_as_the_pipeline_would(name):
         for threshold in (0.3, 0.62, 0.8, 0.87, 0.95, 1.0):
             await slide(page, 0, threshold)
             assert await figures(page, 0) == expected(name, threshold=threshold), threshold
-            seen.add(await page.run("document.querySelectorAll('[data-run=\"0\"] circle.mark').length"))
+            seen.add(await page.run("document.querySelectorAll('[data-result=\"0\"] circle.mark').length"))
         assert len(seen) > 3, "the marks change with the threshold"
         assert await figures(page, 1) == configured[1], "the other configuration keeps its own"
         await page.run("document.querySelectorAll('.threshold-of button')[0].click(), 1")

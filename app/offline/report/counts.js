@@ -8,31 +8,31 @@ export async function unpacked(text) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
-export function prepare(track, place) {
+export function prepare(series, place) {
   let now = 0;
-  const time = Float64Array.from(track.steps, (step) => (now += step) / 1000), n = time.length;
+  const time = Float64Array.from(series.steps, (step) => (now += step) / 1000), n = time.length;
   const marked = (runs) => {
     const marks = new Uint8Array(n);
     for (const [start, stop] of runs) marks.fill(1, start, stop);
     return marks;
   };
-  const label = marked(track.windows ?? []);
+  const label = marked(series.windows ?? []);
   // Charts go by event time, late points where they belong; counts go by order of arrival.
   const order = Uint32Array.from(time, (_, i) => i);
   if (time.some((t, i) => i > 0 && t < time[i - 1])) order.sort((a, b) => time[a] - time[b] || a - b);
   const sorted = Float64Array.from(order, (i) => time[i]);
   const gaps = Float64Array.from(sorted.subarray(1), (t, i) => t - sorted[i]).sort();
-  const runs = track.runs.map((run) => ({ ...run, repeat: marked(run.repeat), lasts: marked(run.lasts) }));
-  return { ...track, runs, place, n, time, label, order, sorted, usual: gaps[gaps.length >> 1] ?? 0, dated: sorted[n - 1] >= DATED };
+  const results = series.results.map((result) => ({ ...result, repeat: marked(result.repeat), lasts: marked(result.lasts) }));
+  return { ...series, results, place, n, time, label, order, sorted, usual: gaps[gaps.length >> 1] ?? 0, dated: sorted[n - 1] >= DATED };
 }
 
-// Episodes of a track as they would be with another threshold, as app/scoring/episodes.py says: one opens where the alert score
+// Episodes of a series as they would be with another threshold, as app/scoring/episodes.py says: one opens where the alert score
 // reaches it, and ends after closePoints points in a row that are below it, whose anomaly score is below its part of it,
 // and of which no detector says that the episode lasts. What a detector learns does not depend on the threshold.
-export function episodesAt(run, threshold) {
-  if (threshold === null) return run.episodes;
-  const { score, closePoints, repeat, lasts } = run, alert = run.alert ?? score, found = [];
-  const reach = Math.round(threshold * FULL), end = (run.closeBelow / run.threshold) * reach;
+export function episodesAt(result, threshold) {
+  if (threshold === null) return result.episodes;
+  const { score, closePoints, repeat, lasts } = result, alert = result.alert ?? score, found = [];
+  const reach = Math.round(threshold * FULL), end = (result.closeBelow / result.threshold) * reach;
   let open = -1, below = 0;
   for (let i = 0; i < score.length; i++) {
     if (repeat[i]) continue;
@@ -45,7 +45,7 @@ export function episodesAt(run, threshold) {
     }
   }
   if (open >= 0) found.push([open, score.length, ""]);
-  const said = new Map(run.episodes.map(([start, , text]) => [start, text]));
+  const said = new Map(result.episodes.map(([start, , text]) => [start, text]));
   for (const one of found) one[2] = said.get(one[0]) ?? "";
   return found;
 }
@@ -55,27 +55,27 @@ const NOTHING = {
   delayPoints: 0, delaySeconds: 0, dated: 0,
 };
 
-export function tally(track, episodes) {
-  const found = { ...NOTHING, episodes: episodes.length, total: track.n, dated: track.dated ? 1 : 0 };
+export function tally(series, episodes) {
+  const found = { ...NOTHING, episodes: episodes.length, total: series.n, dated: series.dated ? 1 : 0 };
   for (const [start, stop] of episodes) found.inside += stop - start;
-  if (track.windows === null) return found;
-  const { first, label } = track;
-  found.points = Math.max(track.n - first, 0);
-  for (let i = first; i < track.n; i++) found.labelled += label[i];
+  if (series.windows === null) return found;
+  const { first, label } = series;
+  found.points = Math.max(series.n - first, 0);
+  for (let i = first; i < series.n; i++) found.labelled += label[i];
   for (const [start, stop] of episodes) {
     for (let i = Math.max(start, first); i < stop; i++) label[i] ? found.right++ : found.wrong++;
     if (start < first) continue;
     found.alerts++;
     if (!label[start]) found.falseAlerts++;
   }
-  for (const [start, stop] of track.windows) {
+  for (const [start, stop] of series.windows) {
     if (stop <= first) continue; // early
     const begin = Math.max(start, first), alert = firstAlert(episodes, begin, stop);
     found.windows++;
     if (alert === null) continue;
     found.hit++;
     found.delayPoints += alert - begin;
-    found.delaySeconds += track.time[alert] - track.time[begin];
+    found.delaySeconds += series.time[alert] - series.time[begin];
   }
   return found;
 }
@@ -92,9 +92,9 @@ function firstAlert(episodes, begin, stop) {
 }
 
 // What became of a window: hit, missed, or early where none of its points count.
-export function fateOf([start, stop], track, episodes) {
-  if (stop <= track.first) return "early";
-  return firstAlert(episodes, Math.max(start, track.first), stop) === null ? "missed" : "hit";
+export function fateOf([start, stop], series, episodes) {
+  if (stop <= series.first) return "early";
+  return firstAlert(episodes, Math.max(start, series.first), stop) === null ? "missed" : "hit";
 }
 
 export function sum(all) {

@@ -1,4 +1,4 @@
-"""Tracks to one HTML file that holds all it needs: text, style, script and data.
+"""Scored series to one HTML file that holds all it needs: text, style, script and data.
 
 The page is report.html with scripts and styles inside it, some of the web view's and those of this folder. A policy in
 its head lets exactly that script run, and keeps it from asking any server. Names, which come from anybody, are only in
@@ -36,60 +36,60 @@ MOST_POINTS = 2_000_000  # of all configurations together: what a browser can ho
 FULL = 1_000_000  # of a score of 1, in the data: scores have 6 decimals
 
 
-def page(tracks: Sequence[ScoredSeries], configurations: Sequence[str]) -> str:
-    """The report; ``configurations`` are names of the tracks' runs, in their order."""
+def page(series: Sequence[ScoredSeries], configurations: Sequence[str]) -> str:
+    """The report; ``configurations`` are the names of the series' results, in their order."""
     script, style = _script(), _joined(STYLES)
     policy = f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'"
-    zipped = gzip.compress(json.dumps(data(tracks, configurations), separators=(",", ":")).encode(), 6, mtime=0)
+    zipped = gzip.compress(json.dumps(data(series, configurations), separators=(",", ":")).encode(), 6, mtime=0)
     parts = {"policy": policy, "style": style, "script": script, "data": base64.b64encode(zipped).decode()}
     template = files("app.offline.report").joinpath("report.html").read_text("utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
 
 
-def data(tracks: Sequence[ScoredSeries], configurations: Sequence[str]) -> dict[str, Any]:
+def data(series: Sequence[ScoredSeries], configurations: Sequence[str]) -> dict[str, Any]:
     """What the page shows, as JSON has it."""
-    labelled = [track for track in tracks if track.windows is not None]
+    labelled = [each for each in series if each.windows is not None]
     return {
         "version": __version__,
         "configurations": [
             {
                 "name": name,
-                "figures": asdict(figures([track.series(place) for track in labelled])) if labelled else None,
+                "figures": asdict(figures([each.labelled_scores(place) for each in labelled])) if labelled else None,
             }
             for place, name in enumerate(configurations)
         ],
-        "tracks": [_track(track) for track in tracks],
+        "series": [_series(each) for each in series],
     }
 
 
-def _track(track: ScoredSeries) -> dict[str, Any]:
-    milliseconds = np.round(track.time * 1000.0).astype(np.int64)
-    decimals = {metric: _decimals(values) for metric, values in track.values.items()}
+def _series(series: ScoredSeries) -> dict[str, Any]:
+    milliseconds = np.round(series.time * 1000.0).astype(np.int64)
+    decimals = {metric: _decimals(values) for metric, values in series.values.items()}
     return {
-        "file": track.file,
-        "source": track.source,
-        "first": track.first,
-        "windows": track.windows,
+        "file": series.file,
+        "source": series.source,
+        "first": series.first,
+        "windows": series.windows,
         "steps": np.diff(milliseconds, prepend=0).tolist(),  # ms; the first one since 1970
-        "metrics": [{"name": metric, "values": _list(values)} for metric, values in track.values.items()],
-        "runs": [_run(run, decimals) for run in track.runs],
+        "metrics": [{"name": metric, "values": _list(values)} for metric, values in series.values.items()],
+        "results": [_result(each, decimals) for each in series.results],
     }
 
 
-def _run(run: ConfigResult, decimals: dict[str, int | None]) -> dict[str, Any]:
-    score, alert = (np.round(each * FULL).astype(np.int64).tolist() for each in (run.score, run.alert))
-    ready = np.flatnonzero(~run.warming)
+def _result(result: ConfigResult, decimals: dict[str, int | None]) -> dict[str, Any]:
+    score, alert = (np.round(each * FULL).astype(np.int64).tolist() for each in (result.score, result.alert))
+    ready = np.flatnonzero(~result.warming)
     return {
-        "threshold": run.threshold,
-        "closeBelow": run.close_below,
-        "closePoints": run.close_points,
+        "threshold": result.threshold,
+        "closeBelow": result.close_below,
+        "closePoints": result.close_points,
         "ready": int(ready[0]) if len(ready) else len(score),  # points before this one were not scored
         "score": score,
         "alert": None if alert == score else alert,
-        "repeat": runs(run.repeat),
-        "lasts": runs(run.lasts),
-        "episodes": _episodes(run),
-        "bands": [_band(each, run.upper[metric], decimals[metric]) for metric, each in run.lower.items()],
+        "repeat": runs(result.repeat),
+        "lasts": runs(result.lasts),
+        "episodes": _episodes(result),
+        "bands": [_band(each, result.upper[metric], decimals[metric]) for metric, each in result.lower.items()],
     }
 
 
@@ -98,12 +98,12 @@ def _band(lower: np.ndarray, upper: np.ndarray, decimals: int | None) -> list | 
     return None if np.isnan(lower).all() else [_list(_rounded(each, decimals)) for each in (lower, upper)]
 
 
-def _episodes(run: ConfigResult) -> list[tuple[int, int, str]]:
+def _episodes(result: ConfigResult) -> list[tuple[int, int, str]]:
     """First point, the one after the last, and what was said of the first."""
-    starts = np.flatnonzero(run.opened)
-    stops = np.flatnonzero(np.append(~run.inside | run.opened, True))
+    starts = np.flatnonzero(result.opened)
+    stops = np.flatnonzero(np.append(~result.inside | result.opened, True))
     ends = stops[np.searchsorted(stops, starts, side="right")]
-    return [(start, end, run.explanation.get(start, "")) for start, end in zip(starts.tolist(), ends.tolist())]
+    return [(start, end, result.explanation.get(start, "")) for start, end in zip(starts.tolist(), ends.tolist())]
 
 
 def _decimals(values: np.ndarray) -> int | None:

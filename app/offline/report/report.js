@@ -5,16 +5,16 @@ import { FULL, episodesAt, fateOf, prepare, reach, sum, tally, unpacked } from "
 import { count, duration, el, h, iso, number, say, score } from "./dom.js";
 import { Plot } from "./plot.js";
 
-let report = null, tracks = [], labelled = false;
+let report = null, allSeries = [], labelled = false;
 const thresholds = []; // of each configuration: null as configured, else what the slider says
-const tallies = [];    // of each configuration, of each track
-const shown = { track: null, metric: 0, from: 0, to: 0, cursor: null };
+const tallies = [];    // of each configuration, of each series
+const shown = { series: null, metric: 0, from: 0, to: 0, cursor: null };
 const plots = [];      // of each configuration
 
 // --- what there is to say of counts
 
 function measure(configuration) {
-  tallies[configuration] = tracks.map((track) => tally(track, episodesAt(track.runs[configuration], thresholds[configuration])));
+  tallies[configuration] = allSeries.map((series) => tally(series, episodesAt(series.results[configuration], thresholds[configuration])));
 }
 
 const share = (part, whole) => (whole > 0 ? part / whole : null);
@@ -22,13 +22,13 @@ const three = (value) => (typeof value === "number" ? value.toFixed(3) : "–");
 const perThousand = (value) => (typeof value === "number" ? value.toFixed(value < 9.995 ? 2 : 1) : "–");
 const percent = (value) => (typeof value === "number" ? `${(100 * value).toFixed(value < 0.0995 ? 2 : 1)} %` : "–");
 
-// [id, name, text, remark, explanation] of what there is to say of counts; of one track's, if it is labelled.
-function told(found, fixed, track) {
+// [id, name, text, remark, explanation] of what there is to say of counts; of one series, if it is labelled.
+function told(found, fixed, series) {
   const facts = [
     ["episodes", "Episodes", count(found.episodes), "", "In all of the series"],
     ["inside", "Points in them", count(found.inside), percent(share(found.inside, found.total)), "In all of the series"],
   ];
-  if (!labelled || track?.windows === null) return facts;
+  if (!labelled || series?.windows === null) return facts;
   const normal = found.points - found.labelled, delay = share(found.delayPoints, found.hit);
   facts.push(
     ["hit", "Windows hit", `${count(found.hit)} of ${count(found.windows)}`, "", "Labelled windows in which an episode starts"],
@@ -51,7 +51,7 @@ function told(found, fixed, track) {
 
 function showConfigurations() {
   el("configurations").replaceChildren(...report.configurations.map(({ name }, i) => {
-    const at = tracks.length ? tracks[0].runs[i].threshold : 0.8;
+    const at = allSeries.length ? allSeries[0].results[i].threshold : 0.8;
     const slider = h("input", { type: "range", min: 0.001, max: 1, step: 0.001, value: at, "aria-label": `Threshold of ${name}` });
     const field = h("input", { type: "number", min: 0.001, max: 1, step: 0.001, value: at, "aria-label": `Threshold of ${name}, as a number` });
     const back = h("button", { type: "button", title: "As configured", disabled: "" }, "Reset");
@@ -101,8 +101,8 @@ const orders = {
   false: ["most false alerts", (a, b) => most(b, "falseAlerts") - most(a, "falseAlerts") || a.place - b.place],
   missed: ["most missed", (a, b) => missed(b) - missed(a) || a.place - b.place],
 };
-const most = (track, name) => Math.max(...tallies.map((of) => of[track.place][name]));
-const missed = (track) => Math.max(...tallies.map((of) => of[track.place].windows - of[track.place].hit));
+const most = (series, name) => Math.max(...tallies.map((of) => of[series.place][name]));
+const missed = (series) => Math.max(...tallies.map((of) => of[series.place].windows - of[series.place].hit));
 
 function heads() {
   const single = report.configurations.length === 1;
@@ -130,14 +130,14 @@ function showIndex() {
 
 function fillRows() {
   const wanted = el("search").value.toLowerCase();
-  const found = tracks.filter((track) => `${track.source}\n${track.file}`.toLowerCase().includes(wanted)).sort(orders[el("sort").value][1]);
+  const found = allSeries.filter((series) => `${series.source}\n${series.file}`.toLowerCase().includes(wanted)).sort(orders[el("sort").value][1]);
   const single = report.configurations.length === 1, columns = heads();
   const held = el("rows").contains(document.activeElement) ? document.activeElement.dataset.place : null;
-  el("rows").replaceChildren(...found.map((track) => {
-    const link = h("a", { href: `#${track.place}`, title: `${track.source}\n${track.file}`, "data-place": track.place }, h("bdi", {}, track.source));
-    const row = h("tr", { class: track === shown.track ? "chosen" : "" },
-      h("th", { scope: "row" }, link, track.folder ? h("span", { class: "file" }, track.folder) : null),
-      ...columns.map(([, , text], i) => h("td", { class: "figure" }, track.windows === null && labelled ? "–" : text(tallies[single ? 0 : i][track.place]))));
+  el("rows").replaceChildren(...found.map((series) => {
+    const link = h("a", { href: `#${series.place}`, title: `${series.source}\n${series.file}`, "data-place": series.place }, h("bdi", {}, series.source));
+    const row = h("tr", { class: series === shown.series ? "chosen" : "" },
+      h("th", { scope: "row" }, link, series.folder ? h("span", { class: "file" }, series.folder) : null),
+      ...columns.map(([, , text], i) => h("td", { class: "figure" }, series.windows === null && labelled ? "–" : text(tallies[single ? 0 : i][series.place]))));
     row.addEventListener("click", (event) => { if (!event.target.closest("a")) location.hash = link.hash; });
     return row;
   }));
@@ -146,32 +146,32 @@ function fillRows() {
 
 // Where sources of several files have one name, the part of the path that tells them apart.
 function tellApart() {
-  const files = [...new Set(tracks.map((track) => track.file))].map((file) => file.split("/")), named = new Map();
-  for (const { source } of tracks) named.set(source, (named.get(source) ?? 0) + 1);
+  const files = [...new Set(allSeries.map((series) => series.file))].map((file) => file.split("/")), named = new Map();
+  for (const { source } of allSeries) named.set(source, (named.get(source) ?? 0) + 1);
   let same = 0;
   while (files.length > 1 && files.every((parts) => parts.length > same + 1 && parts[same] === files[0][same])) same++;
-  for (const track of tracks) {
-    const own = track.file.split("/").slice(same), repeats = own.at(-1).replace(/\.[^.]*$/, "") === track.source;
-    track.folder = named.get(track.source) < 2 ? "" : own.slice(0, repeats ? -1 : undefined).join("/");
+  for (const series of allSeries) {
+    const own = series.file.split("/").slice(same), repeats = own.at(-1).replace(/\.[^.]*$/, "") === series.source;
+    series.folder = named.get(series.source) < 2 ? "" : own.slice(0, repeats ? -1 : undefined).join("/");
   }
 }
 
 // --- one source
 
-function choose(track) {
-  if (!track) return;
-  Object.assign(shown, { track, metric: 0, cursor: null });
+function choose(series) {
+  if (!series) return;
+  Object.assign(shown, { series, metric: 0, cursor: null });
   showAll();
-  el("detail-name").replaceChildren(h("bdi", {}, track.source));
-  el("detail-name").title = `${track.source}\n${track.file}`;
-  const buttons = track.metrics.length < 2 ? [] : track.metrics.map(({ name }, i) => {
+  el("detail-name").replaceChildren(h("bdi", {}, series.source));
+  el("detail-name").title = `${series.source}\n${series.file}`;
+  const buttons = series.metrics.length < 2 ? [] : series.metrics.map(({ name }, i) => {
     const button = h("button", { type: "button", title: name, "aria-pressed": i === 0 }, h("bdi", {}, name));
     button.addEventListener("click", () => { chooseMetric(i); drawAll(); });
     return button;
   });
   el("metrics").replaceChildren(...buttons);
-  for (const row of el("rows").children) row.classList.toggle("chosen", row.querySelector("a").dataset.place === String(track.place));
-  el("charts").replaceChildren(...report.configurations.map(({ name }, i) => h("div", { class: "run", "data-run": i },
+  for (const row of el("rows").children) row.classList.toggle("chosen", row.querySelector("a").dataset.place === String(series.place));
+  el("charts").replaceChildren(...report.configurations.map(({ name }, i) => h("div", { class: "result", "data-result": i },
     h("div", { class: "about" }, report.configurations.length > 1 ? h("h2", {}, h("bdi", {}, name)) : null, h("p", { class: "facts" })),
     h("div", { class: "chart" }), h("details", report.configurations.length === 1 ? { open: "" } : {}, h("summary"), h("div", { class: "list" })))));
   for (const box of el("charts").querySelectorAll(".chart")) listen(box);
@@ -184,12 +184,12 @@ function chooseMetric(place) {
 }
 
 function showAll() {
-  const { sorted, n, usual } = shown.track;
+  const { sorted, n, usual } = shown.series;
   [shown.from, shown.to] = spread(sorted[0], sorted[n - 1], usual || 1);
 }
 
 function zoom(from, to) {
-  const { sorted, n, usual } = shown.track;
+  const { sorted, n, usual } = shown.series;
   const [least, last] = spread(sorted[0], sorted[n - 1], usual || 1);
   const length = clamp(to - from, Math.min(usual * 4 || 1e-3, last - least), last - least);
   shown.from = clamp((from + to - length) / 2, least, last - length);
@@ -202,18 +202,18 @@ function shift(by, times) {
   zoom(middle - (length * times) / 2, middle + (length * times) / 2);
 }
 
-const moment = (t) => (shown.track.dated ? iso(t).replace("T", " ").replace(/(\.000)?Z$/, "") : number(t));
+const moment = (t) => (shown.series.dated ? iso(t).replace("T", " ").replace(/(\.000)?Z$/, "") : number(t));
 
 function drawAll() {
-  const { track } = shown, single = report.configurations.length === 1;
-  if (!track) return;
+  const { series } = shown, single = report.configurations.length === 1;
+  if (!series) return;
   for (const node of el("charts").children) {
-    const place = Number(node.dataset.run), run = track.runs[place], episodes = episodesAt(run, thresholds[place]);
-    node.querySelector(".facts").replaceChildren(...told(tally(track, episodes), null, track).map(([, name, text, remark, why]) =>
+    const place = Number(node.dataset.result), result = series.results[place], episodes = episodesAt(result, thresholds[place]);
+    node.querySelector(".facts").replaceChildren(...told(tally(series, episodes), null, series).map(([, name, text, remark, why]) =>
       h("span", { title: why }, `${name} `, h("b", {}, text), remark ? ` ${remark}` : "")));
-    const found = { run, episodes, threshold: thresholds[place] ?? run.threshold };
+    const found = { result, episodes, threshold: thresholds[place] ?? result.threshold };
     plots[place] = new Plot(node.querySelector(".chart"), shown, found, single ? 250 : 190);
-    list(node, track, run, episodes);
+    list(node, series, result, episodes);
   }
   point(shown.cursor);
 }
@@ -222,14 +222,14 @@ function drawAll() {
 
 const LISTED = 200;
 
-function list(node, track, run, episodes) {
-  const alert = run.alert ?? run.score;
+function list(node, series, result, episodes) {
+  const alert = result.alert ?? result.score;
   const rows = episodes.map(([start, stop, why]) => {
     let peak = 0;
     for (let i = start; i < stop; i++) if (alert[i] > peak) peak = alert[i];
-    return { start, stop, peak, why, what: track.windows === null ? "episode" : track.label[start] ? "right" : "false" };
+    return { start, stop, peak, why, what: series.windows === null ? "episode" : series.label[start] ? "right" : "false" };
   });
-  const lost = (track.windows ?? []).filter((one) => fateOf(one, track, episodes) === "missed");
+  const lost = (series.windows ?? []).filter((one) => fateOf(one, series, episodes) === "missed");
   rows.push(...lost.map(([start, stop]) => ({ start, stop, peak: null, why: "no episode starts in this window", what: "missed" })));
   rows.sort((a, b) => a.start - b.start);
   const missing = lost.length ? `, ${count(lost.length)} missed ${lost.length === 1 ? "window" : "windows"}` : "";
@@ -237,13 +237,13 @@ function list(node, track, run, episodes) {
   node.querySelector(".list").replaceChildren(rows.length === 0 ? "" : h("table", {},
     h("colgroup", {}, ...["when", "what", "long", "peak", "why"].map((kind) => h("col", { class: kind }))),
     h("tbody", {}, ...rows.slice(0, LISTED).map((row) => {
-      const begin = track.time[row.start], end = track.time[row.stop - 1];
+      const begin = series.time[row.start], end = series.time[row.stop - 1];
       const line = h("tr", { tabindex: 0 }, h("td", {}, moment(begin)), h("td", {}, row.what),
         h("td", { class: "number" }, `${count(row.stop - row.start)} ${row.stop - row.start === 1 ? "point" : "points"}`),
         h("td", { class: "number" }, row.peak === null ? "" : score(row.peak / FULL)), h("td", { class: "why" }, row.why));
-      const margin = Math.max(2 * (end - begin), 60 * track.usual);
+      const margin = Math.max(2 * (end - begin), 60 * series.usual);
       const look = () => {
-        const about = track.metrics.findIndex(({ name }) => row.why.startsWith(`${name}: `));
+        const about = series.metrics.findIndex(({ name }) => row.why.startsWith(`${name}: `));
         if (about >= 0) chooseMetric(about);
         zoom(begin - margin, end + margin);
       };
@@ -256,7 +256,7 @@ function list(node, track, run, episodes) {
 // --- the pointer and the keyboard
 
 function listen(box) {
-  const plot = () => plots[Number(box.parentNode.dataset.run)];
+  const plot = () => plots[Number(box.parentNode.dataset.result)];
   const at = (event) => event.clientX - box.getBoundingClientRect().left;
   let from = null;
   box.addEventListener("pointerdown", (event) => {
@@ -280,7 +280,7 @@ function listen(box) {
   box.addEventListener("pointerleave", () => { if (from === null) point(null); });
   box.addEventListener("dblclick", () => { showAll(); drawAll(); });
   box.addEventListener("keydown", (event) => {
-    const { sorted, n } = shown.track, low = reach(sorted, shown.from), high = Math.min(reach(sorted, shown.to + 1e-9), n) - 1;
+    const { sorted, n } = shown.series, low = reach(sorted, shown.from), high = Math.min(reach(sorted, shown.to + 1e-9), n) - 1;
     const now = shown.cursor ?? high;
     const next = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: low, End: high }[event.key];
     if (next === undefined) return;
@@ -291,47 +291,47 @@ function listen(box) {
 
 // Place, in order of time, of the point that is closest to a time.
 function closest(t) {
-  const { sorted, n } = shown.track, k = clamp(reach(sorted, t), 0, n - 1);
+  const { sorted, n } = shown.series, k = clamp(reach(sorted, t), 0, n - 1);
   return k > 0 && t - sorted[k - 1] < sorted[k] - t ? k - 1 : k;
 }
 
 function point(cursor) {
-  const { track } = shown;
+  const { series } = shown;
   shown.cursor = cursor;
-  if (!track) return;
-  const on = cursor !== null && track.sorted[cursor] >= shown.from && track.sorted[cursor] <= shown.to;
-  const i = on ? track.order[cursor] : null;
+  if (!series) return;
+  const on = cursor !== null && series.sorted[cursor] >= shown.from && series.sorted[cursor] <= shown.to;
+  const i = on ? series.order[cursor] : null;
   for (const plot of plots) plot.point(i);
-  if (!on) return say(el("readout"), `${moment(shown.from)} to ${moment(shown.to)}${track.dated ? " UTC" : ""}`);
-  const metric = track.metrics[shown.metric], parts = [moment(track.time[i]), `${metric.name} ${number(metric.values[i])}`];
-  track.runs.forEach((run, k) => {
-    const band = run.bands[shown.metric], name = track.runs.length > 1 ? `${report.configurations[k].name}: ` : "";
-    const facts = [`score ${score(run.score[i] / FULL)}`];
-    if (run.alert) facts.push(`alert ${score(run.alert[i] / FULL)}`);
+  if (!on) return say(el("readout"), `${moment(shown.from)} to ${moment(shown.to)}${series.dated ? " UTC" : ""}`);
+  const metric = series.metrics[shown.metric], parts = [moment(series.time[i]), `${metric.name} ${number(metric.values[i])}`];
+  series.results.forEach((result, k) => {
+    const band = result.bands[shown.metric], name = series.results.length > 1 ? `${report.configurations[k].name}: ` : "";
+    const facts = [`score ${score(result.score[i] / FULL)}`];
+    if (result.alert) facts.push(`alert ${score(result.alert[i] / FULL)}`);
     if (band && band[0][i] !== null) facts.unshift(`expected ${number(band[0][i])} to ${number(band[1][i])}`);
-    if (i < run.ready) facts.push("warming up");
+    if (i < result.ready) facts.push("warming up");
     else if (plots[k].states[i]) facts.push("in an episode");
     parts.push(name + facts.join(", "));
   });
-  if (track.windows !== null && track.label[i]) parts.push("labelled");
+  if (series.windows !== null && series.label[i]) parts.push("labelled");
   say(el("readout"), parts.join("   "));
 }
 
 // --- begin
 
 function showSummary() {
-  const windows = tracks.reduce((all, track) => all + (track.windows?.length ?? 0), 0);
+  const windows = allSeries.reduce((all, series) => all + (series.windows?.length ?? 0), 0);
   const facts = [
-    ["Files", count(new Set(tracks.map((track) => track.file)).size)], ["Sources", count(tracks.length)],
-    ["Points", count(tracks.reduce((all, track) => all + track.n, 0))], ["Labelled windows", labelled ? count(windows) : "none"],
+    ["Files", count(new Set(allSeries.map((series) => series.file)).size)], ["Sources", count(allSeries.length)],
+    ["Points", count(allSeries.reduce((all, series) => all + series.n, 0))], ["Labelled windows", labelled ? count(windows) : "none"],
   ];
   el("summary").replaceChildren(...facts.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text))));
 }
 
 async function begin() {
   report = await unpacked(el("data").textContent.trim());
-  tracks = report.tracks.map(prepare);
-  labelled = tracks.some((track) => track.windows !== null);
+  allSeries = report.series.map(prepare);
+  labelled = allSeries.some((series) => series.windows !== null);
   document.body.classList.toggle("unlabelled", !labelled);
   for (const node of document.querySelectorAll(".legend .labelled")) node.hidden = !labelled;
   report.configurations.forEach((_, i) => {
@@ -349,10 +349,10 @@ async function begin() {
   el("closer").addEventListener("click", () => shift(0, 0.5));
   el("wider").addEventListener("click", () => shift(0, 2));
   el("whole").addEventListener("click", () => { showAll(); drawAll(); });
-  const route = () => choose(tracks[Number(location.hash.slice(1))] ?? tracks[0]);
+  const route = () => choose(allSeries[Number(location.hash.slice(1))] ?? allSeries[0]);
   window.addEventListener("hashchange", route);
   new ResizeObserver(() => requestAnimationFrame(drawAll)).observe(el("charts"));
-  if (tracks.length === 0) say(el("problem"), "No points were scored.");
+  if (allSeries.length === 0) say(el("problem"), "No points were scored.");
   route();
 }
 

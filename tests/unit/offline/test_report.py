@@ -1,4 +1,4 @@
-"""The report's data are those of the tracks, and what is in its file is text, whatever it says."""
+"""The report's data are those of the series, and what is in its file is text, whatever it says."""
 
 import base64
 import gzip
@@ -19,11 +19,11 @@ from app.offline.scored_series import ConfigResult, ScoredSeries
 HOSTILE = '</script><script>window.hit=1</script>"\'&<img src=x onerror="window.hit=1">{{data}}'
 
 
-def track(source="pump", points=200, seed=3, windows=((60, 70), (150, 151)), runs=2):
+def scored(source="pump", points=200, seed=3, windows=((60, 70), (150, 151)), results=2):
     rng = np.random.default_rng(seed)
     values = {"x": np.round(rng.normal(1e9, 2.0, points), 3), "y": np.where(rng.random(points) < 0.3, np.nan, 5.0)}
     made = []
-    for place in range(runs):
+    for place in range(results):
         alert = np.round(rng.random(points), 6)
         inside = alert >= 0.8
         opened = inside & ~np.append(False, inside[:-1])
@@ -49,74 +49,74 @@ def unpacked(html):
 
 
 def test_every_point_is_there_as_it_was():
-    one = track()
-    [shown] = data([one], ["a", "b"])["tracks"]
+    one = scored()
+    [shown] = data([one], ["a", "b"])["series"]
     assert (np.cumsum(shown["steps"]) / 1000.0).tolist() == one.time.tolist()
     assert shown["windows"] == [(60, 70), (150, 151)] and shown["first"] == 30
     for metric, (name, values) in zip(shown["metrics"], one.values.items()):
         assert metric["name"] == name
         np.testing.assert_equal(np.array(metric["values"], float), values)
-    for run, found in zip(one.runs, shown["runs"]):
-        assert (np.array(found["score"]) / FULL).tolist() == run.score.tolist()
-        assert (np.array(found["alert"] or found["score"]) / FULL).tolist() == run.alert.tolist()
+    for result, found in zip(one.results, shown["results"]):
+        assert (np.array(found["score"]) / FULL).tolist() == result.score.tolist()
+        assert (np.array(found["alert"] or found["score"]) / FULL).tolist() == result.alert.tolist()
         assert found["ready"] == 10
         for name in ("repeat", "lasts"):
-            assert (mask(len(run.score), [Window(*each) for each in found[name]]) == getattr(run, name)).all()
+            assert (mask(len(result.score), [Window(*each) for each in found[name]]) == getattr(result, name)).all()
         for (lower, upper), name in zip(found["bands"], one.values):
-            np.testing.assert_allclose(np.array(lower, float), run.lower[name], atol=1e-3)
-            np.testing.assert_allclose(np.array(upper, float), run.upper[name], atol=1e-3)
-    assert shown["runs"][0]["alert"] is None and shown["runs"][1]["alert"] is not None
+            np.testing.assert_allclose(np.array(lower, float), result.lower[name], atol=1e-3)
+            np.testing.assert_allclose(np.array(upper, float), result.upper[name], atol=1e-3)
+    assert shown["results"][0]["alert"] is None and shown["results"][1]["alert"] is not None
 
 
 def test_episodes_are_runs_of_points_inside_them():
-    one = track()
-    for run, found in zip(one.runs, data([one], ["a", "b"])["tracks"][0]["runs"]):
-        inside = np.zeros(len(run.inside), bool)
+    one = scored()
+    for result, found in zip(one.results, data([one], ["a", "b"])["series"][0]["results"]):
+        inside = np.zeros(len(result.inside), bool)
         for start, stop, text in found["episodes"]:
-            assert run.opened[start] and text == f"episode at {start}"
+            assert result.opened[start] and text == f"episode at {start}"
             inside[start:stop] = True
-        assert (inside == run.inside).all() and len(found["episodes"]) == run.opened.sum() > 10
+        assert (inside == result.inside).all() and len(found["episodes"]) == result.opened.sum() > 10
 
 
 def test_an_episode_that_follows_another_at_once_is_another():
-    one = track(points=5, windows=None, runs=1)
-    one.runs[0].inside[:] = [0, 1, 1, 1, 1]
-    one.runs[0].opened[:] = [0, 1, 0, 1, 0]
-    one.runs[0].explanation.clear()
-    assert data([one], ["a"])["tracks"][0]["runs"][0]["episodes"] == [(1, 3, ""), (3, 5, "")]
+    one = scored(points=5, windows=None, results=1)
+    one.results[0].inside[:] = [0, 1, 1, 1, 1]
+    one.results[0].opened[:] = [0, 1, 0, 1, 0]
+    one.results[0].explanation.clear()
+    assert data([one], ["a"])["series"][0]["results"][0]["episodes"] == [(1, 3, ""), (3, 5, "")]
 
 
 def test_the_figures_are_those_of_evaluate():
-    parts = [track(seed=1), track("other", seed=2), track("unlabelled", windows=None)]
+    parts = [scored(seed=1), scored("other", seed=2), scored("unlabelled", windows=None)]
     shown = data(parts, ["a", "b"])["configurations"]
     for place, found in enumerate(shown):
-        assert found["figures"] == vars(figures([each.series(place) for each in parts[:2]]))
+        assert found["figures"] == vars(figures([each.labelled_scores(place) for each in parts[:2]]))
     assert data(parts[2:], ["a", "b"])["configurations"][0]["figures"] is None
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e9, 1e149])
 def test_limits_are_told_apart_whatever_their_size(scale):
-    one = track(runs=1)
+    one = scored(results=1)
     one.values = {"x": np.random.default_rng(1).normal(0.0, 1.0, 200) * scale}
-    one.runs[0].lower = {"x": one.values["x"] - 0.01 * scale}
-    one.runs[0].upper = {"x": one.values["x"] + 0.01 * scale}
-    [[lower, upper]] = data([one], ["a"])["tracks"][0]["runs"][0]["bands"]
+    one.results[0].lower = {"x": one.values["x"] - 0.01 * scale}
+    one.results[0].upper = {"x": one.values["x"] + 0.01 * scale}
+    [[lower, upper]] = data([one], ["a"])["series"][0]["results"][0]["bands"]
     assert ((np.array(upper) - np.array(lower)) / scale == pytest.approx(0.02, abs=1e-3)) is True
 
 
 def test_a_constant_series_and_one_without_a_band_have_data():
-    one = track(runs=1)
+    one = scored(results=1)
     one.values = {"x": np.full(200, 7.0)}
-    one.runs[0].lower = one.runs[0].upper = {"x": np.full(200, np.nan)}
-    shown = data([one], ["a"])["tracks"][0]
-    assert shown["metrics"][0]["values"] == [7] * 200 and shown["runs"][0]["bands"] == [None]
+    one.results[0].lower = one.results[0].upper = {"x": np.full(200, np.nan)}
+    shown = data([one], ["a"])["series"][0]
+    assert shown["metrics"][0]["values"] == [7] * 200 and shown["results"][0]["bands"] == [None]
 
 
 # --- the file
 
 
 def test_the_file_holds_the_data_and_asks_nobody():
-    parts = [track(), track(HOSTILE)]
+    parts = [scored(), scored(HOSTILE)]
     html = page(parts, ["a", HOSTILE])
     assert unpacked(html) == json.loads(json.dumps(data(parts, ["a", HOSTILE])))
     assert not re.search(r"(?i)https?://(?!www\.w3\.org/2000/svg)|src=|@import|url\((?!#)", html)
@@ -124,7 +124,7 @@ def test_the_file_holds_the_data_and_asks_nobody():
 
 
 def test_the_policy_lets_the_script_and_the_style_run_and_nothing_else():
-    html = page([track()], ["a", "b"])
+    html = page([scored()], ["a", "b"])
     script, style = (re.search(rf"<{tag}>(.*?)</{tag.split()[0]}>", html, re.S)[1]
                      for tag in ('script type="module"', "style"))  # fmt: skip
     for kind, text in (("script", script), ("style", style)):
@@ -135,7 +135,7 @@ def test_the_policy_lets_the_script_and_the_style_run_and_nothing_else():
 
 
 def test_the_same_tracks_give_the_same_bytes():
-    assert page([track()], ["a", "b"]) == page([track()], ["a", "b"])
+    assert page([scored()], ["a", "b"]) == page([scored()], ["a", "b"])
 
 
 # --- the command
@@ -161,14 +161,14 @@ def test_detect_writes_a_report_and_no_results(here):
     assert got.exit_code == 0 and got.stdout == "" and "400 points of 1 source" in got.stderr
     shown = unpacked(Path("report.html").read_text())
     assert [each["name"] for each in shown["configurations"]] == ["quick"]
-    [one] = shown["tracks"]
+    [one] = shown["series"]
     assert (one["file"], one["source"], one["windows"]) == (
         "pump.csv",
         "pump",
         [[80, 81], [170, 171], [260, 261], [350, 351]],
     )
     results = call("detect", "pump.csv", "--config", "quick.yaml", "--output", "-").stdout.splitlines()
-    assert one["runs"][0]["score"] == [round(json.loads(line)["anomaly_score"] * FULL) for line in results]
+    assert one["results"][0]["score"] == [round(json.loads(line)["anomaly_score"] * FULL) for line in results]
 
 
 def test_results_are_written_beside_a_report_where_asked_for(here):
@@ -182,7 +182,7 @@ def test_several_configurations_are_side_by_side(here):
     assert [line for line in got.stderr.splitlines() if line.endswith(":")] == ["quick:", "slow:"]
     shown = unpacked(Path("report.html").read_text())
     assert [each["name"] for each in shown["configurations"]] == ["quick", "slow"]
-    assert [run["threshold"] for run in shown["tracks"][0]["runs"]] == [0.8, 0.9]
+    assert [result["threshold"] for result in shown["series"][0]["results"]] == [0.8, 0.9]
     told = json.loads(call("evaluate", "pump.csv", "--config", "quick.yaml", "--config", "slow.yaml", "--json").stdout)
     assert [each["figures"] for each in shown["configurations"]] == [told["quick"]["total"], told["slow"]["total"]]
 

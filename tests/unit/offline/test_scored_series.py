@@ -1,4 +1,4 @@
-"""Results kept by source: a track is what the pipeline said, whatever the chunks; and whose labels are whose."""
+"""Results kept by source: a series holds what the pipeline said, whatever the chunks; and whose labels are whose."""
 
 import json
 from io import BytesIO
@@ -43,7 +43,7 @@ def recorded(pipelines, data, chunk_points=10**9, file="pump.csv", **options):
     for chunk in read(BytesIO(data), file, "pump", InputSettings(), chunk_points=chunk_points):
         recorder.add(chunk, [each.run(state, chunk.points) for each, state in zip(pipelines, states)])
     recorder.end(file)
-    return recorder.tracks
+    return recorder.series
 
 
 def said(attribution, text):
@@ -52,48 +52,48 @@ def said(attribution, text):
     return text if len(attribution) == 1 else f"{next(m for m in attribution if attribution[m] == highest)}: {text}"
 
 
-def test_a_track_holds_what_the_pipeline_said_of_its_source(pipelines):
-    tracks = recorded(pipelines, table(), bands=True)
-    assert [(each.file, each.source) for each in tracks] == [("pump.csv", "a"), ("pump.csv", "b")]
+def test_a_series_holds_what_the_pipeline_said_of_its_source(pipelines):
+    all_series = recorded(pipelines, table(), bands=True)
+    assert [(each.file, each.source) for each in all_series] == [("pump.csv", "a"), ("pump.csv", "b")]
     points = next(read(BytesIO(table()), "pump.csv", "pump", chunk_points=10**9)).points
-    assert tracks[1].runs[0].opened.any() and tracks[1].runs[0].explanation
+    assert all_series[1].results[0].opened.any() and all_series[1].results[0].explanation
     for place, pipeline in enumerate(pipelines):
         outcome = pipeline.run(pipeline.sources(), points)
-        for track in tracks:
-            at = [i for i, source in enumerate(points.source) if source == track.source]
-            run = track.runs[place]
-            assert track.time.tolist() == [points.timestamp[i] for i in at]
-            assert run.score.tolist() == outcome.score[at].tolist()
-            assert run.alert.tolist() == outcome.alert[at].tolist()
-            assert run.inside.tolist() == outcome.anomaly[at].tolist()
-            assert run.opened.tolist() == outcome.opened[at].tolist()
-            assert run.repeat.tolist() == outcome.repeat[at].tolist()
-            assert run.lasts.tolist() == outcome.lasts[at].tolist()
-            assert run.warming.tolist() == (outcome.status[at] == WARMING_UP).tolist()
-            assert run.explanation == {
+        for series in all_series:
+            at = [i for i, source in enumerate(points.source) if source == series.source]
+            result = series.results[place]
+            assert series.time.tolist() == [points.timestamp[i] for i in at]
+            assert result.score.tolist() == outcome.score[at].tolist()
+            assert result.alert.tolist() == outcome.alert[at].tolist()
+            assert result.inside.tolist() == outcome.anomaly[at].tolist()
+            assert result.opened.tolist() == outcome.opened[at].tolist()
+            assert result.repeat.tolist() == outcome.repeat[at].tolist()
+            assert result.lasts.tolist() == outcome.lasts[at].tolist()
+            assert result.warming.tolist() == (outcome.status[at] == WARMING_UP).tolist()
+            assert result.explanation == {
                 k: said(outcome.attribution[i], outcome.explanation[i]) for k, i in enumerate(at) if outcome.opened[i]
             }
             for k, i in enumerate(at):
                 cells = range(points.start[i], points.start[i + 1])
                 assert {points.metrics[c]: points.values[c] for c in cells} == {
-                    name: column[k] for name, column in track.values.items() if not np.isnan(column[k])
+                    name: column[k] for name, column in series.values.items() if not np.isnan(column[k])
                 }
-                for column, found in ((outcome.lower, run.lower), (outcome.upper, run.upper)):
+                for column, found in ((outcome.lower, result.lower), (outcome.upper, result.upper)):
                     for c in cells:
                         np.testing.assert_equal(found[points.metrics[c]][k], column[c])
 
 
 def test_an_override_has_its_own_threshold(pipelines):
     a, b = recorded(pipelines, table())
-    assert [each.threshold for each in a.runs] == [0.8, 0.7]
-    assert [each.threshold for each in b.runs] == [0.8, 0.9]
+    assert [each.threshold for each in a.results] == [0.8, 0.7]
+    assert [each.threshold for each in b.results] == [0.8, 0.9]
 
 
 @pytest.mark.parametrize("size", [1, 7])
 def test_the_size_of_chunks_does_not_matter(pipelines, size):
     whole, parts = recorded(pipelines, table(), bands=True), recorded(pipelines, table(), size, bands=True)
     assert repr(whole) == repr(parts)
-    np.testing.assert_equal([vars(each) for each in whole[0].runs], [vars(each) for each in parts[0].runs])
+    np.testing.assert_equal([vars(each) for each in whole[0].results], [vars(each) for each in parts[0].results])
 
 
 def test_labelled_runs_of_a_source_are_its_windows(pipelines):
@@ -105,17 +105,17 @@ def test_labelled_runs_of_a_source_are_its_windows(pipelines):
 
 
 def test_without_labels_there_is_no_truth(pipelines):
-    [track] = recorded(pipelines, b"value\n1\n2\n3\n")
-    assert track.windows is None and track.values == {}
+    [series] = recorded(pipelines, b"value\n1\n2\n3\n")
+    assert series.windows is None and series.values == {}
 
 
 def test_points_that_one_pipeline_rejects_are_left_out_of_all(pipelines, tmp_path):
     path = tmp_path / "few.yaml"
     path.write_text(QUICK + "state: {max_sources: 1}\n")
     few = Pipeline.of(load(path, environ={}))
-    tracks = recorded([pipelines[0], few], table())
-    assert [each.source for each in tracks] == ["a"]
-    assert all(len(run.score) == len(tracks[0].time) for run in tracks[0].runs)
+    all_series = recorded([pipelines[0], few], table())
+    assert [each.source for each in all_series] == ["a"]
+    assert all(len(result.score) == len(all_series[0].time) for result in all_series[0].results)
 
 
 def test_more_than_can_be_held_is_refused(pipelines):
