@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse
+from kafka_tools import HANG_S
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--remote-debugging-port=0"]
@@ -28,7 +29,7 @@ class Page:
         self._calls += 1
         await self._socket.send_json({"id": self._calls, "method": method, "params": params})
         while True:
-            message = await self._socket.receive_json(timeout=20)
+            message = await self._socket.receive_json(timeout=HANG_S)
             if message.get("method") == "Runtime.exceptionThrown":
                 self.complaints.append(json.dumps(message["params"]["exceptionDetails"]))
             elif message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
@@ -43,7 +44,7 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    async def until(self, javascript: str, timeout_s: float = 15.0) -> Any:
+    async def until(self, javascript: str, timeout_s: float = HANG_S) -> Any:
         """The expression's value, as soon as it is true; what it reads may not be there yet."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         found = f"const found = {javascript}; return found instanceof Node || found"  # a node has no value to hand over
@@ -71,7 +72,7 @@ async def browser() -> AsyncIterator[Page]:
     )
     try:
         told = profile / "DevToolsActivePort"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             while not (told.exists() and told.read_text().strip()):
                 await asyncio.sleep(0.05)
         port = told.read_text().split()[0]
@@ -85,5 +86,5 @@ async def browser() -> AsyncIterator[Page]:
                 yield page
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(HANG_S)
         shutil.rmtree(profile, ignore_errors=True)

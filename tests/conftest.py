@@ -1,5 +1,6 @@
-"""What tests of several kinds share: a real broker, and names of their own for each test."""
+"""What tests of several kinds share: compiled code, a real broker, and names of their own for each test."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,15 @@ BROKER = {
     "log.retention.check.interval.ms": "1000",
     "group.min.session.timeout.ms": "500",  # Kafka's own least is 6 s, and tests wait for killed workers
 }
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compile for the worker processes that tests will start, in turns with the other processes of pytest-xdist."""
+    if any(item.path.parent.name in ("chaos", "integration") for item in session.items):
+        from compiled_once import compile_once
+
+        number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        compile_once(session.config.cache.mkdir("compiled"), first=number)
 
 
 @pytest.fixture(scope="session")

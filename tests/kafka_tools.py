@@ -14,6 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
 Record = tuple[bytes | None, bytes | None]  # key, value
+HANG_S = 240.0  # ends a wait that never would; nothing here is about speed
 
 
 @asynccontextmanager
@@ -87,7 +88,7 @@ async def aend_offsets(servers: str, topic: str) -> dict[int, int]:
         await consumer.stop()
 
 
-async def aconsume(servers: str, topic: str, timeout_s: float = 30.0) -> list[ConsumerRecord]:
+async def aconsume(servers: str, topic: str, timeout_s: float = HANG_S) -> list[ConsumerRecord]:
     """Every record up to the present end of the topic: by partition, then offset."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False
@@ -109,7 +110,7 @@ async def aconsume(servers: str, topic: str, timeout_s: float = 30.0) -> list[Co
 
 
 async def await_records(
-    servers: str, topic: str, count: int, timeout_s: float = 60.0
+    servers: str, topic: str, count: int, timeout_s: float = HANG_S
 ) -> list[ConsumerRecord]:
     """Every record of the topic, as soon as there are ``count`` in all of its partitions."""
     async with asyncio.timeout(timeout_s):
@@ -119,7 +120,7 @@ async def await_records(
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while not (numbers := consumer.partitions_for_topic(topic)):
             consumer._client.add_topic(topic)
             await consumer._client.force_metadata_update()
@@ -156,9 +157,9 @@ def end_offsets(servers: str, topic: str) -> Mapping[int, int]:
     return asyncio.run(aend_offsets(servers, topic))
 
 
-def consume(servers: str, topic: str, timeout_s: float = 30.0) -> Sequence[ConsumerRecord]:
+def consume(servers: str, topic: str, timeout_s: float = HANG_S) -> Sequence[ConsumerRecord]:
     return asyncio.run(aconsume(servers, topic, timeout_s))
 
 
-def wait_for_records(servers: str, topic: str, count: int, timeout_s: float = 60.0) -> Sequence[ConsumerRecord]:
+def wait_for_records(servers: str, topic: str, count: int, timeout_s: float = HANG_S) -> Sequence[ConsumerRecord]:
     return asyncio.run(await_records(servers, topic, count, timeout_s))

@@ -90,7 +90,7 @@ class Campaign:
                 chaos.mend()
                 time.sleep(0.2)
             chaos.tally.records = load.stop()
-        run.until_saved(180.0, chaos.mend)
+        run.until_saved(chaos.mend)
         chaos.all_owned(each.partitions)
 
     def _judge(self, each: Round, run: Run, report: Report, tally: Tally) -> None:

@@ -54,14 +54,14 @@ class Cluster:
         for proxy in self.proxies:
             proxy.fail(None)
 
-    def fill_disk(self, topic: str, timeout_s: float = 30.0) -> None:
+    def fill_disk(self, topic: str) -> None:
         """No file of the broker may grow beyond what this topic's have room for; returns when it has ended over it."""
         pid = self.kafka.status().pid
         logs_ = (self.kafka.directory / "data").glob(f"{topic}-*/*.log")
         smallest = min(path.stat().st_size for path in logs_)  # of the whole broker's the largest is an earlier job's
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (smallest + ROOM_BYTES, resource.RLIM_INFINITY))
         try:
-            wait_for(lambda: self.kafka.status().pid is None, timeout_s, lambda: "the broker took the full disk")
+            wait_for(lambda: self.kafka.status().pid is None, lambda: "the broker took the full disk")
         except (AssertionError, TimeoutError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             raise

@@ -40,7 +40,7 @@ def replay_from_the_acked_position(run: Run) -> Report:
     environ |= {"ANOMALY_STATE__SNAPSHOT_EVERY": "10000", "ANOMALY_STATE__REPLAY_RECORDS": "1000000"}
     with load_of(run.make_topics()) as load:
         worker = run.start(RECKLESS, ANOMALY_STATE__IDLE_SNAPSHOT_S="3600", **environ)  # a slow machine looks idle
-        wait_for(lambda: committed(run) > 2000, 90.0, lambda: worker.said)
+        wait_for(lambda: committed(run) > 2000, lambda: worker.said)
         worker.kill()
         run.start(RECKLESS, **environ).until_ready()
         load.stop()
@@ -73,16 +73,16 @@ def zombie_beside_the_cleaner(run: Run, program: Sequence[str] = PROGRAM, **envi
     environ["ANOMALY_KAFKA__ACK_TIMEOUT_S"] = "300"  # the zombie's wait for an ack goes on while it is stopped
     with load_of(run.make_topics(compacts=True)) as load:
         zombie = run.start(program, FAUST_ANOMALY_FAILPOINT="results_acked:40:stop", **environ)
-        wait_for(lambda: "failpoint results_acked: stopping" in zombie.said, 90.0, lambda: zombie.said)
+        wait_for(lambda: "failpoint results_acked: stopping" in zombie.said, lambda: zombie.said)
         other = run.start(program, **environ)
         owned = set(range(PARTITIONS))
-        wait_for(lambda: {number for number, *_ in other.recoveries} == owned, 90.0, lambda: other.said)
+        wait_for(lambda: {number for number, *_ in other.recoveries} == owned, lambda: other.said)
         time.sleep(1.0)
         load.stop()
     run.until_saved()
     before = logs.ends(run.kafka, run.kafka.changelog_topic)
     zombie.cont()
-    wait_for(lambda: logs.ends(run.kafka, run.kafka.changelog_topic) != before, 90.0, lambda: zombie.said)
+    wait_for(lambda: logs.ends(run.kafka, run.kafka.changelog_topic) != before, lambda: zombie.said)
     for i in range(6):
         time.sleep(1.5)
         # A segment is cleaned when it is full or old, and a record comes after it.
@@ -108,7 +108,7 @@ def stock_faust(run: Run) -> Report:
     with load_of(run) as load:
         for answered in (1500, 3000):
             run.start(STOCK, **environ)
-            wait_for(lambda answered=answered: committed(run) > answered, 90.0, lambda: run.workers[-1].said[-3000:])
+            wait_for(lambda answered=answered: committed(run) > answered, lambda: run.workers[-1].said[-3000:])
             run.workers[-1].kill()
         load.stop()
     return run.check(saved=False)

@@ -123,7 +123,7 @@ class Chaos:
             ready = [worker for worker in self._workers if READY in worker.said and worker.code is None]
             return sum(worker.metric("assigned_partitions") for worker in ready) == partitions
 
-        wait_for(owned, 60.0, lambda: f"{partitions} partitions, but {[w.said[-500:] for w in self._workers]}")
+        wait_for(owned, lambda: f"{partitions} partitions, but {[w.said[-500:] for w in self._workers]}")
 
     # --- the faults
 

@@ -40,7 +40,7 @@ def test_a_plan_has_every_kind_and_every_failpoint_as_often_as_asked():
         assert rounds(counts, records, seed=3) == plan != rounds(counts, records, seed=4)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_nothing_is_lost_repeated_or_wrong_whatever_fails(tmp_path, caplog):
     caplog.set_level(logging.CRITICAL, "aiokafka")  # our own clients lose the broker, and say so without end
     plan = rounds(SHORT, RECORDS, seed=5)

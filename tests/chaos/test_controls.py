@@ -10,7 +10,7 @@ from jobs import Job
 SOUND = "the worker, where plain source keys lose"  # the same zombie, the same cleaner
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_every_broken_program_is_caught_and_the_worker_is_not(kafka, tmp_path):
     """Side by side: most of the time goes by until sessions end."""
     plays = {name: control.play for name, control in controls.CONTROLS.items()}

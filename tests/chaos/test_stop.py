@@ -12,7 +12,6 @@ from app.kafka import topics
 
 PER_S = 1200  # records
 
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_sigterm_amid_a_revocation_hands_over_everything_once(run):
         leaving = run.start(FAUST_ANOMALY_FAILPOINT="draining_revoked:2:stop").until_ready()
         time.sleep(1.0)
         staying = run.start()
-        wait_for(lambda: leaving.is_stopped, 30.0, lambda: leaving.said)
+        wait_for(lambda: leaving.is_stopped, lambda: leaving.said)
         leaving.process.terminate()
         leaving.cont()
         assert leaving.wait(10.0) == 0

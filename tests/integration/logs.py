@@ -59,7 +59,7 @@ def committed(kafka: KafkaSettings) -> dict[int, tuple[int, str]]:
     """What the group committed for the input topic: partition -> (offset, metadata)."""
 
     async def ask() -> dict[Any, Any]:
-        async with kafka_tools.administration(kafka.bootstrap_servers) as admin, asyncio.timeout(20.0):
+        async with kafka_tools.administration(kafka.bootstrap_servers) as admin, asyncio.timeout(kafka_tools.HANG_S):
             while True:
                 try:
                     return await admin.list_consumer_group_offsets(kafka.group_id)

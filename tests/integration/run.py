@@ -73,11 +73,11 @@ class Run:
         ends = logs.ends(self.kafka, self.kafka.input_topic)
         return sum(end - committed.get(number, (0, ""))[0] for number, end in enumerate(ends))
 
-    def until_done(self, timeout_s: float = 60.0) -> None:
+    def until_done(self) -> None:
         """Wait until the lag is 0."""
-        wait_for(lambda: self.lag() == 0, timeout_s, lambda: f"lag {self.lag()}\n{self._told()}", every_s=0.25)
+        wait_for(lambda: self.lag() == 0, lambda: f"lag {self.lag()}\n{self._told()}", every_s=0.25)
 
-    def until_saved(self, timeout_s: float = 60.0, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def until_saved(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until the lag is 0 and the replay point is the end: idle, and everything saved."""
 
         def saved() -> bool:
@@ -90,7 +90,7 @@ class Run:
                 if end
             )
 
-        wait_for(saved, timeout_s, lambda: f"{logs.committed(self.kafka)}\n{self._told()}", every_s=0.25)
+        wait_for(saved, lambda: f"{logs.committed(self.kafka)}\n{self._told()}", every_s=0.25)
 
     def check(self, saved: bool = True) -> oracle.Report:
         """What stands in the broker against what the oracle says."""

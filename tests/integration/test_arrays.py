@@ -6,7 +6,6 @@ A point is (offset, index), and so is the mark up to which results have been emi
 import json
 import signal
 
-import pytest
 from integration import load, logs
 from integration.run import Run
 
@@ -15,7 +14,6 @@ from app.stream.transport import BATCH_BYTES
 
 LARGEST = 1_048_000  # bytes of a record of raw-data, under the broker's usual limit
 
-pytestmark = pytest.mark.timeout(120)
 
 
 def array(element) -> bytes:

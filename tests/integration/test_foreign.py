@@ -8,13 +8,10 @@ import json
 import signal
 
 import kafka_tools
-import pytest
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 from integration import load, logs
 from integration.test_history import POINTS, points, runs, stopped, until_answered  # noqa: F401
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def test_two_jobs_do_not_take_each_others_results_for_their_own(runs):  # noqa: F811

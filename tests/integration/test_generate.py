@@ -67,7 +67,7 @@ def test_a_broker_that_dies_ends_it_with_one_line(job, kafka):
         asyncio.run(kafka_tools.await_records(job.servers, topic, 100))
         kafka.kill()
         try:
-            _, told = process.communicate(timeout=30)
+            _, told = process.communicate(timeout=kafka_tools.HANG_S)
         finally:
             process.kill()
             kafka.start()

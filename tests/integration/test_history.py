@@ -20,7 +20,6 @@ IMPATIENT = (sys.executable, str(ROOT / "tests" / "integration" / "impatient.py"
 UNSAVED = {"snapshot_every": 1_000_000, "idle_snapshot_s": 3600.0}  # the replay point stays where it is
 POINTS = 200
 
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def points(run, count, first=0):
 
 def until_answered(run, count=POINTS):
     """Wait until so many points are answered and committed."""
-    wait_for(lambda: logs.committed(run.kafka).get(0, (0, ""))[0] == count, 90.0, lambda: run.workers[-1].said)
+    wait_for(lambda: logs.committed(run.kafka).get(0, (0, ""))[0] == count, lambda: run.workers[-1].said)
 
 
 def delete_before(run, offset):
@@ -64,7 +63,7 @@ def delete_before(run, offset):
 
 def recreate(run, topic, partitions=2, **configs):
     kafka_tools.delete_topics(run.job.servers, topic)
-    wait_for(lambda: topic not in kafka_tools.topics(run.job.servers), 10.0)
+    wait_for(lambda: topic not in kafka_tools.topics(run.job.servers))
     kafka_tools.create_topic(run.job.servers, topic, partitions, **configs)
 
 
@@ -174,7 +173,7 @@ def test_retention_that_passes_the_replay_point_of_a_running_worker_makes_it_sav
     points(run, POINTS)
     until_answered(run)
     delete_before(run, 150)
-    wait_for(lambda: logs.replay_point(logs.committed(run.kafka)[0]) == POINTS, 20.0, lambda: worker.said)
+    wait_for(lambda: logs.replay_point(logs.committed(run.kafka)[0]) == POINTS, lambda: worker.said)
     assert "starts at 150, beyond the replay point 0: saved 1 sources" in worker.said
     worker.kill()
     start(run).until_ready()

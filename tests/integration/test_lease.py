@@ -1,10 +1,7 @@
 """A worker that was stopped past its session, with records in hand, asks before it scores them."""
 
-import pytest
 from integration.test_history import points, runs, start, until_answered  # noqa: F401 - runs is a fixture
 from integration.workers import wait_for
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def test_a_zombie_repeats_nothing_it_had_not_scored(runs):  # noqa: F811
@@ -23,7 +20,7 @@ def test_a_zombie_repeats_nothing_it_had_not_scored(runs):  # noqa: F811
         until_answered(run, sent[altered])
         zombie, other = run.workers
         zombie.cont()
-        wait_for(lambda zombie=zombie: zombie.said.count("ready: generation") == 2, 30.0, lambda z=zombie: z.said)
+        wait_for(lambda zombie=zombie: zombie.said.count("ready: generation") == 2, lambda z=zombie: z.said)
         run.until_saved()
         report = run.check()
         repeated[altered] = len(report.pop("results repeated", []))

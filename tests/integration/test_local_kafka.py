@@ -25,7 +25,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["kafka", *arguments])
 
 
-def in_time(condition, seconds: float = 30.0) -> bool:
+def in_time(condition, seconds: float = kafka_tools.HANG_S) -> bool:
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:

@@ -89,16 +89,16 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
         return CliRunner().invoke(main, arguments, env=environ)
 
     secured.allow("maker", acls_of(permissions.of_maker(settings.kafka, topics.names(settings.kafka))))
-    wait_for(lambda: run("maker", "topics", "--create").exit_code == 0, 10.0)
+    wait_for(lambda: run("maker", "topics", "--create").exit_code == 0)
     assert run("worker", "topics").exit_code == 2
     secured.allow("worker", acls_of(permissions.of_worker(settings)))
-    checked = wait_for(lambda: (done := run("worker", "topics")).exit_code == 0 and done, 10.0)
+    checked = wait_for(lambda: (done := run("worker", "topics")).exit_code == 0 and done)
     assert checked.stdout.count(", ok") == 5
     generate = ("generate", "synthetic", "--sources", "8", "--points", "50")
     refused = run("producer", *generate)
     assert refused.exit_code == 2 and f"topic {settings.kafka.input_topic}" in refused.stderr
     secured.allow("producer", acls_of(permissions.of_generator(settings.kafka.input_topic)))
-    wait_for(lambda: run("producer", *generate).exit_code == 0, 10.0)
+    wait_for(lambda: run("producer", *generate).exit_code == 0)
 
     hands = by_hand(secured, job).settings().kafka
     made = sum(logs.ends(hands, hands.input_topic))
@@ -106,16 +106,16 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
     load.produce([secured.bootstrap_servers], hands.input_topic, [(0, b"pump", b"not json")])
     with Run(job, tmp_path) as run:
         worker = run.start().until_ready()
-        wait_for(lambda: sum(logs.ends(hands, hands.output_topic)) == made, 20.0)
+        wait_for(lambda: sum(logs.ends(hands, hands.output_topic)) == made)
         assert sum(logs.ends(hands, hands.dead_letters_topic)) == 1
-        wait_for(lambda: sum(logs.ends(hands, hands.changelog_topic)) >= 8, 10.0)
+        wait_for(lambda: sum(logs.ends(hands, hands.changelog_topic)) >= 8)
 
         def shown():
             statistics = json.loads(worker.get("/api/statistics")[1])
             assert statistics["anomalies"]["state"] in ("connecting", "reading")
             return statistics["sources"] == 8 and statistics["anomalies"]["state"] == "reading"
 
-        wait_for(shown, 10.0)
+        wait_for(shown)
         assert worker.get("/readyz")[0] == 200
         assert worker.term() < 10.0 and worker.code == 0
         assert "Traceback" not in worker.said and told_no_password(worker.said)
@@ -134,7 +134,7 @@ def test_mutual_tls_asks_for_no_password_and_who_lacks_the_certificate_is_told(s
     with Run(job, tmp_path) as run:
         load.produce([hands.servers], kafka.input_topic, points(400))
         worker = run.start().until_ready()
-        wait_for(lambda: sum(logs.ends(kafka, kafka.output_topic)) == 400, 20.0)
+        wait_for(lambda: sum(logs.ends(kafka, kafka.output_topic)) == 400)
         assert worker.term() < 10.0 and worker.code == 0
     monkeypatch.setattr(admin, "TIMEOUT_S", 2.0)  # it is tried again: brokers that come up close connections too
     for given in ({}, {"ssl_certfile": str(by_nobody_they_know)}):
@@ -161,7 +161,7 @@ def test_a_missing_right_is_named_with_the_command_that_gives_it(secured, lackin
     right = permissions.of_worker(lacking.settings())[n]
     with secured.without("lacking", Acl(*right[:3])):
         # this one and no other, as soon as the broker knows that the others were given
-        [problem] = wait_for(lambda: len(told := look(lacking)) == 1 and told, 10.0)
+        [problem] = wait_for(lambda: len(told := look(lacking)) == 1 and told)
     assert problem.startswith(f"{right.kind} {right.name}: the user lacking may not {right.operation} it")
     assert permissions.commands([right], lacking.servers, "lacking")[0] in problem
 
@@ -183,7 +183,7 @@ def test_a_worker_says_what_it_lacks_before_it_joins_and_a_password_to_nobody(se
         Run(lacking, tmp_path / "unknown") as unaware,
         Run(lacking, tmp_path / "password", kafka={"sasl_password": "wr0ng-one"}) as impostor,
     ):
-        wait_for(lambda: look(lacking), 10.0)
+        wait_for(lambda: look(lacking))
         workers = unentitled.start(), impostor.start(), unaware.start((sys.executable, "-c", BROKERS_THAT_DO_NOT_SAY))
         environ = lacking.environ(ANOMALY_KAFKA__SASL_PASSWORD="wr0ng-one")
         generated = CliRunner().invoke(main, ["generate", "synthetic", "--points", "5"], env=environ)
@@ -235,10 +235,10 @@ def test_a_right_taken_away_ends_the_worker_and_given_back_nothing_is_lost(secur
         for n, acl in enumerate(taken):
             worker = run.start().until_ready()
             load.produce([hands.servers], kafka["input_topic"], points(2000, 10_000 * n))
-            wait_for(partial(delivered, worker, 1000), 20.0)
+            wait_for(partial(delivered, worker, 1000))
             secured.take_away("worker", [acl])
             load.produce([hands.servers], kafka["input_topic"], points(2000, 10_000 * n + 2000))
-            assert worker.wait(20.0) == 70, worker.said
+            assert worker.wait() == 70, worker.said
             [reason] = [line for line in worker.said.splitlines() if "stopping without a commit" in line]
             assert acl.name in reason and "AuthorizationFailed" in reason and "`faust-anomaly topics`" in reason
             assert "Traceback" not in worker.said and told_no_password(worker.said)

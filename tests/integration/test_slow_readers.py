@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from integration import load, logs
 from integration.run import Run
 from integration.workers import PORT, wait_for
+from kafka_tools import HANG_S
 
 PER_S = 500  # records
 UNREAD_S = 4.0  # at least, and until every reader is stuck
@@ -68,7 +69,7 @@ def never_polling(servers: list[str], topic: str, group: str) -> Iterator[AIOKaf
 
     thread = threading.Thread(target=loop.run_until_complete, args=(sit(),), daemon=True)
     thread.start()
-    assert ready.wait(30.0)
+    assert ready.wait(HANG_S)
     yield found[0]
     loop.call_soon_threadsafe(ending.set)
     thread.join(30.0)
@@ -87,11 +88,11 @@ def test_readers_that_do_not_read_hold_nobody_up(job, tmp_path):
         port, pid = int(found[1]), worker.process.pid
         kafka = run.kafka
         source = stack.enter_context(load.Load(kafka.bootstrap_servers, kafka.input_topic, 4, PER_S))
-        wait_for(lambda: worker.metric("results_delivered_total") > 2 * PER_S, 60.0)
+        wait_for(lambda: worker.metric("results_delivered_total") > 2 * PER_S)
 
         group = f"{job.name}-alert"
         consumer = stack.enter_context(never_polling(kafka.bootstrap_servers, kafka.anomalies_topic, group))
-        wait_for(consumer.assignment, 20.0)
+        wait_for(consumer.assignment)
         pages = [stack.enter_context(unread(port)) for _ in range(3)]
         for page in pages:
             page.send(UPGRADE)
@@ -104,7 +105,7 @@ def test_readers_that_do_not_read_hold_nobody_up(job, tmp_path):
         def statistics():
             return json.loads(worker.get("/api/statistics")[1])
 
-        wait_for(lambda: statistics()["pages_open"] == len(pages), 10.0)
+        wait_for(lambda: statistics()["pages_open"] == len(pages))
         def done():
             return time.monotonic(), worker.metric("results_delivered_total"), worker.metric("commits_total")
 
@@ -125,6 +126,6 @@ def test_readers_that_do_not_read_hold_nobody_up(job, tmp_path):
         assert delivered > 0.6 * PER_S * took_s
         assert grown_mb < MOST_MB
         sent = source.stop()
-        run.until_done(30.0)
+        run.until_done()
         assert sum(logs.ends(kafka, kafka.input_topic)) == sent
         assert worker.code is None and "ERROR" not in worker.said

@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-import pytest
 from aiokafka import AIOKafkaProducer
 from integration.load import Load
 from integration.test_history import points, runs, start, stopped, until_answered  # noqa: F401 - runs is a fixture
@@ -11,7 +10,6 @@ from integration.workers import wait_for
 
 QUICK = {"ack_timeout_s": 1.0}
 
-pytestmark = pytest.mark.timeout(180)
 
 STUCK = {
     "assigns_nothing": "nobody in the group",
@@ -54,7 +52,7 @@ def test_a_worker_more_than_there_are_partitions_stays(runs):  # noqa: F811
     for worker in workers:
         worker.until_ready()
     until_answered(run)
-    wait_for(lambda: sum(worker.metric("assigned_partitions") for worker in workers) == 2, 20.0)
+    wait_for(lambda: sum(worker.metric("assigned_partitions") for worker in workers) == 2)
     standby = next(worker for worker in workers if not worker.metric("assigned_partitions"))
     for worker in workers:
         if worker is not standby:
@@ -77,11 +75,11 @@ def test_a_broker_that_is_away_for_longer_than_an_acknowledgement_may_take(runs,
     for run in (patient, busy, leaving):
         until_answered(run)
     with Load(busy.kafka.bootstrap_servers, busy.kafka.input_topic, 2, per_s=2000) as loading:
-        wait_for(lambda: busy.workers[0].metric("results_delivered_total") > 2000, 60.0)
+        wait_for(lambda: busy.workers[0].metric("results_delivered_total") > 2000)
         kafka.kill()
         went = time.monotonic()
         try:
-            took = leaving.workers[0].term(30.0)
+            took = leaving.workers[0].term()
             stopped_for = busy.workers[0].wait(), leaving.workers[0].code
             print(f"\na stop without a broker took {took:.1f} s; {stopped_for}")
             time.sleep(max(0.0, went + 6.0 - time.monotonic()))

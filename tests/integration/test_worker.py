@@ -47,7 +47,7 @@ def produce(run, records):
 
 def results(run, count):
     """All results by partition, once there are that many; every one with its fields in the documented order."""
-    wait_for(lambda: sum(logs.ends(run.kafka, run.kafka.output_topic)) >= count, 30.0)
+    wait_for(lambda: sum(logs.ends(run.kafka, run.kafka.output_topic)) >= count)
     found = logs.records(run.kafka, run.kafka.output_topic)
     assert sum(map(len, found)) == count
     for partition in found:
@@ -100,10 +100,10 @@ def test_points_become_results_and_probes_answer(start):
     assert closed["episode"] == spike["id"] and closed["points"] >= 1
 
     assert worker.get("/livez")[0] == 200
-    wait_for(lambda: worker.get("/readyz")[0] == 200, 10.0)
+    wait_for(lambda: worker.get("/readyz")[0] == 200)
     assert worker.metric("records_consumed_total") == len(single) + len(vectors) + 1
     assert worker.metric("results_delivered_total") == len(single) + len(vectors) + 2
-    wait_for(lambda: worker.metric("sources_active") == 3, 5.0)
+    wait_for(lambda: worker.metric("sources_active") == 3)
     run.until_saved()
     assert run.check().faults == {}
 
@@ -244,7 +244,7 @@ def test_topics_that_do_not_fit_stop_the_worker_before_it_joins(job, tmp_path):
         )
         assert logs.committed(kafka) == {}
         kafka_tools.delete_topics(servers, kafka.output_topic, kafka.changelog_topic)
-        wait_for(lambda: not {kafka.output_topic, kafka.changelog_topic} & set(kafka_tools.topics(servers)), 10.0)
+        wait_for(lambda: not {kafka.output_topic, kafka.changelog_topic} & set(kafka_tools.topics(servers)))
         run.make_topics()  # what the message says to do
         run.start().until_ready()
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from kafka_tools import HANG_S
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-c", "from app.cli import main; main()")  # what the console script does
 PORT = re.compile(r"https?://[\w.]+:(\d+)")
-START_S = 60.0  # a first compilation on a busy machine; from the cache it is 3 s
 RECOVERED = re.compile(r"partition (\d+): (\d+) sources, replay from (\d+) to (\d+), emit after \((-?\d+), (\d+)\)")
 
 
@@ -60,7 +61,7 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
-    def term(self, timeout_s: float = 20.0) -> float:
+    def term(self, timeout_s: float = HANG_S) -> float:
         """SIGTERM; returns the seconds it took to end."""
         began = time.monotonic()
         self.process.terminate()
@@ -74,16 +75,16 @@ class Worker:
     def cont(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
-    def wait(self, timeout_s: float = START_S) -> int:
+    def wait(self, timeout_s: float = HANG_S) -> int:
         """Wait for its end; its exit code."""
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {timeout_s:.0f} s\n{self._last()}") from None
 
-    def until_ready(self, timeout_s: float = START_S) -> Self:
+    def until_ready(self, timeout_s: float = HANG_S) -> Self:
         """Wait until it is in its group, recovered, and takes records."""
-        wait_for(lambda: "ready: generation" in self._alive(), timeout_s, self._last)
+        wait_for(lambda: "ready: generation" in self._alive(), self._last, timeout_s)
         return self
 
     def get(self, path: str) -> tuple[int, str]:
@@ -113,7 +114,7 @@ class Worker:
 
 
 def wait_for(
-    condition: Callable[[], Any], timeout_s: float, explain: Callable[[], str] = str, every_s: float = 0.05
+    condition: Callable[[], Any], explain: Callable[[], str] = str, timeout_s: float = HANG_S, every_s: float = 0.05
 ) -> Any:
     """What the condition gives as soon as it is true; AssertionError with an explanation when it never is."""
     until = time.monotonic() + timeout_s

@@ -98,7 +98,7 @@ def measure(kafka: LocalKafka, directory: Path, sources: int, detection: dict[st
         worker = run.start().until_ready(timeout_s=300.0)
         ready_s = time.monotonic() - began
         cpu_s = _process(worker, "cpu_seconds_total")
-        wait_for(lambda: worker.metric("sources_active") == sources + PARTITIONS, 30.0, lambda: worker.said[-2000:])
+        wait_for(lambda: worker.metric("sources_active") == sources + PARTITIONS, lambda: worker.said[-2000:])
         read_s, resident = worker.metric("recovery_seconds"), _process(worker, "resident_memory_bytes")
         return Recovered(sources, size, read_s, ready_s, cpu_s, resident)
 

@@ -19,7 +19,7 @@ def test_mutated_records_and_awkward_numbers_stay_inside(tmp_path):
     environ = {**os.environ, "FAUST_ANOMALY_CACHE": cache, "NUMBA_CACHE_DIR": cache, "PYTHONPATH": path}
     command = [sys.executable, str(ROOT / "tests" / "bounds.py")]
     done = subprocess.run(
-        command, env={**environ, "NUMBA_BOUNDSCHECK": "1"}, capture_output=True, text=True, timeout=170
+        command, env={**environ, "NUMBA_BOUNDSCHECK": "1"}, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 def run_python(code, cache):
     """Another process with a cache of its own; what it prints."""
     environ = {**os.environ, "FAUST_ANOMALY_CACHE": str(cache), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
