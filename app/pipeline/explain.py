@@ -1,9 +1,53 @@
-"""A sentence for an anomaly, in the words of the detector that voted for it most."""
+"""What explains an anomaly: the score of each metric, and a sentence of the detector that voted for it most."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.pipeline.outcome import BEYOND, Computed, Outcome
+from app.pipeline.points import Points
+from app.scoring.profile import Member, Profile
+from app.state.sources import NONE, VALUE
 
 DEFAULT = "{value} is unusual: {name} scores it {score}"
-
-
 OUTSIDE = "{value} is {side} {bound}, the {end} plausible value"
+
+
+def explain_anomalies(outcome: Outcome, points: Points, p: np.ndarray, cells: np.ndarray, found: Computed) -> None:
+    """Fill in attribution and explanation of every anomaly."""
+    at = np.flatnonzero(p["anomaly"])
+    scores = cells["score"].tolist()
+    for i, first, last in zip(at.tolist(), p["first"][at].tolist(), p["last"][at].tolist()):
+        names = points.metrics[first:last] if points.metrics is not None else [VALUE]
+        outcome.attribution[i] = dict(zip(names, scores[first:last]))
+    leads = list(zip(outcome.profile[at].tolist(), p["lead"][at].tolist()))
+    for number, lead in dict.fromkeys(leads):
+        profile = outcome.profiles[number]
+        led = at[[pair == (number, lead) for pair in leads]]
+        if lead == BEYOND:
+            lowest, highest = profile.rules["lowest"], profile.rules["highest"]
+            sentences = [outside(value, lowest, highest) for value in cells["x"][p["top"][led]].tolist()]
+        elif lead >= 0:
+            sentences = _by_detector(profile, profile.members[lead], p[led], cells, found)
+        else:
+            continue  # no detector voted
+        outcome.explanation.update(zip(led.tolist(), sentences))
+
+
+def _by_detector(profile: Profile, member: Member, points: np.ndarray, cells: np.ndarray, found: Computed) -> list[str]:
+    """The detector's sentence for each of these points."""
+    top, joint = points["top"], points["joint"]
+    scored = np.where((member.scope == "source") & (joint != NONE), joint, top)  # the cell that it scored
+    banded = member in profile.banded
+    expected = found.bands[top, 3 * profile.banded.index(member)] if banded else cells["expected"][top]
+    count = np.minimum(cells["count"][scored], member.params.get("window_size") or profile.window_points)
+    columns = (cells["x"][top], found.raw[scored, member.place], expected, count)
+    template = getattr(member.detector, "explanation", "") or DEFAULT
+    templates = [template] * len(points)
+    if member in profile.reasoned:
+        templates = [template[int(why)] for why in found.raw[scored, profile.why(member)].tolist()]
+    rows = zip(*(column.tolist() for column in columns))
+    return [explain(one, member.name, *row) for one, row in zip(templates, rows)]
 
 
 def figure(number: float) -> str:

@@ -26,6 +26,15 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class Computed(NamedTuple):
+    """What the passes over n points, of D detectors, give beside the columns of POINT and CELL that they fill in."""
+
+    votes: np.ndarray  # f8[n, D], as in Outcome
+    shares: np.ndarray  # f8[n, D], as in Outcome
+    raw: np.ndarray  # f8[cells, ..] raw score by detector; behind them, which of its reasons a detector gave
+    bands: np.ndarray  # f8[cells, ..] expected, lower and upper of each detector that has a band
+
+
 @dataclass(slots=True)
 class Outcome:
     """What was found in n points: numpy columns, one row a point, in the points' order.
