@@ -4,16 +4,14 @@
 application here while ``import app.detectors`` loads neither Faust nor a configuration.
 """
 
+from importlib import import_module
 from typing import Any
 
-from app.version import __version__
-
-__all__ = ["__version__"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name == "app":
-        from app.worker import app
-
-        return app
+        # Not an import statement: the worker imports all of the program, which reads __version__ here.
+        return import_module("app.worker").app
     raise AttributeError(f"module 'app' has no attribute {name!r}")

@@ -32,7 +32,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from app.version import __version__
+from app import __version__
 
 PREFIX = "faust_anomaly_"
 STAGES = ("decode", "score", "encode", "results_ack", "snapshot_ack", "commit")

@@ -1,7 +1,10 @@
-"""What a generator may use: the record it yields, and how its parameters become options."""
+"""What a generator may use: the record it yields, and the declaration of its parameters, which become options."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from app.parameters import Parameter
+
+__all__ = ["GeneratedRecord", "Parameter", "Remark", "Time"]
 
 
 class GeneratedRecord(NamedTuple):
@@ -20,15 +23,5 @@ class Remark(NamedTuple):
     unreadable: bool = False  # it should have been a record: counted
 
 
-@dataclass(frozen=True)
-class Option:
-    """Stands in a parameter's annotation: its help with its unit, and its range, both ends included."""
-
-    help: str
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Time(Option):
+class Time(Parameter):
     """A parameter in epoch seconds that the user may write as ISO 8601 or as "now"."""

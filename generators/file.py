@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from app.errors import ConfigurationError
-from generators.api import GeneratedRecord, Option, Remark, Time
+from generators.api import GeneratedRecord, Parameter, Remark, Time
 
 if TYPE_CHECKING:
     from app.offline.files import Chunk
@@ -24,17 +24,17 @@ SERIES = Path(__file__).with_name("series")
 
 
 def records(
-    files: Annotated[tuple[str, ...], Option("files; - is standard input; or names of series that come along")],
+    files: Annotated[tuple[str, ...], Parameter("files; - is standard input; or names of series that come along")],
     *,
     loop: Annotated[
-        bool, Option("begin again at the end, with the times moved on; several files begin together")
+        bool, Parameter("begin again at the end, with the times moved on; several files begin together")
     ] = False,
     start: Annotated[float | None, Time("move the times: each file begins then")] = None,
-    time: Annotated[str | None, Option("column of the time")] = None,
-    source: Annotated[str | None, Option("column of the source; none: the file's name")] = None,
-    value: Annotated[tuple[str, ...], Option("column of a value; may be given again")] = (),
-    time_unit: Annotated[Literal["s", "ms"], Option("unit of times that are numbers")] = "s",
-    time_format: Annotated[str | None, Option("of the times, as strptime's, when not ISO 8601")] = None,
+    time: Annotated[str | None, Parameter("column of the time")] = None,
+    source: Annotated[str | None, Parameter("column of the source; none: the file's name")] = None,
+    value: Annotated[tuple[str, ...], Parameter("column of a value; may be given again")] = (),
+    time_unit: Annotated[Literal["s", "ms"], Parameter("unit of times that are numbers")] = "s",
+    time_format: Annotated[str | None, Parameter("of the times, as strptime's, when not ISO 8601")] = None,
 ) -> Iterator[GeneratedRecord | Remark]:
     """The points of each file in its order, those of several files merged by time."""
     from app.settings import InputSettings  # not at the top: --help does without

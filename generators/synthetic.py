@@ -16,7 +16,7 @@ from random import Random
 from typing import Annotated, Literal
 
 from app.errors import ConfigurationError
-from generators.api import GeneratedRecord, Option, Time
+from generators.api import GeneratedRecord, Parameter, Time
 
 Shape = Literal["sine", "trend", "constant"]
 Kind = Literal["spike", "drift", "stuck"]
@@ -27,20 +27,24 @@ NOISE_CUT = 3.0  # standard deviations; without a cut a normal point could lie a
 
 def records(
     *,
-    shape: Annotated[Shape, Option("what is normal; a trend rises, then falls")] = "sine",
-    frequency: Annotated[float, Option("cycles per second of event time", 0.0)] = 0.005,
-    low: Annotated[float, Option("smallest normal value")] = 0.0,
-    high: Annotated[float, Option("largest normal value")] = 100.0,
-    noise: Annotated[float, Option("standard deviation of the noise over high - low", 0.0, 0.15)] = 0.02,
-    anomaly_probability: Annotated[float, Option("that an anomaly begins at a point", 0.0, 1.0)] = 0.002,
-    anomaly: Annotated[tuple[Kind, ...], Option("kind of anomaly; may be given again")] = KINDS,
-    calm: Annotated[int, Option("points of each source before its first anomaly", 0)] = 1,
-    sources: Annotated[int, Option("number of sources", 1, 1_000_000)] = 1,
-    source: Annotated[str, Option("their name, to which -0, -1, ... is added")] = "synthetic",
-    points: Annotated[int, Option("points of each source; 0: without end", 0)] = 1000,
-    interval: Annotated[float, Option("seconds from one point of a source to the next", 1e-6)] = 1.0,
+    shape: Annotated[Shape, Parameter("what is normal; a trend rises, then falls")] = "sine",
+    frequency: Annotated[float, Parameter("cycles per second of event time", at_least=0.0)] = 0.005,
+    low: Annotated[float, Parameter("smallest normal value")] = 0.0,
+    high: Annotated[float, Parameter("largest normal value")] = 100.0,
+    noise: Annotated[
+        float, Parameter("standard deviation of the noise over high - low", at_least=0.0, at_most=0.15)
+    ] = 0.02,
+    anomaly_probability: Annotated[
+        float, Parameter("that an anomaly begins at a point", at_least=0.0, at_most=1.0)
+    ] = 0.002,
+    anomaly: Annotated[tuple[Kind, ...], Parameter("kind of anomaly; may be given again")] = KINDS,
+    calm: Annotated[int, Parameter("points of each source before its first anomaly", at_least=0)] = 1,
+    sources: Annotated[int, Parameter("number of sources", at_least=1, at_most=1_000_000)] = 1,
+    source: Annotated[str, Parameter("their name, to which -0, -1, ... is added")] = "synthetic",
+    points: Annotated[int, Parameter("points of each source; 0: without end", at_least=0)] = 1000,
+    interval: Annotated[float, Parameter("seconds from one point of a source to the next", at_least=1e-6)] = 1.0,
     start: Annotated[float, Time("time of the first points")] = 1704067200.0,
-    seed: Annotated[int, Option("another seed gives other points")] = 0,
+    seed: Annotated[int, Parameter("another seed gives other points")] = 0,
 ) -> Iterator[GeneratedRecord]:
     """A point of each source in turn, then the next of each."""
     if not 0.0 < high - low <= 1e149:  # so that points with an anomaly are legal, too

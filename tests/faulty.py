@@ -3,7 +3,7 @@
 from app.detectors.api import inf, param, params
 
 VERSION = 1
-PARAMS = params(threshold=param(3.0, "score on the line; > 0"), warmup=param(3, "points; >= 1"))
+PARAMS = params(threshold=param(3.0, "score on the line", above=0), warmup=param(3, "points", at_least=1))
 STATE = [("seen", "i8"), ("last", "f8", (3,)), ("inner", [("total", "f8")])]
 SCALE = "own_past"
 ALERT_AT = "threshold"

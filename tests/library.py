@@ -13,9 +13,9 @@ from app.errors import StateError
 class Running:
     name, version, scale = "running", 1, "own_past"
     params = params(
-        forget=param(0.05, "share of the newest; > 0"),
-        warmup=param(3, "points; >= 1"),
-        alert_at=param(3.0, "line; > 0"),
+        forget=param(0.05, "share of the newest", above=0),
+        warmup=param(3, "points", at_least=1),
+        alert_at=param(3.0, "line", above=0),
     )
     explanation = "{value} is far from what {name} knows"
 

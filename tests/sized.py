@@ -4,9 +4,9 @@ from app.detectors.api import derived, param, params
 
 VERSION = 1
 PARAMS = params(
-    lag=param(4, "points; 1..100"),
-    threshold=param(3.0, "score on the line; > 0"),
-    warmup=param(4, "points; >= 1"),
+    lag=param(4, "points", at_least=1, at_most=100),
+    threshold=param(3.0, "score on the line", above=0),
+    warmup=param(4, "points", at_least=1),
     scale=derived(lambda p: 1.0 / p.lag),
 )
 STATE = lambda p: [("past", "f8", (p.lag,)), ("at", "i8")]  # noqa: E731

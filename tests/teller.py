@@ -4,9 +4,9 @@ from app.detectors.api import param, params
 
 VERSION = 1
 PARAMS = params(
-    threshold=param(3.0, "surprise on the line; > 0", judges=True),
-    hold=param(2.0, "signal above which what began goes on; > 0"),
-    warmup=param(1, "points; >= 1", judges=True),
+    threshold=param(3.0, "surprise on the line", above=0, keeps_state=True),
+    hold=param(2.0, "signal above which what began goes on", above=0),
+    warmup=param(1, "points", at_least=1, keeps_state=True),
 )
 STATE = [("seen", "i8"), ("last", "f8")]
 SCOPE = "source"

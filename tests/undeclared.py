@@ -4,8 +4,8 @@ from app.detectors.api import param, params
 
 VERSION = 1
 PARAMS = params(
-    threshold=param(3.0, "score on the line; > 0", judges=True),
-    warmup=param(3, "points; >= 1", judges=True),
+    threshold=param(3.0, "score on the line", above=0, keeps_state=True),
+    warmup=param(3, "points", at_least=1, keeps_state=True),
 )
 STATE = [("total", "f8")]
 SCALE = "own_past"

@@ -14,8 +14,7 @@ from typing import Any
 
 import click
 
-from app import errors
-from app.version import __version__
+from app import __version__, errors
 
 COMMANDS = {
     "demo": ("app.cli.demo:demo", "See it work: a broker, a worker, data and the web view."),

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from generators.api import Option, Time
+from app.parameters import Parameter
+from generators.api import Time
 
 
 class TimeType(click.ParamType):
@@ -51,14 +52,14 @@ class RateType(click.ParamType):
 def parameters_of(function: Callable) -> list[click.Parameter]:
     """One for each parameter; those that may be given by position are arguments, the others options.
 
-    Annotations are ``Annotated[type, Option(...)]``; types: str, int, float, bool, Literal, a tuple of
+    Annotations are ``Annotated[type, Parameter(...)]``; types: str, int, float, bool, Literal, a tuple of
     one of these (may be given again), and these or None.
     """
     hints = get_type_hints(function, include_extras=True)
     return [_parameter(each, *get_args(hints[each.name])) for each in inspect.signature(function).parameters.values()]
 
 
-def _parameter(parameter: inspect.Parameter, annotation: Any, option: Option) -> click.Parameter:
+def _parameter(parameter: inspect.Parameter, annotation: Any, option: Parameter) -> click.Parameter:
     types = [each for each in get_args(annotation) if each not in (NoneType, ...)]
     many = get_origin(annotation) is tuple
     if parameter.kind is not parameter.KEYWORD_ONLY:
@@ -78,13 +79,15 @@ def _parameter(parameter: inspect.Parameter, annotation: Any, option: Option) ->
     )
 
 
-def _type(plain: Any, option: Option) -> click.ParamType:
+def _type(plain: Any, option: Parameter) -> click.ParamType:
     if isinstance(option, Time):
         return TimeType()
     if get_origin(plain) is Literal:
         return click.Choice(get_args(plain))
     if plain not in (int, float):
         return click.STRING
-    if option.low is None and option.high is None:
+    low = option.above if option.at_least is None else option.at_least
+    if low is None and option.at_most is None:
         return click.INT if plain is int else click.FLOAT
-    return (click.IntRange if plain is int else click.FloatRange)(option.low, option.high)  # type: ignore[arg-type]
+    kind: Any = click.IntRange if plain is int else click.FloatRange
+    return kind(low, option.at_most, min_open=option.above is not None)

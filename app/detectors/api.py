@@ -4,10 +4,10 @@ A kernel detector is one plain file in this directory, found by its name. It dec
 
     NAME         what settings call it, where that is not the file's name
     VERSION      raised when old state would mean something else
-    PARAMS       params(name=param(default, "help; range"), derived values); one is ``warmup``, in points. One that
-                 only judges scores and leaves the state as it is has ``judges=True``: see ``param``. A value
-                 derived as ``silent`` is the number of points at first whose scores mean nothing: they are
-                 not learned as its past, and ``warmup`` counts from their end
+    PARAMS       params(name=param(default, help, at_least=.., at_most=..), derived values); one is ``warmup``, in
+                 points. A parameter that the state does not depend on has ``keeps_state=True``: see ``Param``.
+                 A derived value named ``silent`` is the number of first points whose scores have no meaning: they
+                 are not learned as past scores, and ``warmup`` counts from their end
     STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p
     SCALE        "deviations": the raw score is in standard deviations, or any unit that means the same for every
                  source; "own_past": in any unit, and is standardised by the detector's own past scores;
@@ -47,9 +47,8 @@ knows, and ``adapter(method: str) -> Adapter | None``.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
@@ -85,6 +84,7 @@ from app.detectors.support.window import (
     z,
 )
 from app.errors import ConfigurationError
+from app.parameters import Parameter
 
 __all__ = [
     "FORECAST",
@@ -131,45 +131,22 @@ __all__ = [
     "z",
 ]
 
-_RANGE = re.compile(r"(?:(?P<how>>=|>) *(?P<low>\S+)|(?P<from>\S+?)\.\.(?P<to>\S+)|one of (?P<names>.+))$")
 
+@dataclass(frozen=True)
+class Param(Parameter):
+    """A parameter of a detector.
 
-class Param(NamedTuple):
-    """A parameter: its type is its default's (None: anything), its range is what stands after the last ";"."""
-
-    default: Any
-    help: str
-    allowed: str
-    accepts: Callable[[Any], bool]
-    judges: bool
-
-
-def param(default: Any, help: str, judges: bool = False) -> Param:
-    """``help``: "what it is, unit; range", range as in "> 0", ">= 1", "2..4096", "one of mean|median" or none.
-
-    ``judges``: the state does not depend on it, bit for bit, whatever its value, as of a threshold. When it is
-    changed the detector goes on with the state it has; when another parameter is changed it starts anew. A law
-    test runs every detector with other values of what it declares so (tests/contract/test_detector_laws.py).
+    ``keeps_state``: the state does not depend on its value, bit for bit, as with a threshold. When it is changed the
+    detector keeps its state; when any other parameter is changed the detector is reset. A law test runs every detector
+    with other values of these parameters (tests/contract/test_detector_laws.py).
     """
-    text, _, allowed = help.rpartition(";") if ";" in help else (help, "", "")
-    allowed = allowed.strip()
-    found = _RANGE.match(allowed) if allowed else None
-    if allowed and not found:
-        raise TypeError(f"param({default!r}, {help!r}): cannot read the range {allowed!r}")
-    accepts: Callable[[Any], bool] = lambda v: True  # noqa: E731
-    if found and found["names"]:
-        names = [name.strip() for name in found["names"].split("|")]
-        accepts = names.__contains__
-    elif found and found["how"]:
-        low = float(found["low"])
-        accepts = (lambda v: v > low) if found["how"] == ">" else (lambda v: v >= low)
-    elif found:
-        low, high = float(found["from"]), float(found["to"])
-        accepts = lambda v: low <= v <= high  # noqa: E731
-    made = Param(default, text.strip(), allowed, accepts, judges)
-    if default is not None and not accepts(default):
-        raise TypeError(f"param({default!r}, {help!r}): the default is out of range")
-    return made
+
+    keeps_state: bool = False
+
+
+def param(default: Any, help: str, **declared: Any) -> Param:
+    """A parameter with its default, range and unit: the fields of ``app.parameters.Parameter`` and of ``Param``."""
+    return Param(help, default, **declared)
 
 
 class derived(NamedTuple):
@@ -195,12 +172,12 @@ class Params:
             raise ConfigurationError(
                 f"{where}.{unknown[0]}: no such parameter; it has {', '.join(self.declared) or 'none'}"
             )
-        return {name: _checked(f"{where}.{name}", p, given.get(name, p.default)) for name, p in self.declared.items()}
+        return {name: p.check(f"{where}.{name}", given.get(name, p.default)) for name, p in self.declared.items()}
 
     def of_state(self, checked: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters that the state depends on: all but those declared to judge only."""
-        judging = {name for name, p in self.declared.items() if p.judges}
-        return {name: value for name, value in checked.items() if name not in judging}
+        """The parameters that the state depends on: all but those declared to keep it."""
+        keeping = {name for name, p in self.declared.items() if p.keeps_state}
+        return {name: value for name, value in checked.items() if name not in keeping}
 
     def values(self, checked: Mapping[str, Any]) -> SimpleNamespace:
         """What a step sees as p: the parameters and what is derived from them."""
@@ -209,27 +186,6 @@ class Params:
             value = d.compute(p)
             setattr(p, name, [float(v) for v in value] if isinstance(value, list) else float(value))
         return p
-
-
-def _checked(where: str, p: Param, value: Any) -> Any:
-    kind = type(p.default)
-    if p.default is None or value is p.default:
-        return value
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is float and number and math.isfinite(value):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or not (
-        kind is not float or math.isfinite(value)
-    ):
-        raise ConfigurationError(f"{where}: must be {_words(p)}, got {value!r}")
-    if not p.accepts(value):
-        raise ConfigurationError(f"{where}: must be {_words(p)}, got {value!r}")
-    return value
-
-
-def _words(p: Param) -> str:
-    kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    return f"{kinds.get(type(p.default), type(p.default).__name__)} {p.allowed}".strip()
 
 
 def params(**declared: Param | derived) -> Params:
@@ -276,7 +232,7 @@ class Adapter(Protocol):
     name: str  # the method's name in the settings, such as "StandardAbsoluteDeviation"
     version: int  # raised when old state would mean something else
     scale: str  # "deviations": scores are in standard deviations; "own_past": in any unit
-    params: Any  # made by kit.params(...); has ``warmup`` (points) and ``alert_at`` (the alert line k)
+    params: Any  # made by params(...); has ``warmup`` (points) and ``alert_at`` (the alert line k)
     explanation: str  # template with any of {value} {score} {expected} {side} {count} {name}
 
     def make(self, params: Mapping[str, Any]) -> Any:

@@ -33,10 +33,10 @@ from app.detectors.api import SQUARES, cut_error, derived, deviation, floored, l
 
 VERSION = 1
 PARAMS = params(
-    order=param(5, "past values that predict the next one; 1..8"),
-    forgetting_factor=param(0.999, "weight of a point against that of the next; 0.5..1"),
-    threshold=param(3.0, "root mean square errors at which a point alerts; > 0", judges=True),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    order=param(5, "past values that predict the next one", at_least=1, at_most=8),
+    forgetting_factor=param(0.999, "weight of a point against that of the next", at_least=0.5, at_most=1),
+    threshold=param(3.0, "root mean square errors at which a point alerts", above=0, keeps_state=True),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
     root=derived(lambda p: sqrt(p.forgetting_factor)),
 )
 STATE = lambda p: [  # noqa: E731

@@ -28,10 +28,10 @@ from app.detectors.api import WEIGHTED, derived, deviation, deviations_of, exp, 
 
 VERSION = 1
 PARAMS = params(
-    half_life=param(500.0, "age, in points, at which a point counts half in the mean; >= 1"),
-    slack=param(0.5, "deviations from the mean that are not summed: half of the shift to be found; >= 0"),
-    threshold=param(8.0, "sum of deviations at which a point alerts; > 0"),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    half_life=param(500.0, "age, in points, at which a point counts half in the mean", at_least=1),
+    slack=param(0.5, "deviations from the mean that are not summed: half of the shift to be found", at_least=0),
+    threshold=param(8.0, "sum of deviations at which a point alerts", above=0),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
     decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
 )
 STATE = [("level", WEIGHTED), ("above", "f8"), ("below", "f8")]

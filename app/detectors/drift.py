@@ -23,18 +23,20 @@ from app.detectors.support import river_state
 NONE = "none"
 METHODS: dict[str, Params] = {
     "ADWIN": params(
-        delta=param(0.002, "chance of a drift where there is none; 0..1"),
-        clock=param(32, "scores between two looks; 1..1000000"),
-        max_buckets=param(5, "buckets of each size; 2..20"),
-        min_window_length=param(5, "scores in the shorter of the two windows compared, at least; 1..1000000"),
-        grace_period=param(10, "scores before the first look; 1..1000000"),
+        delta=param(0.002, "chance of a drift where there is none", at_least=0, at_most=1),
+        clock=param(32, "scores between two looks", at_least=1, at_most=1_000_000),
+        max_buckets=param(5, "buckets of each size", at_least=2, at_most=20),
+        min_window_length=param(
+            5, "scores in the shorter of the two windows compared, at least", at_least=1, at_most=1_000_000
+        ),
+        grace_period=param(10, "scores before the first look", at_least=1, at_most=1_000_000),
     ),
     "PageHinkley": params(
-        min_instances=param(30, "scores before the first drift; 1..1000000"),
-        delta=param(0.005, "deviation from the mean that is no change; >= 0"),
-        threshold=param(50.0, "sum of deviations at which there is a drift; > 0"),
-        alpha=param(0.9999, "share of the sum that is kept from score to score; 0..1"),
-        mode=param("both", "changes that count; one of up|down|both"),
+        min_instances=param(30, "scores before the first drift", at_least=1, at_most=1_000_000),
+        delta=param(0.005, "deviation from the mean that is no change", at_least=0),
+        threshold=param(50.0, "sum of deviations at which there is a drift", above=0),
+        alpha=param(0.9999, "share of the sum that is kept from score to score", at_least=0, at_most=1),
+        mode=param("both", "changes that count", one_of=("up", "down", "both")),
     ),
 }
 _MOST = {"ADWIN": lambda p: 2048 + 1200 * p["max_buckets"], "PageHinkley": lambda p: 1024}

@@ -27,10 +27,10 @@ from app.detectors.api import param, params
 
 VERSION = 1
 PARAMS = params(
-    tolerance=param(0.0, "difference from the first value of a run up to which a value is equal; >= 0"),
-    min_points=param(5, "points: no shorter run is long; >= 2"),
-    threshold=param(1.0, "lengths of the longest run beyond it at which a point alerts; > 0", judges=True),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    tolerance=param(0.0, "difference from the first value of a run up to which a value is equal", at_least=0),
+    min_points=param(5, "points: no shorter run is long", at_least=2),
+    threshold=param(1.0, "lengths of the longest run beyond it at which a point alerts", above=0, keeps_state=True),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
 )
 STATE = [("first", "f8"), ("run", "i8"), ("longest", "i8")]
 SCALE = "deviations"

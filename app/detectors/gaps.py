@@ -28,9 +28,9 @@ from app.detectors.api import WEIGHTED, derived, deviation, deviations_of, exp, 
 
 VERSION = 1
 PARAMS = params(
-    half_life=param(50.0, "age, in intervals, at which an interval counts half; >= 1"),
-    threshold=param(8.0, "deviations of the intervals beyond their mean at which a point alerts; > 0", judges=True),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    half_life=param(50.0, "age, in intervals, at which an interval counts half", at_least=1),
+    threshold=param(8.0, "deviations above the mean interval at which a point alerts", above=0, keeps_state=True),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
     decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
 )
 STATE = [("intervals", WEIGHTED), ("time", "f8"), ("begun", "i8"), ("behind", "i8")]

@@ -65,13 +65,13 @@ def splits(p):
 
 
 PARAMS = params(
-    n_trees=param(10, "trees; 1..100"),
-    height=param(8, "times that a tree halves the range; 1..12"),
-    window_size=param(250, "points counted in the cells before they replace those counted last; 2..65535"),
-    seed=param(42, "what the trees are drawn from; >= 0"),
-    margin=param(2.0, "how far the trees reach beyond the range so far, in ranges; 0..1000"),
-    threshold=param(5.0, "deviations above its own past at which a point alerts; > 0", judges=True),
-    warmup=param(100, "points scored before the first vote, window_size points after the start; >= 1", judges=True),
+    n_trees=param(10, "trees", at_least=1, at_most=100),
+    height=param(8, "times that a tree halves the range", at_least=1, at_most=12),
+    window_size=param(250, "points in a reference window, whose counts are the scores", at_least=2, at_most=65_535),
+    seed=param(42, "what the trees are drawn from", at_least=0),
+    margin=param(2.0, "how far the trees reach beyond the range so far, in ranges", at_least=0, at_most=1000),
+    threshold=param(5.0, "deviations above its own past at which a point alerts", above=0, keeps_state=True),
+    warmup=param(100, "points scored before the first vote, after the first window", at_least=1, keeps_state=True),
     silent=derived(lambda p: p.window_size),
     few=derived(lambda p: 0.1 * p.window_size),  # a cell of fewer points is not looked into: [1], section 3.3
     most=derived(lambda p: float(p.n_trees * p.window_size * ((2 << p.height) - 1))),

@@ -23,8 +23,8 @@ from app.detectors.api import count, deviation, floored, median, param, params, 
 
 VERSION = 1
 PARAMS = params(
-    threshold=param(3.0, "interquartile ranges beyond a quartile at which a point alerts; > 0", judges=True),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    threshold=param(3.0, "interquartile ranges beyond a quartile at which a point alerts", above=0, keeps_state=True),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
 )
 STATE: list[tuple] = []
 SCALE = "deviations"

@@ -38,11 +38,11 @@ VERSION = 1
 LAG = 6  # blocks between two that are compared
 UNSCORED = 100  # points: before, the spread of means is not known
 PARAMS = params(
-    window_size=param(20, "points whose mean is the level; 2..4096"),
-    gate=param(2.5, "score above which the metric is out of range and not learned; > 0"),
-    hold_points=param(500, "points in a row that are not learned at most; >= 0"),
-    threshold=param(8.0, "score at which a point alerts; > 0", judges=True),
-    warmup=param(1, "points scored before the first vote; >= 1", judges=True),
+    window_size=param(20, "points whose mean is the level", at_least=2, at_most=4096),
+    gate=param(2.5, "score above which the metric is out of range and not learned", above=0),
+    hold_points=param(500, "points in a row that are not learned at most", at_least=0),
+    threshold=param(8.0, "score at which a point alerts", above=0, keeps_state=True),
+    warmup=param(1, "points scored before the first vote", at_least=1, keeps_state=True),
     silent=derived(lambda p: UNSCORED),
 )
 STATE = [

@@ -23,9 +23,9 @@ from app.detectors.api import before, count, deviation, floored, nan, param, par
 
 VERSION = 1
 PARAMS = params(
-    window_size=param(0, "points the line goes through, at least 3; 0 takes all of window_points; 0..4096"),
-    threshold=param(3.0, "standard errors at which a point alerts; > 0", judges=True),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    window_size=param(0, "points the line is fitted to, at least 3; 0: all of window_points", at_least=0, at_most=4096),
+    threshold=param(3.0, "standard errors at which a point alerts", above=0, keeps_state=True),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
 )
 STATE: list[tuple] = []
 SCALE = "deviations"

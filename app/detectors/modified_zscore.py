@@ -27,8 +27,8 @@ from app.detectors.api import count, deviation, floored, mad, mean_distance, med
 
 VERSION = 1
 PARAMS = params(
-    threshold=param(3.5, "standard deviations at which a point alerts; > 0", judges=True),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    threshold=param(3.5, "standard deviations at which a point alerts", above=0, keeps_state=True),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
 )
 STATE: list[tuple] = []
 SCALE = "deviations"

@@ -22,9 +22,9 @@ from app.detectors.api import MOMENTS, average, deviation, floored, param, param
 
 VERSION = 1
 PARAMS = params(
-    window_size=param(0, "points averaged; 0 takes all of window_points; 0..4096"),
-    threshold_multiplier=param(3.0, "standard deviations at which a point alerts; > 0", judges=True),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    window_size=param(0, "points averaged; 0: all of window_points", at_least=0, at_most=4096),
+    threshold_multiplier=param(3.0, "standard deviations at which a point alerts", above=0, keeps_state=True),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
 )
 STATE = [("recent", MOMENTS)]
 SCALE = "deviations"

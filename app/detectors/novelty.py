@@ -77,10 +77,10 @@ from app.detectors.api import (
 
 VERSION = 1
 PARAMS = params(
-    threshold=param(0.3, "surprise at which a point alerts, a decimal logarithm; > 0", judges=True),
-    hold_points=param(1000, "points an episode lasts at most because of values out of range; >= 0"),
-    window_size=param(20, "points whose standard deviation is watched; 2..4096"),
-    warmup=param(1, "points scored before the first vote; >= 1", judges=True),
+    threshold=param(0.3, "surprise at which a point alerts, a decimal logarithm", above=0, keeps_state=True),
+    hold_points=param(1000, "points an episode lasts at most because of values out of range", at_least=0),
+    window_size=param(20, "points whose standard deviation is watched", at_least=2, at_most=4096),
+    warmup=param(1, "points scored before the first vote", at_least=1, keeps_state=True),
     silent=derived(lambda p: FEWEST * BLOCK),
 )
 KEPT = 48  # values that stand for all seen

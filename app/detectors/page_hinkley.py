@@ -27,11 +27,11 @@ from app.detectors.api import WEIGHTED, cut, deviations_of, learn_weighted, para
 
 VERSION = 1
 PARAMS = params(
-    min_instances=param(30, "points after a start before it scores; >= 2"),
-    delta=param(0.25, "deviations from the mean that are not summed: half of the shift to be found; >= 0"),
-    threshold=param(20.0, "sum of deviations at which a point alerts; > 0"),
-    alpha=param(0.9999, "what is left of the sum with each later point; 0.5..1"),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    min_instances=param(30, "points after a start before it scores", at_least=2),
+    delta=param(0.25, "deviations from the mean that are not summed: half of the shift to be found", at_least=0),
+    threshold=param(20.0, "sum of deviations at which a point alerts", above=0),
+    alpha=param(0.9999, "what is left of the sum with each later point", at_least=0.5, at_most=1),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
 )
 STATE = [
     ("level", WEIGHTED),

@@ -38,8 +38,8 @@ from app.detectors.api import FORECAST, derived, expected, param, params, residu
 
 VERSION = 1
 PARAMS = params(
-    threshold=param(8.0, "mean absolute errors at which a point alerts; > 0", judges=True),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    threshold=param(8.0, "mean absolute errors at which a point alerts", above=0, keeps_state=True),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
     silent=derived(lambda p: 21),
 )
 STATE = [("forecast", FORECAST)]

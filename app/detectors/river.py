@@ -67,7 +67,7 @@ class RiverDetector(NamedTuple):
     learn: Callable[[Estimator, float], None]
     max_bytes: Callable[[Mapping[str, Any]], int]  # of its state; measured, with room
     alert_at: str = "threshold"
-    threshold: Param = param(3.0, "standard deviations at which a point alerts; > 0", judges=True)
+    threshold: Param = param(3.0, "standard deviations at which a point alerts", above=0, keeps_state=True)
     least: Callable[[Mapping[str, Any]], int] = lambda p: 1  # warmup
     silent: Callable[[Any], int] = lambda p: 0  # points at first whose scores mean nothing
 
@@ -171,8 +171,10 @@ DETECTORS = {
         scale="deviations",
         explanation="{value} is {score} standard deviations out in the normal distribution of the points so far",
         params={
-            "window_size": param(0, "newest points that the distribution is fitted to, 0 for all; 0..4096"),
-            "grace_period": param(100, "points before the first score; 1..1000000"),
+            "window_size": param(
+                0, "newest points that the distribution is fitted to, 0 for all", at_least=0, at_most=4096
+            ),
+            "grace_period": param(100, "points before the first score", at_least=1, at_most=1_000_000),
         },
         build=_gaussian,
         score=_gaussian_deviations,
@@ -184,41 +186,43 @@ DETECTORS = {
         scale="deviations",
         explanation="{value} was not forecast: its squared error is {score} standard deviations above the mean",
         params={
-            "p": param(4, "past values in the forecast; 0..100"),
-            "d": param(1, "times that the series is differenced; 0..2"),
-            "q": param(1, "past errors in the forecast; 0..100"),
-            "learning_rate": param(0.01, "of the regression; > 0"),
-            "warmup_period": param(100, "points before the first error is learned; 1..1000000"),
+            "p": param(4, "past values in the forecast", at_least=0, at_most=100),
+            "d": param(1, "times that the series is differenced", at_least=0, at_most=2),
+            "q": param(1, "past errors in the forecast", at_least=0, at_most=100),
+            "learning_rate": param(0.01, "of the regression", above=0),
+            "warmup_period": param(100, "points before the first error is learned", at_least=1, at_most=1_000_000),
         },
         build=_forecaster,
         score=_squared_error,
         learn=_learn_forecast,
         max_bytes=lambda p: 2304 + 80 * (p["p"] + p["q"]),
         alert_at="n_std",
-        threshold=param(10.0, "deviations above the mean of the squared errors, at which one alerts; > 0", judges=True),
+        threshold=param(
+            10.0, "deviations above the mean of the squared errors, at which one alerts", above=0, keeps_state=True
+        ),
         silent=lambda p: p.warmup_period,
     ),
     "OneClassSVM": RiverDetector(
         scale="own_past",
         explanation="{value} is further from the others than nearly all were",
         params={
-            "nu": param(0.1, "share of points expected outside; 0..1"),
-            "learning_rate": param(0.01, "of the weights; > 0"),
-            "intercept_lr": param(0.01, "learning rate of the intercept; > 0"),
+            "nu": param(0.1, "share of points expected outside", at_least=0, at_most=1),
+            "learning_rate": param(0.01, "of the weights", above=0),
+            "intercept_lr": param(0.01, "learning rate of the intercept", above=0),
         },
         build=_support_vectors,
         score=_score_x,
         learn=_learn_x,
         max_bytes=lambda p: 1536,
-        threshold=param(10.0, "deviations above its own past at which a point alerts; > 0", judges=True),
+        threshold=param(10.0, "deviations above its own past at which a point alerts", above=0, keeps_state=True),
     ),
     "LODA": RiverDetector(
         scale="own_past",
         explanation="{value} lies where there were hardly any points",
         params={
-            "n_bins": param(10, "bins of a histogram; 2..1000"),
-            "n_random_cuts": param(10, "histograms; 1..1000"),
-            "seed": param(42, "what the cuts are drawn from; >= 0"),
+            "n_bins": param(10, "bins of a histogram", at_least=2, at_most=1000),
+            "n_random_cuts": param(10, "histograms", at_least=1, at_most=1000),
+            "seed": param(42, "what the cuts are drawn from", at_least=0),
         },
         build=_histograms,
         score=_score_x,
@@ -230,14 +234,14 @@ DETECTORS = {
         scale="own_past",
         explanation="{value} is far from its neighbours, compared with how near they are to theirs",
         params={
-            "n_neighbors": param(10, "nearest points that it is compared with; 1..1000"),
-            "window_size": param(200, "newest points that may be neighbours; 3..4096"),
+            "n_neighbors": param(10, "nearest points that it is compared with", at_least=1, at_most=1000),
+            "window_size": param(200, "newest points that may be neighbours", at_least=3, at_most=4096),
         },
         build=_neighbours,
         score=_isolation,
         learn=_learn_x,
         max_bytes=lambda p: 1024 + 28 * p["window_size"],
-        threshold=param(8.0, "deviations above its own past at which a point alerts; > 0", judges=True),
+        threshold=param(8.0, "deviations above its own past at which a point alerts", above=0, keeps_state=True),
         silent=lambda p: 3 * p.n_neighbors,
     ),
 }
@@ -249,7 +253,9 @@ class RiverParams(Params):
     def __init__(self, entry: RiverDetector) -> None:
         always: dict[str, Any] = {
             entry.alert_at: entry.threshold,
-            "warmup": param(30, "points learned before the first vote, or as many as it needs; >= 1", judges=True),
+            "warmup": param(
+                30, "points learned before the first vote, or as many as it needs", at_least=1, keeps_state=True
+            ),
             "silent": derived(entry.silent),
         }
         super().__init__(entry.params | always)

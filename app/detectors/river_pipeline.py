@@ -81,10 +81,12 @@ class Steps(Params):
             {
                 "steps": param(None, "classes and their parameters: transformers, at last a detector"),
                 "allow_classes": param([], "classes beside River's, by import path"),
-                "grace_period": param(0, "points at first whose scores mean nothing; >= 0"),
-                "max_state_bytes": param(16384, "largest state of one metric; 64..10000000"),
-                "threshold": param(3.0, "deviations above its own past at which a point alerts; > 0", judges=True),
-                "warmup": param(30, "points scored before the first vote; >= 1", judges=True),
+                "grace_period": param(0, "points at first whose scores mean nothing", at_least=0),
+                "max_state_bytes": param(16384, "largest state of one metric", at_least=64, at_most=10_000_000),
+                "threshold": param(
+                    3.0, "deviations above its own past at which a point alerts", above=0, keeps_state=True
+                ),
+                "warmup": param(30, "points scored before the first vote", at_least=1, keeps_state=True),
                 "silent": derived(lambda p: p.grace_period),
             }
         )

@@ -282,14 +282,14 @@ class Estimated(NamedTuple):
     threshold: float = 5.0  # lower for those whose scores have an upper bound, near which all that is far lies
 
 
-SEED = param(42, "what random numbers are drawn from; 0..4294967295")
+SEED = param(42, "what random numbers are drawn from", at_least=0, at_most=4_294_967_295)
 DETECTORS = {
     "isolation_forest": Estimated(
         explanation="{value}, or the way to it, is soon left alone by random cuts through the points before it",
         window_size=1000,
         params={
-            "n_estimators": param(100, "trees; 1..1000"),
-            "max_samples": param(256, "points that each tree is made of, at most; 2..4096"),
+            "n_estimators": param(100, "trees", at_least=1, at_most=1000),
+            "max_samples": param(256, "points that each tree is made of, at most", at_least=2, at_most=4096),
             "random_state": SEED,
         },
         fit=_isolation_forest,
@@ -298,16 +298,21 @@ DETECTORS = {
     "local_outlier_factor": Estimated(
         explanation="{value}, or the way to it, lies where points are sparser than around its nearest neighbours",
         window_size=1000,
-        params={"n_neighbors": param(20, "nearest points that a point is compared with; 1..1000")},
+        params={"n_neighbors": param(20, "nearest points that a point is compared with", at_least=1, at_most=1000)},
         fit=_local_outlier_factor,
     ),
     "one_class_svm": Estimated(
         explanation="{value}, or the way to it, is outside the region that holds nearly all points before it",
         window_size=1000,
         params={
-            "kernel": param("rbf", "how alike two points are; one of rbf|sigmoid|linear|poly"),
-            "nu": param(0.01, "share of the window's points that may lie outside; 0.0001..1"),
-            "gamma": param(0.0, "how near two points must be to be alike, in 1 / deviation^2, 0 for scale; 0..1000"),
+            "kernel": param("rbf", "how alike two points are", one_of=("rbf", "sigmoid", "linear", "poly")),
+            "nu": param(0.01, "share of the window's points that may lie outside", at_least=0.0001, at_most=1),
+            "gamma": param(
+                0.0,
+                "how near two points must be to be alike, in 1 / deviation^2, 0 for scale",
+                at_least=0,
+                at_most=1000,
+            ),
         },
         fit=_one_class_svm,
         threshold=4.0,
@@ -317,10 +322,10 @@ DETECTORS = {
         window_size=1000,
         params={
             "hidden_layer_sizes": param([2], "neurons of each hidden layer, 1 to 5 layers of 1 to 64"),
-            "activation": param("tanh", "of the hidden layers; one of tanh|relu|identity"),
-            "solver": param("lbfgs", "one of lbfgs|adam|sgd"),
-            "alpha": param(0.0001, "strength of the penalty on large weights; >= 0"),
-            "max_iter": param(60, "iterations; 1..10000"),
+            "activation": param("tanh", "of the hidden layers", one_of=("tanh", "relu", "identity")),
+            "solver": param("lbfgs", "how the weights are fitted", one_of=("lbfgs", "adam", "sgd")),
+            "alpha": param(0.0001, "strength of the penalty on large weights", at_least=0),
+            "max_iter": param(60, "iterations", at_least=1, at_most=10_000),
             "random_state": SEED,
         },
         fit=_autoencoder,
@@ -329,7 +334,9 @@ DETECTORS = {
         explanation="{value}, or the way to it, is far out in the distribution of the points before it",
         window_size=500,
         params={
-            "support_fraction": param(0.0, "share of the window taken to be normal, 0 for scikit-learn's; 0..1"),
+            "support_fraction": param(
+                0.0, "share of the window taken to be normal, 0 for scikit-learn's", at_least=0, at_most=1
+            ),
             "random_state": SEED,
         },
         fit=_elliptic_envelope,
@@ -342,14 +349,19 @@ class ScikitParams(Params):
 
     def __init__(self, entry: Estimated) -> None:
         of_all: dict[str, Param | derived] = {
-            "contamination": param(0.0, "share of the window's points that lie beyond the line, 0 for no line; 0..0.5"),
-            "window_size": param(entry.window_size, "points fitted on; 30..4096"),
-            "refit_every": param(250, "points from one fit to the next; 10..4096"),
+            "contamination": param(
+                0.0, "share of the window's points that lie beyond the line, 0 for no line", at_least=0, at_most=0.5
+            ),
+            "window_size": param(entry.window_size, "points fitted on", at_least=30, at_most=4096),
+            "refit_every": param(250, "points from one fit to the next", at_least=10, at_most=4096),
             "threshold": param(
-                entry.threshold, "deviations above its own past at which a point alerts; > 0", judges=True
+                entry.threshold, "deviations above its own past at which a point alerts", above=0, keeps_state=True
             ),
             "warmup": param(
-                100, f"points scored before the first vote, {SILENT} points after the start; >= 1", judges=True
+                100,
+                f"points scored before the first vote, {SILENT} points after the start",
+                at_least=1,
+                keeps_state=True,
             ),
             "silent": derived(lambda p: float(SILENT)),
         }
@@ -365,7 +377,9 @@ class ScikitParams(Params):
         values = super().check(where, spelled)
         sizes = values.get("hidden_layer_sizes", [1])
         if not 1 <= len(sizes) <= 5 or not all(type(size) is int and 1 <= size <= 64 for size in sizes):
-            raise ConfigurationError(f"{where}.hidden_layer_sizes: must be 1 to 5 whole numbers 1..64, got {sizes!r}")
+            raise ConfigurationError(
+                f"{where}.hidden_layer_sizes: must be 1 to 5 whole numbers from 1 to 64, got {sizes!r}"
+            )
         return values | {"alert_at": values["threshold"]}
 
     def of_state(self, checked: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,10 +42,10 @@ from app.detectors.api import (
 
 VERSION = 1
 PARAMS = params(
-    season_hours=param(24, "hours in a season: 24 by hour of the day, 168 by hour of the week; 1..168"),
-    half_life=param(14.0, "age, in seasons, at which a value counts half; > 0"),
-    threshold=param(3.0, "standard deviations at which a point alerts; > 0", judges=True),
-    warmup=param(30, "points learned before the first vote; >= 1", judges=True),
+    season_hours=param(24, "hours in a season: 24 (of the day) or 168 (of the week)", at_least=1, at_most=168),
+    half_life=param(14.0, "age, in seasons, at which a value counts half", above=0),
+    threshold=param(3.0, "standard deviations at which a point alerts", above=0, keeps_state=True),
+    warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
     decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
     hourly=derived(lambda p: exp(-0.6931471805599453 / (p.half_life * p.season_hours))),
 )

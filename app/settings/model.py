@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from app.parameters import Parameter
 from app.settings.sources import Given
 
 DEAD_LETTERS, CHANGELOG = "-dead-letters", "-sources-changelog"
@@ -56,16 +57,28 @@ ClassPath = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")]
 DetectorName = Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,64}")]
 
 
-def setting(default: Any, description: str, unit: str = "", allowed: str = "", **limits: Any) -> Any:
-    """A field; ``allowed`` is its range in words, where its type and limits do not say it."""
-    words: dict[str, Any] = {"unit": unit, "allowed": allowed}
-    return Field(default, description=description, json_schema_extra=words, **limits)
+def setting(
+    default: Any, help: str, min_length: int | None = None, max_length: int | None = None, **declared: Any
+) -> Any:
+    """A field of a declared parameter: pydantic checks its limits, tables and messages show its words."""
+    parameter = Parameter(help, default, **declared)
+    words: dict[str, Any] = {"unit": parameter.unit, "allowed": parameter.allowed}
+    return Field(
+        default,
+        description=help,
+        gt=parameter.above,
+        ge=parameter.at_least,
+        le=parameter.at_most,
+        min_length=min_length,
+        max_length=max_length,
+        json_schema_extra=words,
+    )
 
 
-def kafka_name(default: str, description: str, suffix: str = "") -> Any:
+def kafka_name(default: str, help: str, suffix: str = "") -> Any:
     """A field for a topic or group; with the suffix of the topic named after it the name stays legal."""
     most = NAME_LENGTH - len(suffix)
-    return setting(default, description, allowed=f"1 to {most} of a-z A-Z 0-9 . _ -", max_length=most)
+    return setting(default, help, expected=f"1 to {most} of a-z A-Z 0-9 . _ -", max_length=most)
 
 
 class SettingsSection(BaseModel):
@@ -75,7 +88,7 @@ class SettingsSection(BaseModel):
 
 class KafkaSettings(SettingsSection):
     bootstrap_servers: list[Broker] = setting(
-        ["localhost:9092"], "brokers to ask first", allowed="one or more host:port", min_length=1
+        ["localhost:9092"], "brokers to ask first", expected="one or more host:port", min_length=1
     )
     input_topic: KafkaName = kafka_name("raw-data", "topic of the points to score", DEAD_LETTERS)
     output_topic: KafkaName = kafka_name("anomaly-results", "topic of the results, one for each point")
@@ -89,29 +102,33 @@ class KafkaSettings(SettingsSection):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = setting(
         "PLAIN", "how user name and password are proved"
     )
-    sasl_username: str | None = setting(None, "user name for SASL", allowed="text", min_length=1)
+    sasl_username: str | None = setting(None, "user name for SASL", expected="text", min_length=1)
     sasl_password: SecretStr | None = setting(
-        None, "password for SASL; better a variable than a line of the file", allowed="text"
+        None, "password for SASL; better a variable than a line of the file", expected="text"
     )
     ssl_cafile: str | None = setting(
-        None, "authorities to trust; none: the system's", allowed="the path of a PEM file", min_length=1
+        None, "authorities to trust; none: the system's", expected="the path of a PEM file", min_length=1
     )
     ssl_certfile: str | None = setting(
-        None, "this client's certificate", allowed="the path of a PEM file", min_length=1
+        None, "this client's certificate", expected="the path of a PEM file", min_length=1
     )
     ssl_keyfile: str | None = setting(
         None,
         "key of the certificate, when it is not in the same file",
-        allowed="the path of a PEM file",
+        expected="the path of a PEM file",
         min_length=1,
     )
-    session_timeout_s: float = setting(10.0, "a worker silent for so long is replaced", "s", ge=1.0, le=1800.0)
-    ack_timeout_s: float = setting(
-        30.0, "a worker whose writes wait longer for their acknowledgement stops", "s", ge=1.0, le=600.0
+    session_timeout_s: float = setting(
+        10.0, "a worker silent for so long is replaced", unit="s", at_least=1.0, at_most=1800.0
     )
-    fetch_min_bytes: int = setting(3000, "a fetch waits for so much", "bytes", ge=1, le=2**30)
-    fetch_max_wait_ms: int = setting(5, "but no longer than this", "ms", ge=0, le=60_000)
-    max_poll_records: int = setting(4000, "largest batch of one partition", "records", ge=1, le=1_000_000)
+    ack_timeout_s: float = setting(
+        30.0, "a worker whose writes wait longer for their acknowledgement stops", unit="s", at_least=1.0, at_most=600.0
+    )
+    fetch_min_bytes: int = setting(3000, "a fetch waits for so much", unit="bytes", at_least=1, at_most=2**30)
+    fetch_max_wait_ms: int = setting(5, "but no longer than this", unit="ms", at_least=0, at_most=60_000)
+    max_poll_records: int = setting(
+        4000, "largest batch of one partition", unit="records", at_least=1, at_most=1_000_000
+    )
 
     @property
     def dead_letters_topic(self) -> str:
@@ -128,18 +145,20 @@ class InputSettings(SettingsSection):
     source_field: FieldName | None = setting(
         None,
         "field that names the source; none: source, sourceId or entity_id",
-        allowed="1 to 128 characters",
+        expected="1 to 128 characters",
     )
     timestamp_field: FieldName | None = setting(
-        None, "field of the event time; none: timestamp", allowed="1 to 128 characters"
+        None, "field of the event time; none: timestamp", expected="1 to 128 characters"
     )
     value_fields: list[FieldName] = setting(
         [],
         "fields that are metrics, each by its own name; none: value or values",
-        allowed="names, comma between",
+        expected="names, comma between",
     )
     timestamp_unit: Literal["s", "ms"] = setting("s", "unit of timestamps that are numbers")
-    max_metrics: int = setting(32, "most metrics of one source; more in one point is refused", "metrics", ge=1, le=1024)
+    max_metrics: int = setting(
+        32, "most metrics of one source; more in one point is refused", unit="metrics", at_least=1, at_most=1024
+    )
 
 
 EnsembleMode = Literal["weighted_average", "max", "majority_vote", "skill"]
@@ -152,17 +171,18 @@ class DetectorSettings(SettingsSection):
     method: DetectorName = setting(
         "",
         "detector or River class; none: the name it stands under",
-        allowed="the name of a detector or River class",
+        expected="the name of a detector or River class",
     )
-    weight: float = setting(1.0, "its share in its ensemble's score", ge=0.0, le=1e6)
+    weight: float = setting(1.0, "its share in its ensemble's score", at_least=0.0, at_most=1e6)
     ensemble: EnsembleMode = setting("weighted_average", "of method ensemble: how its members' scores become one")
-    members: list[DetectorName] = setting([], "of method ensemble: other detectors, by the names they stand under")
+    members: list[DetectorName] = setting(
+        [], "of method ensemble: other detectors, by the names they stand under", expected="names of detectors"
+    )
 
     @property
     def params(self) -> dict[str, Any]:
         """Parameters as given; ``app.detectors`` knows their ranges."""
         return dict(self.model_extra or {})
-
 
 
 class DriftSettings(SettingsSection):
@@ -182,37 +202,38 @@ class Detection(SettingsSection):
     method: DetectorName | None = setting(
         None,
         "auto, all of the detectors below, or one alone; none: ensemble where detectors are given, else auto",
-        allowed="auto, ensemble or the name of a detector",
+        expected="auto, ensemble or the name of a detector",
     )
-    threshold: float = setting(0.8, "alert score at which an episode opens", gt=0.0, le=1.0)
+    threshold: float = setting(0.8, "alert score at which an episode opens", above=0.0, at_most=1.0)
     ensemble: EnsembleMode = setting("weighted_average", "how the scores of the detectors become one")
     allow_classes: list[ClassPath] = setting(
-        [], "classes beside River's that a detector of method river may be made of", allowed="import paths"
+        [], "classes beside River's that a detector of method river may be made of", expected="import paths"
     )
-    window_points: int = setting(100, "past points that a detector sees", "points", ge=2, le=4096)
+    window_points: int = setting(100, "past points that a detector sees", unit="points", at_least=2, at_most=4096)
     direction: Literal["both", "above", "below"] = setting(
         "both", "on which side of the expected value a value can be an anomaly"
     )
     min_deviation: float = setting(
         0.0,
         "a value nearer to the expected one is no anomaly; in the unit of the values",
-        allowed="a number >= 0",
-        ge=0.0,
+        at_least=0.0,
     )
     min_deviation_relative: float = setting(
-        0.0, "likewise, as a share of the expected value's size; .1: a tenth of it", ge=0.0, allowed="a number >= 0"
+        0.0,
+        "likewise, as a share of the expected value's size; .1: a tenth of it",
+        at_least=0.0,
     )
     range_lowest: float | None = setting(
-        None, "lowest plausible value; one below it is an anomaly, whatever detectors find", allowed="a number"
+        None, "lowest plausible value; one below it is an anomaly, whatever detectors find", expected="a number"
     )
-    range_highest: float | None = setting(None, "highest plausible value, likewise", allowed="a number")
+    range_highest: float | None = setting(None, "highest plausible value, likewise", expected="a number")
     drift: DriftSettings = setting(
-        DriftSettings(), "drifts of a source's scores: method, reset, parameters of the method", allowed="settings"
+        DriftSettings(), "drifts of a source's scores: method, reset, parameters of the method", expected="settings"
     )
     detectors: dict[DetectorName, DetectorSettings] = setting(
         {},
         "the ensemble: name -> method, weight, parameters",
-        allowed="detectors by name",
+        expected="detectors by name",
         max_length=32,
     )
 
@@ -254,56 +275,54 @@ class Detection(SettingsSection):
 class SourceOverride(Detection):
     """Detection of the sources whose name matches; what is not said here is as in ``detection``."""
 
-    match: str = Field(
-        min_length=1,
-        description="pattern of source names",
-        json_schema_extra={"unit": "", "allowed": "a pattern with * ? [abc]; upper and lower case differ"},
+    match: str = setting(
+        ..., "pattern of source names", expected="a pattern with * ? [abc]; upper and lower case differ", min_length=1
     )
 
 
 class StateSettings(SettingsSection):
     snapshot_every: int = setting(
-        256, "a source's state is written after so many of its points", "points", ge=1, le=1_000_000
+        256, "a source's state is written after so many of its points", unit="points", at_least=1, at_most=1_000_000
     )
     replay_records: int = setting(
         50_000,
         "most records of a partition that are read again after a restart",
-        "records",
-        ge=1000,
-        le=10**8,
+        unit="records",
+        at_least=1000,
+        at_most=10**8,
     )
     idle_snapshot_s: float = setting(
-        1.0, "a partition silent for so long writes what is not yet written", "s", ge=0.05, le=3600.0
+        1.0, "a partition silent for so long writes what is not yet written", unit="s", at_least=0.05, at_most=3600.0
     )
     # A partition of 100,000 sources that speak once a minute takes 16 hours for so many, one of 1,000 sources two
     # months. Counted in records, not in hours, so that a replay forgets what the first reading forgot.
     forget_after_records: int = setting(
         100_000_000,
         "a source without a point for more records of its partition starts anew, and leaves memory and changelog",
-        "records",
-        ge=1000,
-        le=10**15,
+        unit="records",
+        at_least=1000,
+        at_most=10**15,
     )
     # Of a partition, not of a worker: which partitions a worker has is no matter of the log.
     max_sources: int = setting(
         1_000_000,
         "live sources of one partition; a point of one more is a dead letter (8 kB of memory each by default)",
-        "sources",
-        ge=1,
-        le=10**9,
+        unit="sources",
+        at_least=1,
+        at_most=10**9,
     )
 
 
 class DashboardSettings(SettingsSection):
     enabled: bool = setting(True, "serve the web view")
     host: str = setting(
-        "127.0.0.1", "address it listens on; 0.0.0.0: all", allowed="an address or host name", min_length=1
+        "127.0.0.1", "address it listens on; 0.0.0.0: all", expected="an address or host name", min_length=1
     )
-    port: int = setting(8000, "port it listens on; 0: any that is free", ge=0, le=65535)
+    port: int = setting(8000, "port it listens on; 0: any that is free", at_least=0, at_most=65535)
     allowed_hosts: list[HostName] = setting(
         [],
         "names it may be asked under, as behind a proxy; addresses and localhost always are",
-        allowed="host names, comma between",
+        expected="host names, comma between",
     )
     websocket_enabled: bool = setting(True, "serve the stream of results to the view")
     real_time_updates: bool = setting(True, "the view shows results as they come")
@@ -320,7 +339,7 @@ class Settings(BaseModel):
     sources: list[SourceOverride] = setting(
         [],
         "detection of some sources: match and any field of detection; the first match wins",
-        allowed="mappings, each with match",
+        expected="mappings, each with match",
     )
     state: StateSettings = StateSettings()
     dashboard: DashboardSettings = DashboardSettings()

@@ -17,29 +17,15 @@ def unit(field: FieldInfo) -> str:
     return _words(field).get("unit", "")
 
 
+def allowed(field: FieldInfo) -> str:
+    """The allowed values in words, as declared; those of a Literal are its options."""
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return " | ".join(map(str, typing.get_args(field.annotation)))
+    return _words(field).get("allowed", "")
+
+
 def _words(field: FieldInfo) -> dict[str, str]:
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}  # type: ignore[return-value]
-
-
-def allowed(field: FieldInfo) -> str:
-    """The range of a field in words: said by the field, or by its type and limits."""
-    if said := _words(field).get("allowed"):
-        return said
-    limits = {name: getattr(m, name) for m in field.metadata for name in ("gt", "ge", "le") if hasattr(m, name)}
-    options = typing.get_args(field.annotation)
-    if field.annotation is bool:
-        return "true or false"
-    if typing.get_origin(field.annotation) is typing.Literal:
-        return " | ".join(map(str, options))
-    if limits:
-        whole = "a whole number" if field.annotation is int else "a number"
-        low = f"above {limits['gt']:g}" if "gt" in limits else f"from {_number(limits['ge'])}"
-        return f"{whole} {low} to {_number(limits['le'])}"
-    return "text"
-
-
-def _number(limit: float) -> str:
-    return f"{limit:g}" if abs(limit) < 1e6 and limit != int(limit) else f"{int(limit):_}"
 
 
 def field_at(model: Any, keys: Keys) -> FieldInfo | None:

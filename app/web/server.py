@@ -29,9 +29,9 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from app import __version__
 from app.metrics import Metrics
 from app.settings import Settings
-from app.version import __version__
 from app.web.hosts import only_for
 from app.web.probes import Check
 from app.web.push import Push

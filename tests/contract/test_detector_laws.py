@@ -182,7 +182,7 @@ def state_of(method, **given):
 
 
 def judging(method):
-    return [name for name, p in detectors.find(method).params.declared.items() if p.judges]
+    return [name for name, p in detectors.find(method).params.declared.items() if p.keeps_state]
 
 
 @pytest.mark.parametrize("method", detectors.names())

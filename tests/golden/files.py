@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from app import __version__
 from app.errors import StateError
 from app.state import snapshot
-from app.version import __version__
 from tests.golden.cases import AFTER, CASES, Half
 
 HERE = Path(__file__).parent

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from app import __version__
 from app.offline.evaluation import figures, runs
 from app.offline.scored_series import ConfigResult, ScoredSeries
-from app.version import __version__
 
 SCRIPTS = (
     ("app.web", "static/dom.js"), ("app.web", "static/axes.js"),

@@ -13,10 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 import app.cli
-from app import errors
+from app import __version__, errors
 from app.cli import COMMANDS, main
 from app.cli.common import StatusLine
-from app.version import __version__
 
 COMMAND_LINES = [[], *([name] for name in COMMANDS), ["generate", "file"], ["generate", "synthetic"]]
 HEAVY = ["faust", "aiokafka", "numba", "numpy", "scipy", "river", "pydantic", "prometheus_client"]

@@ -217,7 +217,7 @@ def test_defaults_are_those_of_river():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{method: ADWIN, delta: 2}", r"detection\.drift\.delta .*:2\): must be a number 0..1, got 2"),
+        ("{method: ADWIN, delta: 2}", r"detection\.drift\.delta .*:2\): must be a number from 0 to 1, got 2"),
         ("{method: ADWIN, threshold: 2}", r"detection\.drift\.threshold .*no such parameter; it has delta"),
         ("{method: DDM}", r"detection\.drift\.method .*: must be none \| ADWIN \| PageHinkley"),
         ("{delta: 0.1}", r"detection\.drift\.delta .*method is none"),

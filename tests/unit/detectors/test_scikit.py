@@ -631,7 +631,7 @@ def test_parameters_may_be_spelled_as_in_scikit_learn():
 @pytest.mark.parametrize(
     ("method", "given", "named"),
     [
-        ("isolation_forest", {"contamination": 0.7}, "contamination: must be a number 0..0.5, got 0.7"),
+        ("isolation_forest", {"contamination": 0.7}, "contamination: must be a number from 0 to 0.5, got 0.7"),
         ("isolation_forest", {"n_estimators": 0}, "n_estimators"),
         ("local_outlier_factor", {"n_neighbors": "auto"}, "n_neighbors"),
         ("local_outlier_factor", {"window_size": 10}, "window_size"),

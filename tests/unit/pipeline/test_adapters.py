@@ -98,7 +98,7 @@ def test_the_explanation_is_its_own():
 
 
 def test_its_parameters_are_checked_like_any_others():
-    with pytest.raises(ConfigurationError, match=r"running.*forget: must be a number > 0, got -1.0"):
+    with pytest.raises(ConfigurationError, match=r"running.*forget: must be a number above 0, got -1.0"):
         made(forget=-1.0)
 
 
