@@ -10,7 +10,7 @@ class ConfigurationError(AnomalyError):
 
 
 class TopicError(AnomalyError):
-    """A topic is missing or made differently from what the program needs. Stop; the message names the cure."""
+    """A topic is missing or made differently from what the program needs. Stop; the message names the remedy."""
 
 
 class InvalidPoint(AnomalyError):
@@ -33,8 +33,8 @@ class DeliveryError(AnomalyError):
 
 
 class HistoryLost(AnomalyError):
-    """Records that the state needs are gone from the log. Stop; the message says how many and what to do."""
+    """Records that the state needs were deleted from the log. Stop; the message says how many and what to do."""
 
 
 class Stalled(AnomalyError):
-    """Records wait and nothing moves. Stop; a new process goes on from what is saved."""
+    """Records wait and there is no progress. Stop; a new process continues from the saved state."""

@@ -1,4 +1,4 @@
-"""What the worker counts, as Prometheus metrics in a registry of its own.
+"""The worker's Prometheus metrics, in their own registry.
 
 Every attribute of `Metrics` is incremented once a batch, never once a record. No metric has a label per
 source; labels are from small fixed sets, or the partitions of this worker. Faust's own Prometheus sensor was
@@ -25,7 +25,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -60,64 +68,70 @@ class Metrics:
     """
 
     def __init__(self, engine: str = "numba") -> None:
-        self.registry = _Registry()
+        # They double the counters and repeat process_start_time_seconds. The switch is one for the whole process.
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
         self.documented: list[Documented] = []
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
 
-        # What goes in and what comes out.
+        # Input and output.
         self.records_consumed = counter("records_consumed_total", "Records taken from the input topic.")
-        self._invalid = counter("invalid_total", "Points and records that became dead letters.", "reason")
-        self._scored = counter("points_scored_total", "Points a detector voted on.", "detector")
-        self.results_delivered = counter("results_delivered_total", "Results acked by the broker.")
+        self._invalid = counter("invalid_total", "Points and records written as dead letters.", "reason")
+        self._scored = counter("points_scored_total", "Points with a score of the detector.", "detector")
+        self.results_delivered = counter("results_delivered_total", "Results acknowledged by the broker.")
         self.results_suppressed = counter(
-            "results_suppressed_total", "Results not sent, as they were in the output topic before a restart."
+            "results_suppressed_total", "Results not sent after a restart, because the output topic has them."
         )
-        self._anomalies = counter(
-            "anomalies_total", "Episodes opened, by the severity they open with.", "severity"
-        )
-        self.drifts = counter("drifts_total", "Drifts of a source's scores that detection.drift found.")
+        self._anomalies = counter("anomalies_total", "Episodes opened, by severity at the opening.", "severity")
+        self.drifts = counter("drifts_total", "Drifts in the scores of sources, found by detection.drift.")
         self.anomalous_points = counter("anomalous_points_total", "Points inside an episode.")
 
-        # How long it takes.
+        # Durations.
         self.batch_size = histogram("batch_size_records", "Records in a batch.", _RECORDS)
         self.batch_duration = histogram(
-            "batch_duration_seconds", "From a batch taken to its results acked.", _STAGE_S
+            "batch_duration_seconds", "Time from the start of a batch to the acknowledgement of its results.", _STAGE_S
         )
         stage = histogram("stage_duration_seconds", "Time of one stage of a batch.", _STAGE_S, "stage")
         self.stage_duration = {name: stage.labels(name) for name in STAGES}
         self.end_to_end_latency = self._bulk_histogram(
-            "end_to_end_latency_seconds", "From a record's Kafka timestamp to its result's ack.", _LATENCY_S
+            "end_to_end_latency_seconds",
+            "Time from the Kafka timestamp of a record to the acknowledgement of its result.",
+            _LATENCY_S,
         )
         self.event_time_lag = gauge(
-            "event_time_lag_seconds", "Now minus the newest event time in the last batch."
+            "event_time_lag_seconds", "Current time minus the newest event time of the last batch."
         )
 
-        # How far behind.
-        self._lag = gauge("lag_records", "Records of the partition not consumed yet.", "partition")
+        # Lag.
+        self._lag = gauge("lag_records", "Records of the partition not yet consumed.", "partition")
         self._backlog = gauge(
-            "replay_backlog_records", "Records a restart would replay: acked minus replay point.", "partition"
+            "replay_backlog_records",
+            "Records that a restart would replay: acknowledged minus replay point.",
+            "partition",
         )
-        self.assigned_partitions = gauge("assigned_partitions", "Input partitions this worker owns.")
+        self.assigned_partitions = gauge("assigned_partitions", "Input partitions assigned to this worker.")
 
         # State, snapshots, recovery.
-        self.sources_active = gauge("sources_active", "Sources held in memory.")
-        self.sources_warming_up = gauge("sources_warming_up", "Sources without a detector that is ready.")
+        self.sources_active = gauge("sources_active", "Sources in memory.")
+        self.sources_warming_up = gauge("sources_warming_up", "Sources of which all detectors are warming up.")
         self.sources_forgotten = counter(
-            "sources_forgotten_total", "Sources dropped from memory and changelog after a long silence."
+            "sources_forgotten_total", "Sources deleted from memory and changelog after state.forget_after_records."
         )
-        self.state_bytes = gauge("state_bytes", "Memory of the sources' state.")
-        self.snapshots = counter("snapshots_total", "Snapshots acked in the changelog.")
-        self.snapshot_bytes = counter("snapshot_bytes_total", "Bytes of those snapshots.")
+        self.state_bytes = gauge("state_bytes", "Memory used by the state of the sources.")
+        self.snapshots = counter("snapshots_total", "Snapshots acknowledged in the changelog.")
+        self.snapshot_bytes = counter("snapshot_bytes_total", "Size of these snapshots.")
         self.recovery_seconds = gauge("recovery_seconds", "Duration of the last recovery.")
         self.recovered_snapshots = counter(
             "recovered_snapshots_total", "Snapshots read from the changelog in recoveries."
         )
         self.replayed_points = counter(
-            "replayed_points_total", "Points computed again after a recovery to rebuild state."
+            "replayed_points_total", "Points computed again in recoveries, to rebuild the state."
         )
 
         # The group.
-        self.rebalances = counter("rebalances_total", "Rebalances of the consumer group seen by this worker.")
+        self.rebalances = counter(
+            "rebalances_total", "Rebalances of the consumer group in which this worker took part."
+        )
         commits = counter("commits_total", "Offset commits, by outcome.", "outcome")
         self.commits = {outcome: commits.labels(outcome) for outcome in COMMIT_OUTCOMES}
 
@@ -185,7 +199,7 @@ class Metrics:
 
     def _build(self, engine: str) -> None:
         values = {"version": __version__, "python": platform.python_version(), "engine": engine}
-        text = "Always 1; what this worker is made of."
+        text = "Always 1; versions and engine as labels."
         Info(PREFIX + "build", text, registry=self.registry).info(values)
         self.documented.append(Documented(PREFIX + "build_info", "gauge", tuple(values), text))
 
@@ -223,15 +237,6 @@ class BulkHistogram(Collector):
 
     def describe(self) -> Iterable[Metric]:
         return [HistogramMetricFamily(self._name, self._text)]
-
-
-class _Registry(CollectorRegistry):
-    """Without the _created series: they double the counters and say what process_start_time_seconds says."""
-
-    def collect(self) -> Iterable[Metric]:
-        for metric in super().collect():
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            yield metric
 
 
 def table() -> str:

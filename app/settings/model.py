@@ -1,6 +1,6 @@
-"""Every setting of the program: default, unit, range and description stand together.
+"""Every setting of the program, with its default, unit, range and description.
 
-What must hold between settings is in ``checks``; where values come from, in ``sources``.
+Rules between settings are in ``checks``; files and variables are read in ``sources``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from app.settings.sources import Given
 DEAD_LETTERS, CHANGELOG = "-dead-letters", "-sources-changelog"
 NAME_LENGTH = 249  # Kafka's limit for a topic's name
 SOURCE_NAMES = ("source", "sourceId", "entity_id")  # of a record without input.source_field; the first counts
-# What method auto is made of, with the weights.
+# The detectors of method auto, with their weights.
 AUTO = {"residual": 1.0, "level": 1.0, "novelty": 1.0, "StandardAbsoluteDeviation": 0.05}
 
 
@@ -82,82 +82,86 @@ def kafka_name(default: str, help: str, suffix: str = "") -> Any:
 
 
 class SettingsSection(BaseModel):
-    # Strict: true is no number, "8000" is no port. A number without a fraction is read as a float.
+    # Strict: true is not a number, "8000" is not a port. A whole number is accepted as a float.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class KafkaSettings(SettingsSection):
     bootstrap_servers: list[Broker] = setting(
-        ["localhost:9092"], "brokers to ask first", expected="one or more host:port", min_length=1
+        ["localhost:9092"], "brokers for the first connection", expected="one or more host:port", min_length=1
     )
     input_topic: KafkaName = kafka_name("raw-data", "topic of the points to score", DEAD_LETTERS)
     output_topic: KafkaName = kafka_name("anomaly-results", "topic of the results, one for each point")
-    anomalies_topic: KafkaName = kafka_name("anomalies", "topic of episodes that open and close")
+    anomalies_topic: KafkaName = kafka_name("anomalies", "topic of the events: an episode opened or closed")
     group_id: KafkaName = kafka_name(
-        "anomaly-detection-group", "workers of one group share the partitions and the state", CHANGELOG
+        "anomaly-detection-group", "consumer group; its workers share the partitions and the state", CHANGELOG
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
-        "PLAINTEXT", "how the brokers are reached"
+        "PLAINTEXT", "protocol of the connections to the brokers"
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = setting(
-        "PLAIN", "how user name and password are proved"
+        "PLAIN", "SASL mechanism, with user name and password"
     )
     sasl_username: str | None = setting(None, "user name for SASL", expected="text", min_length=1)
     sasl_password: SecretStr | None = setting(
-        None, "password for SASL; better a variable than a line of the file", expected="text"
+        None, "password for SASL; set it by a variable, not in the file", expected="text"
     )
     ssl_cafile: str | None = setting(
-        None, "authorities to trust; none: the system's", expected="the path of a PEM file", min_length=1
+        None, "trusted certificate authorities; none: the system's", expected="the path of a PEM file", min_length=1
     )
-    ssl_certfile: str | None = setting(
-        None, "this client's certificate", expected="the path of a PEM file", min_length=1
-    )
+    ssl_certfile: str | None = setting(None, "client certificate", expected="the path of a PEM file", min_length=1)
     ssl_keyfile: str | None = setting(
         None,
-        "key of the certificate, when it is not in the same file",
+        "private key of the client certificate; none: it is in the certificate's file",
         expected="the path of a PEM file",
         min_length=1,
     )
     session_timeout_s: float = setting(
-        10.0, "a worker silent for so long is replaced", unit="s", at_least=1.0, at_most=1800.0
+        10.0, "time without a heartbeat after which the group replaces a worker", unit="s", at_least=1.0, at_most=1800.0
     )
     ack_timeout_s: float = setting(
-        30.0, "a worker whose writes wait longer for their acknowledgement stops", unit="s", at_least=1.0, at_most=600.0
+        30.0,
+        "longest wait for the acknowledgement of a write; then the worker stops",
+        unit="s",
+        at_least=1.0,
+        at_most=600.0,
     )
-    fetch_min_bytes: int = setting(3000, "a fetch waits for so much", unit="bytes", at_least=1, at_most=2**30)
-    fetch_max_wait_ms: int = setting(5, "but no longer than this", unit="ms", at_least=0, at_most=60_000)
+    fetch_min_bytes: int = setting(3000, "minimum bytes per fetch response", unit="bytes", at_least=1, at_most=2**30)
+    fetch_max_wait_ms: int = setting(
+        5, "longest wait of a broker for fetch_min_bytes", unit="ms", at_least=0, at_most=60_000
+    )
     max_poll_records: int = setting(
-        4000, "largest batch of one partition", unit="records", at_least=1, at_most=1_000_000
+        4000, "most records in one batch of a partition", unit="records", at_least=1, at_most=1_000_000
     )
 
     @property
     def dead_letters_topic(self) -> str:
-        """Where records go that cannot be read."""
+        """The topic of records that cannot be read."""
         return self.input_topic + DEAD_LETTERS
 
     @property
     def changelog_topic(self) -> str:
-        """Where the state of the sources is kept."""
+        """The topic that stores the state of the sources."""
         return self.group_id + CHANGELOG
 
 
 class InputSettings(SettingsSection):
     source_field: FieldName | None = setting(
         None,
-        "field that names the source; none: source, sourceId or entity_id",
+        "field with the name of the source; none: source, sourceId or entity_id",
         expected="1 to 128 characters",
     )
     timestamp_field: FieldName | None = setting(
-        None, "field of the event time; none: timestamp", expected="1 to 128 characters"
+        None, "field with the event time; none: timestamp", expected="1 to 128 characters"
     )
     value_fields: list[FieldName] = setting(
         [],
-        "fields that are metrics, each by its own name; none: value or values",
-        expected="names, comma between",
+        "fields that are metrics, under their own names; none: value or values",
+        expected="names, separated by commas",
     )
-    timestamp_unit: Literal["s", "ms"] = setting("s", "unit of timestamps that are numbers")
+    timestamp_unit: Literal["s", "ms"] = setting("s", "unit of numeric timestamps")
     max_metrics: int = setting(
-        32, "most metrics of one source; more in one point is refused", unit="metrics", at_least=1, at_most=1024
+        32, "most metrics of a source; a point with more is a dead letter", unit="metrics", at_least=1, at_most=1024
     )
 
 
@@ -165,18 +169,20 @@ EnsembleMode = Literal["weighted_average", "max", "majority_vote", "skill"]
 
 
 class DetectorSettings(SettingsSection):
-    """A member of the ensemble: a detector, its weight, and any parameter of the detector beside them."""
+    """A member of the ensemble: a detector, its weight, and parameters of the detector as further fields."""
 
     model_config = ConfigDict(extra="allow")
     method: DetectorName = setting(
         "",
-        "detector or River class; none: the name it stands under",
+        "detector or River class; none: the name of this entry",
         expected="the name of a detector or River class",
     )
-    weight: float = setting(1.0, "its share in its ensemble's score", at_least=0.0, at_most=1e6)
-    ensemble: EnsembleMode = setting("weighted_average", "of method ensemble: how its members' scores become one")
+    weight: float = setting(1.0, "weight of its score in the ensemble", at_least=0.0, at_most=1e6)
+    ensemble: EnsembleMode = setting(
+        "weighted_average", "for method ensemble: how the scores of the members are combined"
+    )
     members: list[DetectorName] = setting(
-        [], "of method ensemble: other detectors, by the names they stand under", expected="names of detectors"
+        [], "for method ensemble: names of the combined entries", expected="names of detectors"
     )
 
     @property
@@ -186,11 +192,13 @@ class DetectorSettings(SettingsSection):
 
 
 class DriftSettings(SettingsSection):
-    """Drift of each source's scores: a method, and any parameter of it beside."""
+    """Drift detection on the scores of each source: a method, and its parameters as further fields."""
 
     model_config = ConfigDict(extra="allow")
-    method: Literal["none", "ADWIN", "PageHinkley"] = setting("none", "River's detector of drifts in a source's scores")
-    reset: bool = setting(False, "after a drift the detectors of the source start anew; slower, see docs/detection.md")
+    method: Literal["none", "ADWIN", "PageHinkley"] = setting(
+        "none", "River's drift detector, applied to the scores of each source"
+    )
+    reset: bool = setting(False, "reset the detectors of a source after a drift; slower, see docs/detection.md")
 
     @property
     def params(self) -> dict[str, Any]:
@@ -201,38 +209,42 @@ class DriftSettings(SettingsSection):
 class Detection(SettingsSection):
     method: DetectorName | None = setting(
         None,
-        "auto, all of the detectors below, or one alone; none: ensemble where detectors are given, else auto",
+        "auto: the default set; ensemble: all of detection.detectors; none: ensemble if there are any, else auto",
         expected="auto, ensemble or the name of a detector",
     )
     threshold: float = setting(0.8, "alert score at which an episode opens", above=0.0, at_most=1.0)
-    ensemble: EnsembleMode = setting("weighted_average", "how the scores of the detectors become one")
+    ensemble: EnsembleMode = setting("weighted_average", "how the scores of the detectors are combined")
     allow_classes: list[ClassPath] = setting(
-        [], "classes beside River's that a detector of method river may be made of", expected="import paths"
+        [], "classes, in addition to River's, that method river may use", expected="import paths"
     )
-    window_points: int = setting(100, "past points that a detector sees", unit="points", at_least=2, at_most=4096)
+    window_points: int = setting(
+        100, "number of past points that detectors can use", unit="points", at_least=2, at_most=4096
+    )
     direction: Literal["both", "above", "below"] = setting(
-        "both", "on which side of the expected value a value can be an anomaly"
+        "both", "side of the expected value on which values can be anomalies"
     )
     min_deviation: float = setting(
         0.0,
-        "a value nearer to the expected one is no anomaly; in the unit of the values",
+        "smallest distance from the expected value that can be an anomaly; in the unit of the values",
         at_least=0.0,
     )
     min_deviation_relative: float = setting(
         0.0,
-        "likewise, as a share of the expected value's size; .1: a tenth of it",
+        "the same, as a fraction of the expected value; 0.1 is a tenth of it",
         at_least=0.0,
     )
     range_lowest: float | None = setting(
-        None, "lowest plausible value; one below it is an anomaly, whatever detectors find", expected="a number"
+        None, "lowest plausible value; a lower one is always an anomaly", expected="a number"
     )
-    range_highest: float | None = setting(None, "highest plausible value, likewise", expected="a number")
+    range_highest: float | None = setting(
+        None, "highest plausible value; a higher one is always an anomaly", expected="a number"
+    )
     drift: DriftSettings = setting(
-        DriftSettings(), "drifts of a source's scores: method, reset, parameters of the method", expected="settings"
+        DriftSettings(), "drift detection on the scores of each source: method, reset, parameters", expected="settings"
     )
     detectors: dict[DetectorName, DetectorSettings] = setting(
         {},
-        "the ensemble: name -> method, weight, parameters",
+        "detectors by name: method, weight, parameters",
         expected="detectors by name",
         max_length=32,
     )
@@ -249,7 +261,7 @@ class Detection(SettingsSection):
 
     @property
     def effective_method(self) -> str:
-        """``method``, or what stands in its place."""
+        """``method``, or its default."""
         return self.method or ("ensemble" if self.detectors else "auto")
 
     def members(self) -> dict[str, DetectorSettings]:
@@ -267,13 +279,13 @@ class Detection(SettingsSection):
         return found
 
     def overridden(self, override: SourceOverride) -> Detection:
-        """This detection, with what the override says in its place."""
+        """This detection, with the fields that the override sets."""
         said = override.model_fields_set - {"match"}
         return self.model_copy(update={name: getattr(override, name) for name in said})
 
 
 class SourceOverride(Detection):
-    """Detection of the sources whose name matches; what is not said here is as in ``detection``."""
+    """Detection of the sources whose name matches; other fields are as in ``detection``."""
 
     match: str = setting(
         ..., "pattern of source names", expected="a pattern with * ? [abc]; upper and lower case differ", min_length=1
@@ -282,31 +294,35 @@ class SourceOverride(Detection):
 
 class StateSettings(SettingsSection):
     snapshot_every: int = setting(
-        256, "a source's state is written after so many of its points", unit="points", at_least=1, at_most=1_000_000
+        256, "points of a source between two snapshots of its state", unit="points", at_least=1, at_most=1_000_000
     )
     replay_records: int = setting(
         50_000,
-        "most records of a partition that are read again after a restart",
+        "most records of a partition that a restart reads again",
         unit="records",
         at_least=1000,
         at_most=10**8,
     )
     idle_snapshot_s: float = setting(
-        1.0, "a partition silent for so long writes what is not yet written", unit="s", at_least=0.05, at_most=3600.0
+        1.0,
+        "time without records after which a partition writes its pending snapshots",
+        unit="s",
+        at_least=0.05,
+        at_most=3600.0,
     )
-    # A partition of 100,000 sources that speak once a minute takes 16 hours for so many, one of 1,000 sources two
-    # months. Counted in records, not in hours, so that a replay forgets what the first reading forgot.
+    # With a point a minute for each source, 100,000 sources reach this number in 16 hours, 1,000 sources in two months.
+    # Counted in records, not in hours, so that a replay deletes the same states.
     forget_after_records: int = setting(
         100_000_000,
-        "a source without a point for more records of its partition starts anew, and leaves memory and changelog",
+        "records of the partition without a point of the source, after which its state is deleted",
         unit="records",
         at_least=1000,
         at_most=10**15,
     )
-    # Of a partition, not of a worker: which partitions a worker has is no matter of the log.
+    # For a partition, not for a worker: results must not depend on which partitions a worker has.
     max_sources: int = setting(
         1_000_000,
-        "live sources of one partition; a point of one more is a dead letter (8 kB of memory each by default)",
+        "most sources of a partition, of 8 kB memory each by default; a point of a further source is a dead letter",
         unit="sources",
         at_least=1,
         at_most=10**9,
@@ -316,16 +332,16 @@ class StateSettings(SettingsSection):
 class DashboardSettings(SettingsSection):
     enabled: bool = setting(True, "serve the web view")
     host: str = setting(
-        "127.0.0.1", "address it listens on; 0.0.0.0: all", expected="an address or host name", min_length=1
+        "127.0.0.1", "address to listen on; 0.0.0.0: all", expected="an address or host name", min_length=1
     )
-    port: int = setting(8000, "port it listens on; 0: any that is free", at_least=0, at_most=65535)
+    port: int = setting(8000, "port to listen on; 0: any free port", at_least=0, at_most=65535)
     allowed_hosts: list[HostName] = setting(
         [],
-        "names it may be asked under, as behind a proxy; addresses and localhost always are",
-        expected="host names, comma between",
+        "host names that requests may use, for example behind a proxy; addresses and localhost are always allowed",
+        expected="host names, separated by commas",
     )
-    websocket_enabled: bool = setting(True, "serve the stream of results to the view")
-    real_time_updates: bool = setting(True, "the view shows results as they come")
+    websocket_enabled: bool = setting(True, "serve the stream of results (WebSocket)")
+    real_time_updates: bool = setting(True, "update the view when results arrive")
 
 
 class Settings(BaseModel):
@@ -338,7 +354,7 @@ class Settings(BaseModel):
     detection: Detection = Detection()
     sources: list[SourceOverride] = setting(
         [],
-        "detection of some sources: match and any field of detection; the first match wins",
+        "settings of detection for some sources: match, and any field of detection; the first match wins",
         expected="mappings, each with match",
     )
     state: StateSettings = StateSettings()

@@ -75,6 +75,7 @@ def test_the_page_shows_what_is_documented_and_nothing_else():
     assert {(name, kind) for name, kind in shown if name.startswith(PREFIX)} == documented
     assert all(name.startswith((PREFIX, "process_")) for name, _ in shown)
     assert "_created" not in text
+    assert b"_created" not in filled().render("application/openmetrics-text; version=1.0.0")[0]
 
 
 def test_counts_of_a_batch_arrive_on_the_page():
