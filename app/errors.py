@@ -1,4 +1,4 @@
-"""What can go wrong, one class per decision a caller can make."""
+"""The exceptions of this program: one class for each decision a caller can make."""
 
 
 class AnomalyError(Exception):
@@ -10,13 +10,13 @@ class ConfigurationError(AnomalyError):
 
 
 class TopicError(AnomalyError):
-    """A topic is missing or made differently from what the program needs. Stop; the message names the remedy."""
+    """A topic is missing, or its settings differ from what the program needs. Stop; the message names the fix."""
 
 
 class InvalidPoint(AnomalyError):
-    """A record cannot be read as a point. Quarantine it as a dead letter.
+    """A record cannot be read as a point. Send it to the dead letters.
 
-    ``label`` is one of a small fixed set (a metric's label); the message is the reason in full.
+    ``label`` comes from a small fixed set (it labels a metric); the message is the full reason.
     """
 
     def __init__(self, label: str, reason: str) -> None:
@@ -25,7 +25,7 @@ class InvalidPoint(AnomalyError):
 
 
 class StateError(AnomalyError):
-    """Stored bytes are damaged or of an unknown kind. Never trusted: stop, naming them."""
+    """Stored bytes are damaged or of an unknown format. They are never used: stop; the message names them."""
 
 
 class DeliveryError(AnomalyError):
@@ -33,7 +33,7 @@ class DeliveryError(AnomalyError):
 
 
 class HistoryLost(AnomalyError):
-    """Records that the state needs were deleted from the log. Stop; the message says how many and what to do."""
+    """Records that the state needs are no longer in the log. Stop; the message says how many and what to do."""
 
 
 class Stalled(AnomalyError):

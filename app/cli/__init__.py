@@ -4,7 +4,7 @@ A command is one module of this folder; the table below is all that ``--help`` r
 and a command pays for its own imports only (Faust, numba and aiokafka take seconds).
 
 Exit codes: 0 done; 1 an error, in one line on stderr; 2 settings, topics or options are wrong: nothing was
-begun; 130 stopped by Ctrl-C; 141 the reader of our output went away.
+started; 130 stopped by Ctrl-C; 141 the reader of our output went away.
 """
 
 import os
@@ -22,11 +22,11 @@ COMMANDS = {
     "detect": ("app.cli.detect:detect", "Score CSV or NDJSON files; needs no Kafka."),
     "evaluate": ("app.cli.evaluate:evaluate", "Compare what detect finds with labels."),
     "generate": ("app.cli.generate:generate", "Write points to raw-data, made up or from files."),
-    "kafka": ("app.cli.kafka:kafka", "Start, stop or ask for a local Kafka broker."),
+    "kafka": ("app.cli.kafka:kafka", "Start, stop or check a local Kafka broker."),
     "topics": ("app.cli.topics:topics", "Create the topics, or check them."),
     "settings": ("app.cli.settings:settings", "Print every setting and where it came from."),
 }
-WRONG_BEFORE_BEGUN = (errors.ConfigurationError, errors.TopicError)
+WRONG_BEFORE_START = (errors.ConfigurationError, errors.TopicError)
 
 
 class Commands(click.Group):
@@ -52,7 +52,7 @@ class Commands(click.Group):
             return result
         except errors.AnomalyError as error:
             click.echo(f"faust-anomaly: {error}", err=True)
-            ctx.exit(2 if isinstance(error, WRONG_BEFORE_BEGUN) else 1)
+            ctx.exit(2 if isinstance(error, WRONG_BEFORE_START) else 1)
         except KeyboardInterrupt:
             ctx.exit(130)
         except BrokenPipeError:

@@ -16,7 +16,7 @@ def settings_option(command: Callable) -> Callable:
     """Adds ``--config PATH`` and passes the loaded ``Settings`` as the argument ``settings``.
 
     Without the option the file is ``$ANOMALY_CONFIG``, if that is set. Environment variables beat the file.
-    ConfigurationError, which ends the command with exit code 2, names what is wrong and where it stands.
+    ConfigurationError, which ends the command with exit code 2, says what is wrong and where.
     """
     return click.option(
         "--config",
@@ -28,7 +28,7 @@ def settings_option(command: Callable) -> Callable:
 
 
 def configurations_option(command: Callable) -> Callable:
-    """Adds ``--config PATH``, to be given again for more, and passes ``configurations``: name -> ``Settings``.
+    """Adds ``--config PATH``, which can be repeated, and passes ``configurations``: name -> ``Settings``.
 
     The name is the file's without its ending; the whole path where two would be called the same.
     """
@@ -38,7 +38,7 @@ def configurations_option(command: Callable) -> Callable:
         metavar="PATH",
         multiple=True,
         callback=_load_all,
-        help="YAML file of settings; again, to compare several.  [default: $ANOMALY_CONFIG]",
+        help="YAML file of settings; repeat it to compare several.  [default: $ANOMALY_CONFIG]",
     )(command)
 
 

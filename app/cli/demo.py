@@ -1,6 +1,6 @@
 """``faust-anomaly demo``: a real Kafka, a worker, real data and the view, in one command; Ctrl-C ends all of it.
 
-Everything lives in one directory of its own, which each demo makes anew: the broker's data, the settings the
+Everything lives in one directory, which each demo empties first: the broker's data, the settings the
 worker runs with, and the logs. A broker left over from a demo that was killed is stopped first.
 """
 
@@ -37,9 +37,18 @@ FEEDS = {
 
 @click.command()
 @click.option(
-    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Of the web view; 0: a free one."
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port of the web view; 0: any free one.",
 )
-@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Made anew by each demo.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of the demo, emptied first.",
+)
 def demo(port: int, directory: Path | None) -> None:
     """See it work: a broker, a worker, data and the web view. Ctrl-C ends all of it."""
     directory = directory or default_directory().parent / "demo"
@@ -96,7 +105,7 @@ def _broker(directory: Path) -> LocalKafka:
 
 @contextlib.contextmanager
 def _child(directory: Path, name: str, arguments: list[str]) -> Iterator[subprocess.Popen]:
-    """A process of this program, in a session of its own so that Ctrl-C reaches us first; ended with the block."""
+    """A process of this program, in its own session so that Ctrl-C reaches us first; ended with the block."""
     with open(directory / f"{name}.log", "ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "app", *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,

@@ -2,7 +2,7 @@
 
 The results are those a worker gives with the same settings, byte for byte but for the id: FILE:0:ROW:0,
 where FILE is the file's name without its ending and ROW counts from 0 at the first row of data. Each file
-is a partition of its own: no state passes from one to the next.
+is its own partition: no state passes from one to the next.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from app.cli.common import Remarks, StatusLine, configurations_option
-from app.cli.files import Input, Outputs, inputs, not_to_be_read
+from app.cli.files import Input, Outputs, inputs, refuse_input_as_output
 from app.errors import AnomalyError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 def columns_options(command: Callable) -> Callable:
     """Adds the options that say which column is what, as arguments ``time_format`` and names of ``InputSettings``."""
-    format_help = "Of times not in ISO 8601, as strptime's: '%d.%m.%Y %H:%M'."
+    format_help = "Format of times that are not ISO 8601, as for strptime: '%d.%m.%Y %H:%M'."
     options = [
         click.option("--time", "timestamp_field", metavar="NAME", help="Column of the time.  [default: by its name]"),
         click.option("--source", "source_field", metavar="NAME", help="Column of the source.  [default: by its name]"),
-        click.option("--value", "value_fields", metavar="NAME", multiple=True, help="Column of a value; or several."),
-        click.option("--time-unit", "timestamp_unit", type=click.Choice(["s", "ms"]), help="Of times in numbers."),
+        click.option("--value", "value_fields", metavar="NAME", multiple=True, help="Column of values; repeatable."),
+        click.option("--time-unit", "timestamp_unit", type=click.Choice(["s", "ms"]), help="Unit of numeric times."),
         click.option("--time-format", metavar="FORMAT", help=format_help),
     ]
     for option in reversed(options):
@@ -44,7 +44,7 @@ def labels_option(command: Callable) -> Callable:
     return click.option(
         "--labels",
         metavar="PATH",
-        help="Windows of time by file, as NAB's: {file: [[start, end], ...]}.  [default: columns of the files]",
+        help="JSON file of labelled windows, as NAB's: {file: [[start, end], ...]}.  [default: columns of the files]",
     )(command)
 
 
@@ -53,10 +53,10 @@ def labels_option(command: Callable) -> Callable:
 @click.option(
     "--output",
     metavar="PATH",
-    help="Results, as NDJSON: a file, a folder with one for each FILE, or - for standard output.  "
+    help="Write results as NDJSON to a file, to a folder (one file for each FILE), or to - (standard output).  "
     "[default: standard output, where that is not a terminal]",
 )
-@click.option("--report", "report_path", metavar="PATH", help="An HTML file that shows what was found.")
+@click.option("--report", "report_path", metavar="PATH", help="Write an HTML report to this file.")
 @labels_option
 @columns_options
 @configurations_option
@@ -79,7 +79,7 @@ def detect(
     labelled (a column label, anomaly or is_anomaly, or --labels) it says how well they agree, and several --config
     are compared in it.
 
-    What was found is told on stderr.
+    A summary is printed on stderr.
     """
     if labels and not report_path:
         raise ConfigurationError("--labels: needs --report, or the command evaluate")
@@ -96,7 +96,7 @@ def detect(
     from app.offline.scored_series import Labels, Recorder
 
     place = Path(report_path)
-    not_to_be_read(place, read, "--report")
+    refuse_input_as_output(place, read, "--report")
     if not place.parent.is_dir():
         raise ConfigurationError(f"--report {place}: no such folder")
     job = Detect(configurations, names, time_format)
@@ -108,7 +108,7 @@ def detect(
 
 
 class Detect:
-    """One call of the command: a pipeline for each configuration, and what is told while it runs and at its end.
+    """One call of the command: a pipeline for each configuration, and the messages while it runs and at its end.
 
     ``names`` are settings of ``input`` given as options; else those of the first configuration say how files
     are read, for all. ``recorder``, where one is set, is given everything.
@@ -168,7 +168,7 @@ class Detect:
                     encoded = encode_results(chunk.points, outcomes[0], each.source, 0)
                     output.writelines(line for _, value in encoded for line in (value, b"\n"))
                     output.flush()
-                for text in [*chunk.notes, *(letter.reason for letter in chunk.bad)]:
+                for text in [*chunk.notes, *(dead_letter.reason for dead_letter in chunk.bad)]:
                     self.remarks.say(text)
                 for position, _, reason in outcomes[0].rejected:
                     self.remarks.say(f"{each.name}: row {chunk.points.offset[position]}: {reason}")

@@ -46,7 +46,7 @@ def evaluate(
     configurations: dict[str, Any],
     **names: Any,
 ) -> None:
-    """Compare what is found in labelled files with the labels; needs no Kafka.
+    """Compare the anomalies found in labelled files with the labels; needs no Kafka.
 
     FILE may be a folder. Labels are the column label, anomaly or is_anomaly (0 or empty: normal), or --labels. A run of
     labelled points is a window.
@@ -61,7 +61,7 @@ def evaluate(
     best F1     F1 of points by anomaly_score at the best threshold, the same for all files
     delay F1    the best where a window is found as a whole in its first 8 points, or not at all
     AP          average precision of anomaly_score; in the total the mean of the files
-    NAB         alert_score at the best threshold for all files: 100 all found at once, 0 nothing said
+    NAB         alert_score at the best threshold for all files: 100: all found at once, 0: no alerts
     """
     from app.offline.evaluation import figures
     from app.offline.scored_series import Labels, Recorder

@@ -120,7 +120,7 @@ class KafkaOutput:
     """Keyed by source, each record acknowledged by all replicas and written once (an idempotent producer).
 
     DeliveryError when the brokers do not answer within ``kafka.ack_timeout_s``; TopicError when there is no
-    broker, or not the topic: a broker might make it, with settings of its own.
+    broker, or no such topic: a broker might create it with its own defaults.
     """
 
     def __init__(self, kafka: KafkaSettings, topic: str, labels: bool) -> None:
@@ -140,9 +140,9 @@ class KafkaOutput:
         async with connected(self.kafka) as admin:
             if self.topic not in await admin.list_topics():
                 raise TopicError(f"topic {self.topic} is missing: make it with {topics.CREATE}")
-            if told := topics.rights_problems(self.kafka, await lacking(admin, of_generator(self.topic))):
-                raise TopicError("; ".join(told))
-        # While no broker answers, aiokafka says so thousands of times a second; we say it once, at the end.
+            if problems := topics.rights_problems(self.kafka, await lacking(admin, of_generator(self.topic))):
+                raise TopicError("; ".join(problems))
+        # While no broker answers, aiokafka logs it thousands of times a second; it is reported once, at the end.
         self._level = LOGGER.level
         LOGGER.setLevel(logging.CRITICAL)
         self._producer = AIOKafkaProducer(

@@ -13,7 +13,7 @@ import click
 
 from app.errors import ConfigurationError
 
-ENDINGS = (".csv", ".tsv", ".ndjson", ".jsonl")  # looked for in a folder; a file may be called as it likes
+ENDINGS = (".csv", ".tsv", ".ndjson", ".jsonl")  # read from a folder; a file that is given itself may have any name
 
 
 class Input(NamedTuple):
@@ -30,12 +30,12 @@ class Input(NamedTuple):
         return nullcontext(sys.stdin.buffer) if self.path is None else self.path.open("rb")
 
     def size(self) -> int:
-        """Bytes; 0 where that cannot be told before the end."""
+        """Bytes; 0 where the size is not known before the end."""
         return self.path.stat().st_size if self.path else 0
 
 
 def inputs(files: tuple[str, ...]) -> list[Input]:
-    """What is to be read, folders searched. ConfigurationError: not there, or two with results of one name."""
+    """The files to read, folders searched. ConfigurationError: one is missing, or two have results of the same name."""
     found: dict[str, Input] = {}
     for each in _found(files):
         if each.relative in found:
@@ -64,10 +64,10 @@ def _found(files: tuple[str, ...]) -> Iterator[Input]:
             raise ConfigurationError(f"{file}: no such file or folder")
 
 
-def not_to_be_read(path: Path, read: list[Input], option: str) -> None:
-    """ConfigurationError where what is written would replace what is read."""
+def refuse_input_as_output(path: Path, read: list[Input], option: str) -> None:
+    """ConfigurationError if the output would overwrite an input."""
     if path.resolve() in {each.path.resolve() for each in read if each.path}:
-        raise ConfigurationError(f"{option}: {path} is a file to read: name another place")
+        raise ConfigurationError(f"{option}: {path} is an input: choose another path")
 
 
 class Outputs:
@@ -85,7 +85,7 @@ class Outputs:
         self.folder = Path(str(self.to)) if is_folder else None
         self.one: AbstractContextManager[BinaryIO | None] = nullcontext()
         for path in [self.path(each) for each in read] if self.folder else [Path(self.to or "-")]:
-            not_to_be_read(path, read, f"--output {to}")
+            refuse_input_as_output(path, read, f"--output {to}")
         if self.to is not None and not self.folder:
             self.one = click.open_file(self.to, "wb")  # type: ignore[assignment]
 

@@ -15,17 +15,17 @@ def directory_option(command: Callable) -> Callable:
         type=click.Path(file_okay=False),
         metavar="PATH",
         default=lambda: str(default_directory()),
-        help=f"Where its data lies.  [default: {default_directory()}]",
+        help=f"Directory of its data.  [default: {default_directory()}]",
     )(command)
 
 
-def tell(message: str) -> None:
+def say(message: str) -> None:
     click.echo(message, err=True)
 
 
 @click.group()
 def kafka() -> None:
-    """Start, stop or ask for a local Kafka broker: one node, reachable from this machine only.
+    """Start, stop or check a local Kafka broker: one node, reachable from this machine only.
 
     Its data stays when it stops. Needs the packages of faust-anomaly[local].
     """
@@ -38,14 +38,14 @@ def start(directory: str, port: int | None) -> None:
     """Start it and print its address.
 
     Returns when it answers, and leaves it running in the background. The first start fetches Kafka (43 MB).
-    Where the directory's broker runs already, its address is printed.
+    If the directory's broker is already running, its address is printed.
     """
     if port is None:
-        found = LocalKafka(directory, say=tell).status()
+        found = LocalKafka(directory, say=say).status()
         port = found.port if found.pid else 9092
-    broker = LocalKafka(directory, port, say=tell)
+    broker = LocalKafka(directory, port, say=say)
     if not broker.start():
-        tell("It was running already.")
+        say("It was running already.")
     click.echo(broker.bootstrap_servers)
 
 
@@ -53,7 +53,7 @@ def start(directory: str, port: int | None) -> None:
 @directory_option
 def stop(directory: str) -> None:
     """Stop it; its data stays."""
-    broker = LocalKafka(directory, port=0, say=tell)
+    broker = LocalKafka(directory, port=0, say=say)
     click.echo("stopped" if broker.stop() else f"not running ({broker.directory})")
 
 
@@ -61,7 +61,7 @@ def stop(directory: str) -> None:
 @directory_option
 @click.pass_context
 def status(ctx: click.Context, directory: str) -> None:
-    """Say whether it runs, and where. Exit code 0: it answers; 3: it is not running; 1: it does not answer."""
-    found = LocalKafka(directory, port=0, say=tell).status()
+    """Print whether it runs, and where. Exit code 0: it answers; 3: it is not running; 1: it does not answer."""
+    found = LocalKafka(directory, port=0, say=say).status()
     click.echo(str(found))
     ctx.exit(0 if found.ready else 3 if found.pid is None else 1)

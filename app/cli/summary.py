@@ -1,4 +1,4 @@
-"""What ``detect`` found, in a table that a person reads: counts, and the episodes with the highest scores."""
+"""The results of ``detect`` as a table for people: counts, and the episodes with the highest scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``faust-anomaly topics``: are they as the worker needs them, and make those that are missing."""
+"""``faust-anomaly topics``: check the topics, and create those that are missing."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @settings_option
-@click.option("--create", is_flag=True, help="Make the topics that are missing.")
+@click.option("--create", is_flag=True, help="Create the missing topics.")
 @click.option(
     "--partitions",
     type=click.IntRange(1),
     default=4,
     show_default=True,
-    help="Of the input topic, when it is made; the others get as many as it has.",
+    help="Partitions of the input topic, if it is created; the other topics get the same number.",
 )
 @click.option(
     "--replication-factor",
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def topics(settings: "Settings", create: bool, partitions: int, replication_factor: int | None) -> None:
     """Check the topics, or create them.
 
-    Tells every problem and what mends it. Topics that exist are never changed. Exit code 0: a worker may start; without
-    --create that goes for its rights as well, where the brokers have ACLs.
+    Reports every problem and its fix. Existing topics are never changed. Exit code 0: a worker can start; without
+    --create this includes its permissions, where the brokers use ACLs.
     """
     from app.kafka import patches, permissions  # not at the top: --help does without
     from app.kafka import topics as job

@@ -3,7 +3,7 @@
     with LocalKafka(directory) as kafka:
         kafka.bootstrap_servers     # "127.0.0.1:9092"
 
-What is true of the directory whenever a process dies: ``data`` is absent or formatted as a whole (it is
+Whenever a process dies, the directory is in a known state: ``data`` is absent or formatted as a whole (it is
 formatted under another name and renamed); ``pid`` is written by the very process it names, before that becomes
 the broker, and is believed only while that process's command line names the directory. So a start after a
 half-finished start, a ``kill -9`` or a reboot is an ordinary start, and the topics are still there.

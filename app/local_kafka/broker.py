@@ -60,8 +60,8 @@ class LocalKafka:
     """Apache Kafka, one node, loopback only, all it has in one directory.
 
     ``port`` 0 takes a free one. ``properties`` go into ``server.properties`` and win over ours. ``users`` (name ->
-    password) may log in by SCRAM-SHA-512 from the first start on, on listeners that ask for it. ``say`` is told
-    what takes long. As a context manager it stops what it has started. The process has a session of its own:
+    password) may log in by SCRAM-SHA-512 from the first start on, on listeners that ask for it. ``say`` gets
+    messages about progress. As a context manager it stops what it has started. The process has its own session:
     Ctrl-C in the terminal does not reach it, and it outlives its parent.
     """
 
@@ -104,7 +104,7 @@ class LocalKafka:
         ------
         LocalKafkaError
             The port is taken; the directory cannot be used; the broker ended, or did not answer within 90 s
-            (its last words are told); Kafka could not be fetched.
+            (with the end of its log); Kafka could not be fetched.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -227,8 +227,8 @@ class LocalKafka:
             tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         done = subprocess.run([*_java(jars), *tool], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            said = (done.stderr + done.stdout).strip()
-            raise LocalKafkaError(f"{self.directory}: Kafka could not format its data directory: {said}")
+            output = (done.stderr + done.stdout).strip()
+            raise LocalKafkaError(f"{self.directory}: Kafka could not format its data directory: {output}")
         unfinished.rename(self._data)
         settings.unlink()
 

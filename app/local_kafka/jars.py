@@ -5,7 +5,7 @@ Docker, no system Java, no Maven. They are the extra ``local``; importing this m
 
 ``jgo.build`` is not used: to sort jars into Java modules, which a class path does not need, it fetches a
 second Java from outside the package registries when the machine has none, and it takes an environment whose
-building was interrupted for whole. Here the jars come into a directory that gets its name when all are there.
+building was interrupted for a complete one. Here the jars come into a directory that gets its name when all are there.
 """
 
 import fcntl
@@ -28,13 +28,13 @@ COORDINATES = (
 )
 SIZE = "43 MB"
 TIMEOUT_S = 20
-TELL_EVERY_S = 5.0
+REPORT_EVERY_S = 5.0
 
 Say = Callable[[str], None]
 
 
 class LocalKafkaError(errors.AnomalyError):
-    """The local broker cannot be had, started or stopped. The message names the cure."""
+    """The local broker cannot be downloaded, started or stopped. The message names the fix."""
 
 
 def java() -> Path:
@@ -98,7 +98,7 @@ def _fetch(jars: Path, say: Say) -> None:
 
     partial = jars.with_name(jars.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    # A company's mirror is told to jgo as to Maven: [repositories] in ~/.config/jgo.conf.
+    # A company's mirror is configured as jgo does it: [repositories] in ~/.config/jgo.conf.
     repositories = {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
     context = MavenContext(
         resolver=PythonResolver(progress_callback=_progress(say)),
@@ -130,15 +130,15 @@ def _fetch(jars: Path, say: Say) -> None:
 
 def _progress(say: Say) -> Callable:
     """For jgo: called with each file's name and size, gives a context in which chunks are counted."""
-    fetched, told = 0, time.monotonic()
+    fetched, reported = 0, time.monotonic()
 
     @contextmanager
     def file(name: str, size: int) -> Iterator[Callable[[int], None]]:
         def count(chunk: int) -> None:
-            nonlocal fetched, told
+            nonlocal fetched, reported
             fetched += chunk
-            if time.monotonic() - told > TELL_EVERY_S:
-                told = time.monotonic()
+            if time.monotonic() - reported > REPORT_EVERY_S:
+                reported = time.monotonic()
                 say(f"  {fetched / 1e6:.0f} MB of {SIZE}: {name}")
 
         yield count

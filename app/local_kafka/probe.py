@@ -1,4 +1,4 @@
-"""What can be seen from outside: which ports are free, which brokers of ours run, whether Kafka answers."""
+"""Checks from outside: which ports are free, which of our brokers run, whether Kafka answers."""
 
 import os
 import random
@@ -20,7 +20,7 @@ FREE_PORTS = range(20_000, 32_000)
 
 
 class Broker(NamedTuple):
-    """A local broker of ours, as its command line tells."""
+    """A local broker of this program, as its command line shows."""
 
     pid: int
     port: int

@@ -4,12 +4,12 @@ No options are needed where names are the usual ones. The time column is called 
 ts or date (case, spaces, ``_`` and ``-`` do not count); without one the number of the row stands for the
 time. A source column is called source, sourceId or entity_id; without one all rows are of one source.
 label, anomaly, is_anomaly and changepoint are never values, nor is a column without a name. All others are,
-several as one vector, except columns of text: the first row that holds a number tells which these are. A file
+several as one vector, except columns of text: the first row that holds a number decides which these are. A file
 of numbers only has no header.
 
 A cell that is empty or says NA, NaN, null or None is missing, not zero; a row of missing cells is no
 point. A row with any other cell that cannot be read is refused as a whole: a point scored without the
-metric that failed would be wrong in silence.
+metric that failed would be silently wrong.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NO, YES = frozenset(("", "no", "false", "normal")), frozenset(("yes", "true", "a
 
 
 class CsvPoint(NamedTuple):
-    """A point, before it is put into the columns of ``records.Points``."""
+    """A point, before it is put into the columns of ``app.pipeline.points.Points``."""
 
     source: str
     timestamp: float | None  # None: the file has no time column
@@ -55,7 +55,7 @@ class CsvColumns:
     ) -> None:
         self.name, self.source = name, source
         self.unit, self.time_format = fields.timestamp_unit, time_format
-        self.notes: list[str] = []  # what was decided and may surprise
+        self.notes: list[str] = []  # decisions that may surprise
         self.headless = all(is_number(cell) or _is_time(cell) for cell in header)
         self.header = _made_up(header) if self.headless else [cell.strip() for cell in header]
         self.plain = [_plain(each) for each in self.header]
@@ -67,7 +67,7 @@ class CsvColumns:
             or [i for i in range(len(header)) if self._may_hold_values(i)]
         )
         self.max_metrics = fields.max_metrics
-        self.text_is_told = bool(fields.value_fields) or len(self.values) == 1
+        self.text_is_known = bool(fields.value_fields) or len(self.values) == 1
         # Points are a number each, not vectors or of a metric with a name.
         self.one_plain_value = [metric for metric, _ in self.values] == ["value"]
         self.good_sources: set[str] = set()
@@ -80,7 +80,7 @@ class CsvColumns:
         """The point of a row; None when it holds no value; InvalidPoint when it cannot be read."""
         if len(cells) != len(self.header):
             cells = self._fitted(cells)
-        if not self.text_is_told:
+        if not self.text_is_known:
             self._leave_out_text(cells)
         metrics, values = [], []
         for metric, at in self.values:
@@ -140,9 +140,9 @@ class CsvColumns:
                 if (metric, at) not in numbers:
                     self.notes.append(
                         f"{self.name}: column {metric!r} is left out, {cells[at]!r} is not a number "
-                        "(--value NAME reads it all the same, --source NAME as the source)"
+                        "(--value NAME reads it anyway, --source NAME uses it as the source)"
                     )
-            self.values, self.text_is_told = numbers, True
+            self.values, self.text_is_known = numbers, True
             self.one_plain_value = [metric for metric, _ in numbers] == ["value"]
 
     def _source(self, cell: str) -> str:

@@ -1,12 +1,12 @@
 """How well results agree with labels: the figures of ``evaluate`` and of the report, and nothing else.
 
-An anomaly is a *window*: a run of points that somebody marked. There are two ways to count.
+An anomaly is a *window*: a run of labelled points. There are two ways to count.
 
 *Points*: every point inside an episode against every point inside a window: precision, recall, F1, and the
 false-alarm rate, the share of the normal points that are inside an episode. The best F1 over all thresholds and the
 average precision look at ``anomaly_score`` instead, which ranks the points.
 
-*Alerts*: an alert is the first point of an episode, which is what somebody is told of. A window is hit by an alert
+*Alerts*: an alert is the first point of an episode, which is what gets reported. A window is hit by an alert
 inside it; its delay runs from its first point to the first such alert. Alerts outside windows are false.
 
 The first points of a series do not count in either: a detector that learns needs some (NAB's probation [1]_: 15 % of
@@ -40,7 +40,7 @@ class Window(NamedTuple):
 
 
 class CostProfile(NamedTuple):
-    """What NAB gives for a window found at once, and takes for a false alert and for a window not found."""
+    """NAB's weights: the reward for a window found at once, the costs of a false alert and of a missed window."""
 
     found: float
     false: float
@@ -56,7 +56,7 @@ NAB = {
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """n results of one source in their order, and the windows that are true of it."""
+    """n results of one source in order, and its labelled windows."""
 
     time: np.ndarray  # f8[n] epoch seconds
     score: np.ndarray  # f8[n] anomaly scores, in 0..1
@@ -82,7 +82,7 @@ class LabelledScores:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was counted; None where there is nothing to divide by."""
+    """The figures; None where the denominator is 0."""
 
     points: int  # that count
     labelled: int  # of them inside windows
@@ -110,7 +110,7 @@ def probation(points: int, share: float = PROBATION) -> int:
 
 
 def runs(label: np.ndarray) -> list[Window]:
-    """Windows of a column of marks: each run of marked points."""
+    """Windows of a boolean column: each run of true points."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], label.astype(np.int8), [0]))))
     return [Window(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
 
@@ -247,7 +247,7 @@ def nab(series: Sequence[LabelledScores]) -> dict[str, float]:
     _, found, hit, false = _falling(*columns)
     scores = {}
     for name, weigh in NAB.items():
-        # Against the detector that says nothing, which loses `missed` for every window.
+        # Relative to a detector without alerts, which loses `missed` for every window.
         gained = weigh.found * found + weigh.missed * hit + weigh.false * false
         scores[name] = 100.0 * max(0.0, float(gained.max())) / (windows * (weigh.found + weigh.missed))
     return scores

@@ -1,7 +1,7 @@
 """Series in CSV or NDJSON files, read as points in bounded memory: the one reader of every command.
 
-CSV: ``app.offline.csv_columns`` says what is read as what; comma, semicolon or tab is found from the header. What
-cannot be read is a dead letter, as in the worker. NDJSON: the lines are records of raw-data, read as from
+CSV: ``app.offline.csv_columns`` says which column is what; comma, semicolon or tab is found from the header. Rows that
+cannot be read are dead letters, as in the worker. NDJSON: the lines are records of raw-data, read as from
 Kafka; one without a time has the number of its row for a time.
 
 Rows count from 0 at the first row of data, blank lines not counted; messages name the line of the file.
@@ -35,7 +35,7 @@ class Chunk:
     labels: list[str] = field(default_factory=list)  # one a point ("" normal) where a CSV has them, else none
     bad: list[DeadLetter] = field(default_factory=list)  # the reason begins with FILE:LINE
     empty: int = 0  # rows that hold no value
-    notes: list[str] = field(default_factory=list)  # what was decided about the file and may surprise
+    notes: list[str] = field(default_factory=list)  # decisions about the file that may surprise
 
 
 def read(
@@ -46,7 +46,7 @@ def read(
     time_format: str | None = None,
     chunk_points: int = CHUNK_POINTS,
 ) -> Iterator[Chunk]:
-    """The points of a file in its order: some thousand at a time, or at once what a pipe has brought.
+    """The points of a file in order: some thousands at a time, or what a pipe holds so far.
 
     ``name`` is the file in messages; ``source`` the source of a CSV that has no such column; ``fields``
     names columns or fields that are not called as usual; ``time_format``, of CSV times, is strptime's.
@@ -128,7 +128,7 @@ class _CsvRow(NamedTuple):
 
 
 def _rows(lines: Lines, delimiter: str) -> Iterator[_CsvRow]:
-    """The rows that are not blank, the header too. What is not UTF-8 spoils its own cell only."""
+    """The rows that are not blank, the header too. Bytes that are not UTF-8 affect only their own cell."""
     table = csv.reader(map(_text, lines), delimiter=delimiter, strict=True)
     while True:
         line = lines.number + 1
@@ -186,7 +186,7 @@ def _append(points: Points, number: int, row: CsvPoint, plain: bool) -> None:
 
 
 class _Line(NamedTuple):
-    """A line as ``records.Reader`` takes a record of Kafka's."""
+    """A line in the form of a Kafka record, for ``app.wire.reader.Reader``."""
 
     offset: int
     timestamp: int  # ms
@@ -206,8 +206,9 @@ def _ndjson(lines: Lines, source: str, fields: InputSettings, chunk_points: int)
             number += 1
         if len(records) >= chunk_points or (records and not lines.ready):
             points, bad, _ = reader.read(records)
-            for letter in bad:
-                letter.reason = f"{lines.name}:{at[letter.offset]}: {letter.reason.partition(': ')[2]}"
+            for dead_letter in bad:
+                reason = dead_letter.reason.partition(": ")[2]
+                dead_letter.reason = f"{lines.name}:{at[dead_letter.offset]}: {reason}"
             yield Chunk(points, bad=bad)
             records, at = [], {}
 

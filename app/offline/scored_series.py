@@ -243,7 +243,7 @@ class Labels:
         self._intervals = {file: self._windows(file, windows) for file, windows in given.items()}
 
     def of(self, file: str) -> list[tuple[float, float]] | None:
-        """Intervals of a file; None where the labels do not speak of it."""
+        """Intervals of a file; None where the labels do not mention it."""
         entries = [name for name in self._intervals if _ends_alike(Path(name).parts, Path(file).parts)]
         if len(entries) > 1:
             found = " or ".join(entries)

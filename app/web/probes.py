@@ -23,13 +23,13 @@ def not_ready(recovered: bool, partitions: int, answers: bool, commit_age_s: flo
     Parameters
     ----------
     recovered
-        It is in the group, nothing is being shared out, and the state of its partitions is there.
+        It is in the group, no rebalance is going on, and the state of its partitions is recovered.
     partitions
-        How many it has; a worker beyond their number waits in the group, and is ready to take over.
+        How many are assigned to it; a worker without any waits in the group, ready to take over.
     answers
         The group's coordinator is known, and answered the last heartbeat.
     commit_age_s, limit_s
-        Since the group last took its commit; most that may be. A worker without partitions commits nothing.
+        Seconds since the last accepted commit, and their limit. A worker without partitions commits nothing.
 
     Examples
     --------

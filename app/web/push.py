@@ -1,7 +1,7 @@
-"""New results and episodes to the pages that are open, over WebSocket.
+"""Sends new results and episodes to the open pages, over WebSocket.
 
-One message is encoded once and queued for every client. Nothing ever waits for a client: each has a bounded
-queue and a task of its own, and one that does not keep up is dropped (its page connects again).
+A message is encoded once and queued for every client. Nothing ever waits for a client: each has a bounded
+queue and its own task, and a client that does not keep up is disconnected (its page connects again).
 
 Messages are JSON objects with a `type`:
 
@@ -35,7 +35,7 @@ encode = msgspec.json.encode
 
 
 class Watch(msgspec.Struct, forbid_unknown_fields=True):
-    """What a client may say."""
+    """The only message that a client may send."""
 
     watch: str | None
 
@@ -55,20 +55,20 @@ class Client:
 
 
 class Push:
-    """All clients, and the task that tells them what is new."""
+    """All clients, and the task that sends them the changes."""
 
     def __init__(self, recent: RecentResults, statistics: Callable[[], dict[str, Any]]) -> None:
         self.clients: dict[Client, asyncio.Task] = {}
         self._recent, self._statistics = recent, statistics
 
     async def run(self, tick_s: float = TICK_S) -> None:
-        """Tell everybody once a tick, until cancelled."""
+        """Send the changes once per tick, until cancelled."""
         while True:
             await asyncio.sleep(tick_s)
             self.send_changes()
 
     def send_changes(self) -> None:
-        """Queue what changed since the last call; costs nothing but the drain while nobody looks."""
+        """Queue the changes since the last call; without clients they are only discarded."""
         changes = self._recent.drain()
         if not self.clients:
             return
@@ -107,7 +107,7 @@ class Push:
         return socket
 
     async def close(self) -> None:
-        """Tell every client that the server goes away."""
+        """Close every connection with the code of a server that goes away."""
         for client in list(self.clients):
             with contextlib.suppress(ConnectionError, TimeoutError):
                 await asyncio.wait_for(client.socket.close(code=WSCloseCode.GOING_AWAY), 1.0)
@@ -132,7 +132,7 @@ class Push:
                 self._drop(client)
 
     def _drop(self, client: Client) -> None:
-        """Cut the connection: a client that does not read would not read a farewell either."""
+        """Cut the connection: a client that does not read would not read a closing message either."""
         writer = self.clients.pop(client, None)
         if writer:
             writer.cancel()

@@ -1,10 +1,10 @@
 """What the web view knows: latest result of each source, recent points, recent episodes; all of it bounded.
 
 Bytes of records in, rows for the page out; no Kafka, clock or network. Records are checked as they come, kept as the
-bytes they came in and decoded when somebody looks: memory can be bounded in bytes, whatever the number of metrics
+bytes they came in and decoded when they are requested: memory can be bounded in bytes, whatever the number of metrics
 (a decoded result of many takes ten times its bytes), and 500 points take 1 ms. All sources share one budget, so that
-with 100 sources each has hundreds of points and with 10,000 each has a few; a source somebody looked at, or whose
-episode opened, is among the `kept` ones with a full series of its own. (A plain "last active sources" ring was worse:
+with 100 sources each has hundreds of points and with 10,000 each has a few; a source that was requested, or whose
+episode opened, is one of the `kept` ones with a full series. (A plain "last active sources" ring was worse:
 with 2,000 sources in turn none had a second point.)
 
 Every size counts what Python adds, so the bound holds for the process: tests/unit/web/test_recent_results.py measures
@@ -60,7 +60,7 @@ class RecentPoints:
 
 @dataclass(slots=True)
 class Changes:
-    """What is new since the last look: sources by name, ids of episodes that opened or closed."""
+    """Changes since the last call of drain(): sources by name, episodes that opened or closed by id."""
 
     sources: dict[str, RecentPoints] = field(default_factory=dict)
     points: dict[str, int] = field(default_factory=dict)  # how many, of watched sources only
@@ -163,7 +163,7 @@ class RecentResults:
     def series(self, source: str, limit: int = 500) -> list[ShownResult] | None:
         """The last points of a source, in order of arrival; None when it is unknown.
 
-        The source has a full series of its own from now on, until `kept` others were looked at.
+        The source keeps a full series from now on, until `kept` others were requested.
         """
         series = self._series.get(source)
         if series is None:
@@ -172,7 +172,7 @@ class RecentResults:
         return series.last(limit)
 
     def anomalies(self, limit: int = 100, source: str | None = None) -> list[dict[str, Any]]:
-        """The newest episodes, newest news first, of one source or of all."""
+        """The newest episodes, latest change first, of one source or of all."""
         found = [(e.told_at, e.opened_at, name, e) for name, e in self._episodes.items() if source in (None, e.source)]
         found.sort(reverse=True)
         return [episode.row(name) for *_, name, episode in found[:limit]]
@@ -187,7 +187,7 @@ class RecentResults:
         return self._shared_bytes // self._rung
 
     def _decoded(self, decode: Any, raw: bytes) -> Any:
-        """None, and counted, when it is not JSON of ours: a topic can be written by anybody."""
+        """None, and counted, when it is not JSON of ours: anybody can write to a topic."""
         if raw is None or len(raw) > RECORD_BYTES:
             self.unreadable += 1
             return None

@@ -1,7 +1,7 @@
 """Records of the output topics as the view reads and shows them.
 
-The view is a reader like any other: it takes the fields it knows and passes over the rest, so that a view of this
-release shows the results of the next.
+Like any other reader, the view uses the fields it knows and ignores the rest, so that a view of this release shows the
+results of the next.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ PerMetric = float | dict[str, float | None] | None
 
 
 class ShownResult(msgspec.Struct, omit_defaults=True):
-    """One record of anomaly-results, as far as the view shows it; unknown fields are passed over."""
+    """The fields of one record of anomaly-results that the view shows; others are ignored."""
 
     id: str
     source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
@@ -59,7 +59,7 @@ class ShownEpisode(NamedTuple):
     """`opener` and `end` are records as they came; no opener when only the end was read, no end while it is open.
 
     ``told_at`` is when the first of them was written, by Kafka's clock: old series may be replayed beside live ones,
-    so the newest news is not the latest event time.
+    so the newest episode need not have the latest event time.
     """
 
     opener: bytes | None
@@ -69,7 +69,7 @@ class ShownEpisode(NamedTuple):
     opened_at: float = 0.0
 
     def with_event(self, event: Event, raw: bytes) -> "ShownEpisode":
-        """With one more record of it; what was told before stays."""
+        """With one more record of it; what is already set stays."""
         if event.event == "opened" and self.opener is None:
             return self._replace(opener=raw, source=event.source, opened_at=event.timestamp)
         if event.event == "closed" and self.end is None:

@@ -1,4 +1,4 @@
-"""What all answers have in common: parameters checked, refusals as JSON, headers that keep a browser strict."""
+"""What all responses share: checked parameters, errors as JSON, security headers."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def json(body: Any, status: int = 200) -> web.Response:
 
 @web.middleware
 async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refusals in the form of every other answer: {"error": sentence}."""
+    """Errors as JSON, like every other response: {"error": sentence}."""
     try:
         return await handler(request)
     except web.HTTPException as refused:

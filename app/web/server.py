@@ -54,7 +54,7 @@ WORKER = (
 
 
 class Server:
-    """Handlers over what the view knows; holds no state but the last look at the worker's throughput."""
+    """Handlers over the recent results; the only state is the last measurement of the worker's throughput."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Server:
         self._records_per_s: float | None = None
 
     def application(self) -> web.Application:
-        """All routes; without dashboard.enabled only those that machines ask for."""
+        """All routes; without dashboard.enabled only probes and metrics."""
         dashboard = self._settings.dashboard
         app = web.Application(middlewares=[in_json, only_for([dashboard.host, *dashboard.allowed_hosts])])
         app.on_response_prepare.append(secured)
@@ -96,7 +96,7 @@ class Server:
 
     @property
     def updates(self) -> str:
-        """How the page learns what is new: push, poll or off."""
+        """How the page gets new results: push, poll or off."""
         dashboard = self._settings.dashboard
         if not dashboard.real_time_updates:
             return "off"

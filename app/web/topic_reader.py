@@ -1,12 +1,12 @@
-"""Reads the output topics for the view, without a group and on a fixed budget.
+"""Reads the output topics for the view, without a consumer group and within a fixed budget.
 
-Every worker shows the results of all workers, so the view reads the topics as any other reader would and
-never touches the worker's own data. It must not cost the worker its throughput: of each topic at most `per_s`
+Every worker shows the results of all workers, so the view reads the topics like any other reader and
+never touches the worker's own data. It must not slow the worker down: of each topic at most `per_s`
 records a second are decoded, whatever is produced; what lies further back than one such second is skipped by
 seeking near the end, so the view shows a sample of a busy stream and all of a quiet one. (Read in full, 8,000
 episodes a second, as a detector without warm-up gives, cost the worker 9 % of its rate.)
 
-A broker that is away is waited for: nothing here ever ends the worker.
+While a broker is away the view retries: nothing here ever ends the worker.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class TopicReader:
     ) -> None:
         self.topic, self.state = topic, "connecting"
         self.skipped = 0  # records passed over to stay inside the budget
-        self.produced_per_s: float | None = None  # by all workers; None until two looks at the ends
+        self.produced_per_s: float | None = None  # by all workers; None until the end offsets were read twice
         self._take, self._connect, self._start_records, self._per_s = take, connect, start_records, per_s
         self._clock, self._sleep = clock, sleep
         self._positions: dict[TopicPartition, int] = {}  # kept over reconnects: nothing is shown twice
@@ -79,7 +79,7 @@ class TopicReader:
             await self._sleep(RETRY_S)
 
     async def _partitions(self, consumer: Any) -> list[TopicPartition]:
-        """None of them while the topic does not exist; looks first, as asking for one topic would create it."""
+        """Empty while the topic does not exist. All topics are listed first: asking for one topic could create it."""
         if self.topic not in await consumer.topics():
             return []
         consumer.assign([TopicPartition(self.topic, 0)])  # has the client fetch what it needs to know
@@ -151,7 +151,7 @@ async def stopped(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer, whatever state its broker is in.
 
     aiokafka 0.14: while a fetch waits for a broker that is away, stop() lets the cancellation of that fetch out, as
-    if the caller had been cancelled (the reader then ended without a word), and leaves the client's tasks running.
+    if the caller had been cancelled (the reader then ended silently), and leaves the client's tasks running.
     """
     try:
         await consumer.stop()

@@ -58,7 +58,7 @@ class View:
         Raises
         ------
         ConfigurationError
-            The address cannot be listened on; names the setting and the cure.
+            The address cannot be listened on; names the setting and the fix.
         """
         host, port = self._dashboard.host, self._dashboard.port
         runner = web.AppRunner(self._server.application(), access_log=None, shutdown_timeout=1.0)
@@ -67,12 +67,12 @@ class View:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             await runner.cleanup()
-            raise errors.ConfigurationError(_cure(error, host, port)) from error
+            raise errors.ConfigurationError(_listen_problem(error, host, port)) from error
         self._runner = runner
         if not is_loopback(host):
             log.warning(
-                "dashboard.host is %s: whoever reaches port %d reads every result, as there is no "
-                "authentication yet; put a proxy that asks for one before it, or use 127.0.0.1",
+                "dashboard.host is %s: everyone who reaches port %d can read every result, because "
+                "there is no authentication yet; put an authenticating proxy in front of it, or use 127.0.0.1",
                 host,
                 self.port,
             )
@@ -91,8 +91,8 @@ class View:
     async def _make_room(self) -> None:
         """Cut the oldest of too many connections.
 
-        One that asks nothing, or reads no answer, stays open for ever: a scraper that hangs and is started again each
-        minute would take all the files that the process may open.
+        A connection that sends no request, or reads no response, stays open for ever: a scraper that hangs and is
+        started again each minute would take all the files that the process may open.
         """
         while self._runner and (server := self._runner.server):
             pages = {client.transport for client in self._server.push.clients}
@@ -122,7 +122,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _cure(error: OSError, host: str, port: int) -> str:
+def _listen_problem(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"dashboard.port: {port} on {host} is in use; free it, choose another, or 0 for any free one"
     if error.errno in (errno.EACCES, errno.EPERM):

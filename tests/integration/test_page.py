@@ -107,7 +107,7 @@ def test_without_results_it_says_what_to_do():
         await page.open(url)
         text = await page.until("document.querySelector('#no-sources').innerText")
         assert "No results yet" in text and "points-in" in text
-        assert "No anomaly so far" in await page.until("document.querySelector('#no-episodes').innerText")
+        assert "No anomalies yet" in await page.until("document.querySelector('#no-episodes').innerText")
 
     look(scenario, RecentResults(), kafka={"input_topic": "points-in"})
 
@@ -192,7 +192,7 @@ def test_it_says_since_when_the_worker_is_silent():
         await page.until("document.querySelector('#health-word').textContent === 'ready'")
         await page.run("window.fetch = () => Promise.reject(new Error('refused')), 1")
         text = await page.until("document.querySelector('#banner').textContent")
-        assert "does not answer since" in text
+        assert "has not answered since" in text
         assert await page.run("document.querySelector('#health-word').textContent") == "unreachable"
 
     look(scenario, fed("pump-7"))

@@ -1,4 +1,4 @@
-// What is counted of results and labels, as app/offline/evaluation.py says, at any threshold; and the data as they are used.
+// Counts of results against labels at any threshold, defined as in app/offline/evaluation.py; and the unpacked data.
 
 export const FULL = 1e6; // of a score of 1 in the data
 const DATED = 1e8; // times below it, in seconds, are numbers of rows or of a clock of their own
@@ -26,9 +26,9 @@ export function prepare(series, place) {
   return { ...series, results, place, n, time, label, order, sorted, usual: gaps[gaps.length >> 1] ?? 0, dated: sorted[n - 1] >= DATED };
 }
 
-// Episodes of a series as they would be with another threshold, as app/scoring/episodes.py says: one opens where the alert score
+// The episodes of a series with another threshold, by the rule of app/scoring/episodes.py: one opens where the alert score
 // reaches it, and ends after closePoints points in a row that are below it, whose anomaly score is below its part of it,
-// and of which no detector says that the episode lasts. What a detector learns does not depend on the threshold.
+// and for which no detector says that the episode goes on. What a detector learns does not depend on the threshold.
 export function episodesAt(result, threshold) {
   if (threshold === null) return result.episodes;
   const { score, closePoints, repeat, lasts } = result, alert = result.alert ?? score, found = [];
@@ -45,8 +45,8 @@ export function episodesAt(result, threshold) {
     }
   }
   if (open >= 0) found.push([open, score.length, ""]);
-  const said = new Map(result.episodes.map(([start, , text]) => [start, text]));
-  for (const one of found) one[2] = said.get(one[0]) ?? "";
+  const texts = new Map(result.episodes.map(([start, , text]) => [start, text]));
+  for (const one of found) one[2] = texts.get(one[0]) ?? "";
   return found;
 }
 

@@ -1,8 +1,8 @@
 """Scored series to one HTML file that holds all it needs: text, style, script and data.
 
-The page is report.html with scripts and styles inside it, some of the web view's and those of this folder. A policy in
-its head lets exactly that script run, and keeps it from asking any server. Names, which come from anybody, are only in
-the data, which is text in base64; the script puts them into the page as text nodes.
+The page is report.html with scripts and styles inside it, some of the web view's and those of this folder. A content
+security policy in its head allows exactly that script and no request to a server. Names, which can contain anything,
+are only in the data, which is text in base64; the script puts them into the page as text nodes.
 
 The data are JSON, zipped: 100,000 points are one to two megabytes. Every point is there, so that the page can count and
 zoom; it draws lowest and highest of each pixel.
@@ -47,7 +47,7 @@ def page(series: Sequence[ScoredSeries], configurations: Sequence[str]) -> str:
 
 
 def data(series: Sequence[ScoredSeries], configurations: Sequence[str]) -> dict[str, Any]:
-    """What the page shows, as JSON has it."""
+    """The data of the page, as JSON values."""
     labelled = [each for each in series if each.windows is not None]
     return {
         "version": __version__,
@@ -99,7 +99,7 @@ def _band(lower: np.ndarray, upper: np.ndarray, decimals: int | None) -> list | 
 
 
 def _episodes(result: ConfigResult) -> list[tuple[int, int, str]]:
-    """First point, the one after the last, and what was said of the first."""
+    """Of each episode: its first point, the point after its last, and the explanation of the first."""
     starts = np.flatnonzero(result.opened)
     stops = np.flatnonzero(np.append(~result.inside | result.opened, True))
     ends = stops[np.searchsorted(stops, starts, side="right")]
@@ -107,7 +107,7 @@ def _episodes(result: ConfigResult) -> list[tuple[int, int, str]]:
 
 
 def _decimals(values: np.ndarray) -> int | None:
-    """Decimals that tell limits of this metric's bands apart when drawn; None: as many as there are."""
+    """Decimals that are enough to draw this metric's bands; None: keep all."""
     known = values[~np.isnan(values)]
     width = float(np.subtract(*np.percentile(known, [75, 25]))) or float(known.max() - known.min())
     return 4 - math.floor(math.log10(width)) if 1e-6 < width < 1e12 else None
@@ -118,7 +118,7 @@ def _rounded(column: np.ndarray, decimals: int | None) -> np.ndarray:
 
 
 def _list(column: np.ndarray) -> list[float | int | None]:
-    """Numbers as they are read best: NaN as null, whole ones without a fraction."""
+    """Numbers in their shortest form: NaN as null, whole numbers without a fraction."""
     return [None if x != x else int(x) if x.is_integer() and abs(x) < 1e15 else x for x in column.tolist()]
 
 

@@ -1,5 +1,5 @@
-// One chart: values with their band and labels, what was found, and the scores beneath. However many points there are,
-// each pixel shows their lowest and highest, and the most anomalous one, so that nothing vanishes.
+// One chart: values with their band and labels, episodes, and the scores beneath. With more points than pixels, each
+// pixel shows their lowest, highest and most anomalous one, so that no anomaly disappears.
 
 import { clamp, clock, label, line, range, round, scale, ticks } from "./axes.js";
 import { FULL, fateOf, reach } from "./counts.js";
@@ -103,7 +103,7 @@ export class Plot {
     })));
   }
 
-  // Two rows of bars: what is labelled, and the episodes.
+  // Two rows of bars: labelled windows, and episodes.
   drawFound() {
     const { picture, series, episodes, left } = this;
     let top = this.height + 4;
@@ -126,7 +126,7 @@ export class Plot {
       if (p.alert >= reached) bars.over += bar(p.alert);
       else if (result.alert && p.alert > 0) bars.calm += bar(p.alert);
     }
-    picture.append(label(left, ceiling - 3, result.alert ? "anomaly score, and as dark bars the alert score" : "anomaly score", "start"),
+    picture.append(label(left, ceiling - 3, result.alert ? "anomaly score; dark bars: alert score" : "anomaly score", "start"),
       line("grid", left, right, ceiling, ceiling), line("grid", left, right, zero, zero), label(left - 6, zero + 4, "0", "end"),
       ...Object.entries(bars).map(([kind, d]) => svg("path", { class: `bars ${kind}`, d, "stroke-width": thick, ...this.cut })),
       line("threshold", left, right, s(reached), s(reached)), label(left - 6, s(reached) + 4, number(reached / FULL), "end"));
@@ -139,7 +139,7 @@ export class Plot {
     this.picture.append(this.hair, this.ring, this.selection);
   }
 
-  // Point to a point, or to none.
+  // Highlight a point, or none.
   point(i) {
     if (!this.picture) return;
     const value = i === null ? null : this.values[i];
@@ -153,7 +153,7 @@ export class Plot {
     this.ring.setAttribute("cy", value === null ? 0 : round(this.y(value)));
   }
 
-  // Mark pixels from a to b as being chosen.
+  // Draw the selection from pixel a to pixel b.
   select(a, b) {
     const [from, to] = [a, b].map((px) => clamp(px, this.left, this.right)).sort((p, q) => p - q);
     this.selection.setAttribute("x", from);
@@ -168,7 +168,7 @@ export class Plot {
     return [this.series.time[start], this.series.time[stop - 1]];
   }
 
-  // At least two pixels wide: what lasts for a point only is seen too.
+  // At least two pixels wide, so that a single point is visible too.
   bar(kind, from, to, top, height, title) {
     if (to < this.from || from > this.to) return;
     const [a, b] = [from, to].map((t) => clamp(this.x(t), this.left, this.right)), width = Math.max(b - a, 2);

@@ -11,7 +11,7 @@ const tallies = [];    // of each configuration, of each series
 const shown = { series: null, metric: 0, from: 0, to: 0, cursor: null };
 const plots = [];      // of each configuration
 
-// --- what there is to say of counts
+// --- figures
 
 function measure(configuration) {
   tallies[configuration] = allSeries.map((series) => tally(series, episodesAt(series.results[configuration], thresholds[configuration])));
@@ -22,19 +22,19 @@ const three = (value) => (typeof value === "number" ? value.toFixed(3) : "–");
 const perThousand = (value) => (typeof value === "number" ? value.toFixed(value < 9.995 ? 2 : 1) : "–");
 const percent = (value) => (typeof value === "number" ? `${(100 * value).toFixed(value < 0.0995 ? 2 : 1)} %` : "–");
 
-// [id, name, text, remark, explanation] of what there is to say of counts; of one series, if it is labelled.
-function told(found, fixed, series) {
+// [id, name, text, remark, explanation] of each figure; for one series, or for all. Without labels there are two.
+function figuresOf(found, fixed, series) {
   const facts = [
-    ["episodes", "Episodes", count(found.episodes), "", "In all of the series"],
-    ["inside", "Points in them", count(found.inside), percent(share(found.inside, found.total)), "In all of the series"],
+    ["episodes", "Episodes", count(found.episodes), "", "In whole series, their uncounted first points included"],
+    ["inside", "Points in episodes", count(found.inside), percent(share(found.inside, found.total)), "In whole series, their uncounted first points included"],
   ];
   if (!labelled || series?.windows === null) return facts;
   const normal = found.points - found.labelled, delay = share(found.delayPoints, found.hit);
   facts.push(
     ["hit", "Windows hit", `${count(found.hit)} of ${count(found.windows)}`, "", "Labelled windows in which an episode starts"],
     ["delay", "Delay", delay === null ? "–" : `${number(Math.round(delay * 10) / 10)}`, delay === null ? "" : found.dated ? `points, ${duration(found.delaySeconds / found.hit)}` : "points",
-      "From a window's first point to the first start of an episode in it; mean of the windows hit"],
-    ["false", "False alerts", perThousand(share(1000 * found.falseAlerts, normal)), "per 1000", "Episodes that start outside windows, for 1000 points outside windows"],
+      "From a window's first point to the first episode that starts in it; mean over the windows hit"],
+    ["false", "False alerts", perThousand(share(1000 * found.falseAlerts, normal)), "per 1000", "Episodes that start outside windows, per 1000 points outside windows"],
     ["rate", "False-alarm rate", percent(share(found.wrong, normal)), "", "Share of the points outside windows that are in an episode"],
     ["precision", "Precision", three(share(found.right, found.right + found.wrong)), "", "Share of the points in episodes that are labelled"],
     ["recall", "Recall", three(share(found.right, found.labelled)), "", "Share of the labelled points that are in an episode"],
@@ -73,7 +73,7 @@ function showConfigurations() {
 }
 
 function showFigures(configuration) {
-  const facts = told(sum(tallies[configuration]), report.configurations[configuration].figures);
+  const facts = figuresOf(sum(tallies[configuration]), report.configurations[configuration].figures);
   el(`figures-${configuration}`).replaceChildren(...facts.map(([id, name, text, remark, why]) =>
     h("div", { title: why }, h("dt", {}, name), h("dd", { "data-figure": id }, text, remark ? h("small", {}, ` ${remark}`) : null))));
 }
@@ -95,7 +95,7 @@ function plan(configuration) {
 // --- index of sources
 
 const orders = {
-  read: ["as read", (a, b) => a.place - b.place],
+  read: ["in file order", (a, b) => a.place - b.place],
   name: ["by name", (a, b) => (a.source < b.source ? -1 : a.source > b.source ? 1 : a.place - b.place)],
   episodes: ["most episodes", (a, b) => most(b, "episodes") - most(a, "episodes") || a.place - b.place],
   false: ["most false alerts", (a, b) => most(b, "falseAlerts") - most(a, "falseAlerts") || a.place - b.place],
@@ -108,11 +108,11 @@ function heads() {
   const single = report.configurations.length === 1;
   if (!labelled) return report.configurations.map(({ name }) => [single ? "episodes" : name, "Episodes", (t) => count(t.episodes)]);
   if (single) return [
-    ["hit", "Windows hit, of all", hits],
+    ["hit", "Windows hit / all windows", hits],
     ["false", "False alerts", (t) => count(t.falseAlerts)],
     ["F1", "F1 of points", (t) => three(share(2 * t.right, t.right + t.wrong + t.labelled))],
   ];
-  return report.configurations.map(({ name }) => [name, `${name}: windows hit, of all; and false alerts`, (t) => `${hits(t)}, ${count(t.falseAlerts)}`]);
+  return report.configurations.map(({ name }) => [name, `${name}: windows hit / all windows, false alerts`, (t) => `${hits(t)}, ${count(t.falseAlerts)}`]);
 }
 
 const hits = (t) => (t.windows ? `${t.hit}/${t.windows}` : "–");
@@ -123,8 +123,8 @@ function showIndex() {
     ...heads().map(([name, why]) => h("th", { scope: "col", class: "figure", title: why }, name)));
   const names = Object.entries(orders).filter(([key]) => labelled || !["false", "missed"].includes(key));
   el("sort").replaceChildren(...names.map(([key, [text]]) => h("option", { value: key }, text)));
-  document.querySelector(".sources").style.setProperty("--wide", single ? "62px" : "84px");
-  say(el("sources-note"), single || !labelled ? "" : "windows hit, of all; and false alerts");
+  document.querySelector(".sources").style.setProperty("--wide", single && labelled ? "62px" : "84px");
+  say(el("sources-note"), single || !labelled ? "" : "windows hit / all windows, false alerts");
   fillRows();
 }
 
@@ -144,8 +144,8 @@ function fillRows() {
   if (held !== null) el("rows").querySelector(`[data-place="${held}"]`)?.focus({ preventScroll: true });
 }
 
-// Where sources of several files have one name, the part of the path that tells them apart.
-function tellApart() {
+// Where sources of several files have the same name, the part of the path that differs.
+function addFolders() {
   const files = [...new Set(allSeries.map((series) => series.file))].map((file) => file.split("/")), named = new Map();
   for (const { source } of allSeries) named.set(source, (named.get(source) ?? 0) + 1);
   let same = 0;
@@ -209,7 +209,7 @@ function drawAll() {
   if (!series) return;
   for (const node of el("charts").children) {
     const place = Number(node.dataset.result), result = series.results[place], episodes = episodesAt(result, thresholds[place]);
-    node.querySelector(".facts").replaceChildren(...told(tally(series, episodes), null, series).map(([, name, text, remark, why]) =>
+    node.querySelector(".facts").replaceChildren(...figuresOf(tally(series, episodes), null, series).map(([, name, text, remark, why]) =>
       h("span", { title: why }, `${name} `, h("b", {}, text), remark ? ` ${remark}` : "")));
     const found = { result, episodes, threshold: thresholds[place] ?? result.threshold };
     plots[place] = new Plot(node.querySelector(".chart"), shown, found, single ? 250 : 190);
@@ -227,7 +227,7 @@ function list(node, series, result, episodes) {
   const rows = episodes.map(([start, stop, why]) => {
     let peak = 0;
     for (let i = start; i < stop; i++) if (alert[i] > peak) peak = alert[i];
-    return { start, stop, peak, why, what: series.windows === null ? "episode" : series.label[start] ? "right" : "false" };
+    return { start, stop, peak, why, what: series.windows === null ? "episode" : series.label[start] ? "hit" : "false" };
   });
   const lost = (series.windows ?? []).filter((one) => fateOf(one, series, episodes) === "missed");
   rows.push(...lost.map(([start, stop]) => ({ start, stop, peak: null, why: "no episode starts in this window", what: "missed" })));
@@ -338,7 +338,7 @@ async function begin() {
     thresholds[i] = null;
     measure(i);
   });
-  tellApart();
+  addFolders();
   showSummary();
   showConfigurations();
   showIndex();

@@ -1,4 +1,4 @@
-// The page: what is asked, what is shown. Old figures are never shown as new ones: the banner says since when.
+// The page: requests to the API, and what it shows of them. Without an answer, a banner says how old the figures are.
 
 import { Chart } from "./chart.js";
 import { cell, count, duration, el, h, iso, metricsOf, number, rate, say, score, severity, time, valueOf } from "./dom.js";
@@ -10,7 +10,7 @@ const rows = new Map();     // source -> row of the table
 const episodes = new Map(); // episode -> entry of the list
 let updates = null;         // push, poll or off: the worker says
 let socket = null, retries = 0;
-let heard = null;           // when the worker last answered, ms
+let answered = null;        // when the worker last answered, ms
 let shown = null;           // the source in the detail panel: {name, points, metric, threshold, sampled}
 let topic = "raw-data";
 let asked = 0;              // number of the last request for the list: an older answer must not win
@@ -24,15 +24,15 @@ async function get(path) {
 
 // --- header
 
-function pulse() {
-  heard = Date.now();
-  say(el("as-of"), time(heard / 1000));
+function noteAnswer() {
+  answered = Date.now();
+  say(el("as-of"), time(answered / 1000));
 }
 
 function lost(error) {
   pill("unreachable", "bad");
-  const since = heard ? ` since ${time(heard / 1000)} UTC; what you see is from then` : "";
-  banner(`The worker does not answer${since}. Trying again. (${error.message})`);
+  const problem = answered ? `has not answered since ${time(answered / 1000)} UTC; the figures are from then` : "does not answer";
+  banner(`The worker ${problem}. Retrying. (${error.message})`);
 }
 
 function pill(word, kind) {
@@ -66,10 +66,10 @@ function showStatistics(statistics) {
   const states = [statistics.results.state, statistics.anomalies.state].filter((state) => !["reading", "connecting"].includes(state));
   const notes = [...new Set(states)].map((state) => `Kafka: ${state}.`);
   if (statistics.unreadable) notes.push(`${count(statistics.unreadable)} records of the output topics could not be read.`);
-  if (updates === "off") notes.push("Live updates are off (dashboard.real_time_updates): reload to see what is new.");
+  if (updates === "off") notes.push("Live updates are off (dashboard.real_time_updates): reload the page for new results.");
   banner(notes.join(" "));
   document.title = statistics.episodes_open ? `(${statistics.episodes_open}) faust-anomaly` : "faust-anomaly";
-  pulse();
+  noteAnswer();
 }
 
 // --- table of sources
@@ -141,9 +141,9 @@ async function loadSources(force = false) {
 function howToBegin() {
   return [
     h("p", { class: "strong" }, "No results yet"),
-    h("p", {}, "Produce points to the topic ", h("code", {}, topic), ", keyed by their source:"),
+    h("p", {}, "Produce points to the topic ", h("code", {}, topic), ", with the source as the key:"),
     h("pre", {}, '{"source": "pump-7", "timestamp": "2023-10-27T09:37:40Z", "value": 45.2}'),
-    h("p", {}, "or let ", h("code", {}, "faust-anomaly generate"), " make some. They appear here as they are scored."),
+    h("p", {}, "or run ", h("code", {}, "faust-anomaly generate"), ". Sources appear here when they are scored."),
   ];
 }
 
@@ -208,7 +208,7 @@ function showEpisodes(found, fresh = false) {
   while (list.children.length > order.length) list.lastChild.remove();
   if (focus?.isConnected && focus !== document.activeElement) focus.focus({ preventScroll: true });
   el("no-episodes").hidden = order.length > 0;
-  el("no-episodes").replaceChildren(h("p", { class: "strong" }, "No anomaly so far"),
+  el("no-episodes").replaceChildren(h("p", { class: "strong" }, "No anomalies yet"),
     h("p", {}, "An entry appears here when a source's alert score reaches its threshold."));
   if (shown && found.some((row) => row.source === shown.name)) loadOwnEpisodes().catch(lost);
 }
@@ -237,7 +237,7 @@ async function open(name) {
   say(el("chart-note"), "");
   draw();
   mark();
-  tellWatch();
+  sendWatch();
   el("detail-name").focus({ preventScroll: true });
   el("detail").scrollIntoView({ block: "nearest" });
   await Promise.all([loadSeries(), loadOwnEpisodes()]);
@@ -246,7 +246,7 @@ async function open(name) {
 function close() {
   shown = null;
   el("detail").hidden = true;
-  tellWatch();
+  sendWatch();
   mark();
 }
 
@@ -266,7 +266,7 @@ async function loadOwnEpisodes() {
   const own = shown;
   const { anomalies } = await get(`/api/anomalies?${new URLSearchParams({ source: own.name, limit: 4 })}`);
   if (own !== shown) return;
-  const head = h("h3", {}, anomalies.length ? "Last episodes" : "No episode of this source is remembered");
+  const head = h("h3", {}, anomalies.length ? "Last episodes" : "No recent episode of this source");
   el("detail-episodes").replaceChildren(head, ...anomalies.map((row) => makeEpisode(row, false)));
 }
 
@@ -296,8 +296,8 @@ function draw() {
   const dotted = points.some((point) => point.drift) ? "; dotted: drift" : "";
   if (points.length) notes.push(`${count(points.length)} points; shaded: expected band; dashed: alert threshold${dotted}`);
   else if (missing) notes.push(`${missing}.`);
-  if (points.length && points.length < 30) notes.push("more are collected while this is open");
-  if (sampled) notes.push("a sample: results come faster than this view reads them");
+  if (points.length && points.length < 30) notes.push("more points are kept while this panel is open");
+  if (sampled) notes.push("a sample: there are more results per second than the view reads");
   say(el("chart-note"), notes.join(" · "));
 }
 
@@ -315,16 +315,16 @@ function route() {
   if (name !== shown?.name) open(name).catch(lost);
 }
 
-// --- what is new
+// --- updates
 
 function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
   socket.addEventListener("open", () => {
-    if (retries) refresh(true).catch(lost); // what came in between
+    if (retries) refresh(true).catch(lost); // what was missed
     retries = 0;
-    tellWatch();
+    sendWatch();
   });
-  socket.addEventListener("message", (event) => hear(JSON.parse(event.data)));
+  socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
   socket.addEventListener("close", () => {
     socket = null;
     retries += 1;
@@ -332,12 +332,12 @@ function connect() {
   });
 }
 
-function tellWatch() {
+function sendWatch() {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ watch: shown?.name ?? null }));
 }
 
-function hear(message) {
-  pulse();
+function receive(message) {
+  noteAnswer();
   if (message.type === "sources") showPoints(message.sources);
   else if (message.type === "anomalies") { showEpisodes(message.anomalies, true); loadSoon(); }
   else if (message.type === "points") addPoints(message.source, message.points);

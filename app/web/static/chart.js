@@ -6,10 +6,10 @@ import { cell, iso, number, score, severity, svg, time, valueOf } from "./dom.js
 const HEIGHT = 230, STRIP = 60, GAP = 24, RIGHT = 12, TOP = 8, BOTTOM = 20;
 
 export class Chart {
-  // `tell(text)` shows the point under the cursor, or the last one.
-  constructor(box, tell) {
+  // `describePoint(text)` shows the text of the point under the cursor, or of the last one.
+  constructor(box, describePoint) {
     this.box = box;
-    this.tell = tell;
+    this.describePoint = describePoint;
     this.points = [];
     this.cursor = null;
     this.planned = false;
@@ -38,7 +38,7 @@ export class Chart {
   draw() {
     const width = Math.floor(this.box.clientWidth);
     const { points, metric } = this;
-    if (width < 120 || points.length === 0) { this.box.replaceChildren(); this.tell(""); return; }
+    if (width < 120 || points.length === 0) { this.box.replaceChildren(); this.describePoint(""); return; }
     const values = points.map((p) => valueOf(p, metric));
     const lower = points.map((p) => cell(p, "expected_lower", metric));
     const upper = points.map((p) => cell(p, "expected_upper", metric));
@@ -135,7 +135,7 @@ export class Chart {
     this.hair.setAttribute("x2", this.xs[shown]);
     this.ring.setAttribute("cx", this.xs[shown]);
     this.ring.setAttribute("cy", this.y(value));
-    this.tell(describe(p, this.metric));
+    this.describePoint(describe(p, this.metric));
   }
 }
 

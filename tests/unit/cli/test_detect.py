@@ -215,7 +215,7 @@ def test_on_a_terminal_only_the_summary_is_shown(monkeypatch):
         (["folder"], "folder: expected files that end in .csv, .tsv, .ndjson, .jsonl, found none", 2),
         (["pump.csv", "other/pump.csv"], "the results of both would be called pump", 2),
         (["pump.csv", "--value", "x"], "pump.csv: no column 'x' (input.value_fields or --value); found value", 2),
-        (["pump.csv", "--output", "pump.csv"], "--output pump.csv: pump.csv is a file to read", 2),
+        (["pump.csv", "--output", "pump.csv"], "--output pump.csv: pump.csv is an input", 2),
         (["pump.csv", "--output", "nowhere/x"], "nowhere/x: No such file or directory", 1),
         (["pump.csv", "--config", "bad.yaml"], "detection.threshold", 2),
         (["pump.csv", "--config", "unknown.yaml"], "no_such_detector", 2),

@@ -192,7 +192,7 @@ def test_several_configurations_are_side_by_side(here):
     [
         (["pump.csv", "--labels", "w.json"], "--labels: needs --report, or the command evaluate"),
         (["pump.csv", "--config", "quick.yaml", "--config", "slow.yaml"], "--config: results are of one configuration"),
-        (["pump.csv", "--report", "pump.csv"], "--report: pump.csv is a file to read"),
+        (["pump.csv", "--report", "pump.csv"], "--report: pump.csv is an input"),
         (["pump.csv", "--report", "no/where.html"], "--report no/where.html: no such folder"),
         (["none.csv", "--report", "report.html"], "none.csv: no such file or folder"),
         (["pump.csv", "--report", "report.html", "--labels", "none.json"], "none.json: No such file or directory"),

@@ -481,7 +481,7 @@ def test_connections_that_never_ask_do_not_pile_up(view, monkeypatch):
     asyncio.run(run())
 
 
-def test_a_port_in_use_is_named_with_its_cure(view):
+def test_a_port_in_use_is_named_with_its_fix(view):
     async def run(port):
         await view(port=port).start()
 
@@ -505,7 +505,7 @@ def test_an_address_of_another_machine_is_named(view):
     ],
 )
 def test_other_faults_of_listening_name_a_setting(error, words):
-    assert view_module._cure(error, "h", 80).startswith(words)
+    assert view_module._listen_problem(error, "h", 80).startswith(words)
 
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
