@@ -1,4 +1,4 @@
-"""Points of CSV or NDJSON files, or of the series that come with the program; several files by time.
+"""Points of CSV or NDJSON files, or of the bundled series; several files are merged by time.
 
 ``app.offline.csv_columns`` says what is read as what. The series that come along are given by name, without folder and
 ending; they are a part of the Numenta Anomaly Benchmark (series/README.md).
@@ -24,17 +24,17 @@ SERIES = Path(__file__).with_name("series")
 
 
 def records(
-    files: Annotated[tuple[str, ...], Parameter("files; - is standard input; or names of series that come along")],
+    files: Annotated[tuple[str, ...], Parameter("files, - for standard input, or names of bundled series")],
     *,
     loop: Annotated[
-        bool, Parameter("begin again at the end, with the times moved on; several files begin together")
+        bool, Parameter("repeat the files without end, with the times moved on")
     ] = False,
-    start: Annotated[float | None, Time("move the times: each file begins then")] = None,
+    start: Annotated[float | None, Time("move the times so that each file begins at this time")] = None,
     time: Annotated[str | None, Parameter("column of the time")] = None,
     source: Annotated[str | None, Parameter("column of the source; none: the file's name")] = None,
-    value: Annotated[tuple[str, ...], Parameter("column of a value; may be given again")] = (),
-    time_unit: Annotated[Literal["s", "ms"], Parameter("unit of times that are numbers")] = "s",
-    time_format: Annotated[str | None, Parameter("of the times, as strptime's, when not ISO 8601")] = None,
+    value: Annotated[tuple[str, ...], Parameter("column of a value; can be given several times")] = (),
+    time_unit: Annotated[Literal["s", "ms"], Parameter("unit of numeric times")] = "s",
+    time_format: Annotated[str | None, Parameter("format of the times as in strptime; none: ISO 8601")] = None,
 ) -> Iterator[GeneratedRecord | Remark]:
     """The points of each file in its order, those of several files merged by time."""
     from app.settings import InputSettings  # not at the top: --help does without

@@ -1,4 +1,4 @@
-"""Points made up: a wave, a trend or a constant with noise, and anomalies of known kinds in it.
+"""Synthetic points: a wave, a trend or a constant with noise, and anomalies of known kinds.
 
 The same options give the same points, byte for byte; each source has its own random numbers, so more
 sources do not change the first ones. Normal points lie within low..high. One anomaly at a time:
@@ -27,7 +27,7 @@ NOISE_CUT = 3.0  # standard deviations; without a cut a normal point could lie a
 
 def records(
     *,
-    shape: Annotated[Shape, Parameter("what is normal; a trend rises, then falls")] = "sine",
+    shape: Annotated[Shape, Parameter("shape of the normal values; a trend rises, then falls")] = "sine",
     frequency: Annotated[float, Parameter("cycles per second of event time", at_least=0.0)] = 0.005,
     low: Annotated[float, Parameter("smallest normal value")] = 0.0,
     high: Annotated[float, Parameter("largest normal value")] = 100.0,
@@ -35,16 +35,16 @@ def records(
         float, Parameter("standard deviation of the noise over high - low", at_least=0.0, at_most=0.15)
     ] = 0.02,
     anomaly_probability: Annotated[
-        float, Parameter("that an anomaly begins at a point", at_least=0.0, at_most=1.0)
+        float, Parameter("probability that an anomaly begins at a point", at_least=0.0, at_most=1.0)
     ] = 0.002,
-    anomaly: Annotated[tuple[Kind, ...], Parameter("kind of anomaly; may be given again")] = KINDS,
+    anomaly: Annotated[tuple[Kind, ...], Parameter("kind of anomaly; can be given several times")] = KINDS,
     calm: Annotated[int, Parameter("points of each source before its first anomaly", at_least=0)] = 1,
     sources: Annotated[int, Parameter("number of sources", at_least=1, at_most=1_000_000)] = 1,
-    source: Annotated[str, Parameter("their name, to which -0, -1, ... is added")] = "synthetic",
-    points: Annotated[int, Parameter("points of each source; 0: without end", at_least=0)] = 1000,
-    interval: Annotated[float, Parameter("seconds from one point of a source to the next", at_least=1e-6)] = 1.0,
+    source: Annotated[str, Parameter("name of the sources, to which -0, -1, ... is added")] = "synthetic",
+    points: Annotated[int, Parameter("points of each source; 0: no end", at_least=0)] = 1000,
+    interval: Annotated[float, Parameter("seconds between two points of a source", at_least=1e-6)] = 1.0,
     start: Annotated[float, Time("time of the first points")] = 1704067200.0,
-    seed: Annotated[int, Parameter("another seed gives other points")] = 0,
+    seed: Annotated[int, Parameter("seed of the random numbers")] = 0,
 ) -> Iterator[GeneratedRecord]:
     """A point of each source in turn, then the next of each."""
     if not 0.0 < high - low <= 1e149:  # so that points with an anomaly are legal, too
@@ -63,7 +63,7 @@ def records(
 
 def _normal(random: Random, shape: str, step: float, low: float, high: float, noise: float) -> Iterator[float]:
     """Values within low..high, without end; step: cycles from one point to the next."""
-    margin = NOISE_CUT * noise  # the wave keeps so much away from low and high
+    margin = NOISE_CUT * noise  # distance of the wave from low and high
     phase = random.random()
     for i in count():
         wave = margin + (1.0 - 2.0 * margin) * _wave(shape, (phase + i * step) % 1.0)

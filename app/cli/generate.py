@@ -46,7 +46,7 @@ COMMON = [
         ["--speed"],
         type=click.FloatRange(0, 1e9, min_open=True),
         metavar="FACTOR",
-        help="Go by the points' own times, so many times faster; 1 is live.",
+        help="Follow the times of the points, FACTOR times faster; 1 is real time.",
     ),
     click.Option(["--rate"], type=RateType(), metavar="N/s", help="Points per s, min or h, of all sources."),
     click.Option(["--labels"], is_flag=True, help="Add the field label, the kind of anomaly, where there is one."),
@@ -80,7 +80,7 @@ def command(name: str) -> click.Command:
 
 
 def live(options: dict[str, Any], default: set[str], speed: float | None, rate: float | None) -> dict[str, Any]:
-    """What a series that goes by the clock has instead of its defaults: it begins now and keeps to the clock."""
+    """Defaults of a series in real time: it starts now, and its interval fits the rate."""
     instead: dict[str, Any] = {}
     if (speed or rate) and "start" in default and options["start"] is not None:
         instead["start"] = time.time()

@@ -1,7 +1,7 @@
 """Every detector there is, found by its file's name.
 
 A module of this package with ``STATE`` and ``step`` is a kernel detector; one with ``adapters`` and
-``adapter`` offers detectors of a library. What each declares is in ``kit.py``.
+``adapter`` offers detectors of a library. ``api.py`` describes their declarations.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ class Adapter(Protocol):
     """A detector whose model is a Python object. One Adapter serves every source; it holds no state.
 
     The pipeline does the rest: warm-up, standardising, the reset of a model that raised or gave a
-    score that is not finite (its vote is left out and it starts anew by ``make``).
+    score that is not finite (its vote is left out and ``make`` makes a new model).
 
     One for which a call costs more than a point may also have ``score_many(model, xs, ts) -> Iterator[float]``: it
     yields the scores of points that follow each other, scores and learns as ``score_one`` and ``learn_one`` in turn

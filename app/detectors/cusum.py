@@ -1,14 +1,13 @@
-"""Cumulative sum of the deviations from the mean beyond a slack, either side: small lasting shifts of the level.
+"""CUSUM: cumulative sums of the deviations from the mean, less a slack, on either side. Finds small shifts of the mean.
 
-Fits what holds a level: finds a shift of one standard deviation in some ten points, where a detector of single
-points sees nothing. A lone spike does not reach the line, as a value counts at most 4 deviations. Blind to seasons,
-which it takes for shifts: give it a source without them. After an alert the sums start again at 0, so that it
-alerts again while the shift lasts and is quiet soon after; the mean follows a lasting shift by its half-life.
-O(1) time and memory.
+Fits series with a constant mean: finds a shift of one standard deviation within about ten points, which detectors of
+single points miss. A single spike does not reach the threshold, as a value counts at most 4 deviations. Do not use it
+for seasonal series: it takes seasons for shifts. After an alert the sums are reset to 0, so that alerts repeat while
+the shift lasts and stop soon after; the mean follows a lasting shift with its half-life. O(1) time and memory.
 
-Score: float in [0, 1e9], standard deviations, summed; 0.0 is the most normal, and is said of the first 20 points. A
-point is an anomaly above ``threshold``: with slack .5 and threshold 8, normal noise gets there once in ten thousand
-points; with 5, once in 465.
+Score: float in [0, 1e9], standard deviations, summed; 0.0 is the most normal; 0.0 for the first 20 points. A point
+is an anomaly above ``threshold``: with slack .5 and threshold 8, normal noise exceeds it once in ten thousand points
+(average run length); with 5, once in 465.
 
 References
 ----------
@@ -29,7 +28,7 @@ from app.detectors.api import WEIGHTED, derived, deviation, deviations_of, exp, 
 VERSION = 1
 PARAMS = params(
     half_life=param(500.0, "age, in points, at which a point counts half in the mean", at_least=1),
-    slack=param(0.5, "deviations from the mean that are not summed: half of the shift to be found", at_least=0),
+    slack=param(0.5, "allowance subtracted from each deviation: half of the shift to be found", at_least=0),
     threshold=param(8.0, "sum of deviations at which a point alerts", above=0),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
     decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
@@ -41,12 +40,12 @@ TARGETS = "shifts"
 INVARIANT = ("scale", "shift")
 EXPLANATION = "at {value} the deviations {side} the mean {expected} have summed up to {score}: the level has shifted"
 
-SETTLED = 20  # points from which on a mean and deviation are believed
+SETTLED = 20  # points before mean and deviation are used
 MOST = 4.0  # deviations that one value counts
 
 
 def band(s, p, w):
-    """The values with which a sum would reach the line, if they counted in full."""
+    """The values with which a sum would reach the threshold, if they were not clipped."""
     one = floored(deviations_of(s.level), s.level.mean)
     lower = max(0.0, p.threshold + p.slack - s.below) * one
     upper = max(0.0, p.threshold + p.slack - s.above) * one

@@ -1,10 +1,9 @@
-"""Distance from an exponentially weighted mean, in standard deviations weighted likewise.
+"""Distance from an exponentially weighted mean, in exponentially weighted standard deviations.
 
 Fits a level that drifts slowly; remembers longer than the window and forgets smoothly. Blind to seasons, and to a
 drift slower than its half-life. O(1) time and memory.
 
-Score: float in [0, 1e9], standard deviations; 0.0 is the most normal. A point is an anomaly above ``threshold`` of
-them.
+Score: float in [0, 1e9], standard deviations; 0.0 is the most normal. A point is an anomaly above ``threshold``.
 
 References
 ----------

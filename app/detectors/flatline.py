@@ -1,13 +1,13 @@
-"""A value that is stuck: a run of equal values longer than any that this source has shown.
+"""A stuck value: a run of equal values longer than all earlier runs of this source.
 
 Fits sensors that freeze and exporters that repeat their last value. A source that is constant from its start, or
-holds its values for long by nature, stays quiet: its own longest run is the measure. Blind to a value that is stuck
-but still trembles by more than ``tolerance``. O(1) time and memory.
+usually has long runs, gives no alerts: the reference is its own longest run. Blind to a stuck value with noise of more
+than ``tolerance``. O(1) time and memory.
 
-Score: float in [0, inf), how much longer the present run is than the longest one before it, in lengths of that one
-(at least of ``min_points``): 0.0 up to the same length, 1.0 at twice. A point is an anomaly above ``threshold``; so is
-each later one until the value changes. A run that ends is learned at most at twice the longest, so that a fault does
-not hide the next.
+Score: float in [0, inf), length of the current run divided by that of the longest run before it (at least
+``min_points``), minus 1: 0.0 up to the same length, 1.0 at twice the length. A point is an anomaly above
+``threshold``; so is each later one until the value changes. A finished run is learned with at most twice the longest
+length, so that a fault does not hide the next one.
 
 References
 ----------
@@ -27,9 +27,9 @@ from app.detectors.api import param, params
 
 VERSION = 1
 PARAMS = params(
-    tolerance=param(0.0, "difference from the first value of a run up to which a value is equal", at_least=0),
-    min_points=param(5, "points: no shorter run is long", at_least=2),
-    threshold=param(1.0, "lengths of the longest run beyond it at which a point alerts", above=0, keeps_state=True),
+    tolerance=param(0.0, "largest difference from the first value of a run that counts as equal", at_least=0),
+    min_points=param(5, "smallest reference length of a run, in points", at_least=2),
+    threshold=param(1.0, "excess over the longest run, in its lengths, that alerts", above=0, keeps_state=True),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
 )
 STATE = [("first", "f8"), ("run", "i8"), ("longest", "i8")]
@@ -44,7 +44,7 @@ def step(s, p, x, t, w):
     if s.run > 0 and abs(x - s.first) <= p.tolerance:
         s.run += 1
     else:
-        if s.run > 0:  # the first run is learned whole: nothing was known to measure it by
+        if s.run > 0:  # the first run is learned in full: there is no reference yet
             known = max(s.longest, p.min_points)
             s.longest = max(s.longest, min(s.run, 2 * known) if s.longest > 0 else s.run)
         s.first = x

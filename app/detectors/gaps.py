@@ -1,16 +1,16 @@
-"""A pause that is longer than this source's interval: said on the first point after it.
+"""A gap in time that is longer than the usual interval of this source, reported at the first point after it.
 
-Fits sources that report on a schedule, and with a wider line those that report by chance. Looks at timestamps
-only, whatever the values. A pause that has not ended yet cannot be seen by what scores points. O(1) time and memory.
+Fits sources with regular points, and with a higher threshold those with random arrivals. Uses timestamps only, not
+values. A gap that has not ended cannot be reported, as only points are scored. O(1) time and memory.
 
-Score: float in [0, 1e9], how much longer than the mean interval the pause was, in the intervals' standard
-deviations, or in quarters of the mean where that is more; 0.0 up to the mean. A point is an anomaly above
-``threshold``: at 8, from the third interval on where the source keeps time, from the ninth on where its points come by
-chance (once in some ten thousand).
+Score: float in [0, 1e9], distance of the interval above the mean interval, in standard deviations of the intervals
+(at least a quarter of the mean); 0.0 up to the mean. A point is an anomaly above ``threshold``: at 8, this is a gap of
+3 intervals of a regular source, and of 9 mean intervals of a source with random arrivals (once in about ten thousand).
 
-A point of the same time as the last one is not judged and no interval. Neither is one of an earlier time: it came
-late, and the next interval is measured from the newest time seen; but after ten in a row the clock has been set back,
-and measuring goes on from there. A pause is learned cut to 6 deviations, so that one outage does not hide the next.
+A point with the same time as the last one is not scored and not learned. Neither is one with an earlier time: it is
+late, and the next interval is measured from the newest time; but after ten in a row the clock was set back, and the
+next interval is measured from there. Intervals are clipped at 6 deviations when learned, so that an outage does not
+hide the next one.
 
 References
 ----------
@@ -40,9 +40,9 @@ TARGETS = "gaps"
 INVARIANT = ("scale", "shift")
 EXPLANATION = "before {value} nothing came for longer than usual, by {score} times the usual spread of intervals"
 
-LEAST = 0.25  # share of the mean interval: jitter below it is no spread
-SETTLED = 20  # intervals before any is cut
-CUT = 6.0  # spreads above the mean at which an interval is learned
+LEAST = 0.25  # least deviation, as a fraction of the mean interval
+SETTLED = 20  # intervals before clipping begins
+CUT = 6.0  # deviations above the mean at which a learned interval is clipped
 BEHIND = 10  # points in a row with an earlier time after which the clock was set back
 
 

@@ -1,4 +1,4 @@
-"""How few of the last points lie where this one does, by many random halvings of the range: Half-Space Trees.
+"""Half-Space Trees: how few of the last points lie near this one, by random binary partitions of the range.
 
 River's HalfSpaceTrees behind its MinMaxScaler, for one metric: the same trees of the same seed and the same scores,
 bit for bit. Each tree cuts the range in two again and again at random places; the points of a window are counted in
@@ -11,10 +11,10 @@ take. O(n_trees * height) time.
 River's trees end where the range so far ends: a value far outside falls into the same outermost leaves as the extremes
 before. On normal, uniform, exponential, seasonal, autocorrelated and two-state series, a point 14 standard deviations
 out scored no higher than 1 in 8 to 1 in 1000 of the points before it. So trees reach ``margin`` times the range
-further on either side here (River's ``limits``), where the cells are empty; with ``margin=0`` they are those of River's
-default limits. And since scores crowd together below 1, what is compared with its past is minus the logarithm of 1 -
-River's score. With both, and with the first window, which has no scores, kept out of that past, the same point lies at
-least 6 deviations above it (most often 15), where one normal point in 750 lies above 5, the default threshold.
+further on either side here (River's ``limits``), where the cells are empty; with ``margin=0`` they are those of
+River's default limits. And since scores crowd together below 1, what is compared with its past is minus the logarithm
+of 1 - River's score. With both, and with the first window, which has no scores, kept out of that past, the same point
+lies at least 6 deviations above it (most often 15), where one normal point in 750 lies above 5, the default threshold.
 
 Score: float in [0, 10], natural logarithm; 0.0 in the first ``window_size`` points, before there is a window to
 compare with.
@@ -65,11 +65,11 @@ def splits(p):
 
 
 PARAMS = params(
-    n_trees=param(10, "trees", at_least=1, at_most=100),
-    height=param(8, "times that a tree halves the range", at_least=1, at_most=12),
+    n_trees=param(10, "number of trees", at_least=1, at_most=100),
+    height=param(8, "depth of the trees", at_least=1, at_most=12),
     window_size=param(250, "points in a reference window, whose counts are the scores", at_least=2, at_most=65_535),
-    seed=param(42, "what the trees are drawn from", at_least=0),
-    margin=param(2.0, "how far the trees reach beyond the range so far, in ranges", at_least=0, at_most=1000),
+    seed=param(42, "seed of the random trees", at_least=0),
+    margin=param(2.0, "extension of the trees beyond the range so far, in ranges", at_least=0, at_most=1000),
     threshold=param(5.0, "deviations above its own past at which a point alerts", above=0, keeps_state=True),
     warmup=param(100, "points scored before the first vote, after the first window", at_least=1, keeps_state=True),
     silent=derived(lambda p: p.window_size),

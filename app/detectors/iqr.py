@@ -1,11 +1,11 @@
 """Distance beyond the window's quartiles, in interquartile ranges: Tukey's fences.
 
 Fits skewed values too, as each side is measured from its own quartile, and noise with outliers in it: up to a
-quarter of the window may be outliers. Blind to seasons. O(1) time, no memory beside the window. Where the middle
-half of the values is equal, 1.349 standard deviations stand in for the range of 0.
+quarter of the window may be outliers. Blind to seasons. O(1) time, no memory beside the window. Where the
+quartiles are equal, 1.349 standard deviations replace the range of 0.
 
 Score: float in [0, 1e9], interquartile ranges; 0.0 between the quartiles. A point is an anomaly above
-``threshold`` of them: 1.5 is Tukey's inner fence (of normal noise 7 in 1000 points lie outside), 3.0 his outer
+``threshold``: 1.5 is Tukey's inner fence (of normal noise 7 in 1000 points lie outside), 3.0 his outer
 fence (2 in a million).
 
 References

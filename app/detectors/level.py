@@ -1,19 +1,20 @@
-"""How far the level of a metric lies from its own: the part of one metric in the joint signal of a source.
+"""Distance of a metric's recent mean from its long-term mean: its part of the joint signal of a source.
 
-For sources with several metrics (sensors of one machine). The mean of the last ``window_size`` points is compared
-with the mean of all normal points, in units of how much such means have wandered: the square root of their mean
-squared distance from the long mean, plus the mean squared change from one block of ``window_size`` points to the
-one ``LAG`` blocks later. While a metric is out of range it is not learned, for at most ``hold_points`` points in
-a row, so that a fault does not become the norm while it lasts, and a true change of level is absorbed. The root mean
-square over a source's metrics is the joint signal: a distance as Hotelling's T squared [1] with the correlations
-left out, of which a few hundred points tell little.
+For sources with several metrics (sensors of one machine). The mean of the last ``window_size`` points is compared with
+the mean of all normal points, in units of the usual variation of such means: the square root of their mean squared
+distance from the long-term mean plus the mean squared change between blocks of ``window_size`` points that lie ``LAG``
+blocks apart. While a metric is out of range it is not learned, for at most ``hold_points`` points in a row, so that a
+fault does not become normal while it lasts, and a permanent change of level is accepted. The root mean square over a
+source's metrics is the joint signal: a distance like Hotelling's T squared [1] without correlations, which cannot be
+estimated from a few hundred points.
 
-Fits machines that run at a level and leave it: faults that shift or spread several metrics a little. Slow: a spike
-of one point counts a twentieth. Blind to shapes, seasons, and to a metric that has never moved, which has no scale.
+Fits machines with a constant operating level: faults that shift several metrics a little, or increase their variance.
+Slow: a spike of one point has the weight 1/20. Blind to shapes and seasons, and to constant metrics, which have no
+scale.
 
-Time is not looked at: gaps, duplicates and backward times change nothing. Constant metrics score 0.0.
+Timestamps are not used: gaps, duplicates and backward times change nothing. Constant metrics score 0.0.
 
-Score: float in [0, 1e9], in root mean squares of the metric's own wander; about 1 is usual, above ``gate`` the
+Score: float in [0, 1e9], in units of the metric's usual variation; about 1 is normal, above ``gate`` the
 metric is out of range; 0.0 for the first 100 points.
 
 O(window_size) time, 168 bytes.
@@ -36,11 +37,11 @@ from app.detectors.api import before, count, derived, param, params, sqrt
 
 VERSION = 1
 LAG = 6  # blocks between two that are compared
-UNSCORED = 100  # points: before, the spread of means is not known
+UNSCORED = 100  # points before the variation of the means is known
 PARAMS = params(
     window_size=param(20, "points whose mean is the level", at_least=2, at_most=4096),
     gate=param(2.5, "score above which the metric is out of range and not learned", above=0),
-    hold_points=param(500, "points in a row that are not learned at most", at_least=0),
+    hold_points=param(500, "most points in a row that are not learned", at_least=0),
     threshold=param(8.0, "score at which a point alerts", above=0, keeps_state=True),
     warmup=param(1, "points scored before the first vote", at_least=1, keeps_state=True),
     silent=derived(lambda p: UNSCORED),

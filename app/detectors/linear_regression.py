@@ -4,7 +4,7 @@ Fits a level that climbs or falls evenly: disks that fill, counters, slow drifts
 Blind to seasons, and after a step or spike its line leans for a whole window. The points are taken to be evenly
 spaced. O(window) time, no memory beside the window.
 
-Score: float in [0, 1e9], standard errors; 0.0 is the most normal, and is said of the first three points. A point is an
+Score: float in [0, 1e9], standard errors; 0.0 is the most normal; 0.0 for the first three points. A point is an
 anomaly above ``threshold`` of them.
 
 References

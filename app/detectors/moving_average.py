@@ -1,10 +1,10 @@
-"""Distance from the mean of the last points, in their standard deviations.
+"""Distance from the moving average of the last points, in their standard deviations.
 
-The plainest detector there is: fits a level that holds still or moves slowly against its noise; blind to
-seasons, and a spike inside the window hides the next one. O(1) time and memory.
+The simplest detector: fits a mean that is constant or changes slowly compared with the noise; blind to seasons, and
+a spike inside the window hides the next one. O(1) time and memory.
 
 Score: float in [0, 1e9], standard deviations; 0.0 is the most normal. A point is an anomaly above
-``threshold_multiplier`` of them.
+``threshold_multiplier``.
 
 References
 ----------

@@ -1,7 +1,7 @@
-"""Values never seen before, told where an episode starts: the alert score of the default.
+"""Novel values, reported where an episode starts: the alert score of the default set.
 
-Four things are watched, each by its distance to the nearest value of the same kind ever seen, so that what has
-occurred before, however rarely, is not news:
+Four features are observed, each by its distance to the nearest earlier value of the same feature, so that a value
+that has occurred before, however rarely, is not novel:
 
 - the value,
 - its distance from the last values at this hour of the week (UTC); where an hour has more than 30 points, from the
@@ -14,29 +14,30 @@ of this source; above the highest twentieth of them, the tail is an exponential.
 logarithm; their weighted sum, as in Fisher's method, is the total. Blocks of maxima need no assumption on the values
 and are comparable between sources.
 
-Not every surprise is worth telling. A total counts only
+Not every surprise is reported. A total counts only
 
 - at a point that lies 2 mean absolute errors from what was expected (``app/detectors/support/forecast.py``),
-- where it is a new high of the last 64 points, and above a peak that halves every 100 points,
+- where it is the highest of the last 64 points, and above the last peak, which is halved every 100 points,
 - less what is due to repeats: the logarithm of 1 + the number of such peaks before, at least three quarters as high,
-  each counting half after 2000 points. A source that does this every day has told so.
-- less a part that falls from .3 to nothing between 250 and 500 points, where much is rare because little is known.
+  each counting half after 2000 points: a source with such peaks every day reports them no more.
+- less an allowance that falls from .3 to 0 between 250 and 500 points, where much is rare because little is known.
 
 Fits every kind of series without a setting: levels, daily and weekly courses, spikes, sparse counts. Blind to windows
-of which every part was seen before (something that is missing, a known shape at the wrong time of the hour), and silent
-for the first 250 points. Of plain noise it tells two or three times before point 750, as it cannot know yet how far
-noise goes, and from then on once in 2000 points.
+of which every part was seen before (something that is missing, a known shape at the wrong time of the hour), and
+without scores for the first 250 points. On plain noise it reports two or three times before point 750, as the range of
+the noise is not known yet, and later once in 2000 points.
 
-It also says while an episode lasts. When it has something to tell it notes which values are usual here: those of the
+It also decides how long an episode lasts. When it reports, it records which values are usual: those of the
 window (its middle nine tenths, and half of their width beyond) and those within 2 standard deviations of all past. As
-long as the source lies outside both, the episode goes on, for at most ``hold_points`` points: then what was a fault is
-the new level. A fault inside that range (a stuck value, a season that fails to come) lasts while its points are odd.
+long as the source lies outside both, the episode goes on, for at most ``hold_points`` points: then the
+fault is taken as the new level. An episode inside that range (a stuck value, a missing season) lasts while its points
+are anomalous.
 
-Time: the hour of the week is that of the event time, and all else counts points: gaps, duplicates and backward times
-are scored by their own hour and change nothing else. Constant series are silent; their first change is told.
+Time: the hour of the week is that of the event time, and everything else counts points: gaps, duplicates and backward
+times are scored by their own hour and change nothing else. Constant series score 0.0; their first change is reported.
 
-Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .3 is a rarity worth looking at, a point higher
-ten times as rare.
+Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .3 is worth an alert, and 1 more is ten
+times as rare.
 
 O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 224); 5.8 KB.
 
@@ -78,8 +79,8 @@ from app.detectors.api import (
 VERSION = 1
 PARAMS = params(
     threshold=param(0.3, "surprise at which a point alerts, a decimal logarithm", above=0, keeps_state=True),
-    hold_points=param(1000, "points an episode lasts at most because of values out of range", at_least=0),
-    window_size=param(20, "points whose standard deviation is watched", at_least=2, at_most=4096),
+    hold_points=param(1000, "most points that values out of range keep an episode open", at_least=0),
+    window_size=param(20, "points of which the standard deviation is observed", at_least=2, at_most=4096),
     warmup=param(1, "points scored before the first vote", at_least=1, keeps_state=True),
     silent=derived(lambda p: FEWEST * BLOCK),
 )
@@ -122,9 +123,9 @@ STATE = [
     ("peak", "f8"),  # decaying
     ("peaks", "f8", (PEAKS,)),  # totals that were the highest of their time
     ("peaked", "i8", (PEAKS,)),  # at which point
-    ("told", "i8"),  # how many so far
+    ("told", "i8"),  # peaks reported so far
     ("low", "f8"),
-    ("high", "f8"),  # the usual range when it had something to tell
+    ("high", "f8"),  # the usual range at the last report
     ("left", "i8"),  # points for which that still matters
     ("led", "i8"),  # which of EXPLANATION says best what was the largest surprise at the last point
 ]
@@ -384,7 +385,7 @@ def _youth(s):
 
 
 def _repeats(s, n, total):
-    """Peaks told before that were about as high, each counting half after so many points."""
+    """Number of earlier reported peaks of about this height, each halved with its age in points."""
     found = 0.0
     for i in range(min(s.told, PEAKS)):
         age = n - s.peaked[i]

@@ -1,12 +1,13 @@
-"""Page-Hinkley test: how far the sum of deviations from the running mean has come from its own extreme.
+"""Page-Hinkley test: distance of the cumulative sum of deviations from its minimum or maximum.
 
-As ``cusum`` for smaller and slower shifts, and it starts anew after an alert: mean, deviation and sums are learned
-again from the next point on, so that a lasting shift is said once. A lone spike does not reach the line, as a value
-counts at most 6 deviations. Blind to seasons, which it takes for shifts. O(1) time and memory.
+Like ``cusum``, for smaller and slower shifts. It is reset after an alert: mean, deviation and sums are learned again
+from the next point on, so that a lasting shift is reported once. A single spike does not reach the threshold, as a
+value counts at most 6 deviations. Do not use it for seasonal series: it takes seasons for shifts. O(1) time and
+memory.
 
-Score: float in [0, 1e9], standard deviations, summed; 0.0 is the most normal, and is said of the first
-``min_instances`` points. A point is an anomaly above ``threshold``. As River's PageHinkley, whose parameters are in
-the units of the values: delta and threshold here are in their standard deviations, and fit any source.
+Score: float in [0, 1e9], standard deviations, summed; 0.0 is the most normal; 0.0 for the first ``min_instances``
+points. A point is an anomaly above ``threshold``. River's PageHinkley has the same formula with parameters in the unit
+of the values; delta and threshold here are in standard deviations, and fit any source.
 
 References
 ----------
@@ -27,10 +28,10 @@ from app.detectors.api import WEIGHTED, cut, deviations_of, learn_weighted, para
 
 VERSION = 1
 PARAMS = params(
-    min_instances=param(30, "points after a start before it scores", at_least=2),
-    delta=param(0.25, "deviations from the mean that are not summed: half of the shift to be found", at_least=0),
+    min_instances=param(30, "points after a reset before the first score", at_least=2),
+    delta=param(0.25, "allowance subtracted from each deviation: half of the shift to be found", at_least=0),
     threshold=param(20.0, "sum of deviations at which a point alerts", above=0),
-    alpha=param(0.9999, "what is left of the sum with each later point", at_least=0.5, at_most=1),
+    alpha=param(0.9999, "factor of the sum at each point (forgetting factor)", at_least=0.5, at_most=1),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
 )
 STATE = [

@@ -1,11 +1,11 @@
-"""The step from the last value to this one against the steps so far, in their standard deviations.
+"""Difference from the previous value, in standard deviations of the differences so far.
 
-Fits what cannot jump: temperatures, levels, counters that climb evenly. Finds a jump that stays inside the range of
-values; blind to a slow drift. The point after a spike jumps back and scores as high. A step is from one point to the
+Fits series that cannot jump: temperatures, fill levels, counters that rise evenly. Finds jumps inside the usual range
+of values; blind to slow drifts. The point after a spike scores as high as the spike. A step is from one point to the
 next, whatever the time between them. O(1) time and memory.
 
 Score: float in [0, 1e9], standard deviations of the steps; 0.0 is the most normal. A point is an anomaly above
-``threshold`` of them.
+``threshold``.
 
 References
 ----------

@@ -1,21 +1,21 @@
-"""Distance from what was expected: by the last value, or by the hour of the day, whichever foretells better here.
+"""Forecast error of two predictors, the last value and the hour of the day, weighted by their accuracy.
 
-The dense score of the default: it says of every point how odd it is, and gives the expected value and its band.
-Two predictors stand side by side (``app/detectors/support/forecast.py``): an autoregression on the last value and the
-mean of the hour of the day (UTC). Each distance counts in its predictor's mean absolute error and with its predictor's
-weight, the inverse square of that error; the root of the sum of their squares is the score. Without a setting, the hour
-decides on data with a daily course, the last value on data that wander or keep to their level.
+The anomaly score of the default set: it scores every point, and gives the expected value and its band. There are two
+predictors (``app/detectors/support/forecast.py``): an autoregression on the last value and the mean of the hour of the
+day (UTC). Each error is divided by the mean absolute error of its predictor and weighted by the inverse square of that
+error; the score is the root of the sum of squares. So, without a setting, the hour decides for data with a daily
+season, the last value for random walks and constant levels.
 
-Fits one number at a time, at any level and scale. Blind to what is odd by its shape or its duration only: a value
-that is stuck inside the usual range foretells itself. Not for deciding whom to wake: on spiky data several of a
-hundred points lie far out, which ``novelty`` knows and this does not.
+Fits each metric by itself, at any level and scale. Blind to anomalies of shape or duration only: a value that is stuck
+inside the usual range predicts itself. Not for alerts alone: on data with many spikes several percent of the points
+score high, which ``novelty`` takes into account and this does not.
 
-Time: the hour of the day is that of the event time. A gap moves nothing but the hour; a time before the last one,
-or the same, is scored by its own hour, and counts as no time passed. A constant series scores 0.0; its first change
+Time: the hour of the day is that of the event time. A gap changes only the hour; a point with an earlier
+time, or the same, is scored by its own hour, and no time has passed. A constant series scores 0.0; its first change
 scores up to 1e9. Sparse counts (zeros, seldom more) are scored by their rarely changing mean.
 
 Score: float in [0, 1e9], in mean absolute errors of the predictor; 0.0 is the most normal, and 0.0 for the first
-21 points. Below 1 is usual; of normal noise 1 point in 25 lies above 2 and none of 20,000 above 4.
+21 points. Scores below 1 are usual; of normal noise 1 point in 25 lies above 2 and none of 20,000 above 4.
 
 O(1) time, 368 bytes.
 
@@ -25,7 +25,7 @@ References
    weights by inverse squared errors.
 .. [2] S. Haykin (2002), Adaptive Filter Theory, 4th edition, section 9.3: recursive least squares.
 .. [3] P. J. Huber (1964), Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 35(1):
-   what is learned is cut.
+   what is learned is clipped.
 
 Examples
 --------
@@ -50,7 +50,7 @@ EXPLANATION = "{value} is {score} usual errors {side} the expected {expected}"
 
 
 def band(s, p, w):
-    """What the better predictor expects, and where its part of the score reaches the threshold."""
+    """The value expected by the better predictor, and where its part of the score reaches the threshold."""
     middle, one = expected(s.forecast)
     return middle, middle - p.threshold * one, middle + p.threshold * one
 

@@ -27,14 +27,14 @@ River's names and defaults; beside them stand ``threshold`` and ``warmup``. What
   costs a millisecond.
 
 River's HalfSpaceTrees and StandardAbsoluteDeviation are kernels, in files of these names. QuantileFilter and
-ThresholdFilter judge another detector's scores, which is done here by the vote; they are no detectors.
+ThresholdFilter classify the scores of another detector, which the vote does here; they are not detectors.
 
 Another class of River is another entry in DETECTORS: what builds it, how it is called, what its score is.
 
 Importing River takes seconds (it loads scipy), so it is imported where a detector is built; names and
 parameters are known without. A model is River's estimator itself. Its arithmetic is River's own: the same
 bits on machines with the same C library, not on all. A state names River's version, so that with another
-River a detector starts anew. Where River raises, the pipeline starts a new model and leaves the vote out.
+version of River a detector is reset. If River raises, the pipeline makes a new model and leaves the vote out.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ DETECTORS = {
         explanation="{value} is {score} standard deviations out in the normal distribution of the points so far",
         params={
             "window_size": param(
-                0, "newest points that the distribution is fitted to, 0 for all", at_least=0, at_most=4096
+                0, "newest points that the distribution is fitted to; 0: all", at_least=0, at_most=4096
             ),
             "grace_period": param(100, "points before the first score", at_least=1, at_most=1_000_000),
         },
@@ -189,7 +189,7 @@ DETECTORS = {
             "p": param(4, "past values in the forecast", at_least=0, at_most=100),
             "d": param(1, "times that the series is differenced", at_least=0, at_most=2),
             "q": param(1, "past errors in the forecast", at_least=0, at_most=100),
-            "learning_rate": param(0.01, "of the regression", above=0),
+            "learning_rate": param(0.01, "learning rate of the regression", above=0),
             "warmup_period": param(100, "points before the first error is learned", at_least=1, at_most=1_000_000),
         },
         build=_forecaster,
@@ -198,7 +198,7 @@ DETECTORS = {
         max_bytes=lambda p: 2304 + 80 * (p["p"] + p["q"]),
         alert_at="n_std",
         threshold=param(
-            10.0, "deviations above the mean of the squared errors, at which one alerts", above=0, keeps_state=True
+            10.0, "deviations above the mean squared error at which a point alerts", above=0, keeps_state=True
         ),
         silent=lambda p: p.warmup_period,
     ),
@@ -206,8 +206,8 @@ DETECTORS = {
         scale="own_past",
         explanation="{value} is further from the others than nearly all were",
         params={
-            "nu": param(0.1, "share of points expected outside", at_least=0, at_most=1),
-            "learning_rate": param(0.01, "of the weights", above=0),
+            "nu": param(0.1, "fraction of points expected outside", at_least=0, at_most=1),
+            "learning_rate": param(0.01, "learning rate of the weights", above=0),
             "intercept_lr": param(0.01, "learning rate of the intercept", above=0),
         },
         build=_support_vectors,
@@ -222,7 +222,7 @@ DETECTORS = {
         params={
             "n_bins": param(10, "bins of a histogram", at_least=2, at_most=1000),
             "n_random_cuts": param(10, "histograms", at_least=1, at_most=1000),
-            "seed": param(42, "what the cuts are drawn from", at_least=0),
+            "seed": param(42, "seed of the random cuts", at_least=0),
         },
         build=_histograms,
         score=_score_x,
@@ -234,7 +234,7 @@ DETECTORS = {
         scale="own_past",
         explanation="{value} is far from its neighbours, compared with how near they are to theirs",
         params={
-            "n_neighbors": param(10, "nearest points that it is compared with", at_least=1, at_most=1000),
+            "n_neighbors": param(10, "nearest points that a point is compared with", at_least=1, at_most=1000),
             "window_size": param(200, "newest points that may be neighbours", at_least=3, at_most=4096),
         },
         build=_neighbours,
@@ -292,7 +292,7 @@ def _types(estimator: Estimator) -> str:
 
 
 class River:
-    """An ``Adapter`` (``kit.py``) for one class of River."""
+    """An ``Adapter`` (``api.py``) for one class of River."""
 
     def __init__(self, name: str) -> None:
         self.name = name

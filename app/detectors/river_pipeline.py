@@ -1,7 +1,7 @@
-"""A detector put together from classes of River, or from your own, in the settings: ``method: river``.
+"""A pipeline of River's classes, or of your own, configured in the settings: ``method: river``.
 
     detection:
-      allow_classes: [mypackage.features.Drop]        # classes beside River's, by import path
+      allow_classes: [mypackage.features.Drop]        # classes in addition to River's, by import path
       detectors:
         svm:
           method: river
@@ -18,13 +18,14 @@ has a ``seed`` that is not given, it is 42: River's is drawn from the clock.
 
 A class must be one of River's (the packages in ``river_state.PACKAGES``) or be named in detection.allow_classes, by
 the path it is imported by; nothing else is imported and nothing is evaluated. A worker tries the pipeline before it
-joins its group, on points of its own: parameters are compared with the constructor's, two pipelines must give the same
+joins its group, on generated points: parameters are compared with the constructor's, two pipelines must give the same
 scores, and state must go to bytes and back (app/detectors/support/river_state.py: attributes of numbers, text, lists,
-mappings, River's objects and those of the classes named). So what cannot be restored is refused by name, not lost in a
-restart.
+mappings, River's objects and those of the classes named). So a class that cannot be restored is refused by name, and
+no state is lost in a restart.
 
-The state is bounded by ``max_state_bytes``, as nobody else knows how it grows; a worker that finds it larger stops and
-says so. Another River, or other steps, starts the detector anew; another version of your own class does not.
+The state is limited by ``max_state_bytes``, as its size cannot be computed; a worker with a larger state stops with an
+error. The detector is reset with another version of River or other steps, but not with another
+version of your own class.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ class Steps(Params):
     def __init__(self) -> None:
         super().__init__(
             {
-                "steps": param(None, "classes and their parameters: transformers, at last a detector"),
-                "allow_classes": param([], "classes beside River's, by import path"),
-                "grace_period": param(0, "points at first whose scores mean nothing", at_least=0),
+                "steps": param(None, "classes and their parameters: transformers, then a detector"),
+                "allow_classes": param([], "classes in addition to River's, by import path"),
+                "grace_period": param(0, "first points, whose scores have no meaning", at_least=0),
                 "max_state_bytes": param(16384, "largest state of one metric", at_least=64, at_most=10_000_000),
                 "threshold": param(
                     3.0, "deviations above its own past at which a point alerts", above=0, keeps_state=True
@@ -106,7 +107,7 @@ class Steps(Params):
 
 
 class RiverPipeline:
-    """An ``Adapter`` (``kit.py``) for estimators that the settings describe."""
+    """An ``Adapter`` (``api.py``) for estimators that the settings describe."""
 
     name = "river"
     scale = "own_past"

@@ -1,4 +1,4 @@
-"""scikit-learn's outlier detectors, refitted on the last points of each metric again and again.
+"""scikit-learn's outlier detectors, refitted regularly on the last points of each metric.
 
 ====================== ================================== ======================================= ================
 method                 scikit-learn's                     a point is odd                          its score
@@ -15,10 +15,9 @@ elliptic_envelope      covariance.EllipticEnvelope        far out in the normal 
                                                           that fits the densest points
 ====================== ================================== ======================================= ================
 
-What is looked at of a point: its value, the step from the value before, and its distance from the mean of the 20
-before, in deviations of each over the window. That finds odd values and odd jumps; it is blind to hours and seasons,
-and to what many metrics do together. For isolation_forest a value however far out is as odd as the extremes of the
-window.
+Features of a point: its value, the step from the value before, and its distance from the mean of the 20
+before, in deviations of each over the window. That finds anomalous values and jumps; it is blind to hours and seasons,
+and to joint anomalies of several metrics. For isolation_forest no value scores higher than the extremes of the window.
 
 The raw score is how many standard deviations the score lies above the mean of the scores that the window's own points
 have; it is then standardised once more, by the raw scores before it (SCALE own_past), since points to come score
@@ -27,8 +26,8 @@ deviations. ``contamination`` c, where it is given, is scikit-learn's: a share c
 its line, and the raw score counts from there; a point within, which ``predict`` calls 1, has 0. one_class_svm and
 autoencoder have it too. ``predict`` itself is not used.
 
-When an estimator is fitted, and how its source goes on meanwhile: ``app/detectors/support/refitted.py``. With another
-``refit_every`` or ``window_size`` the window starts anew. EllipticEnvelope fails where more than half of the window is
+When an estimator is fitted, and how points are scored meanwhile: ``app/detectors/support/refitted.py``. With another
+``refit_every`` or ``window_size`` the window is reset. EllipticEnvelope fails where more than half of the window is
 one value, since it then finds no dense points to measure; it then takes all of them, as with support_fraction 1.
 
 Parameters have scikit-learn's names and defaults. What differs, and why (delay-F1 on KPI, mean average precision on
@@ -100,7 +99,7 @@ def _sklearn() -> Any:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(limits=1)
-    warnings.filterwarnings("ignore", module=r"sklearn\.")  # that an optimiser stopped at max_iter, as it was told
+    warnings.filterwarnings("ignore", module=r"sklearn\.")  # the optimiser stopped at max_iter, as configured
     return sklearn
 
 
@@ -282,14 +281,14 @@ class Estimated(NamedTuple):
     threshold: float = 5.0  # lower for those whose scores have an upper bound, near which all that is far lies
 
 
-SEED = param(42, "what random numbers are drawn from", at_least=0, at_most=4_294_967_295)
+SEED = param(42, "seed of the random numbers", at_least=0, at_most=4_294_967_295)
 DETECTORS = {
     "isolation_forest": Estimated(
         explanation="{value}, or the way to it, is soon left alone by random cuts through the points before it",
         window_size=1000,
         params={
             "n_estimators": param(100, "trees", at_least=1, at_most=1000),
-            "max_samples": param(256, "points that each tree is made of, at most", at_least=2, at_most=4096),
+            "max_samples": param(256, "most points of each tree", at_least=2, at_most=4096),
             "random_state": SEED,
         },
         fit=_isolation_forest,
@@ -305,11 +304,11 @@ DETECTORS = {
         explanation="{value}, or the way to it, is outside the region that holds nearly all points before it",
         window_size=1000,
         params={
-            "kernel": param("rbf", "how alike two points are", one_of=("rbf", "sigmoid", "linear", "poly")),
-            "nu": param(0.01, "share of the window's points that may lie outside", at_least=0.0001, at_most=1),
+            "kernel": param("rbf", "kernel: similarity of two points", one_of=("rbf", "sigmoid", "linear", "poly")),
+            "nu": param(0.01, "fraction of the window's points that may lie outside", at_least=0.0001, at_most=1),
             "gamma": param(
                 0.0,
-                "how near two points must be to be alike, in 1 / deviation^2, 0 for scale",
+                "kernel coefficient, in 1 / deviation^2; 0: scale",
                 at_least=0,
                 at_most=1000,
             ),
@@ -322,7 +321,9 @@ DETECTORS = {
         window_size=1000,
         params={
             "hidden_layer_sizes": param([2], "neurons of each hidden layer, 1 to 5 layers of 1 to 64"),
-            "activation": param("tanh", "of the hidden layers", one_of=("tanh", "relu", "identity")),
+            "activation": param(
+                "tanh", "activation function of the hidden layers", one_of=("tanh", "relu", "identity")
+            ),
             "solver": param("lbfgs", "how the weights are fitted", one_of=("lbfgs", "adam", "sgd")),
             "alpha": param(0.0001, "strength of the penalty on large weights", at_least=0),
             "max_iter": param(60, "iterations", at_least=1, at_most=10_000),
@@ -335,7 +336,7 @@ DETECTORS = {
         window_size=500,
         params={
             "support_fraction": param(
-                0.0, "share of the window taken to be normal, 0 for scikit-learn's", at_least=0, at_most=1
+                0.0, "fraction of the window taken as normal; 0: scikit-learn's default", at_least=0, at_most=1
             ),
             "random_state": SEED,
         },
@@ -350,9 +351,11 @@ class ScikitParams(Params):
     def __init__(self, entry: Estimated) -> None:
         of_all: dict[str, Param | derived] = {
             "contamination": param(
-                0.0, "share of the window's points that lie beyond the line, 0 for no line", at_least=0, at_most=0.5
+                0.0, "fraction of the window's points taken as anomalies; 0: no limit", at_least=0, at_most=0.5
             ),
-            "window_size": param(entry.window_size, "points fitted on", at_least=30, at_most=4096),
+            "window_size": param(
+                entry.window_size, "points that the estimator is fitted on", at_least=30, at_most=4096
+            ),
             "refit_every": param(250, "points from one fit to the next", at_least=10, at_most=4096),
             "threshold": param(
                 entry.threshold, "deviations above its own past at which a point alerts", above=0, keeps_state=True
@@ -390,7 +393,7 @@ AUTO = [("contamination", "auto", 0.0), ("gamma", "scale", 0.0), ("max_samples",
 
 
 class Scikit:
-    """An ``Adapter`` (``kit.py``) for one class of scikit-learn."""
+    """An ``Adapter`` (``api.py``) for one class of scikit-learn."""
 
     scale = "own_past"
 

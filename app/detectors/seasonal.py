@@ -1,15 +1,15 @@
-"""Distance from what is usual at this hour of the day, or of the week, in standard deviations.
+"""Distance from the mean of this hour of the day, or of the week, in standard deviations.
 
-Fits a daily or weekly course: traffic, load, power, temperature. Finds the value that is common by day and odd at
+Fits daily or weekly seasons: traffic, load, power, temperature. Finds a value that is normal by day and anomalous at
 night. Blind to trends, and to seasons of another length. O(1) time, O(season_hours) memory.
 
-Hours are of the event time, UTC. Each hour has a mean, in which an earlier day counts less by ``half_life``; one
-spread serves all hours, as a single hour has too few points to tell its own where points come once an hour. A value
-is learned cut to 6 deviations from its hour's mean. An hour that has not been seen yet has no expectation and scores
-0.0, so the first season is silent; hours of a week need a week. A late point is scored, and learned, in its own hour.
+Hours are hours of the event time, UTC. Each hour has an exponentially weighted mean (``half_life``); all hours share
+one standard deviation, as with hourly points a single hour has too few to estimate it. Values are clipped at 6
+deviations from the mean of their hour when learned. An hour without earlier points scores 0.0, so there are no scores
+in the first season: a day, or a week. A late point is scored and learned in its own hour.
 
-Score: float in [0, 1e9], standard deviations; 0.0 is the most normal. A point is an anomaly above ``threshold`` of
-them. The band is that of the hour in which the next point is due by the last interval.
+Score: float in [0, 1e9], standard deviations; 0.0 is the most normal. A point is an anomaly above ``threshold``.
+The band is that of the hour in which the next point is expected, by the last interval.
 
 References
 ----------
@@ -62,7 +62,7 @@ ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} standard deviations {side} {expected}, the usual value of the hour"
 
-SETTLED = 20  # residuals from which on their spread is believed
+SETTLED = 20  # residuals before their deviation is used
 
 
 def band(s, p, w):

@@ -1,7 +1,7 @@
-"""Distance from the mean of the window, in its standard deviations. It keeps nothing of its own.
+"""Distance from the mean of the window, in its standard deviations, without state.
 
-As ``moving_average`` over all of ``window_points``: the reading for a user who thinks in z-scores, and the
-cheapest detector. Blind to seasons. O(1) time, no memory beside the window.
+Like ``moving_average`` over all of ``window_points``; the cheapest detector. Blind to seasons. O(1) time, no memory
+beside the window.
 
 Score: float in [0, 1e9], standard deviations; 0.0 is the most normal.
 

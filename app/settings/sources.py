@@ -1,6 +1,6 @@
 """Reads settings from a YAML file and from variables, and remembers where each value was given.
 
-pydantic-settings' own sources tell neither the line a value stands on nor that a variable is misspelt,
+The sources of pydantic-settings report neither the line of a value nor a misspelt variable,
 so both are read here: PyYAML's nodes carry line numbers, and each variable is walked along the models.
 A value is known by its path, ("kafka", "group_id"); its origin is "anomaly.yaml:4" or a variable's name.
 """

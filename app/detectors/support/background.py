@@ -1,15 +1,15 @@
-"""Work that is begun at one point of the stream and needed at a later one.
+"""Calls that are started at one point of the stream and whose results are needed at a later one.
 
-One thread makes the calls, in the order they were begun. Who needs a result that is not there yet waits for it, or,
-where the thread has not come to it, makes the call itself: so what comes out depends on no clock, only who computes it
-does. A task that nobody holds any more is passed over. One call is made at a time: scikit-learn changes the process's
-warning filters while it fits and puts back what it found, which may be what another call had changed.
+One thread makes the calls, in the order in which they were started. ``Task.result`` waits for a running call, and
+makes a call that has not started itself: so results do not depend on timing, only the computing thread does. A task
+without references is skipped. Only one call runs at a time: scikit-learn changes the process's warning filters during
+a fit and restores them afterwards, which is not safe with two calls.
 
-One thread, since the calls share Python's interpreter lock with the stream: two were measured to finish 1 to 1.6 times
-as many fits of scikit-learn, and to hold up the stream longer. It ends when there is nothing to do and begins anew with
-the next task; when the process ends it is waited for, but only for the call that it is in. While it works, threads ask
-each other for the lock after TURN_S: with Python's 5 ms the stream's thread took 13 ms to wake up (99th percentile)
-while an isolation forest was fitted, with this 5 ms.
+One thread, since the calls share Python's interpreter lock with the stream: with two threads, 1 to 1.6 times as many
+fits of scikit-learn were measured, and longer delays of the stream. The thread ends when no task is left and a new one
+starts with the next task; at exit, the process waits for the running call only. While it works, threads request the
+lock after TURN_S: with Python's 5 ms the stream's thread took 13 ms to wake up (99th percentile) during the fit of an
+isolation forest, with this 5 ms.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TURN_S = 0.0005
 
 
 class Task(Generic[T]):
-    """A call that is made once, here or in the thread."""
+    """A call that is made once, by the caller of ``result`` or by the thread."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call: Callable[[], T] | None = call
@@ -42,7 +42,7 @@ class Task(Generic[T]):
         return self._found
 
     def run(self) -> None:
-        """Make the call, unless it was made; while another is made, wait."""
+        """Make the call unless it was made; wait while another one runs."""
         with _turn:
             if self._call is not None:
                 try:
@@ -52,14 +52,14 @@ class Task(Generic[T]):
                 self._call = None
 
 
-_turn = threading.Lock()  # whose call is made
-_lock = threading.Lock()  # of what follows
+_turn = threading.Lock()  # held while a call runs
+_lock = threading.Lock()  # guards the variables below
 _waiting: deque[ref[Task]] = deque()
 _working = False
 
 
 def begin(call: Callable[[], T]) -> Task[T]:
-    """Let the thread make this call, after those begun before. Nothing is raised here."""
+    """Queue a call for the thread. Errors are raised by ``Task.result``."""
     global _working
     task = Task(call)
     with _lock:
@@ -68,7 +68,7 @@ def begin(call: Callable[[], T]) -> Task[T]:
             try:
                 threading.Thread(target=_work, name="background").start()
                 _working = True
-            except RuntimeError:  # no thread to be had: the call is made where its result is needed
+            except RuntimeError:  # no thread can be started: ``result`` makes the call
                 _waiting.clear()
     return task
 

@@ -1,15 +1,15 @@
-"""The last values of one metric, and an estimator that is fitted on them again and again.
+"""The last values of one metric, and an estimator that is refitted on them regularly.
 
-An estimator is fitted for the first time after FIRST points or up to SPREAD - 1 more, on what there is; when there are
-twice as many, and so on; then regularly, on the window. A fit takes milliseconds to tenths of a second, so it is made
-in the background (app/detectors/support/background.py) and scores from the point ``delay`` after it was begun on:
-waited for if it is not there by then, not used earlier if it is. So scores depend on points alone. Which points these
-are differs from source to source, by a hash of its first point, so that sources that report together are not refitted
-together. The first SILENT points lie before the first score in every case.
+An estimator is first fitted after FIRST to FIRST + SPREAD - 1 points, on all of them; again when their number has
+doubled, and so on; then every ``refit_every`` points, on the window. A fit takes milliseconds to tenths of a second,
+so it runs in the background (app/detectors/support/background.py) and is used from exactly ``delay`` points after its
+start: not earlier if it is ready, and waited for if it is not. So scores depend on points alone. A hash of the first
+point shifts the schedule of each source, so that sources that report together are not refitted together. The first
+SILENT points lie before the first score in every case.
 
-State is the values from the beginning of the window in use on, and nothing of the estimator, which is fitted on them
-again. A window of one value all along needs none: that value scores 0 and any other STILL. A fit that fails is a
-failure at the point from which it would have scored.
+The state is the values from the start of the window in use, without the estimator, which is fitted on them again. A
+constant window needs no estimator: its value scores 0 and any other STILL. A failed fit is a failure of the detector
+at the point from which the fit would have been used.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from app.compiled.numeric import LARGEST, LARGEST_TEXT, deviation
 from app.detectors.support.background import Task, begin
 from app.errors import StateError
 
-FIRST, SPREAD = 50, 25  # points before the first fit, and so many different numbers of them from there
-DELAY = 25  # points from where a fit is begun to where it scores
+FIRST, SPREAD = 50, 25  # points before the first fit, and the number of different schedules
+DELAY = 25  # points from the start of a fit to its first use
 SILENT = FIRST + SPREAD + DELAY
 BEFORE = 20  # values before a point that its features need
 FEATURES = 3
-FAR = 1e6  # deviations at which a feature is cut: forests compare in single precision
-ODDEST = 100.0  # raw scores are cut here, lest one among the first hide all others from their past
-STILL = 10.0  # raw score of what is another value than all of the window
+FAR = 1e6  # deviations at which a feature is clipped: forests compare in single precision
+ODDEST = 100.0  # raw scores are clipped here, so that an early extreme does not hide later ones
+STILL = 10.0  # raw score of a different value after a constant window
 _HEAD = struct.Struct("<qI")
 
 
-# --- what is looked at
+# --- features
 
 
 def features(values: np.ndarray, rows: int) -> np.ndarray:
-    """float[rows, FEATURES] of the last so many values: themselves, less the one before, less the mean of BEFORE.
+    """float[rows, FEATURES] of the last ``rows`` values: value, change, difference from the mean of BEFORE.
 
     ``values``: all there are, or at least BEFORE more than ``rows``. The first value of all has no others before it
     and is compared with itself. A row's bits do not depend on what other rows are asked for.
