@@ -54,7 +54,7 @@ def evaluate(
     \b
     hit         windows with an alert (the first point of an episode) inside
     delay       points, and time, from a window's start to its first alert; mean of the hit ones
-    false/1000  alerts outside windows, for 1000 points outside windows
+    false/1000  alerts outside windows, per 1000 points outside windows
     precision, recall, F1
                 points inside episodes against points inside windows
     false rate  share of the points outside windows that are inside episodes

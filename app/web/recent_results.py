@@ -68,7 +68,7 @@ class Changes:
 
 
 class RecentResults:
-    """At most ``most_bytes``: 69 MB.
+    """At most 69 MB: the largest sizes of points, sources and episodes, and one record that is being taken in.
 
     ``max_sources``, of SOURCE_BYTES: the least recently active is forgotten. ``kept``: sources with a full series, of
     ``series_points`` or ``kept_bytes``. ``max_episodes``, of ``episode_bytes``: the first that came is forgotten.
@@ -105,11 +105,6 @@ class RecentResults:
     def open_episodes(self) -> int:
         """Episodes that opened and did not close, among the remembered ones."""
         return sum(episode.end is None for episode in self._episodes.values())
-
-    @property
-    def most_bytes(self) -> int:
-        """All that is kept takes no more, whatever comes. One record more is there while it is taken in."""
-        return self._max_bytes + self._max_source_bytes + self._max_episode_bytes + RECORD_BYTES
 
     def take_result(self, raw: bytes, written_at: float = 0.0) -> None:
         """Take the value of one record of anomaly-results, and Kafka's time of it (epoch s)."""

@@ -69,7 +69,7 @@ class Server:
         self.push = Push(recent, self.statistics)
         self._settings, self._metrics, self._health = settings, metrics, health
         self._results, self._anomalies = results, anomalies
-        self._looked: tuple[float, float] | None = None  # when, and records consumed then
+        self._measured: tuple[float, float] | None = None  # when, and records consumed then
         self._records_per_s: float | None = None
 
     def application(self) -> web.Application:
@@ -105,7 +105,7 @@ class Server:
     def statistics(self) -> dict[str, Any]:
         """What /api/statistics shows: of the topics (all workers), and of this worker."""
         worker = self._metrics.total(*WORKER)
-        self._look(worker["records_consumed_total"])
+        self._measure_rate(worker["records_consumed_total"])
         return {
             "version": __version__,
             "updates": self.updates,
@@ -180,10 +180,10 @@ class Server:
                 return self._settings.detection.overridden(override).threshold
         return self._settings.detection.threshold
 
-    def _look(self, consumed: float) -> None:
+    def _measure_rate(self, consumed: float) -> None:
         now = time.monotonic()
-        if self._looked is None:
-            self._looked = now, consumed
-        elif now - self._looked[0] >= 0.9:  # many pages ask; a shorter time would show noise
-            self._records_per_s = (consumed - self._looked[1]) / (now - self._looked[0])
-            self._looked = now, consumed
+        if self._measured is None:
+            self._measured = now, consumed
+        elif now - self._measured[0] >= 0.9:  # many pages ask; a shorter time would show noise
+            self._records_per_s = (consumed - self._measured[1]) / (now - self._measured[0])
+            self._measured = now, consumed

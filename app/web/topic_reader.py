@@ -61,7 +61,7 @@ class TopicReader:
         self._take, self._connect, self._start_records, self._per_s = take, connect, start_records, per_s
         self._clock, self._sleep = clock, sleep
         self._positions: dict[TopicPartition, int] = {}  # kept over reconnects: nothing is shown twice
-        self._looked: tuple[float, int] | None = None  # when, and the sum of the ends then
+        self._measured: tuple[float, int] | None = None  # when, and the sum of the ends then
 
     async def run(self) -> None:
         """Read until cancelled; a missing topic, a broker that is away: connect again after a while."""
@@ -97,11 +97,11 @@ class TopicReader:
             first = self._positions.get(tp, ends[tp] - self._start_records)
             self._seek(consumer, tp, min(max(first, begins[tp]), ends[tp]))
         self._now("reading")
-        self._looked, looked = None, self._clock()
+        self._measured, checked = None, self._clock()
         while True:
             started = self._clock()
-            if started - looked >= 1.0:
-                looked = started
+            if started - checked >= 1.0:
+                checked = started
                 self._catch_up(consumer, await consumer.end_offsets(partitions))
             left = limit = int(self._per_s * TICK_S)
             # Each partition its share first: getmany serves the first one that has records, up to the limit.
@@ -125,9 +125,9 @@ class TopicReader:
     def _catch_up(self, consumer: Any, ends: dict[TopicPartition, int]) -> None:
         """Seek near the end where more waits than the budget can read in a second."""
         now, total = self._clock(), sum(ends.values())
-        if self._looked:
-            self.produced_per_s = max(total - self._looked[1], 0) / max(now - self._looked[0], 1e-9)
-        self._looked = now, total
+        if self._measured:
+            self.produced_per_s = max(total - self._measured[1], 0) / max(now - self._measured[0], 1e-9)
+        self._measured = now, total
         if sum(max(end - self._positions[tp], 0) for tp, end in ends.items()) <= self._per_s:
             return
         fair = max(self._per_s // len(ends), 1)
