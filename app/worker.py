@@ -120,13 +120,13 @@ def health(app: App, watchdog: Watchdog) -> Health:
     """
     partitions = app.partitions
     limit_s = app.job.settings.kafka.session_timeout_s
-    age_s = time.monotonic() - partitions.committed_at
+    age_s = time.monotonic() - app.committer.committed_at
     recovered = bool(app.tables.actives_ready and not app.rebalancing)
     why = not_ready(recovered, len(partitions), app.consumer.group_answers, age_s, limit_s)
     details = {
         "partitions": sorted(partitions),
         "recovered": recovered,
-        "generation": partitions.generation,
+        "generation": app.committer.generation,
     }
     if why:
         details["not_ready"] = why
@@ -141,7 +141,7 @@ def _attach_timers(app: App) -> None:
     @app.timer(1.0)
     async def measure() -> None:
         job, topic = app.job, app.job.settings.kafka.input_topic
-        rows = [partition.owned.rows for partition in app.partitions.values()]
+        rows = [partition.state.sources.rows for partition in app.partitions.values()]
         job.metrics.sources_active.set(sum(map(len, rows)))
         job.metrics.sources_warming_up.set(sum(row.warming_up for row in rows))
         job.metrics.state_bytes.set(sum(row.nbytes for row in rows))

@@ -10,7 +10,7 @@ import signal
 
 NAMES = (
     "computed",  # state has advanced, nothing is sent
-    "letters_acked",  # dead letters and episodes are there, no result is
+    "dead_letters_acked",  # dead letters and episodes are there, no result is
     "results_half_sent",  # and acknowledged
     "results_sent",
     "results_acked",

@@ -1,6 +1,6 @@
-"""What of one partition is answered, what is saved, and from where a successor must read again.
+"""Bookkeeping of one partition: what is answered, what is saved, and from where a successor must read again.
 
-Plain bookkeeping: no Kafka, no clock, no waiting, so that a model can drive it through every order of acks.
+No Kafka, no clock, no waiting, so that a model can drive it through every order of acks.
 
 Three facts are true for ever, whoever wrote them: a result; a snapshot "state of this source after offset o",
 sent only when every result up to o is acknowledged; a commit, which carries two numbers:
@@ -15,22 +15,15 @@ at the first offset the snapshot covers. Taking, not acknowledging, ends the ent
 with higher offsets than old ones, and the head of the queue is the oldest.
 """
 
-import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-METADATA_VERSION = 1
 Slots = npt.NDArray[np.int64]
 FEW = 32  # points: below it a loop is faster than arrays
-
-
-def metadata(replay: int, ids: Mapping[str, str]) -> str:
-    """What travels in a commit beside the position: the replay point, and the ids of the topics it speaks of."""
-    return json.dumps({"v": METADATA_VERSION, "replay": replay, **ids}, separators=(",", ":"))
 
 
 @dataclass(slots=True)
@@ -159,11 +152,6 @@ class Ledger:
         for batch in self._open:
             point = min(point, batch.first, batch.hold)
         return point
-
-    @property
-    def metadata(self) -> str:
-        """The replay point, as it travels in the commit beside the position; see ``metadata``."""
-        return metadata(self.replay_point, {})
 
     @property
     def idle(self) -> bool:

@@ -2,7 +2,7 @@
 
 For each partition taken over: the highest snapshot of every source is loaded from the changelog; raw-data is then
 read again from the replay point, each source skipping what its snapshot holds; and results are emitted only beyond
-the mark. The mark is the highest of the last result in the partition of anomaly-results with the same number, the
+the watermark. That is the highest of the last result in the partition of anomaly-results with the same number, the
 committed position, and what any snapshot covers: results are sent last and snapshots after them, so whatever lies
 at or below it was emitted, dead letters and episodes included. Points count as (offset, index).
 
@@ -15,6 +15,7 @@ Whatever reads the logs is passed in (aiokafka's consumer, or the broker that te
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,16 +25,21 @@ from aiokafka.structs import TopicPartition
 from app.compiled.byte_columns import RecordColumns
 from app.errors import HistoryLost, StateError
 from app.kafka.fetched import Fetched
+from app.settings import KafkaSettings
 from app.stream import failpoints
 from app.stream.assignment import Partitions
-from app.stream.ledger import METADATA_VERSION, Ledger
+from app.stream.committer import METADATA_VERSION, topic_ids
+from app.stream.compute import PartitionState
+from app.stream.job import Job
+from app.stream.ledger import Ledger
 from app.stream.output_watermark import NOTHING, WHOLE, Position, last_emitted
-from app.stream.partition import Job, Partition
+from app.stream.partition import Partition
+from app.stream.sources import PartitionSources
 from app.stream.stall_detector import recreated
 
-# Records read of the end of anomaly-results. The last result is the mark, were it the 40,000th of one array, unless
-# an owner that was stopped past its session wrote after it: what it had in flight, seldom more than these. Were it
-# more, results between would be repeated, byte for byte, as that owner's may be; none would be lost.
+# Records read at the end of anomaly-results. The last result is the watermark, even as the 40,000th of one array,
+# unless an owner that was stopped past its session wrote after it: what it had in flight, seldom more than these. If
+# it was more, results between are repeated, byte for byte, as that owner's may be; none are lost.
 RESULTS_TAIL = 20_000
 READ_AT_ONCE = 20_000  # records
 ASK_AGAIN_S, ANSWERED_S = 0.25, 5.0  # for a commit that must be there
@@ -46,21 +52,26 @@ class Start(NamedTuple):
 
     position: int  # every offset below it is answered
     replay: int  # the first offset to read
-    mark: Position  # what lies at or below it has been emitted
+    watermark: Position  # everything up to it has been emitted
 
 
 class Takeover:
     """One partition on its way to a new owner: the records of its logs go in, where to start comes out.
 
-    ``kafka`` are its settings; ``owned`` (tables.sources.OwnedSources) is filled with the sources' state; ``history``
-    are the present ids of its topics, as Job.history gives them.
+    ``sources`` is filled with their state; ``topic_ids`` are the present ids by role, see app/stream/committer.py.
     """
 
-    def __init__(self, kafka: Any, number: int, owned: Any, history: Mapping[str, str] | None = None) -> None:
-        self.owned = owned
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        number: int,
+        sources: PartitionSources,
+        topic_ids: Mapping[str, str] | None = None,
+    ) -> None:
+        self.sources = sources
         self._kafka = kafka
         self._number = number
-        self._history = history or {}
+        self._topic_ids = topic_ids or {}
         self._emitted = NOTHING
 
     def results(self, records: Iterable[Any]) -> None:
@@ -72,13 +83,13 @@ class Takeover:
         try:
             if records and isinstance(records[0], Fetched):
                 for fetched in records:
-                    self.owned.load(fetched.records())
+                    self.sources.load(fetched.records())
             else:
-                self.owned.load(RecordColumns.of((record.offset, record.key, record.value) for record in records))
+                self.sources.load(RecordColumns.of((record.offset, record.key, record.value) for record in records))
         except StateError as error:
             raise StateError(
                 f"{self._kafka.changelog_topic}[{self._number}]{error}. Only workers may write to this topic; with "
-                "another kafka.group_id all sources start anew"
+                "another kafka.group_id all sources start without state"
             ) from error
 
     def start(self, begin: int, end: int, commit: Any) -> Start:
@@ -99,17 +110,17 @@ class Takeover:
             The commit is not one of ours.
         """
         position, replay = self._committed(begin, commit)
-        mark = max(self._emitted, (self.owned.covers, WHOLE))
+        watermark = max(self._emitted, (self.sources.covers, WHOLE))
         if position > begin:
-            mark = max(mark, (position - 1, WHOLE))
-        if (done := max(mark[0], position - 1)) >= end:
+            watermark = max(watermark, (position - 1, WHOLE))
+        if (done := max(watermark[0], position - 1)) >= end:
             raise HistoryLost(recreated(f"{self._name} ends at {end}", done))
-        return Start(position, replay, mark)
+        return Start(position, replay, watermark)
 
     @property
     def known(self) -> bool:
-        """Results or state of its own exist, so that the group must have committed: see Partitions.confirm."""
-        return bool(self.owned.covered) or self._emitted[0] >= 0
+        """Results or state of its own exist, so that the group must have committed: see Committer.begin."""
+        return bool(self.sources.covered) or self._emitted[0] >= 0
 
     @property
     def _name(self) -> str:
@@ -135,7 +146,7 @@ class Takeover:
         return commit.offset, replay
 
     def _replay_point(self, commit: Any) -> int:
-        if not commit.metadata and not self.owned.covered:
+        if not commit.metadata and not self.sources.covered:
             return commit.offset  # set by a tool before the first start: begin there
         try:
             metadata = json.loads(commit.metadata)
@@ -151,10 +162,10 @@ class Takeover:
             ) from error
 
     def _check_topics(self, metadata: Mapping[str, Any]) -> None:
-        """Raises HistoryLost when the commit speaks of topics that had the names of ours."""
+        """Raises HistoryLost when the commit belongs to topics that had the names of ours."""
         kafka = self._kafka
         for role, name in (("input", kafka.input_topic), ("changelog", kafka.changelog_topic)):
-            was, now = metadata.get(role), self._history.get(role)
+            was, now = metadata.get(role), self._topic_ids.get(role)
             if was and now and was != now:
                 lost = "offsets and state are of the old one" if role == "input" else "the state in it is gone"
                 raise HistoryLost(
@@ -182,7 +193,10 @@ async def take_over(
     for number in [n for n in wanted if n in partitions and not _unchanged(partitions[n], logs, generation)]:
         partitions.drop(number)
     fresh = [number for number in wanted if number not in partitions]
-    partitions.update(await _recovered(job, partitions, reader, logs, committed, fresh))
+    recovered = await _recovered(job, partitions, reader, logs, committed, fresh)
+    for partition in recovered.values():
+        partition.start()
+    partitions.update(recovered)
 
 
 def _unchanged(partition: Partition, logs: "Logs", generation: int) -> bool:
@@ -199,7 +213,8 @@ async def _recovered(
     job: Job, partitions: Partitions, reader: Any, logs: "Logs", committed: Committed, numbers: list[int]
 ) -> dict[int, Partition]:
     kafka, state = logs.kafka, job.settings.state
-    takeovers = {number: Takeover(kafka, number, job.table.take_over(), job.history) for number in numbers}
+    ids = topic_ids(kafka, job.topic_ids)
+    takeovers = {number: Takeover(kafka, number, job.table.take_over(), ids) for number in numbers}
     begin = {logs.changelog(n): logs.begin[logs.changelog(n)] for n in numbers}
     for number in numbers:
         results = logs.results(number)
@@ -230,28 +245,34 @@ async def _recovered(
         raw = logs.raw(number)
         start = takeover.start(logs.begin[raw], ends[raw], commits.get(raw))
         ledger = Ledger(start.replay, start.position, state.snapshot_every, state.replay_records)
-        unsaved = np.array(takeover.owned.unsaved, np.int64)
+        unsaved = np.array(takeover.sources.unsaved, np.int64)
         ledger.learned(unsaved, np.full(len(unsaved), start.replay))  # the replay point waits for their snapshots
-        partition = Partition(number, job, takeover.owned, ledger, start.mark)
+        keyed = job.partitions_of[kafka.input_topic] > 1
+        partition = Partition(
+            PartitionState(
+                number, job.settings, job.pipeline, keyed, takeover.sources, ledger, start.watermark, time.monotonic
+            ),
+            job,
+        )
         partition.results_end = logs.end[logs.results(number)]
         partition.changelog_end = logs.end[logs.changelog(number)]
         recovered[number] = partition
         log.info(
             "partition %d: %d sources, replay from %d to %d, emit after %s",
-            number, len(takeover.owned.rows), start.replay, ends[raw], start.mark,
+            number, len(takeover.sources.rows), start.replay, ends[raw], start.watermark,
         )  # fmt: skip
-        for section, slots in sorted(takeover.owned.rows.anew.items()):
+        for section, slots in sorted(takeover.sources.rows.anew.items()):
             if slots:
-                told = "partition %d: %s starts anew in %d sources: saved under other settings or by another version"
-                log.warning(told, number, section, len(slots))
+                reset = "partition %d: %s starts anew in %d sources: saved under other settings or by another version"
+                log.warning(reset, number, section, len(slots))
     return recovered
 
 
 async def _commits(committed: Committed, takeovers: Mapping[TopicPartition, Takeover]) -> dict[TopicPartition, Any]:
     """What the group committed; asked again for some time where there is nothing, though there must be something.
 
-    Beside 40 kills and full disks of a broker three workers were told of no commit, and told of it at their next start:
-    presumably a broker that has just come up tells what it knows to be replicated, less than it had acknowledged.
+    Beside 40 kills and full disks of a broker three workers got no commit, and got it at their next start: presumably
+    a broker that has just started answers with what it knows to be replicated, less than it had acknowledged.
     """
     now = asyncio.get_running_loop().time
     until = now() + ANSWERED_S
@@ -264,15 +285,15 @@ async def _commits(committed: Committed, takeovers: Mapping[TopicPartition, Take
 
 
 class Logs:
-    """Where the three logs of some partitions begin and end, as the broker said at one moment."""
+    """Where the three logs of some partitions begin and end, as the broker answered at one moment."""
 
-    def __init__(self, kafka: Any) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         self.kafka = kafka
         self.begin: dict[TopicPartition, int] = {}
         self.end: dict[TopicPartition, int] = {}
 
     @classmethod
-    async def of(cls, reader: Any, kafka: Any, numbers: Iterable[int]) -> "Logs":
+    async def of(cls, reader: Any, kafka: KafkaSettings, numbers: Iterable[int]) -> "Logs":
         logs = cls(kafka)
         every = [log(number) for number in numbers for log in (logs.raw, logs.results, logs.changelog)]
         logs.begin = await reader.beginning_offsets(every)

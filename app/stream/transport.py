@@ -3,7 +3,7 @@
 What differs from stock Faust, and why (measured; the figures are in docs/benchmarks.md):
 
 - one message is all records of one partition from one fetch: stock Faust makes four asyncio tasks for each record
-- commits come from the partitions' ledgers, with the replay point in the metadata: stock Faust can commit past a
+- commits come from app/stream/committer.py, with the replay point in the metadata: stock Faust can commit past a
   record in flight (``Consumer._new_offset``) and before the changelog is delivered (``Producer.flush_atmost``)
 - nothing is delivered while the group rebalances or state is recovered: stock Faust resumes too early and skips
 - no pressure callbacks: theirs takes partitions out for a flat second
@@ -13,20 +13,12 @@ tests/contract/test_faust.py names every private attribute of Faust and aiokafka
 """
 
 import asyncio
-import logging
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import faust
-from aiokafka.errors import (
-    CommitFailedError,
-    IllegalGenerationError,
-    KafkaError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-)
+from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.app.base import BootStrategy
 from faust.exceptions import ConsumerNotStarted
@@ -38,19 +30,15 @@ from app.errors import DeliveryError, TopicError
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
-from app.stream import failpoints
 from app.stream.assignment import Partitions
-from app.stream.crash import DENIED, stop_process
-from app.stream.ledger import metadata
+from app.stream.committer import Committer
+from app.stream.crash import stop_process
+from app.stream.job import Job
 from app.stream.outbox import Outbox
-from app.stream.partition import Job, Partition
 from app.stream.shutdown import Worker, end_within
+from app.stream.sources import StateTable
 
 BATCH_BYTES = 900_000  # of a record batch we send; under the broker's usual limit of 1 MiB
-COMMITS_MAY_FAIL = 4  # in a row; each has the deadline of an acknowledgement
-NOT_THE_OWNER = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
-
-log = logging.getLogger(__name__)
 
 
 class FetchedBatch(ConsumerMessage):
@@ -79,8 +67,8 @@ class FetchedBatch(ConsumerMessage):
 
 
 @contextmanager
-def told_when_the_broker_is_gone(what: str, servers: Iterable[str]) -> Iterator[None]:
-    """Faust starts its clients after our checks: a broker that went in between ends the process with a sentence."""
+def named_start_failure(what: str, servers: Iterable[str]) -> Iterator[None]:
+    """Faust starts its clients after our checks: a broker that stopped in between ends the process with a sentence."""
     try:
         yield
     except (KafkaError, OSError) as error:
@@ -94,7 +82,7 @@ def told_when_the_broker_is_gone(what: str, servers: Iterable[str]) -> Iterator[
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
-        with told_when_the_broker_is_gone("consumer", self.app.job.settings.kafka.bootstrap_servers):
+        with named_start_failure("consumer", self.app.job.settings.kafka.bootstrap_servers):
             await super().on_start()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -159,15 +147,14 @@ class Consumer(driver.Consumer):
             stop_process(error)
 
     async def _drain(self, fetcher: Any) -> None:
-        partitions = self.app.partitions
         while not (self._stopped.is_set() or fetcher._stopped.is_set()):
             if not self.flow_active:
                 await self.wait(self.can_resume_flow)
                 continue
-            resumed = partitions.generation
+            resumed = self.app.committer.generation
             fetched, active = await self._wait_next_records(1.0)
             await asyncio.sleep(0)
-            if partitions.generation != resumed:
+            if self.app.committer.generation != resumed:
                 # Asked for before recovery's seek: these may lie beyond the replay point, and it would be skipped.
                 self.seek_to_next()
                 continue
@@ -199,8 +186,8 @@ class Consumer(driver.Consumer):
         return False
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        """Commit every owned partition's position, with its replay point; Faust calls this each second."""
-        return await self.app.commit_partitions(self.app.partitions.active())
+        """Commit every active partition's position, with its replay point; Faust calls this each second."""
+        return await self.app.committer.commit(self.app.partitions.active())
 
     async def verify_all_partitions_active(self) -> None:
         """Nothing. Faust looks for its own commits, misses ours, and after five minutes logs errors every few seconds
@@ -236,7 +223,7 @@ class Producer(driver.Producer):
     app: "App"
 
     async def on_start(self) -> None:
-        with told_when_the_broker_is_gone("producer", self.app.job.settings.kafka.bootstrap_servers):
+        with named_start_failure("producer", self.app.job.settings.kafka.bootstrap_servers):
             await super().on_start()
 
     def _settings_extra(self) -> dict[str, Any]:
@@ -258,18 +245,19 @@ class Boot(BootStrategy):
 
 
 class App(faust.App):
-    """The Faust application; ``job`` is what all partitions share, ``partitions`` the ones owned now."""
+    """The Faust application; ``job`` is what all partitions share, ``partitions`` the ones assigned now."""
 
     BootStrategy = Boot
 
     def __init__(
-        self, *args: Any, settings: Settings, pipeline: Pipeline, metrics: Metrics, table: Any, **options: Any
+        self, *args: Any, settings: Settings, pipeline: Pipeline, metrics: Metrics, table: StateTable, **options: Any
     ) -> None:
-        outbox = Outbox(lambda: self.producer._producer, settings.kafka.ack_timeout_s, BATCH_BYTES)
-        self.job = Job(settings, pipeline, metrics, table, outbox, self._log_start, self._confirm)
-        self.partitions = Partitions(self.job, self.commit_partitions)
+        kafka, topic_ids = settings.kafka, dict[str, str]()
+        outbox = Outbox(lambda: self.producer._producer, kafka.ack_timeout_s, BATCH_BYTES)
+        self.committer = Committer(kafka, metrics, topic_ids, lambda: self.partitions.active(), self._send_commit)
+        self.job = Job(settings, pipeline, metrics, table, outbox, self.committer, self._log_start, topic_ids=topic_ids)
+        self.partitions = Partitions(self.job)
         self.before_joining: list[Any] = []
-        self._failed_commits = 0
         super().__init__(*args, Worker=Worker, **options)
 
     async def on_stop(self) -> None:
@@ -283,59 +271,5 @@ class App(faust.App):
         partition = TopicPartition(self.job.settings.kafka.input_topic, number)
         return (await self.consumer.call("beginning_offsets", [partition]))[partition]
 
-    async def _confirm(self) -> None:
-        await self.partitions.confirm()
-
-    async def commit_partitions(self, partitions: Iterable[Partition]) -> bool:
-        """True when the group accepted it; commits that keep failing end the process.
-
-        Only of partitions that are ours beyond doubt: the broker takes any member's commit for any partition.
-        """
-        topic = self.job.settings.kafka.input_topic
-        points = {partition: partition.ledger.replay_point for partition in partitions}
-        offsets = {
-            TopicPartition(topic, partition.number): OffsetAndMetadata(
-                partition.ledger.position, metadata(partition.ledger.replay_point, self.job.history)
-            )
-            for partition in points
-        }
-        if not offsets:
-            return True
-        failpoints.reach("before_commit")
-        if not await self._commit(offsets):
-            return False
-        for partition, point in points.items():
-            partition.replay_committed = point
-        return True
-
-    async def _commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> bool:
-        metrics, loop, generation = self.job.metrics, asyncio.get_running_loop(), self.partitions.generation
-        began = loop.time()
-        try:
-            await asyncio.wait_for(self.consumer.call("commit", offsets), self.job.settings.kafka.ack_timeout_s)
-        except NOT_THE_OWNER as error:
-            metrics.commits["refused"].inc()
-            log.info("commit refused, the group has moved on: %s", type(error).__name__)
-            return False
-        except DENIED as error:
-            stop_process(error)
-        except (KafkaError, TimeoutError) as error:
-            self._failed_commits += 1
-            metrics.commits["failed"].inc()
-            log.warning("commit failed: %r", error)
-            if self._failed_commits >= COMMITS_MAY_FAIL:
-                why = str(error) or f"no answer within {self.job.settings.kafka.ack_timeout_s:g} s"
-                stop_process(
-                    DeliveryError(
-                        f"{self._failed_commits} commits in a row failed, the last by {type(error).__name__}: {why}. "
-                        "A consumer can lose its group for good when a broker restarts; a new process finds it again"
-                    )
-                )
-            return False
-        failpoints.reach("after_commit")
-        self._failed_commits = 0
-        metrics.commits["accepted"].inc()
-        metrics.stage_duration["commit"].observe(loop.time() - began)
-        if self.partitions.generation == generation:  # else it was of what was ours before
-            self.partitions.committed_at = time.monotonic()  # uvloop's own time stands still in a stopped process
-        return True
+    async def _send_commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        await self.consumer.call("commit", offsets)

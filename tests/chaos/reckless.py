@@ -18,7 +18,8 @@ def replay_from_the_acked_position() -> None:
 
 def snapshots_before_results() -> None:
     """Save a batch's state before its results are acknowledged."""
-    from app.stream.partition import NOTHING, Partition
+    from app.stream.compute import EMPTY
+    from app.stream.partition import Partition
 
     deliver_all = Partition._deliver_all
 
@@ -26,10 +27,10 @@ def snapshots_before_results() -> None:
         get = self._outgoing.get
 
         async def get_saved():
-            answer = await get()
-            await self._settle_snapshots(answer)
-            answer.snapshots = NOTHING
-            return answer
+            batch = await get()
+            await self._settle_snapshots(batch.output)
+            batch.output.snapshots = EMPTY
+            return batch
 
         self._outgoing.get = get_saved
         await deliver_all(self)

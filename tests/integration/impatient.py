@@ -43,7 +43,7 @@ def never_recovers() -> None:
 
 
 def commits_hang() -> None:
-    """The consumer never hears of its commits."""
+    """The consumer never gets an answer to its commits."""
     from aiokafka import AIOKafkaConsumer
 
     async def commit(self: AIOKafkaConsumer, offsets: object) -> None:
@@ -93,25 +93,25 @@ def consumer_meets_no_broker() -> None:
 
 def stops_before_scoring(lease: bool = True) -> None:
     """Its fifth batch is in hand, nothing of it is on its way, when the process is stopped."""
-    from app.stream.assignment import Partitions
+    from app.stream.committer import Committer
 
-    confirm, left = Partitions.confirm, 5
+    confirm, left = Committer.confirm, 5
 
-    async def confirm_after_a_stop(self: Partitions) -> None:
+    async def confirm_after_a_stop(self: Committer) -> None:
         nonlocal left
         left -= 1
         if left == 0:
-            while not all(partition.ledger.idle for partition in self.values()):
+            while not all(partition.ledger.idle for partition in self._active()):
                 await asyncio.sleep(0.01)
             os.kill(os.getpid(), signal.SIGSTOP)
         if lease or left > 0:
             await confirm(self)
 
-    Partitions.confirm = confirm_after_a_stop
+    Committer.confirm = confirm_after_a_stop
 
 
 def stops_and_has_no_lease() -> None:
-    """The same, and going on it scores what it has in hand."""
+    """The same, and when it continues it scores the batch that it holds."""
     stops_before_scoring(lease=False)
 
 
@@ -126,7 +126,7 @@ if __name__ == "__main__":
     from app.cli import main
     from app.stream import stall_detector, watchdog
 
-    stall_detector.SURE_S, stall_detector.STILL_S, watchdog.EVERY_S = 1.0, 3.0, 0.5
+    stall_detector.SURE_S, stall_detector.STALL_S, watchdog.EVERY_S = 1.0, 3.0, 0.5
     watchdog.Pulse.__init__.__defaults__ = (3, *watchdog.Pulse.__init__.__defaults__[1:])
     ALTERED[os.environ["ALTERED"]]()
     main()

@@ -11,6 +11,7 @@ from unittest.mock import patch
 from chaos import reckless
 
 import app.stream.takeover
+from app.stream.compute import PartitionState
 from app.stream.ledger import Ledger
 from app.stream.partition import Partition
 from app.stream.takeover import Takeover
@@ -48,7 +49,7 @@ def snapshots_before_results() -> Iterator[None]:
 
 @contextmanager
 def results_before_dead_letters() -> Iterator[None]:
-    """Send the results first, though they are the mark that a point is done with all it gives."""
+    """Send the results first, though they are the watermark: a point is done with all it gives."""
     beside, send = Partition._send_beside, Partition._send
     held: list[tuple[str, list[Any]]] = []
 
@@ -77,38 +78,38 @@ def plain_source_keys() -> Iterator[None]:
         yield
 
 
-def no_mark() -> AbstractContextManager[Any]:
+def no_watermark() -> AbstractContextManager[Any]:
     """Emit whatever is replayed."""
     start = Takeover.start
-    return patch.object(Takeover, "start", lambda *given: start(*given)._replace(mark=(-1, 0)))
+    return patch.object(Takeover, "start", lambda *given: start(*given)._replace(watermark=(-1, 0)))
 
 
-def mark_without_index() -> AbstractContextManager[Any]:
+def watermark_without_index() -> AbstractContextManager[Any]:
     """Take an array for emitted when its first element is."""
     start = Takeover.start
 
     def whole(*given: Any) -> Any:
         found = start(*given)
-        return found._replace(mark=(found.mark[0], app.stream.takeover.WHOLE))
+        return found._replace(watermark=(found.watermark[0], app.stream.takeover.WHOLE))
 
     return patch.object(Takeover, "start", whole)
 
 
 def learns_what_a_snapshot_holds() -> AbstractContextManager[Any]:
     """Take every replayed point into the state, those that the snapshot holds too."""
-    return patch.object(Partition, "_not_yet_learned", lambda self, points: points)
+    return patch.object(PartitionState, "_not_yet_learned", lambda self, points, counts: points)
 
 
 def forgets_at_dead_letters() -> AbstractContextManager[Any]:
     """Found here: a replayed batch of nothing but dead letters ended the skipping of points that a snapshot holds."""
-    not_yet_learned = Partition._not_yet_learned
+    not_yet_learned = PartitionState._not_yet_learned
 
-    def forgetful(self: Partition, points: Any) -> Any:
+    def forgetful(self: PartitionState, points: Any, counts: Any) -> Any:
         if not len(points):
-            self.owned.covered.clear()
-        return not_yet_learned(self, points)
+            self.sources.covered.clear()
+        return not_yet_learned(self, points, counts)
 
-    return patch.object(Partition, "_not_yet_learned", forgetful)
+    return patch.object(PartitionState, "_not_yet_learned", forgetful)
 
 
 def keeps_partitions_it_lost() -> AbstractContextManager[Any]:
@@ -119,17 +120,17 @@ def keeps_partitions_it_lost() -> AbstractContextManager[Any]:
 def takes_what_an_earlier_ownership_fetched() -> AbstractContextManager[Any]:
     """Score records fetched before the rebalance, though others may lie between them and the replay point."""
 
-    def careless(self: Partition, messages: list[Any]) -> list[Any]:
-        records = [record for message in messages for record in message.records]
+    def careless(self: Partition, fetches: list[Any]) -> list[Any]:
+        records = [record for fetched in fetches for record in fetched.records]
         return [record for record in records if record.offset >= self.ledger.next] if self.active else []
 
-    return patch.object(Partition, "_still_ours", careless)
+    return patch.object(Partition, "_current", careless)
 
 
 def sees_only_the_first_gap() -> AbstractContextManager[Any]:
     """Found here too: lost records were looked for before the first fetch of a batch, not between the others."""
-    jumps = Partition._jumps
-    return patch.object(Partition, "_jumps", lambda self, messages: jumps(self, messages[:1]))
+    gaps = Partition._gaps
+    return patch.object(Partition, "_gaps", lambda self, fetches: gaps(self, fetches[:1]))
 
 
 def trusts_what_has_a_tombstone() -> AbstractContextManager[Any]:
@@ -144,8 +145,8 @@ BROKEN = (
     snapshots_before_results,
     results_before_dead_letters,
     plain_source_keys,
-    no_mark,
-    mark_without_index,
+    no_watermark,
+    watermark_without_index,
     learns_what_a_snapshot_holds,
     forgets_at_dead_letters,
     keeps_partitions_it_lost,

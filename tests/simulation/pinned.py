@@ -91,7 +91,7 @@ FLAGGED = {
         ),
         seed=1,
     ),
-    "no_mark": Schedule(
+    "no_watermark": Schedule(
         records=bytes(24),
         burst=1,
         every_ms=10,
@@ -101,7 +101,7 @@ FLAGGED = {
         fetches=b"\x00",
         faults=(Fault("results", 1, "crash", 0, 0),),
     ),
-    "mark_without_index": Schedule(
+    "watermark_without_index": Schedule(
         records=bytes.fromhex("8ba46cc64d975bf6c227865c89743ffc9f732bfb7bffa69494f7f592f4f14df550884adc503b543118"),
         burst=11,
         every_ms=10,

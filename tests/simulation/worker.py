@@ -1,14 +1,13 @@
 """A worker process of the simulation: the program's own code, from a fetched batch to the accepted commit.
 
 Real are the partition with its three steps, the ledger, reader, pipeline, snapshots, table, outbox, record batches,
-hand-over, lease, take-over and the commits of ``App``. Made up are what Faust and aiokafka do: the rounds of the
+hand-over, take-over and the committer with its lease. Made up are what Faust and aiokafka do: the rounds of the
 group, fetching, and a producer that sends one request a partition at a time and in order, as an idempotent one does.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -19,20 +18,20 @@ from simulation.broker import Broker, Reply
 from simulation.world import Clock, Ended, Net, Process, World
 
 import app.stream.assignment
+import app.stream.committer
 import app.stream.crash
 import app.stream.outbox
 import app.stream.partition
 import app.stream.takeover
-import app.stream.transport
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.stream.assignment import Partitions
+from app.stream.committer import Committer
 from app.stream.crash import guard
+from app.stream.job import Job
 from app.stream.outbox import Outbox
-from app.stream.partition import Job
 from app.stream.takeover import take_over
-from app.stream.transport import App
 from tables.sources import SourcesTable
 
 HEARTBEAT_S = 0.5
@@ -46,7 +45,7 @@ MODULES = (
     app.stream.assignment,
     app.stream.partition,
     app.stream.takeover,
-    app.stream.transport,
+    app.stream.committer,
 )
 
 
@@ -143,11 +142,6 @@ class Reader:
 class Worker(Process):
     """One worker, from its request to join the group to its end."""
 
-    commit_partitions = App.commit_partitions
-    _commit = App._commit
-    _log_start = App._log_start
-    _confirm = App._confirm
-
     def __init__(
         self, world: World, broker: Broker, net: Net, settings: Settings, pipeline: Pipeline, metrics: Metrics
     ) -> None:
@@ -160,14 +154,13 @@ class Worker(Process):
         self.producer = Producer(self)
         outbox = Outbox(lambda: self.producer, kafka.ack_timeout_s, BATCH_BYTES)  # type: ignore[arg-type,return-value]
         table = SourcesTable(pipeline)
-        self.job = Job(settings, pipeline, metrics, table, outbox, partial(App._log_start, self), self._confirm)
+        self.committer = Committer(kafka, metrics, {}, lambda: self.partitions.active(), self._send_commit)
+        self.job = Job(settings, pipeline, metrics, table, outbox, self.committer, self._log_start)
         topics = (kafka.input_topic, kafka.dead_letters_topic, kafka.anomalies_topic)
         self.job.partitions_of.update(dict.fromkeys(topics, broker.group._partitions))
-        self.partitions = Partitions(self.job, self.commit_partitions)
-        self.consumer = self  # of App: see call()
+        self.partitions = Partitions(self.job)
         self.generation = -1  # of the group, as the consumer knows it
         self._member = -1
-        self._failed_commits = 0
         self._at: dict[int, int] = {}  # partition -> next offset to fetch
         self._flows = False
         self._seeks = 0
@@ -200,14 +193,14 @@ class Worker(Process):
         """What a function of the logs gives."""
         return await self.ask(lambda reply: reply(what(self.broker.logs)))
 
-    async def call(self, method: str, *args: Any) -> Any:
-        """As app.stream.transport's consumer."""
-        if method == "beginning_offsets":
-            return await Reader(self).beginning_offsets(*args)
-        assert method == "commit", method
-        offsets = {tp.partition: value for tp, value in args[0].items()}
+    async def _log_start(self, number: int) -> int:
+        partition = TopicPartition(self._raw, number)
+        return (await Reader(self).beginning_offsets([partition]))[partition]
+
+    async def _send_commit(self, offsets: dict[TopicPartition, Any]) -> None:
+        sent = {tp.partition: value for tp, value in offsets.items()}
         member, generation = self._member, self.generation
-        return await self.ask(lambda reply: reply(self.broker.group.commit(member, generation, offsets)))
+        await self.ask(lambda reply: reply(self.broker.group.commit(member, generation, sent)))
 
     async def _committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Any]:
         found = await self.ask(lambda reply: reply(dict(self.broker.group.committed)))
@@ -306,7 +299,7 @@ class Worker(Process):
             await self.partitions.take(message)
 
     async def _timers(self) -> None:
-        guard(self._every(COMMIT_EVERY_S, lambda: self.commit_partitions(self.partitions.active())), "commit")
+        guard(self._every(COMMIT_EVERY_S, lambda: self.committer.commit(self.partitions.active())), "commit")
         guard(self._every(SAVE_IDLE_EVERY_S, self.partitions.save_idle), "save_idle")
 
     async def _every(self, seconds: float, what: Callable[[], Any]) -> None:

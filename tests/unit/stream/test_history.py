@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +12,11 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.stream import crash
-from app.stream.ledger import Ledger, metadata
-from app.stream.partition import Job, Partition
+from app.stream.committer import metadata
+from app.stream.compute import PartitionState
+from app.stream.job import Job
+from app.stream.ledger import Ledger
+from app.stream.partition import Partition
 from app.stream.takeover import WHOLE, Takeover
 from tables.sources import SourcesTable
 
@@ -97,11 +101,17 @@ def fed(fetches, monkeypatch, log_start=0):
     monkeypatch.setattr(Partition, "_compute", lambda self, records: computed.append([r.offset for r in records]))
 
     async def feed():
+        pipeline = Pipeline(SETTINGS.detection, (), 4, engine="python")
         job = Job(
-            SETTINGS, Pipeline(SETTINGS.detection, (), 4, engine="python"), Metrics("python"), SourcesTable, None,
-            start_of_log, confirm, {KAFKA.input_topic: 4},
+            SETTINGS, pipeline, Metrics("python"), SourcesTable(pipeline), None,
+            SimpleNamespace(confirm=confirm), start_of_log, {KAFKA.input_topic: 4},
         )  # fmt: skip
-        partition = Partition(3, job, SimpleNamespace(covers=-1), Ledger(100, 100, 256, 1000), (99, WHOLE))
+        state = PartitionState(
+            3, SETTINGS, pipeline, True, SimpleNamespace(covers=-1), Ledger(100, 100, 256, 1000), (99, WHOLE),
+            time.monotonic,
+        )  # fmt: skip
+        partition = Partition(state, job)
+        partition.start()
         partition.generation, partition.active = 5, True
         for offsets in fetches:
             records = [SimpleNamespace(offset=offset) for offset in offsets]

@@ -4,13 +4,31 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from aiokafka.errors import CommitFailedError
 
+from app.metrics import Metrics
 from app.settings import load
-from app.stream import assignment
-from app.stream.assignment import LEASE, Partitions
+from app.stream import committer as module
+from app.stream.assignment import Partitions
+from app.stream.committer import LEASE, Committer
+from app.stream.ledger import Ledger
 
 SESSION_S = 10.0
-JOB = SimpleNamespace(settings=load(environ={}, kafka={"session_timeout_s": SESSION_S}))
+KAFKA = load(environ={}, kafka={"session_timeout_s": SESSION_S}).kafka
+REFUSED = CommitFailedError()
+
+
+def made(send):
+    """One partition, assigned since generation 5, and its committer."""
+    committer = Committer(KAFKA, Metrics(), {}, lambda: partitions.active(), send)
+    partitions = Partitions(SimpleNamespace(committer=committer))
+    partitions[0] = Owned(number=0, active=False, generation=-1, ledger=Ledger(7, 9, 256, 1000))
+    partitions.resume(5)
+    return committer, partitions[0]
+
+
+class Owned(SimpleNamespace):
+    __hash__ = object.__hash__
 
 
 def confirmed(silent_s, answers, monkeypatch, at_once=1):
@@ -24,25 +42,21 @@ def confirmed(silent_s, answers, monkeypatch, at_once=1):
         nonlocal now
         now += seconds
 
-    async def commit(active):
+    async def send(offsets):
         accepted = left.pop(0)
-        if accepted:
-            partitions.committed_at = now
-        elif not left:
-            partitions[0].active = False
-        return accepted
+        if not accepted:
+            partition.active = bool(left)
+            raise REFUSED
 
     async def ask():
-        await asyncio.gather(*(partitions.confirm() for _ in range(at_once)))
+        await asyncio.gather(*(committer.confirm() for _ in range(at_once)))
 
-    partitions = Partitions(JOB, commit)
-    partitions[0] = SimpleNamespace(active=False, generation=-1)
-    partitions.resume(5)
-    partitions.committed_at = now - silent_s
-    monkeypatch.setattr(assignment.time, "monotonic", lambda: now)
-    monkeypatch.setattr(assignment.asyncio, "sleep", sleep)
+    committer, partition = made(send)
+    committer.committed_at = now - silent_s
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
     asyncio.run(ask())
-    return len(answers) - len(left), partitions[0].active
+    return len(answers) - len(left), partition.active
 
 
 def test_no_question_while_the_last_answer_is_fresh(monkeypatch):
@@ -68,12 +82,44 @@ def test_a_refusal_by_mistake_is_asked_again(monkeypatch):
 
 def test_the_first_batch_of_an_owner_waits_for_a_commit(monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr(assignment.time, "monotonic", lambda: clock[0])
-    partitions = Partitions(JOB, None)
-    partitions.committed_at = clock[0]
-    partitions.resume(6)
-    assert clock[0] - partitions.committed_at > SESSION_S
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    committer, _ = made(None)
+    committer.committed_at = clock[0]
+    committer.begin(6)
+    assert clock[0] - committer.committed_at > SESSION_S
 
 
 def test_the_lease_ends_well_before_the_session():
     assert 0 < LEASE <= 0.5
+
+
+def test_a_commit_of_an_earlier_generation_confirms_nothing(monkeypatch):
+    async def send(offsets):
+        committer.begin(6)  # meanwhile a rebalance, and a recovery
+
+    committer, partition = made(send)
+    assert asyncio.run(committer.commit([partition]))
+    assert committer.committed_at == module.NEVER
+    assert partition.replay_committed == 7
+
+
+def test_a_commit_that_is_not_accepted_moves_no_replay_point():
+    async def send(offsets):
+        raise REFUSED
+
+    committer, partition = made(send)
+    assert not asyncio.run(committer.commit([partition]))
+    assert not hasattr(partition, "replay_committed")
+
+
+def test_a_commit_carries_position_replay_point_and_the_known_ids():
+    sent = []
+
+    async def send(offsets):
+        sent.append(offsets)
+
+    committer, partition = made(send)
+    committer._known_ids = {KAFKA.input_topic: "id-1", KAFKA.changelog_topic: ""}
+    assert asyncio.run(committer.commit([partition]))
+    assert sent == [{(KAFKA.input_topic, 0): (9, '{"v":1,"replay":7,"input":"id-1"}')}]
+    assert asyncio.run(committer.commit([])) and len(sent) == 1

@@ -14,11 +14,14 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import load
 from app.state import snapshot
-from app.stream import assignment, partition
+from app.stream import assignment, compute, partition
 from app.stream.assignment import Partitions
+from app.stream.committer import Committer
+from app.stream.compute import PartitionState
+from app.stream.job import Job
 from app.stream.ledger import Ledger
 from app.stream.outbox import Sent
-from app.stream.partition import Job, Partition
+from app.stream.partition import Partition
 from tables.sources import TAG, SourcesTable
 
 LARGE = 1_100_000  # bytes of a model: those of 32 metrics with trees
@@ -73,14 +76,20 @@ class Bench:
         pipeline = Pipeline.of(self.settings)
         kafka = self.settings.kafka
         topics = (kafka.input_topic, kafka.dead_letters_topic, kafka.anomalies_topic)
-        self.job = Job(self.settings, pipeline, self.metrics, SourcesTable(pipeline), self.broker, self._never,
-                       self._confirm, dict.fromkeys(topics, 1))  # fmt: skip
+        self.committed = []  # what each commit brought
+        committer = Committer(kafka, self.metrics, {}, lambda: [], self._commit)
+        self.job = Job(self.settings, pipeline, self.metrics, SourcesTable(pipeline), self.broker, committer,
+                       self._never, dict.fromkeys(topics, 1))  # fmt: skip
         self.next = 0
         self.partition = self.owner(self.job.table.take_over())
 
     def owner(self, of):
         ledger = Ledger(self.next, self.next, self.settings.state.snapshot_every, self.settings.state.replay_records)
-        made = Partition(0, self.job, of, ledger, (-1, 0))
+        clock = partition.time.monotonic  # of the test, when it has one
+        made = Partition(
+            PartitionState(0, self.settings, self.job.pipeline, False, of, ledger, (-1, 0), clock), self.job
+        )
+        made.start()
         made.active, made.generation = True, 1
         return made
 
@@ -108,8 +117,8 @@ class Bench:
     async def _never(self, number):
         return 0
 
-    async def _confirm(self):
-        pass
+    async def _commit(self, offsets):
+        self.committed.extend(offsets.values())
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +153,7 @@ def test_snapshots_of_a_batch_stay_within_a_budget_of_bytes_and_the_rest_follows
         assert saved(first) | saved(rest) == set(NAMES)
         assert len(bench.changelog) == len(points) + 1 >= 6
         for sent in bench.changelog:
-            assert sum(len(value) for _, value in sent) < partition.SNAPSHOT_BYTES + 1.1 * LARGE
+            assert sum(len(value) for _, value in sent) < compute.SNAPSHOT_BYTES + 1.1 * LARGE
 
     asyncio.run(run())
 
@@ -174,19 +183,14 @@ def test_partitions_are_handed_over_in_time_however_much_is_not_saved(monkeypatc
         bench = Bench(snapshot_every=10**6)
         assert await bench.feed(NAMES) == []
         monkeypatch.setattr(library.Running, "dumps", dumps)
-        committed = []
-
-        async def commit(partitions):
-            committed.extend(p.ledger.metadata for p in partitions)
-            return True
-
-        partitions = Partitions(bench.job, commit)
+        partitions = Partitions(bench.job)
         partitions[0] = bench.partition
         began = clock.now
         await partitions.hand_over("stopping")
         assert assignment.SAVE_FOR_S <= clock.now - began <= assignment.SAVE_FOR_S + 0.5
         done = len(saved([pair for sent in bench.changelog for pair in sent]))
-        assert 5 < done < 20 and committed == [json.dumps({"v": 1, "replay": done}, separators=(",", ":"))]
+        metadata = json.dumps({"v": 1, "replay": done}, separators=(",", ":"))
+        assert 5 < done < 20 and bench.committed == [(len(NAMES), metadata)]
 
     asyncio.run(run())
 
@@ -194,7 +198,7 @@ def test_partitions_are_handed_over_in_time_however_much_is_not_saved(monkeypatc
 def test_a_source_that_was_silent_for_twice_as_long_is_dropped_with_a_tombstone():
     async def run():
         bench = Bench(forget_after_records=1000)
-        sources = bench.partition.owned.rows
+        sources = bench.partition.state.sources.rows
         await bench.feed(NAMES)
         bench.commit()
         assert gone(await bench.feed(["other"], skip=1899)) == set(), "100 + 1,899 is not more than twice 1,000"
@@ -241,6 +245,6 @@ def test_a_dirty_source_is_never_dropped():
         await bench.feed(NAMES)
         bench.partition.replay_committed = 10**6  # a lie: so that only what is not saved keeps them
         await bench.feed(["other"])
-        assert len(bench.partition.owned.rows) == 101
+        assert len(bench.partition.state.sources.rows) == 101
 
     asyncio.run(run())

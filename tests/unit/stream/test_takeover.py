@@ -1,4 +1,4 @@
-"""What a new owner makes of the logs it finds: where the mark lies, what it refuses, and what it may keep.
+"""What a new owner makes of the logs it finds: where the watermark lies, what it refuses, and what it may keep.
 
 Each of these was a hole once: docs/holes.md.
 """
@@ -52,13 +52,13 @@ def saved(source, offset):
     return Record(0, snapshot.dumps(sources, 0, offset), source.encode() + b"\0" + bytes(8))
 
 
-def mark(positions, commit=FIRST, end=10_000, changelog=()):
+def watermark(positions, commit=FIRST, end=10_000, changelog=()):
     """By results at these (offset, index), the last RESULTS_TAIL of them."""
     takeover = found()
     takeover.snapshots(changelog)
     told = [b'{"id":"raw-data:3:%d:%d","source":"p"}' % position for position in positions]
     takeover.results(Record(i, value) for i, value in list(enumerate(told))[-RESULTS_TAIL:])
-    return takeover.start(0, end, commit).mark
+    return takeover.start(0, end, commit).watermark
 
 
 def of_array(offset, elements):
@@ -67,29 +67,29 @@ def of_array(offset, elements):
 
 @pytest.mark.parametrize("emitted", [1, 5_000, RESULTS_TAIL, RESULTS_TAIL + 1, 41_999])
 def test_the_mark_lies_inside_an_array_however_long(emitted):
-    assert mark([(6, 0), *of_array(7, emitted)]) == (7, emitted - 1)
+    assert watermark([(6, 0), *of_array(7, emitted)]) == (7, emitted - 1)
 
 
 def test_a_late_write_of_an_earlier_owner_does_not_hide_it():
     late = of_array(5, 3_000)
-    assert mark([*late, *of_array(7, 2_000), *late]) == (7, 1_999)
-    assert mark(chain.from_iterable([of_array(7, 2_000), late] * 3)) == (7, 1_999)
+    assert watermark([*late, *of_array(7, 2_000), *late]) == (7, 1_999)
+    assert watermark(chain.from_iterable([of_array(7, 2_000), late] * 3)) == (7, 1_999)
 
 
 def test_a_later_write_than_is_read_hides_what_was_not_committed_and_no_more():
     """Then results are repeated, by an owner that was stopped past its session; see RESULTS_TAIL."""
     hidden = [*of_array(7, 2_000), *of_array(5, RESULTS_TAIL)]
-    assert mark(hidden) == (5, RESULTS_TAIL - 1)
-    assert mark(hidden, Commit(7, '{"v":1,"replay":2}')) == (6, WHOLE)
-    assert mark(hidden, Commit(8, '{"v":1,"replay":2}')) == (7, WHOLE)
+    assert watermark(hidden) == (5, RESULTS_TAIL - 1)
+    assert watermark(hidden, Commit(7, '{"v":1,"replay":2}')) == (6, WHOLE)
+    assert watermark(hidden, Commit(8, '{"v":1,"replay":2}')) == (7, WHOLE)
 
 
 def test_results_that_retention_has_deleted_are_known_from_the_snapshots():
     """A snapshot is sent when every result up to its offset is acknowledged; the last commit may be older."""
     changelog = [saved("a", 70), saved("b", 90)]
-    assert mark([], changelog=changelog) == (90, WHOLE)
-    assert mark([(95, 2)], changelog=changelog) == (95, 2)
-    assert mark([], Commit(92, '{"v":1,"replay":2}'), changelog=changelog) == (91, WHOLE)
+    assert watermark([], changelog=changelog) == (90, WHOLE)
+    assert watermark([(95, 2)], changelog=changelog) == (95, 2)
+    assert watermark([], Commit(92, '{"v":1,"replay":2}'), changelog=changelog) == (91, WHOLE)
 
 
 FOREIGN_RESULTS = {
@@ -129,7 +129,7 @@ def test_a_foreign_record_in_the_changelog_is_refused_where_it_stands(what):
     takeover.snapshots([GOOD])
     with pytest.raises(StateError, match=r"sources-changelog\[3\]@55: .*" + said):
         takeover.snapshots([Record(55, value, key)])
-    assert len(takeover.owned.rows) == 1 and takeover.owned.covers == 7
+    assert len(takeover.sources.rows) == 1 and takeover.sources.covers == 7
 
 
 def test_a_fetch_read_whole_comes_to_what_its_records_come_to():
@@ -139,8 +139,8 @@ def test_a_fetch_read_whole_comes_to_what_its_records_come_to():
     whole, one_by_one = found(), found()
     whole.snapshots([Fetched.of(bytes(data), 0)])
     one_by_one.snapshots([Record(at, value, key) for at, (key, value) in enumerate(records)])
-    assert states(whole.owned.rows, 1) == states(one_by_one.owned.rows, 1)
-    assert whole.owned.covered == one_by_one.owned.covered == {"a": 80, "b": 90}
+    assert states(whole.sources.rows, 1) == states(one_by_one.sources.rows, 1)
+    assert whole.sources.covered == one_by_one.sources.covered == {"a": 80, "b": 90}
     data[-9] ^= 1
     with pytest.raises(StateError, match=r"sources-changelog\[3\]@0: the record batch is damaged: .*kafka.group_id"):
         found().snapshots([Fetched.of(bytes(data), 0)])
@@ -150,7 +150,7 @@ def test_a_fetch_read_whole_comes_to_what_its_records_come_to():
 def test_a_tombstone_of_any_key_is_taken(key):
     takeover = found()
     takeover.snapshots([GOOD, Record(56, None, key)])
-    assert takeover.owned.covers == 7
+    assert takeover.sources.covers == 7
 
 
 OWNED_BEFORE = {"generation": 4, "idle": True, "results_end": 100, "changelog_end": 50}

@@ -23,9 +23,10 @@ class Fetching(Consumer):
         self.fetches, self.handed, self.sought = list(fetches), [], []
         self.flow_active = True
         self.ours = SimpleNamespace(active=True, ledger=SimpleNamespace(next=100))
-        partitions = type("Ours", (dict,), {"generation": 5, "takes": lambda self, number: self[number].active})
+        partitions = type("Ours", (dict,), {"takes": lambda self, number: self[number].active})
         self.app = SimpleNamespace(
             partitions=partitions({0: self.ours}),
+            committer=SimpleNamespace(generation=5),
             consumer_generation_id=5,
             job=SimpleNamespace(settings=Settings()),
         )
@@ -54,7 +55,7 @@ def nothing(consumer):
 
 def recovers(consumer):
     """The group shares its partitions out anew, and recovery ends with a seek to the replay point."""
-    consumer.app.consumer_generation_id = consumer.app.partitions.generation = 6
+    consumer.app.consumer_generation_id = consumer.app.committer.generation = 6
 
 
 def drained(*fetches):

@@ -1,0 +1,62 @@
+"""What the metrics count of one computed batch."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.metrics import Metrics
+from app.pipeline.outcome import Outcome
+from app.pipeline.points import Points
+from app.scoring.severity import severity
+from app.wire.dead_letters import DeadLetter
+
+
+@dataclass
+class BatchCounts:
+    """Points and dead letters that an earlier owner emitted are counted as suppressed only."""
+
+    records: int = 0
+    replayed: int = 0  # points learned again, among those that some snapshot may hold
+    suppressed: int = 0  # points
+    invalid: Counter[str] = field(default_factory=Counter)  # reason -> dead letters
+    votes: list[dict[str, int]] = field(default_factory=list)  # of each profile: detector -> points it voted on
+    anomalous: int = 0
+    opened: Counter[str] = field(default_factory=Counter)  # severity -> episodes
+    drifts: int = 0
+    newest: float | None = None  # event time
+    stage_s: dict[str, float] = field(default_factory=dict)
+
+    def count(self, points: Points, outcome: Outcome, dead_letters: Sequence[DeadLetter], start: int) -> None:
+        """Take in what is emitted: these dead letters, and the points from position ``start`` on."""
+        self.invalid.update(letter.label for letter in dead_letters)
+        if not len(outcome):
+            return
+        votes = outcome.votes[start:] == outcome.votes[start:]  # nan: left out
+        for number, profile in enumerate(outcome.profiles):
+            of = votes if len(outcome.profiles) == 1 else votes[outcome.profile[start:] == number]
+            if len(of):
+                self.votes.append(dict(zip(profile.detectors, of.sum(axis=0).tolist())))
+        self.anomalous = int(outcome.anomaly[start:].sum())
+        if self.anomalous:
+            self.opened.update(map(severity, outcome.alert[start:][outcome.opened[start:]].tolist()))
+        self.drifts = int(outcome.drift[start:].sum())
+        self.newest = max(points.timestamp)
+
+    def add_to(self, metrics: Metrics, now: float) -> None:
+        """``now``: epoch seconds."""
+        metrics.records_consumed.inc(self.records)
+        metrics.batch_size.observe(self.records)
+        metrics.replayed_points.inc(self.replayed)
+        metrics.results_suppressed.inc(self.suppressed)
+        if self.invalid:
+            metrics.invalid(self.invalid)
+        for votes in self.votes:
+            metrics.scored(votes)
+        metrics.anomalous_points.inc(self.anomalous)
+        if self.opened:
+            metrics.opened(self.opened)
+        metrics.drifts.inc(self.drifts)
+        if self.newest is not None:
+            metrics.event_time_lag.set(now - self.newest)
+        for stage, seconds in self.stage_s.items():
+            metrics.stage_duration[stage].observe(seconds)

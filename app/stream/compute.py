@@ -1,0 +1,209 @@
+"""The state of one partition, and the computing of its batches: records in, everything that is to be sent out.
+
+Plain Python: no asyncio, no Kafka, no metrics, the clock handed in. Each call leaves state, open batches and snapshots
+at the same offset. app/stream/partition.py calls it and sends its output.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from app.compiled.byte_columns import Encoded
+from app.pipeline import Pipeline
+from app.pipeline.outcome import Outcome
+from app.pipeline.points import Points
+from app.settings import Settings
+from app.stream.batch_counts import BatchCounts
+from app.stream.ledger import Batch, Ledger
+from app.stream.output_watermark import Position
+from app.stream.sources import PartitionSources
+from app.wire.dead_letters import DeadLetter
+from app.wire.reader import Reader, Record
+from app.wire.results import encode_columns, encode_episodes
+
+EMPTY = Encoded.of([])
+# What snapshots may take of one batch. Common sources come nowhere near it: 4,000 are 6 MB and .1 s. One of 32 metrics
+# with trees each takes .2 s; a hundred of them due at once would hold up the partition for 20 s.
+SNAPSHOT_BYTES, SNAPSHOT_S = 16 << 20, 0.25
+WALKED = 1000  # sources looked at with a batch, and as many again for each quarter of them that the batch may bring
+
+
+@dataclass
+class BatchOutput:
+    """Everything that one batch sends."""
+
+    batch: Batch
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    episodes: list[tuple[bytes, bytes]] = field(default_factory=list)
+    results: Encoded = EMPTY
+    produced_at: Any = None  # Kafka timestamps of the answered records, seconds
+    snapshots: Encoded = EMPTY
+    tombstones: list[tuple[bytes, None]] = field(default_factory=list)
+    forgotten: int = 0  # sources
+    counts: BatchCounts = field(default_factory=BatchCounts)
+
+
+class PartitionState:
+    """Sources and ledger of one partition of the input topic.
+
+    Parameters
+    ----------
+    number
+        Of the partition.
+    keyed
+        A record's key must be its source: see app/wire/reader.py.
+    watermark
+        Everything up to it was emitted by earlier owners.
+    clock
+        Seconds, for the time that snapshots may take.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        settings: Settings,
+        pipeline: Pipeline,
+        keyed: bool,
+        sources: PartitionSources,
+        ledger: Ledger,
+        watermark: Position,
+        clock: Callable[[], float],
+    ) -> None:
+        self.number = number
+        self.sources = sources
+        self.ledger = ledger
+        self.replay_committed = ledger.next  # where a successor would begin to read
+        self._topic = settings.kafka.input_topic
+        self._forget_after = settings.state.forget_after_records
+        self._pipeline = pipeline
+        self._reader = Reader(settings.input, self._topic, number, keyed)
+        self._covers = sources.covers
+        self._watermark = watermark
+        self._postponed: list[int] = []  # slots that were due for a snapshot when the budget was spent
+        self._clock = clock
+
+    def compute_batch(self, records: Sequence[Record]) -> BatchOutput:
+        """Score the records, which follow all earlier ones; take the snapshots that are due."""
+        began = self._clock()
+        output = self._open(records[0].offset, records[-1].offset + 1)
+        output.counts.records = len(records)
+        points, dead_letters, elements = self._reader.read(records)
+        decoded = self._clock()
+        points = self._not_yet_learned(points, output.counts)
+        outcome = self._pipeline.run(self.sources.rows, points)
+        if outcome.rejected:
+            dead_letters += self._reader.rejected(records, elements, points, outcome.rejected)
+        scored = self._clock()
+        touched = self.ledger.learned(*_changed(outcome))
+        self._save(output, self.ledger.due(touched))
+        self._forget(output, self.silent(WALKED + 4 * len(points)))
+        self._encode(output, records, points, outcome, dead_letters)
+        output.counts.stage_s = {
+            "decode": decoded - began,
+            "score": scored - decoded,
+            "encode": self._clock() - scored,
+        }
+        return output
+
+    def save(self, limit: int) -> BatchOutput:
+        """A batch without points: snapshots of the oldest dirty sources."""
+        output = self._open(self.ledger.next, self.ledger.next)
+        self._save(output, self.ledger.oldest(limit))
+        return output
+
+    def silent(self, number: int = WALKED) -> list[int]:
+        """Slots, among the next ``number``, of sources that no reader of the log needs."""
+        below = self._needless_below
+        return self.sources.silent(below, number) if below > 0 else []
+
+    def forget(self, slots: list[int]) -> BatchOutput:
+        """A batch without points: tombstones of those of these sources that are still silent."""
+        output = self._open(self.ledger.next, self.ledger.next)
+        self._forget(output, slots)
+        return output
+
+    def _open(self, first: int, end: int) -> BatchOutput:
+        return BatchOutput(self.ledger.open(first, end))
+
+    def _not_yet_learned(self, points: Points, counts: BatchCounts) -> Points:
+        """Without the points that a recovered snapshot holds: all of them, once replay has passed the last."""
+        if not len(points):
+            return points  # dead letters alone do not show where replay is
+        covered = self.sources.covered
+        if points.offset[0] > self._covers:
+            covered.clear()  # not needed any more
+            return points
+        keep = [i for i, (s, o) in enumerate(zip(points.source, points.offset)) if o > covered.get(s, -1)]
+        counts.replayed = len(keep)
+        return points if len(keep) == len(points) else points.select(keep)
+
+    def _encode(
+        self,
+        output: BatchOutput,
+        records: Sequence[Record],
+        points: Points,
+        outcome: Outcome,
+        dead_letters: list[DeadLetter],
+    ) -> None:
+        """Fill in what is beyond the watermark; an earlier owner emitted the rest."""
+        start = 0
+        watermark = self._watermark
+        answered = records
+        if records[0].offset <= watermark[0]:
+            answered = [record for record in records if record.offset > watermark[0]]
+            start = bisect_right(range(len(points)), watermark, key=lambda i: (points.offset[i], points.index[i]))
+            dead_letters = [letter for letter in dead_letters if (letter.offset, letter.index) > watermark]
+            output.counts.suppressed = start
+        output.dead_letters = dead_letters
+        output.results = encode_columns(points, outcome, self._topic, self.number, start)
+        output.episodes = encode_episodes(points, outcome, self._topic, self.number, start)
+        output.produced_at = np.array([record.timestamp for record in answered], np.float64) / 1000.0
+        output.counts.count(points, outcome, dead_letters, start)
+
+    def _save(self, output: BatchOutput, due: list[int]) -> None:
+        """Snapshots of these slots, as they are at the end of the batch: at least one, and what the budget allows.
+
+        The others come first with the next batch; until then they hold the replay point.
+        """
+        if self._postponed:
+            due = list(dict.fromkeys([*filter(self.ledger.dirty, self._postponed), *due]))
+        until = self._clock() + SNAPSHOT_S
+        taken: list[tuple[bytes, bytes]] = []
+        size = 0
+        for record in self.sources.snapshots(due, output.batch.end - 1):
+            taken.append(record)
+            size += len(record[1])
+            if size >= SNAPSHOT_BYTES or self._clock() >= until:
+                break
+        slots, self._postponed = due[: len(taken)], due[len(taken) :]
+        self.ledger.take(output.batch, slots)
+        if slots:
+            output.snapshots = Encoded.of(taken)
+            output.tombstones = self.sources.tombstones(slots)
+
+    @property
+    def _needless_below(self) -> int:
+        """No reader of the log needs a source whose last point is below this offset: see app/state/expiry.py."""
+        return self.replay_committed - 2 * self._forget_after
+
+    def _forget(self, output: BatchOutput, slots: list[int]) -> None:
+        """Drop these sources; their tombstones follow whatever was sent for them before."""
+        if slots := [slot for slot in slots if not self.ledger.dirty(slot)]:
+            before = len(self.sources.rows)
+            output.tombstones += self.sources.forget(slots, self._needless_below)
+            output.forgotten = before - len(self.sources.rows)
+
+
+def _changed(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """Slot and offset of every change of state, in offset order: points learned, episodes that expired."""
+    learned = outcome.slot >= 0
+    slots, offsets = outcome.slot[learned], outcome.offset[learned]
+    if outcome.expired:
+        slots = np.append(slots, [one.slot for one in outcome.expired])
+        offsets = np.append(offsets, outcome.offset[[one.position for one in outcome.expired]])
+        order = np.argsort(offsets, kind="stable")
+        slots, offsets = slots[order], offsets[order]
+    return slots, offsets

@@ -1,0 +1,26 @@
+"""What all partitions of one worker share."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from app.metrics import Metrics
+from app.pipeline import Pipeline
+from app.settings import Settings
+from app.stream.committer import Committer
+from app.stream.outbox import Outbox
+from app.stream.sources import StateTable
+
+
+@dataclass
+class Job:
+    """The parts of one worker that its partitions use."""
+
+    settings: Settings
+    pipeline: Pipeline
+    metrics: Metrics
+    table: StateTable
+    outbox: Outbox
+    committer: Committer
+    log_start: Callable[[int], Awaitable[int]]  # partition -> first offset still in the input topic
+    partitions_of: dict[str, int] = field(default_factory=dict)  # topic -> its number of partitions
+    topic_ids: dict[str, str] = field(default_factory=dict)  # topic -> its id at the start, "" when unknown
