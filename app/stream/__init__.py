@@ -1,2 +1,3 @@
-"""The worker's work on partitions, with Faust: ``partition`` scores and sends, ``ledger`` knows what may be committed,
-``takeover`` and ``recovery`` restore a partition, ``stall_detector`` and ``watchdog`` end a worker that is stuck."""
+"""The worker's work on partitions, with Faust: ``compute`` scores a batch, ``partition`` sends its output, ``ledger``
+knows what may be committed and ``committer`` commits it, ``takeover`` and ``recovery`` restore a partition,
+``stall_detector`` and ``watchdog`` end a worker that is stuck."""
