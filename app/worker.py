@@ -85,7 +85,7 @@ def make(settings: Settings) -> App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
-        # A leader that knew no partitions, just after a broker's restart, assigns anew when it hears of them; the
+        # A leader that knew no partitions, just after a broker's restart, assigns again when it learns of them; the
         # default is five minutes.
         consumer_metadata_max_age_ms=10_000,
         broker_max_poll_records=kafka.max_poll_records,

@@ -5,15 +5,15 @@ value is set, before the results it belongs to are acknowledged, and commits wit
 keys the record by the table's key alone. Here a snapshot may leave only after its results are acknowledged, and
 its key must name the ownership that wrote it (below). An ``app.Table`` offers no place for either rule.
 
-The key of a changelog record is the source, a zero byte and eight random bytes, drawn anew each time a partition is
+The key of a changelog record is the source, a zero byte and eight random bytes, drawn each time a partition is
 taken over. Compaction keeps the last record of a key, so with plain source keys the late snapshot of a worker that
 was stopped and went on would replace the new owner's: measured, 10 of 10 sources lost their state. With a key of
-its own a late snapshot only stands beside the good one, and recovery takes the one that covers more. Keys of
+its own a late snapshot only exists beside the good one, and recovery takes the one that covers more. Keys of
 earlier owners get a tombstone, each after the snapshot that replaces it.
 
 A source that is no longer live (app/state/expiry.py) is dropped, with a tombstone for every record there is of it, when
 it has been silent for twice as long and the group's replay point lies beyond that: any successor then begins where the
-source, if it returns, starts anew. A zombie's late snapshot of it is dropped in its turn.
+source, if it returns, starts without state. A zombie's late snapshot of it is dropped in its turn.
 """
 
 import os
@@ -96,7 +96,7 @@ class OwnedSources:
         offset = bulk_restore.peek(value, name)
         if offset is None:
             found, _ = snapshot.peek(value)  # says what is wrong with it
-            raise StateError(f"the snapshot of {found!r} stands under the key {key!r}")
+            raise StateError(f"the snapshot of {found!r} has the key {key!r}")
         if self._is_higher(source, ownership, offset):
             highest[source] = at
 
@@ -124,7 +124,7 @@ class OwnedSources:
         return [self.rows.slots[source] for source in sorted(self._unsaved) if source in self.rows.slots]
 
     def snapshots(self, slots: Iterable[int], offset: int) -> Iterator[tuple[bytes, bytes]]:
-        """Changelog records that save these slots as they stand after ``offset``, made one by one."""
+        """Changelog records that save these slots as they are after ``offset``, made one by one."""
         names, ownership = self.rows.names, self._ownership
         for slot in slots:
             yield names[slot].encode() + ownership, snapshot.dumps(self.rows, slot, offset)

@@ -1,7 +1,7 @@
-"""A connection to the brokers, or in a sentence why there is none and what mends it.
+"""A connection to the brokers, or in a sentence why there is none and how to fix it.
 
-Every program asks here first, before it joins a group or sends a record: aiokafka's clients tell why they could not
-connect to their log alone, try for as long as they live, and wait for the first address that does not answer before
+Every program asks here first, before it joins a group or sends a record: aiokafka's clients report why they could not
+connect only to their log, retry without end, and wait for the first address that does not answer before
 they try the second.
 """
 
@@ -71,7 +71,7 @@ async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: f
     options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
     now = asyncio.get_running_loop().time
     until = now() + timeout_s
-    told: dict[str, Exception] = {}
+    failed: dict[str, Exception] = {}
     while True:
         for address in addresses:
             try:
@@ -79,36 +79,36 @@ async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: f
                     await _try(address, options)
                 return address
             except TimeoutError as error:  # a last try cut short says less than the one before it
-                told.setdefault(address, error)
+                failed.setdefault(address, error)
             except (OSError, KafkaError, Refused) as error:
-                told[address] = error
-        if any(map(_final, told.values())) or now() + RETRY_S > until:
-            why = "; ".join(f"{address}: {_in_words(error)}" for address, error in told.items())
-            cures = "; ".join(dict.fromkeys(_cure(error, kafka) for error in told.values()))
-            raise errors.TopicError(f"{where(kafka)}: no broker could be reached: {why}. {cures}") from None
+                failed[address] = error
+        if any(map(_final, failed.values())) or now() + RETRY_S > until:
+            why = "; ".join(f"{address}: {_in_words(error)}" for address, error in failed.items())
+            remedies = "; ".join(dict.fromkeys(_remedy(error, kafka) for error in failed.values()))
+            raise errors.TopicError(f"{where(kafka)}: no broker could be reached: {why}. {remedies}") from None
         await asyncio.sleep(RETRY_S)
 
 
 async def _astray(admin: AIOKafkaAdminClient, options: dict[str, Any]) -> str:
     """Why brokers that were reached at one address cannot be reached at the one they give themselves."""
     options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
-    told = []
+    unreachable = []
     for broker in admin._client.cluster.brokers():
         try:
             async with asyncio.timeout(OTHER_PROTOCOL_S):
                 await _try(f"{broker.host}:{broker.port}", options)
         except (OSError, KafkaError, TimeoutError, Refused) as error:
-            told.append(f"{broker.host}:{broker.port} ({_in_words(error)})")
-    if not told:
+            unreachable.append(f"{broker.host}:{broker.port} ({_in_words(error)})")
+    if not unreachable:
         return "a broker was not ready; it is now: try again"
     return (
-        f"the brokers say they are at {', '.join(told)}, which cannot be reached from here: advertised.listeners of "
-        "the brokers must name addresses that can"
+        f"the brokers say they are at {', '.join(unreachable)}, which cannot be reached from here: "
+        "advertised.listeners of the brokers must name addresses that can"
     )
 
 
 class Refused(Exception):
-    """The broker is there, and speaks otherwise than we were told. The message says what to set."""
+    """The broker is there, and expects another protocol than the settings name. The message says what to set."""
 
 
 async def _try(address: str, options: dict[str, Any]) -> None:
@@ -124,8 +124,8 @@ async def _try(address: str, options: dict[str, Any]) -> None:
         if not await (_speaks_plain if tls else _speaks_tls)(host, port):
             raise
         speaks, other = ("no TLS", "PLAINTEXT or SASL_PLAINTEXT") if tls else ("TLS", "SSL or SASL_SSL")
-        cure = f"set kafka.security_protocol to {other}, not {protocol}"
-        raise Refused(f"this listener speaks {speaks}: {cure}") from error
+        remedy = f"set kafka.security_protocol to {other}, not {protocol}"
+        raise Refused(f"this listener speaks {speaks}: {remedy}") from error
     try:
         await connection.send(MetadataRequest([]))
     except KafkaConnectionError as error:  # a listener that wants a password lets anybody ask for versions
@@ -169,7 +169,7 @@ def _in_words(error: Exception) -> str:
     return str(error) if isinstance(error, Refused) else f"{type(error).__name__} {error}".strip()
 
 
-def _cure(error: Exception, kafka: "KafkaSettings") -> str:
+def _remedy(error: Exception, kafka: "KafkaSettings") -> str:
     if isinstance(error, AuthenticationFailedError | SaslAuthenticationFailed):
         return "Check kafka.sasl_username, kafka.sasl_password and kafka.sasl_mechanism"
     if isinstance(error, UnsupportedSaslMechanismError):

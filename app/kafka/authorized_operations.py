@@ -2,7 +2,7 @@
 
 From Kafka 2.3 on they say what the user of a connection may do with a topic (Metadata, version 8) and with a group
 (DescribeGroups, version 3); aiokafka knows neither answer. Asking beats trying: a worker without Read on its group
-would wait for ever without a word, and one without Write on the topic of dead letters would find out with the first
+would wait for ever without an error, and one without Write on the topic of dead letters would find out with the first
 bad record, weeks later.
 """
 

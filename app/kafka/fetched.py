@@ -100,7 +100,7 @@ def _varint(data, i, end):
 
 @compiled
 def _read(data, first, tables, offsets, spans):
-    """Fill in the records from offset ``first`` on: (how many, where the damaged batch stands or -1)."""
+    """Fill in the records from offset ``first`` on: (how many, where the damaged batch begins or -1)."""
     n = 0
     at = 0
     while at + HEADER <= len(data):

@@ -69,7 +69,7 @@ def close_tls_connections_at_once() -> None:
 def report_lost_batches(on_lost_batch: Callable[[TopicPartition, Exception], None]) -> None:
     """Call this when the producer gives up a record batch, inside its own failure path.
 
-    The caller of ``send_batch`` hears of it later, when the next batch of the partition may be on its way: results
+    The caller of ``send_batch`` learns of it later, when the next batch of the partition may be on its way: results
     must stay a prefix without gaps, so the callback ends the process.
     """
 

@@ -1,8 +1,7 @@
 """What the user of each program must be allowed on brokers with ACLs.
 
-The lists are the least: tests/integration/test_secured.py runs every program with exactly these rights, and takes
-each one away from the worker. The tables of docs/operations.md are made of them. Describe goes without saying with
-Read and Write.
+The lists are minimal: tests/integration/test_secured.py runs every program with exactly these rights, and takes
+each one away from the worker. The tables of docs/operations.md are made of them. Read and Write include Describe.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

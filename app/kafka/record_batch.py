@@ -1,6 +1,6 @@
 """Kafka's record batches (message format 2), framed by compiled code from columns of keys and values.
 
-``FramedBatch`` stands in for aiokafka's BatchBuilder in ``send_batch``: .1 us a record instead of .6. The layout is
+``FramedBatch`` replaces aiokafka's BatchBuilder in ``send_batch``: .1 us a record instead of .6. The layout is
 that of https://kafka.apache.org/documentation/#recordbatch; tests/unit/kafka/test_record_batch.py reads the bytes back
 with aiokafka's own parser.
 """

@@ -1,7 +1,7 @@
 """The topics of one job: what they must be like, whether they are, and making those that are missing.
 
 A result, a snapshot and the point they belong to lie in partitions of the same number, and the changelog is
-kept by compaction alone: made otherwise, topics lose results or state later and without a word. So the worker
+kept by compaction alone: otherwise topics lose results or state later, without an error. So the worker
 asks ``require`` before it joins its group, and ``faust-anomaly topics`` is the same check by hand.
 
 Nothing here makes a topic by asking for it, whatever the broker's ``auto.create.topics.enable`` says.
@@ -37,7 +37,7 @@ SMALLER = "lower input.max_metrics or detection.window_points, or let its detect
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a broker says of one of our topics; ``configs`` None: it may not tell us."""
+    """What a broker reports of one of our topics; ``configs`` None: the user may not see them."""
 
     partitions: int
     configs: Mapping[str, str] | None = field(default_factory=dict)
@@ -45,34 +45,21 @@ class Topic:
     id: str = ""  # "" from brokers before Kafka 2.8
 
 
-async def check(settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()) -> list[str]:
-    """Everything that is wrong with the topics, each with what mends it; empty when a worker may start.
-
-    ``needed`` are rights the user must have, where the brokers say which it has.
-    Raises TopicError when no broker answers within 10 s.
-    """
-    return (await _look(settings, largest_snapshot_bytes, needed))[1]
-
-
 async def require(
     settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()
 ) -> dict[str, Topic]:
     """The topics, by name.
 
-    Raises TopicError telling every problem at once, or that no broker answers within 10 s.
+    ``needed`` are permissions that the user must have, where the brokers report which it has.
+    Raises TopicError with every problem and its fix, or when no broker answers within 10 s.
     """
-    topics, found = await _look(settings, largest_snapshot_bytes, needed)
-    if found:
-        raise errors.TopicError(listed(settings.kafka, found))
-    return topics
-
-
-async def _look(settings: "Settings", largest: int, needed: Sequence[Right]) -> tuple[dict[str, Topic], list[str]]:
     kafka = settings.kafka
     async with connected(kafka) as admin:
         topics = await describe(admin, kafka)
         missing = await lacking(admin, needed)
-    return topics, problems(kafka, topics, largest, missing)
+    if found := problems(kafka, topics, largest_snapshot_bytes, missing):
+        raise errors.TopicError(listed(kafka, found))
+    return topics
 
 
 async def create(
@@ -121,72 +108,76 @@ def names(kafka: "KafkaSettings") -> list[str]:
 def problems(
     kafka: "KafkaSettings", found: Mapping[str, Topic], largest_snapshot_bytes: int, missing: Sequence[Right] = ()
 ) -> list[str]:
-    """What is wrong with these topics, in sentences: which, expected, found, cure."""
-    told = []
+    """What is wrong with these topics, in sentences: which, expected, found, fix."""
+    problems_found = []
     for name in names(kafka):
         if name not in found:
-            told.append(f"topic {name} is missing: make it with {CREATE}")
+            problems_found.append(f"topic {name} is missing: make it with {CREATE}")
         elif found[name].denied and not any(right[1:3] == ("topic", name) for right in missing):
-            told.append(f"topic {name}: this user may not see it: allow it Describe on the topic")
-    told += rights_problems(kafka, missing)
+            problems_found.append(f"topic {name}: this user may not see it: allow it Describe on the topic")
+    problems_found += rights_problems(kafka, missing)
     topics = {name: topic for name, topic in found.items() if not topic.denied}
     source = topics.get(kafka.input_topic)
-    for name, cure in (
+    for name, remedy in (
         (kafka.output_topic, "delete it, and the results in it, or name another in kafka.output_topic"),
         (kafka.changelog_topic, "delete it, and the state in it, or name another kafka.group_id"),
     ):
         if source and name in topics and topics[name].partitions != source.partitions:
-            told.append(
+            problems_found.append(
                 f"topic {name} must have as many partitions as {kafka.input_topic}, {source.partitions}, "
-                f"but has {topics[name].partitions}: {cure}; then {CREATE}. State and results of another "
+                f"but has {topics[name].partitions}: {remedy}; then {CREATE}. State and results of another "
                 "number of partitions cannot be used on"
             )
-    unknown = any(right.operation == "DescribeConfigs" for right in missing)  # told above
+    unknown = any(right.operation == "DescribeConfigs" for right in missing)  # reported above
     if kafka.changelog_topic in topics and not unknown:
-        told += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
-    return told
+        problems_found += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
+    return problems_found
 
 
-def listed(kafka: "KafkaSettings", told: list[str]) -> str:
+def listed(kafka: "KafkaSettings", problems_found: list[str]) -> str:
     """The problems as one message."""
-    return f"{where(kafka)}: the topics do not fit:\n- " + "\n- ".join(told)
+    return f"{where(kafka)}: the topics do not fit:\n- " + "\n- ".join(problems_found)
 
 
 def rights_problems(kafka: "KafkaSettings", missing: Sequence[Right]) -> list[str]:
     """Each right that the user does not have, with the command that gives it."""
     user = kafka.sasl_username if kafka.security_protocol.startswith("SASL") else None
-    told = []
+    problems_found = []
     for right in missing:
         [command] = permissions.commands([right], kafka.bootstrap_servers[0], user or "NAME")
         who = f"the user {user}" if user else "this user"
-        told.append(f"{right.kind} {right.name}: {who} may not {right.operation} it ({right.use}): `{command}`")
-    return told
+        problems_found.append(
+            f"{right.kind} {right.name}: {who} may not {right.operation} it ({right.use}): `{command}`"
+        )
+    return problems_found
 
 
 def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | None, largest: int) -> list[str]:
     name = kafka.changelog_topic
     if configs is None:
-        return [f"topic {name}: whether it is compacted cannot be told: allow this user DescribeConfigs on the topic"]
-    mend = f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} --add-config"
-    told = []
+        return [
+            f"topic {name}: it cannot be checked whether it is compacted: allow this user DescribeConfigs on the topic"
+        ]
+    alter = f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} --add-config"
+    problems_found = []
     if configs.get("cleanup.policy") != "compact":
-        told.append(
+        problems_found.append(
             f"topic {name}: cleanup.policy must be compact, or the state of quiet sources is deleted, but is "
-            f"{configs.get('cleanup.policy')}: `{mend} cleanup.policy=compact`, or delete it and {CREATE}"
+            f"{configs.get('cleanup.policy')}: `{alter} cleanup.policy=compact`, or delete it and {CREATE}"
         )
     limit = int(configs.get("max.message.bytes", KAFKA_MESSAGE_BYTES))
     needed = largest + MESSAGE_OVERHEAD
     if needed + MESSAGE_OVERHEAD > REQUEST_BYTES:  # once more: what is around the batch in a request
-        told.append(
+        problems_found.append(
             f"topic {name}: a source's state can have {largest} bytes, and brokers take no request of more than "
             f"{REQUEST_BYTES} (socket.request.max.bytes): {SMALLER}"
         )
     elif limit < needed:
-        told.append(
+        problems_found.append(
             f"topic {name}: max.message.bytes must be {needed} or more, as large as a source's state can be, but "
-            f"is {limit}: `{mend} max.message.bytes={needed}`, or {SMALLER}"
+            f"is {limit}: `{alter} max.message.bytes={needed}`, or {SMALLER}"
         )
-    return told
+    return problems_found
 
 
 def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, dict[str, str]]:

@@ -45,7 +45,7 @@ def guard(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
             await work
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - a task nobody awaits: the process is the only one to tell
+        except BaseException as error:  # noqa: BLE001 - nobody awaits this task, so only the process can report it
             stop_process(error)
 
     return asyncio.create_task(guarded(), name=name)

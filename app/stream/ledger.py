@@ -122,7 +122,7 @@ class Ledger:
         return slot < self._grown and bool(self._first[slot] >= 0)
 
     def take(self, batch: Batch, slots: Sequence[int]) -> None:
-        """Snapshots of these dirty sources, as they stand after ``batch``, will be sent with it."""
+        """Snapshots of these dirty sources, as they are after ``batch``, will be sent with it."""
         if not slots:
             return
         index = np.asarray(slots, np.int64)

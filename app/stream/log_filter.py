@@ -1,4 +1,4 @@
-"""aiokafka's log, made bearable: it repeats itself hundreds of times a second while a broker is away."""
+"""aiokafka's log, made shorter: it repeats itself hundreds of times a second while a broker is away."""
 
 import logging
 import time

@@ -1,7 +1,7 @@
 """The last result that was emitted, found in what is read of the end of a partition of anomaly-results.
 
 A result begins with its id, {"id":"topic:partition:offset:index", as app/wire/results.py writes it. Recovery reads
-20,000 of them for each partition: compiled code reads the ids where they stand in a fetch, in a tenth of the time; what
+20,000 of them for each partition: compiled code reads the ids in the bytes of a fetch, in a tenth of the time; what
 begins otherwise is read as JSON, and must have such an id too.
 """
 
@@ -18,8 +18,8 @@ from app.kafka.fetched import Fetched
 WHOLE = 2**31  # an index no element of an array record has: all of the offset
 NOTHING = (-1, WHOLE)
 MOST_DIGITS = 18  # what an i8 holds
-MEND = (
-    "Only workers may write to this topic: delete what stands before the offset after it (kafka-delete-records.sh), or "
+REMEDY = (
+    "Only workers may write to this topic: delete everything before the offset after it (kafka-delete-records.sh), or "
     "name another kafka.output_topic."
 )
 
@@ -52,7 +52,7 @@ def _of_fetch(kafka: Any, number: int, fetched: Fetched) -> Position:
     try:
         records = fetched.records()
     except StateError as error:
-        raise StateError(f"{kafka.output_topic}[{number}]{error}. {MEND}") from error
+        raise StateError(f"{kafka.output_topic}[{number}]{error}. {REMEDY}") from error
     begin = np.frombuffer(bytearray(b'{"id":"%b:%d:' % (kafka.input_topic.encode(), number)), np.uint8)
     other = np.zeros(len(records.offsets), np.bool_)
     highest: Position = _highest(np.frombuffer(records.data, np.uint8), records.spans, begin, other)
@@ -70,7 +70,7 @@ def _position(kafka: Any, number: int, at: int, value: bytes | None) -> Position
     except (msgspec.DecodeError, ValueError) as error:
         found = (value or b"")[:80]
         raise StateError(
-            f"{where}: expected a result with an id topic:partition:offset:index, got {found!r}. {MEND}"
+            f"{where}: expected a result with an id topic:partition:offset:index, got {found!r}. {REMEDY}"
         ) from error
     if (of_topic, partition) != (kafka.input_topic, str(number)):
         raise StateError(
@@ -82,7 +82,7 @@ def _position(kafka: Any, number: int, at: int, value: bytes | None) -> Position
 
 @compiled
 def _digits(data, i, end):
-    """(the number that stands here, or -1 without one that an i8 holds; place after it)"""
+    """(the number that begins here, or -1 without one that fits into an i8; place after it)"""
     value = 0
     start = i
     while i < end and 48 <= data[i] <= 57 and i - start < MOST_DIGITS:
@@ -93,7 +93,7 @@ def _digits(data, i, end):
 
 @compiled
 def _highest(data, spans, begin, other):
-    """The highest position; ``other`` is set where no ``begin``, offset, colon, index and quote stand."""
+    """The highest position; ``other`` is set where ``begin``, offset, colon, index and quote are not found."""
     last, at = NOTHING
     for n in range(len(spans)):
         i, end = spans[n, 2], spans[n, 3]

@@ -67,10 +67,10 @@ class SnapshotRecovery(Recovery):
                 failpoints.reach("recovered")
                 await self._wait(self._resume(generation))
             except (RebalanceAgain, IllegalStateError):
-                continue  # the assignment changed while we read: the next signal starts anew
+                continue  # the assignment changed while we read: the next signal starts again
             except ServiceStopped:
                 break
-            except Exception as error:  # noqa: BLE001 - told, and the process ends
+            except Exception as error:  # noqa: BLE001 - reported, and the process ends
                 stop_process(error)
 
     async def _load(self, generation: int) -> None:

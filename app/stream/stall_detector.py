@@ -1,4 +1,4 @@
-"""When a worker that lives should leave, decided from what was seen: no Kafka, no waiting, the clock handed in."""
+"""Decides from observations when a running worker should end: no Kafka, no waiting, the clock handed in."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +8,8 @@ from app.errors import AnomalyError, HistoryLost, Stalled, TopicError
 from app.kafka import topics
 from app.settings import KafkaSettings
 
-SURE_S = 10.0  # for so long a broker must say the same of topics and offsets: after its start it may know little
-STILL_S = 20.0  # for so long records may wait while nothing moves
+SURE_S = 10.0  # how long a broker must report the same about topics and offsets: after its start it may know little
+STALL_S = 20.0  # how long records may wait without progress
 LONGEST_LOOK_S = 12.0
 
 
@@ -28,7 +28,7 @@ class OwnPartition:
 class Observation:
     """What the brokers and this worker say at one moment; mappings are by partition of the input topic."""
 
-    problems: Sequence[str] = ()  # of the topics, as app.kafka.topics tells them
+    problems: Sequence[str] = ()  # of the topics, as app.kafka.topics reports them
     begin: Mapping[int, int] = field(default_factory=dict)
     end: Mapping[int, int] = field(default_factory=dict)
     own: Mapping[int, OwnPartition] = field(default_factory=dict)
@@ -43,29 +43,29 @@ class Observation:
 
 
 class UnchangedFor:
-    """For how long a thing has been the same, in seconds between looks.
+    """How long a value has been the same, in seconds between looks.
 
-    A process that was stopped and goes on has not looked meanwhile: that time does not count.
+    A process that was stopped and continues has not looked meanwhile: that time does not count.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._mark: object = None
-        self._looked = self._stood_s = 0.0
+        self._value: object = None
+        self._looked = self._unchanged_s = 0.0
 
-    def seconds(self, mark: object) -> float:
-        """Since ``mark`` was first seen without another in between; 0.0 for None, which is never too long."""
+    def seconds(self, value: object) -> float:
+        """Since ``value`` was first seen without another in between; 0.0 for None, which is never too long."""
         now = self._clock()
-        if mark is None or mark != self._mark:
-            self._mark, self._stood_s = mark, 0.0
+        if value is None or value != self._value:
+            self._value, self._unchanged_s = value, 0.0
         else:
-            self._stood_s += min(now - self._looked, LONGEST_LOOK_S)
+            self._unchanged_s += min(now - self._looked, LONGEST_LOOK_S)
         self._looked = now
-        return self._stood_s
+        return self._unchanged_s
 
 
 class StallDetector:
-    """Says when to leave, and why. ``clock`` gives seconds."""
+    """Decides when this process must end, and why. ``clock`` gives seconds."""
 
     def __init__(self, kafka: KafkaSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._kafka = kafka
@@ -75,7 +75,7 @@ class StallDetector:
         self._group = UnchangedFor(clock)
         self._own: dict[int, UnchangedFor] = {}
         # Records in flight may wait for their acknowledgements; that has a deadline of its own.
-        self._still_s = STILL_S + kafka.ack_timeout_s
+        self._stall_s = STALL_S + kafka.ack_timeout_s
 
     def verdict(self, seen: Observation) -> AnomalyError | None:
         """None, or what ends this process."""
@@ -84,30 +84,30 @@ class StallDetector:
         return self._lost(seen) or self._without_partitions(seen) or self._not_taken(seen)
 
     def _lost(self, seen: Observation) -> AnomalyError | None:
-        mark = told = None
+        lost = message = None
         for number, own in seen.own.items():
             name, begin, end = f"{self._kafka.input_topic}[{number}]", seen.begin.get(number), seen.end.get(number)
             if begin is None or end is None or not own.recovered:
                 continue
             known = max(own.next, own.answered)
             if known > end:
-                mark, told = (number, "beyond the end"), recreated(f"{name} ends at {end}", known - 1)
+                lost, message = (number, "beyond the end"), recreated(f"{name} ends at {end}", known - 1)
             elif own.next < begin:
-                mark, told = (number, "before the start"), deleted(name, own.next, begin, begin)
-        return HistoryLost(told) if self._history.seconds(mark) >= SURE_S and told else None
+                lost, message = (number, "before the start"), deleted(name, own.next, begin, begin)
+        return HistoryLost(message) if self._history.seconds(lost) >= SURE_S and message else None
 
     def _without_partitions(self, seen: Observation) -> AnomalyError | None:
         waiting = {} if seen.own else seen.waiting
-        if self._group.seconds(sorted(seen.committed.items()) if waiting else None) < STILL_S:
+        if self._group.seconds(sorted(seen.committed.items()) if waiting else None) < STALL_S:
             return None
         nobodys = sorted(waiting.keys() - seen.taken)
         if not nobodys:
             return None  # others have them: a worker more than there are partitions has nothing to do
         return Stalled(
-            f"{self._kafka.input_topic}: {sum(waiting.values())} records wait, nothing moved for {STILL_S:g} s, and "
+            f"{self._kafka.input_topic}: {sum(waiting.values())} records wait, no progress for {STALL_S:g} s, and "
             f"nobody in the group {self._kafka.group_id!r} works on partitions {', '.join(map(str, nobodys))}; this "
-            "worker has none either. It leaves, so that the group shares them out anew: let it be started again. "
-            "If that does not help, see whether this user may Read the group."
+            "worker has none either. It ends, so that the group assigns them again: start it again. "
+            "If that does not help, check whether this user may Read the group."
         )
 
     def _not_taken(self, seen: Observation) -> AnomalyError | None:
@@ -115,13 +115,13 @@ class StallDetector:
             del self._own[number]
         for number, own in sorted(seen.own.items()):
             waits = own.queued or seen.end.get(number, 0) > max(own.next, own.fetched) or not own.recovered
-            mark = (own.next, own.answered, own.recovered) if waits else None
-            stood_s = self._own.setdefault(number, UnchangedFor(self._clock)).seconds(mark)
-            if stood_s >= self._still_s:
-                where = f"at offset {own.next} of {seen.end.get(number)}" if own.recovered else "in recovery"
+            progress = (own.next, own.answered, own.recovered) if waits else None
+            unchanged_s = self._own.setdefault(number, UnchangedFor(self._clock)).seconds(progress)
+            if unchanged_s >= self._stall_s:
+                where = f"at offset {own.next} of {seen.end.get(number)}" if own.recovered else "during recovery"
                 return Stalled(
-                    f"{self._kafka.input_topic}[{number}]: ours, and stands {where} for {stood_s:.0f} s. "
-                    "Let this worker be started again; if it stands there once more, please report it."
+                    f"{self._kafka.input_topic}[{number}]: assigned here, no progress {where} for {unchanged_s:.0f} s. "
+                    "Start this worker again; if it happens again, please report it."
                 )
         return None
 

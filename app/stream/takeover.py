@@ -158,7 +158,7 @@ class Takeover:
             raise StateError(
                 f"{self._name}: the commit of group {self._kafka.group_id!r} at offset {commit.offset} must carry "
                 f'{{"v":{METADATA_VERSION},"replay":offset}}, got {commit.metadata!r}: its offsets were set by another '
-                "program while snapshots exist. Use another kafka.group_id to start anew from there."
+                "program while snapshots exist. Use another kafka.group_id to start from there without state."
             ) from error
 
     def _check_topics(self, metadata: Mapping[str, Any]) -> None:
@@ -263,7 +263,7 @@ async def _recovered(
         )  # fmt: skip
         for section, slots in sorted(takeover.sources.rows.anew.items()):
             if slots:
-                reset = "partition %d: %s starts anew in %d sources: saved under other settings or by another version"
+                reset = "partition %d: %s is reset in %d sources: saved under other settings or by another version"
                 log.warning(reset, number, section, len(slots))
     return recovered
 

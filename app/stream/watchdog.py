@@ -1,8 +1,8 @@
-"""Ends a worker that lives and gets nowhere, and one whose topics are not those it started with.
+"""Ends a worker that runs without progress, and one whose topics are not those it started with.
 
-A member that sends its heartbeats keeps its partitions, so a worker that stands still is worse than one that died:
-nobody takes over. Each few seconds this asks the brokers, over connections of its own, how things stand; what waits
-and does not move for long enough, and what a new process cannot find right either, ends this one without a commit:
+A member that sends its heartbeats keeps its partitions, so a worker without progress is worse than one that died:
+nobody takes over. Every few seconds the watchdog asks the brokers, over its own connections. It ends the process
+without a commit for what a new process can fix, or must report:
 
 - no partitions, while records wait that nobody in the group works on: after a broker's restart the leader of the
   group may know no topics, and assigns nothing to anybody, until a member leaves
@@ -10,12 +10,12 @@ and does not move for long enough, and what a new process cannot find right eith
 - a topic that is gone, or was made again with fewer partitions or another cleanup policy; a changed number of
   partitions of the input, which sends sources elsewhere than their state
 - offsets that the log never had or has no longer: deleted, truncated or recreated under the worker. aiokafka resets
-  them without a word, and a partition without new records would not notice
+  them without an error, and a partition without new records would not notice
 - a right that was taken away, by which these questions are answered
 - an event loop that does not turn: a thread of its own counts
 
-app/stream/stall_detector.py decides; this looks. What the brokers do not
-answer is not judged: while they are away a worker waits, as long as nothing of its own waits for an acknowledgement.
+app/stream/stall_detector.py decides; this module asks. Without an answer from the brokers nothing is decided: while
+they are away a worker waits, as long as none of its records waits for an acknowledgement.
 """
 
 import asyncio
@@ -44,8 +44,8 @@ from app.stream.stall_detector import LONGEST_LOOK_S, Observation, OwnPartition,
 
 EVERY_S = 2.0  # between two looks
 ANSWER_S = LONGEST_LOOK_S - EVERY_S
-LOOP_S = 60  # for so long the event loop may be busy with one thing; the largest batch takes a few seconds
-LIVE_S = 60.0  # without a look for so long, /livez fails
+LOOP_S = 60  # how long the event loop may be busy with one thing; the largest batch takes a few seconds
+LIVE_S = 60.0  # /livez fails after this time without a look
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,9 @@ class Pulse:
             seen, still_s = self.turns, 0 if self.turns != seen else still_s + 1
         if sys.__stderr__ is not None:
             faulthandler.dump_traceback(sys.__stderr__)
-        self._stop(Stalled(f"the event loop did not turn for {self._limit_s} s; above is where its thread stands"))
+        self._stop(
+            Stalled(f"the event loop did not turn for {self._limit_s} s; the traceback above shows where its thread is")
+        )
 
 
 class Watchdog(Service):
@@ -77,7 +79,7 @@ class Watchdog(Service):
     def __init__(self, app: Any, **options: Any) -> None:
         self._app = app
         self._kafka = app.job.settings.kafka
-        self._judge = StallDetector(self._kafka)
+        self._stall_detector = StallDetector(self._kafka)
         self._pulse = Pulse()
         self._looking_at = time.monotonic()
         super().__init__(**options)
@@ -122,7 +124,7 @@ class Watchdog(Service):
         self._looking_at = time.monotonic()
         async with asyncio.timeout(ANSWER_S):
             seen = await self._seen(brokers)
-        if (error := self._judge.verdict(seen)) is not None and not self._app.should_stop:
+        if (error := self._stall_detector.verdict(seen)) is not None and not self._app.should_stop:
             stop_process(error)
         await self._save_what_may_go(seen)
 
@@ -205,12 +207,14 @@ class Brokers:
     ) -> list[str]:
         """What is wrong with the topics; numbers of partitions and ids at the worker's start being right."""
         found = await topics.describe(self._admin, self._kafka)
-        told = topics.problems(self._kafka, found, largest_snapshot_bytes)
+        found_problems = topics.problems(self._kafka, found, largest_snapshot_bytes)
         name = self._kafka.input_topic
-        if not told and found[name].partitions != (known := partitions_of[name]):
-            told = [f"topic {name} had {known} partitions when this worker started, now {found[name].partitions}"]
+        if not found_problems and found[name].partitions != (known := partitions_of[name]):
+            found_problems = [
+                f"topic {name} had {known} partitions when this worker started, now {found[name].partitions}"
+            ]
         of_history = (name, self._kafka.output_topic, self._kafka.changelog_topic)
-        return told + [
+        return found_problems + [
             f"topic {name} was deleted and made again under this worker: when it is started again, it says what is lost"
             for name in of_history
             if name in found and ids[name] and ids[name] != found[name].id

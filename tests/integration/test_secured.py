@@ -169,7 +169,11 @@ def test_a_missing_right_is_named_with_the_command_that_gives_it(secured, lackin
 def look(job: Job) -> list[str]:
     """What a worker would be refused for."""
     settings = job.settings()
-    return asyncio.run(topics.check(settings, needed=permissions.of_worker(settings)))
+    try:
+        asyncio.run(topics.require(settings, needed=permissions.of_worker(settings)))
+    except TopicError as error:
+        return str(error).split("\n- ")[1:]
+    return []
 
 
 def test_a_worker_says_what_it_lacks_before_it_joins_and_a_password_to_nobody(secured, lacking, tmp_path):

@@ -1,4 +1,4 @@
-"""Workers that live and get nowhere end by themselves, told why; those that only wait go on."""
+"""Workers without progress end by themselves and report why; those that only wait continue."""
 
 import asyncio
 import time
@@ -13,8 +13,8 @@ QUICK = {"ack_timeout_s": 1.0}
 
 STUCK = {
     "assigns_nothing": "nobody in the group",
-    "takes_nothing": "ours, and stands at offset 0 of 200",
-    "never_recovers": "ours, and stands in recovery",
+    "takes_nothing": "assigned here, no progress at offset 0 of 200",
+    "never_recovers": "assigned here, no progress during recovery",
     "commits_hang": "4 commits in a row failed, the last by TimeoutError: no answer within 1 s",
     "blocks": "the event loop did not turn for 3 s",
     "producer_meets_no_broker": "the producer could not start, though a broker answered a moment ago",

@@ -90,7 +90,7 @@ def test_the_changelog_we_make_has_no_problems_whatever_the_largest_snapshot(lar
     assert int(configs["segment.bytes"]) >= int(configs["max.message.bytes"])
 
 
-@pytest.mark.parametrize("ask", [topics.check, topics.require, topics.create])
+@pytest.mark.parametrize("ask", [topics.require, topics.create])
 def test_a_broker_that_is_not_there_is_named_in_bounded_time(ask, monkeypatch, caplog):
     monkeypatch.setattr(admin, "TIMEOUT_S", 0.5)
     settings = Settings(kafka=KafkaSettings(bootstrap_servers=["127.0.0.1:9"]))
@@ -145,7 +145,7 @@ def test_a_refused_user_or_certificate_is_not_tried_again(refused, monkeypatch):
 
     monkeypatch.setattr(admin, "create_conn", connect)
     with pytest.raises(TopicError, match=type(refused).__name__):
-        asyncio.run(topics.check(Settings()))
+        asyncio.run(topics.require(Settings()))
     assert len(calls) == 1
 
 
