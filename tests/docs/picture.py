@@ -1,6 +1,7 @@
 """The README's picture, taken from the running program.
 
-``make demo`` in one terminal; after two minutes, ``python -m tests.docs.picture`` in another. Needs Chromium.
+``make demo`` in one terminal; after two minutes, ``PYTHONPATH=tests python -m tests.docs.picture`` in another. Needs
+Chromium.
 """
 
 import asyncio
