@@ -1,4 +1,4 @@
-"""Many byte strings in one piece of memory, as compiled code reads and writes them: no Python object a record."""
+"""Many byte strings in one piece of memory, for compiled code: no Python object for each record."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ class Encoded(NamedTuple):
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[bytes, bytes]]) -> Encoded:
-        return (
-            cls(*map(Column.of, zip(*pairs))) if pairs else cls(Column.of([]), Column.of([]))
-        )
+        return cls(*map(Column.of, zip(*pairs))) if pairs else cls(Column.of([]), Column.of([]))
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         return list(zip(self.keys.strings(), self.values.strings()))
@@ -50,7 +48,7 @@ class Encoded(NamedTuple):
 
 
 class RecordColumns(NamedTuple):
-    """Records of the changelog, as columns over the bytes they stand in."""
+    """Records of the changelog, as columns of positions in the bytes that hold them."""
 
     data: bytes
     offsets: np.ndarray  # i8[n]
@@ -83,9 +81,9 @@ class RecordColumns(NamedTuple):
 
 @compiled
 def put(out, i, data, start, end):
-    """Copy data[start:end] to ``out`` at i; the place after it."""
+    """Copy data[start:end] to ``out`` at i; returns the place after it."""
     length = end - start
-    to = out[i : i + length]  # from 0 on by range: the compiler makes moves of 32 bytes of it
+    to = out[i : i + length]  # indices from 0: the compiler copies 32 bytes at a time
     source = data[start:end]
     for k in range(length):
         to[k] = source[k]

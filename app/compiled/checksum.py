@@ -1,6 +1,6 @@
-"""CRC-32 and CRC-32C of many short stretches of bytes, by compiled code: 2 GB/s, without holding the GIL.
+"""CRC-32 and CRC-32C of many short parts of bytes, by compiled code: 2 GB/s, without holding the GIL.
 
-zlib's and aiokafka's own take one stretch at a call, and hold the GIL over short ones. Eight bytes a step, from eight
+zlib and aiokafka compute one part per call, and hold the GIL for short ones. Eight bytes per step, with eight
 tables: M. Kounavis and F. Berry (2008), Novel table lookup-based algorithms for high-performance CRC generation,
 IEEE Transactions on Computers 57(11).
 """
@@ -13,7 +13,7 @@ CRC32, CRC32C = 0xEDB88320, 0x82F63B78  # generator polynomials, the lowest bit 
 
 
 def tables(polynomial: int) -> np.ndarray:
-    """i8[8, 256], for ``crc``: row k holds what a byte comes to when k more bytes of zero have followed it."""
+    """i8[8, 256], for ``crc``: row k is the checksum of a byte followed by k zero bytes."""
     made = np.zeros((8, 256), np.int64)
     for byte in range(256):
         rest = byte
@@ -27,7 +27,7 @@ def tables(polynomial: int) -> np.ndarray:
 
 @compiled
 def crc(tables, data, start, end):
-    """Of data[start:end], bytes (u1)."""
+    """The checksum of data[start:end]; data: u1."""
     part = data[start:end]
     whole = len(part) // 8 * 8
     rest = 0xFFFFFFFF

@@ -91,7 +91,7 @@ def whole(x):
 
 
 def floored(std, mean):
-    """A standard deviation not below 1e-9 of the mean: rounding noise of a constant is no scale."""
+    """A standard deviation, at least 1e-9 of the mean: rounding noise of a constant gives no scale."""
     return max(std, 1e-9 * abs(mean))
 
 
@@ -107,5 +107,5 @@ def deviation(x, mean, std):
 
 
 def rounded(score):
-    """A score of 0..1 to 6 decimals, a half upwards: what is shown is what was compared."""
+    """A score of 0..1 rounded to 6 decimals, half up: the score shown is the one that was compared."""
     return whole(score * 1e6 + 0.5) / 1e6

@@ -69,16 +69,15 @@ def copied(row):
 
 
 DOUBLED = 64 << 20  # bytes of rows up to which they double; from there on a quarter more
-MAPPED = 4 << 20  # bytes of rows from which on they stand in memory mapped for them alone
+MAPPED = 4 << 20  # bytes of rows above which they have memory mapped for them alone
 PAGE = 2 << 20  # bytes of a large page, on most systems
 
 
 class ArrayRows:
-    """Rows in a structured array that grows when it is full: where the system can, without a copy.
+    """Rows in a structured array that grows when it is full, without a copy where the system can.
 
-    Many rows stand in memory of their own, in large pages where the system has them; numpy's ``resize`` gives small
-    ones, and taking those in was a third of the time that recovery took. Room for rows that are not there yet costs
-    nothing.
+    Many rows get mapped memory, in large pages where the system has them; numpy's ``resize`` gives small pages, whose
+    page faults were a third of the time of recovery. Reserved rows that are not used yet take no memory.
     """
 
     def __init__(self, kind: np.dtype) -> None:
@@ -88,7 +87,7 @@ class ArrayRows:
         self._mapped: mmap.mmap | None = None
 
     def add(self, number: int = 1) -> int:
-        """So many empty rows more; the index of the first."""
+        """Add empty rows; returns the index of the first."""
         first = self.count
         self.count += number
         if self.count > len(self.data):
@@ -100,10 +99,10 @@ class ArrayRows:
         length = -(-size * self.kind.itemsize // PAGE) * PAGE
         if self._mapped is not None:
             held = len(self.data)
-            self.data = None  # what is looked at cannot be moved
+            self.data = None  # memory with a view on it cannot be moved
             try:
                 self._mapped.resize(length)
-            except (BufferError, SystemError):  # somebody else looks at the rows, or this system moves no memory
+            except (BufferError, SystemError):  # there is another view on it, or this system cannot move it
                 self.data = np.frombuffer(self._mapped, self.kind, held)
             else:
                 self.data = np.frombuffer(self._mapped, self.kind, size)

@@ -22,7 +22,7 @@ def raw_scores(
 ) -> list[float]:
     """Raw score of each cell. ``models``: by row of a metric, changed."""
     sizes = (p["last"] - p["first"]).tolist()
-    cells = cells[: sum(sizes)]  # without those for what several metrics say jointly
+    cells = cells[: sum(sizes)]  # without joint cells
     times = np.repeat(p["time"], sizes).tolist()
     repeats = np.repeat(p["repeat"], sizes).tolist()
     in_order = _by_metric if hasattr(adapter, "score_many") else _point_by_point

@@ -58,7 +58,7 @@ def figure(number: float) -> str:
 def explain(template: str, name: str, value: float, score: float, expected: float, count: int) -> str:
     """``score``: the detector's raw score; ``expected``: nan when unknown; ``count``: points it looked back on.
 
-    What a template says behind a semicolon is left out where nothing is known to be expected.
+    The part of a template after a semicolon is left out where no value is expected.
     """
     if expected != expected:
         template = template.partition(";")[0]
@@ -73,7 +73,7 @@ def explain(template: str, name: str, value: float, score: float, expected: floa
 
 
 def outside(value: float, lowest: float, highest: float) -> str:
-    """Of a value outside the range that the settings give."""
+    """The sentence for a value outside the plausible range of the settings."""
     above = value > highest
     return OUTSIDE.format(
         value=figure(value),

@@ -1,4 +1,4 @@
-"""What a batch of points came to, and the columns the two passes over it fill."""
+"""The outcome of a batch of points, and the columns that the two passes over it fill in."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Computed(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """What was found in n points: numpy columns, one row a point, in the points' order.
+    """The outcome of n points: numpy columns, one row for each point, in the points' order.
 
-    Rows of rejected points mean nothing. "Cell" columns have one row for each value, flat, parallel
+    Rows of rejected points have no meaning. "Cell" columns have one row for each value, flat, parallel
     to ``Points.values``. Scores are in 0..1, rounded to 6 decimals.
     """
 
@@ -64,8 +64,8 @@ class Outcome:
     opened_at: np.ndarray  # f8[n] timestamp of the opener, where anomaly or closed
     peak: np.ndarray  # f8[n] highest alert score of the episode so far, where anomaly or closed
     length: np.ndarray  # i8[n] points of the episode so far, where anomaly or closed
-    repeat: np.ndarray  # bool[n] the last point again: answered, not learned
-    lasts: np.ndarray  # bool[n] a detector says that what began with the open episode goes on
+    repeat: np.ndarray  # bool[n] the last point once more: scored, not learned
+    lasts: np.ndarray  # bool[n] a detector reports that the cause of the open episode continues
     value: np.ndarray  # f8[cells]
     expected: np.ndarray  # f8[cells], NaN = not known (warming up, or no detector with a band)
     lower: np.ndarray  # f8[cells]
@@ -81,7 +81,7 @@ class Outcome:
 
 
 def joined(parts: Sequence[Outcome]) -> Outcome:
-    """What several batches came to, as that of one batch."""
+    """The outcomes of consecutive batches, as that of one batch."""
     points = [0, *accumulate(map(len, parts))]
     found: dict[str, Any] = {"profiles": parts[0].profiles}
     for name in (one.name for one in fields(Outcome) if one.name != "profiles"):
@@ -114,10 +114,10 @@ POINT = rows.dtype(
         ("length", "i8"),
         ("top", "i8"),  # the cell with the highest score
         ("lead", "i8"),  # the detector that voted most for it; -1: none voted; -2: it is the range
-        ("joint", "i8"),  # the cell for what several metrics say jointly; -1: none
+        ("joint", "i8"),  # the cell for all its metrics jointly; -1: none
         ("own", "?"),
         ("repeat", "?"),
-        ("lasts", "?"),  # a detector says that what began with the open episode goes on
+        ("lasts", "?"),  # a detector reports that the cause of the open episode continues
         ("anomaly", "?"),
         ("drift", "?"),
         ("opened", "?"),
@@ -136,6 +136,6 @@ CELL = rows.dtype(
         ("expected", "f8"),
         ("lower", "f8"),
         ("upper", "f8"),
-        ("anew", "?"),  # its detectors start anew with this value
+        ("anew", "?"),  # its detectors are reset before this value
     ]
 )

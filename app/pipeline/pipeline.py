@@ -40,7 +40,7 @@ class Pipeline:
     ``detection``: settings of the default profile; ``overrides``: settings by pattern of source, the
     first match wins; ``max_metrics``: distinct metrics a source may have; ``engine``: "numba" (the
     default where it can be imported) or "python", which gives the same bits more slowly; ``forget_after``: offsets
-    of silence after which a source starts anew; ``max_sources``: live sources a partition may have
+    of silence after which a source is reset; ``max_sources``: live sources a partition may have
     (app/state/expiry.py has both).
     """
 
@@ -117,7 +117,7 @@ class Pipeline:
             found = self._compute(sources, 0, p, cells)
         else:
             profile, found = by_profile(self.profiles, sources, p, cells, self._compute)
-        own = cells[: len(points.values)]  # behind them: what several metrics say jointly
+        own = cells[: len(points.values)]  # the joint cells of points come after them
         outcome = Outcome(
             profiles=self.profiles,
             profile=profile,

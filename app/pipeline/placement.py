@@ -19,7 +19,7 @@ Placed = tuple[np.ndarray, np.ndarray, list[Rejected], list[ExpiredEpisode]]
 
 
 class Placement:
-    """The limits that decide it; see ``Pipeline`` for what they are."""
+    """The limits that decide which points are rejected; ``Pipeline`` describes them."""
 
     def __init__(self, profiles: Sequence[Profile], max_metrics: int, forget_after: int, max_sources: int) -> None:
         self._profiles = profiles
@@ -75,7 +75,7 @@ class _Batch:
     def __init__(self, limits: Placement, sources: Sources, points: Points, p: np.ndarray) -> None:
         self._limits, self._sources, self._points, self._p = limits, sources, points, p
         self.rows = np.full(len(points.values), NONE, np.int64)  # by value: row of its metric
-        self.joint_rows = np.full(len(points), NONE, np.int64)  # by point: row of what its metrics say jointly
+        self.joint_rows = np.full(len(points), NONE, np.int64)  # by point: row of JOINT
         self.rejected: list[Rejected] = []
         self.expired: list[ExpiredEpisode] = []
 
@@ -117,7 +117,7 @@ class _Batch:
             if len(known) > 1 and JOINT not in known and limits._profiles[int(sources.profile[slots[i]])].joins:
                 sources.add_metric(slots[i], JOINT)
                 known = sources.metrics(slots[i])
-            # As it is at this point: a later one of the batch may bring the second metric.
+            # As it is at this point: a later point of the batch may bring the second metric.
             self.joint_rows[i] = known.get(JOINT, NONE)
             placed.add(slots[i])
             self.rows[first:last] = [known[name] for name in names]
@@ -151,7 +151,7 @@ class _Batch:
 
 
 def _with_joint(p: np.ndarray, cells: np.ndarray, joint_rows: np.ndarray) -> np.ndarray:
-    """The cells, and behind them one for each point whose metrics say something jointly: p["joint"] is its place."""
+    """The cells, followed by one for each point with a joint row; sets p["joint"] to its index."""
     several = np.flatnonzero(joint_rows != NONE)
     if not len(several):
         return cells

@@ -1,8 +1,8 @@
-"""Raw scores to votes in 0..1, 0.8 on the alert line k: z / (z + k / 4), of a surprise e 1 - .2 * 10**-(e - k).
+"""Raw scores to votes in 0..1, 0.8 at the alert line k: z / (z + k / 4), for a surprise e 1 - .2 * 10**-(e - k).
 
-z is the raw score itself where a detector measures in standard deviations; else its one-sided
-distance from that detector's own past scores at this metric, in their standard deviations. A score
-far above its past is learned cut, so that one outlier does not blunt the next.
+z is the raw score itself where a detector measures in standard deviations; otherwise its one-sided
+distance from that detector's past scores of this metric, in their standard deviations. A score far
+above its past is cut before it is learned, so that one outlier does not hide the next.
 """
 
 from app.compiled.numeric import LARGEST, deviation, exp, rounded, sqrt
@@ -22,7 +22,7 @@ def on_line(z, k):
 
 
 def on_surprise(e, k):
-    """The vote of a surprise e, a decimal logarithm of rarity: ten times rarer leaves a tenth to 1."""
+    """The vote of a surprise e, a decimal logarithm of rarity: ten times rarer is ten times closer to 1."""
     return rounded(max(0.0, 1.0 - 0.2 * exp(DECADE * (k - e)))) if e > 0.0 else 0.0
 
 
@@ -32,7 +32,7 @@ def above_past(c, raw):
 
 
 def learn(c, raw, silent):
-    """Learn a raw score, unless it is one of the first ``silent``, which mean nothing."""
+    """Learn a raw score, except the first ``silent`` ones, which have no meaning."""
     c.seen += 1
     if c.seen <= silent:
         return

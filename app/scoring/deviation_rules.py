@@ -1,7 +1,8 @@
-"""Which deviations count, as the settings say, whatever detectors find: in the pass that judges, so no state changes.
+"""Which deviations count according to the settings. Applied when votes are computed, so the state does not change.
 
-A value that lies on the wrong side of what was expected of it, or too near to it, scores 0 in every detector that
-looks at values; one outside the plausible range scores 1. Without an expected value the median of the window stands in.
+A value on the side of its expected value that does not count, or too close to it, scores 0 in every detector that
+looks at values; a value outside the plausible range scores 1. Without an expected value, the median of the window is
+used.
 """
 
 BOTH, ABOVE, BELOW = 0, 1, 2
@@ -9,7 +10,7 @@ DIRECTIONS = ("both", "above", "below")  # setting -> its place here
 
 
 def counts(p, x, expected):
-    """Whether x deviates on the side, and as far, as the settings ask for. ``expected``: nan counts."""
+    """Whether x deviates far enough, on a side that counts. ``expected``: nan means that it does."""
     away = x - expected
     if away != away:
         return True

@@ -1,11 +1,11 @@
 """Votes of several detectors to one score.
 
-weighted_average  the mean of the votes, each counting by its weight
+weighted_average  the weighted mean of the votes
 max               the highest vote
-majority_vote     the highest score that detectors with more than half of the weight reach: it lies above a
-                  threshold exactly where a majority does, whatever the threshold
-skill             as weighted_average, and a detector that expects a value counts by how well it has done so
-                  lately: weight / (its mean squared error relative to the best one's); the others by weight alone
+majority_vote     the highest score that detectors with more than half of the weight reach: for any threshold, it is
+                  above it exactly when a majority is
+skill             as weighted_average, but a detector that expects a value is weighted by its recent accuracy:
+                  weight / (its mean squared error relative to the lowest one); the others by weight alone
 """
 
 from app.compiled.numeric import nan, rounded
@@ -15,7 +15,7 @@ MODES = ("weighted_average", "max", "majority_vote", "skill")  # setting -> its 
 ERRORS = [("squared", "f8"), ("seen", "i8")]  # of a detector that expects a value
 VERSION = 1  # of ERRORS; raise when old state would mean something else
 MEMORY = 0.01  # share of the newest error: about the last 100 points
-CUT = 25.0  # times the mean at which a squared error is learned, so that one outlier does not decide
+CUT = 25.0  # a squared error is cut at this multiple of the mean, so that one outlier does not decide
 
 
 def combine(mode, parts, votes, weights):
@@ -49,7 +49,7 @@ def majority(parts, votes, weights, weight):
 
 
 def voted(parts, votes):
-    """How many of them have a vote."""
+    """The number of ``parts`` with a vote."""
     number = 0
     for part in parts:
         if votes[part] == votes[part]:
@@ -58,7 +58,7 @@ def voted(parts, votes):
 
 
 def learn_error(e, x, expected):
-    """Take in how far off the expected value (nan: none) was."""
+    """Learn the error of the expected value (nan: none)."""
     if expected == expected:
         e.seen += 1
         found = min((x - expected) * (x - expected), 1e300)
@@ -68,12 +68,12 @@ def learn_error(e, x, expected):
 
 
 def weigh(weight, e, best):
-    """The weight of a detector with these errors, ``best`` being the least mean squared error of all."""
+    """The weight of a detector with these errors; ``best``: the lowest mean squared error of all."""
     return weight * (best / e.squared) if e.squared > best else weight
 
 
 def share(column, parts, votes, weights):
-    """What part of the weight of those that voted a column has; nan for one that did not."""
+    """A column's share of the weight of all that voted; nan if it did not vote."""
     if votes[column] != votes[column]:
         return nan
     weight = 0.0

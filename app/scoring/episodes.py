@@ -14,7 +14,7 @@ FIELDS = [
     ("opened_at", "f8"),
     ("peak", "f8"),
     ("length", "i8"),  # points of the episode so far
-    ("anew", "i8"),  # points learned when its detectors last started anew, as after a drift; 0: never
+    ("anew", "i8"),  # points learned when its detectors were last reset, as after a drift; 0: never
     ("born", "i8"),  # offset of the first point it learned; earlier ones are forgotten
     ("last", "i8"),  # offset of the last point
     ("previous", "i8"),  # 1 + offset of the last forgotten point; 0: none, or long before: see app/state/expiry.py
@@ -22,7 +22,7 @@ FIELDS = [
 
 
 def may_repeat(source, point):
-    """The same time, its own, and as many metrics as the last point: is it the last point again?"""
+    """Whether it may be the last point once more: same time, from the point itself, and same number of metrics."""
     return point.own and source.own == 1 and point.time == source.time and point.last - point.first == source.cells
 
 
@@ -36,7 +36,7 @@ def remember(source, point):
 
 
 def follow(source, p, point):
-    """Open or close on a scored point. A repeat changes nothing; it is answered by what stands."""
+    """Open or close the episode at a scored point. A repeated point changes nothing and gets the present episode."""
     point.opened = False
     point.closed = False
     if not point.repeat:

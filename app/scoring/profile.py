@@ -1,4 +1,4 @@
-"""A profile: one set of detection settings, as what a source's rows hold and what is computed on them.
+"""A profile: one set of detection settings; it defines the rows of a source and the computation on them.
 
 Sections of a row are named d0, d1, .. by place, not by the user's names, so that profiles which differ
 only in names and numbers share compiled code.
@@ -25,7 +25,7 @@ from app.detectors.drift import Drift
 from app.detectors.support import window
 from app.scoring import calibration, deviation_rules, ensemble, episodes
 
-VERSION = 2  # of what pipeline, ensemble and severity make of votes; raise when results would differ
+VERSION = 2  # of the computation from votes to results; raise when results would differ
 SOURCE = rows.dtype(episodes.FIELDS)
 DRIFT, NO_COLUMN = "drift", -1
 ENSEMBLE = "ensemble"  # the method of a member that is made of other members
@@ -34,7 +34,7 @@ QUIET_POINTS = 5  # points in a row that end an episode which a detector of epis
 
 @dataclass(frozen=True)
 class Member:
-    """A detector of a profile, or of drifts. ``place``: its column of votes, and its section of a row."""
+    """A detector of a profile, or its drift detector. ``place``: its column of votes, and its section of a row."""
 
     place: int
     name: str  # the user's
@@ -44,7 +44,7 @@ class Member:
 
     @property
     def section(self) -> str:
-        """What its state is called in a snapshot."""
+        """The name of its state in a snapshot."""
         return DRIFT if self.place == NO_COLUMN else "detector:" + self.name
 
     @property
@@ -57,23 +57,23 @@ class Member:
 
     @property
     def silent(self) -> int:
-        """Points at first whose scores mean nothing."""
+        """Number of first points whose scores have no meaning."""
         silent: Any = self.detector.params.derived.get("silent")
         return int(silent.compute(SimpleNamespace(**self.params))) if silent else 0
 
     @property
     def looks_at_values(self) -> bool:
-        """Whether it says how far out a value lies, and not that it is stuck or came late."""
+        """Whether it scores how unusual a value is, and not that it is stuck or late."""
         return not isinstance(self.detector, Kernel) or self.detector.targets in ("spikes", "shifts")
 
     @property
     def scope(self) -> str:
-        """What it has one state for: see ``detectors/api.py``."""
+        """It has one state for each of these: see ``detectors/api.py``."""
         return self.detector.scope if isinstance(self.detector, Kernel) else "metric"
 
     @property
     def opens_episodes(self) -> bool:
-        """Its vote is the alert score; and a part of the anomaly score only where no other detector scores."""
+        """Its vote is the alert score, and part of the anomaly score only where no other detector scores."""
         return isinstance(self.detector, Kernel) and self.detector.opens_episodes
 
     @property
@@ -87,7 +87,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """An ensemble: the columns of votes it is made of, and the column for its own. The last is the whole."""
+    """An ensemble: the columns of votes that it combines, and the column of its own vote. The last one is the whole."""
 
     number: int
     column: int
@@ -97,7 +97,7 @@ class Group:
 
 
 class StateSection:
-    """A part of a row that lives or starts anew as a whole: bytes start:end, under a name and a digest."""
+    """A part of a row that is restored or reset as a whole: bytes start:end, under a name and a digest."""
 
     def __init__(self, name: str, version: int, start: int, end: int, shape: Any, adapter: bool = False) -> None:
         self.name, self.version, self.start, self.end, self.adapter = name, version, start, end, adapter
@@ -133,7 +133,7 @@ class Profile:
         self.config_hash: str = hashlib.sha256(_canonical(self._effective())).hexdigest()[:8]
 
     def why(self, m: Member) -> int:
-        """The column, behind the raw scores, for which of its reasons a detector gave."""
+        """The column, after the raw scores, that holds which of its reasons a detector gave."""
         return len(self.members) + self.reasoned.index(m)
 
     def _cell_type(self) -> np.dtype:
@@ -149,7 +149,7 @@ class Profile:
         return rows.dtype(made)
 
     def _sections(self) -> list[StateSection]:
-        """The sections of a cell's row. A kernel reads the window, so another window starts it anew."""
+        """The sections of a cell's row. A kernel reads the window, so a changed window resets it."""
         fields: Any = self.cell.fields
         window_type, at = fields["window"][:2]
         found = [StateSection("window", window.VERSION, 0, at + window_type.itemsize, _shape(window_type))]
@@ -229,7 +229,7 @@ NO_RULES = {
 
 
 def _rules(detection: Any) -> dict[str, Any]:
-    """What ``app/scoring/deviation_rules.py`` reads."""
+    """The numbers that ``app/scoring/deviation_rules.py`` reads."""
     lowest, highest = detection.range_lowest, detection.range_highest
     return {
         "direction": deviation_rules.DIRECTIONS.index(detection.direction),
@@ -257,7 +257,7 @@ def _ensemble(detection: Any) -> tuple[list[Member], list[Group], list[float]]:
 
     def add(name: str, mode: str, parts: Sequence[str]) -> None:
         for part in parts:
-            if part not in columns:  # an ensemble: settings_rules.check_detection has seen that it is none of itself
+            if part not in columns:  # an ensemble: settings/checks.py has checked that it does not contain itself
                 add(part, given[part].ensemble, given[part].members)
                 weights.append(float(given[part].weight))
         chosen = [columns[part] for part in parts]
@@ -274,7 +274,7 @@ def _drift(given: Any) -> Member | None:
     if given.method == drift.NONE:
         return None
     params = drift.METHODS[given.method].check("detection.drift", given.params)
-    # It is stored as adapters are, and scores nothing.
+    # It is stored as adapters are, and has no scores.
     return Member(NO_COLUMN, DRIFT, given.method, params, cast(Adapter, Drift(given.method)))
 
 

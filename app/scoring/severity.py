@@ -1,4 +1,4 @@
-"""How bad: a word for an alert score."""
+"""Severity: a word for an alert score."""
 
 import numpy as np
 

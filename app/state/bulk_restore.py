@@ -1,9 +1,9 @@
 """Many snapshots at once, as a new owner of a partition finds them in the changelog.
 
-Nearly all of them are of sources with the one metric "value", written under the present settings. Of those, what is
-checked and found is the same as in ``snapshot.loads``, but by compiled code, which copies the rows too, all without
-holding the GIL; and models of adapters stay the bytes they are until their source has its next point: 5 us a source
-instead of 25, half of them without the GIL. All others take that way.
+Nearly all are of sources with the one metric "value", written under the present settings. Compiled code checks these
+as ``snapshot.loads`` does and copies their rows, without holding the GIL; models of adapters are kept as bytes until
+their source has its next point: 5 us for each source instead of 25, half of them without the GIL. All others go through
+``snapshot.loads``.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _CRC32 = tables(CRC32)
 
 
 class ExaminedRecords(NamedTuple):
-    """What n records hold. A plain one holds a whole snapshot under the key of its source, and that is of the one
-    metric "value" and has every section of the present settings; ``covers`` and ``parts`` are of the plain ones.
+    """What n records hold. A plain record holds a whole snapshot under the key of its source, with the one metric
+    "value" and every section of the present settings; ``covers`` and ``parts`` are filled in for plain records only.
     """
 
     plain: np.ndarray  # bool[n]
@@ -47,7 +47,7 @@ class ExaminedRecords(NamedTuple):
 
 
 def peek(data: bytes, source: bytes) -> int | None:
-    """The offset a whole and undamaged snapshot of this source covers; None when it is not one: ask snapshot.peek."""
+    """The offset that a whole, undamaged snapshot of this source covers; None for other bytes: see snapshot.peek."""
     if crc32(data) != CHECKED or len(data) < _HEAD.size + _CHECK.size:
         return None
     magic, version, size, length, offset, _ = _HEAD.unpack_from(data)
@@ -74,7 +74,7 @@ def examine(sources: Sources, records: RecordColumns, tag: int) -> ExaminedRecor
 
 
 def _layout(profile: Profile) -> tuple[int, ...]:
-    """What ``_is_plain`` must know of a profile: its rows, and where they say what leads into the window."""
+    """What ``_is_plain`` needs of a profile: sizes of its rows, and where they hold indices into the window."""
     fields: Any = profile.cell.fields
     window, at = fields["window"][:2]
     moments, moments_at = window.fields["moments"][:2]
@@ -86,15 +86,15 @@ def _layout(profile: Profile) -> tuple[int, ...]:
 
 
 def load(sources: Sources, records: RecordColumns, found: ExaminedRecords, highest: Mapping[str, int]) -> None:
-    """Put snapshots into their slots: of each source the record named.
+    """Load the snapshots of sources into their slots. ``highest``: source -> position of its record.
 
-    Raises StateError when one was not written by this program, saying at which offset; some are loaded by then.
+    Raises StateError, with the offset, at a snapshot that this program did not write; some are loaded by then.
     """
     if not highest:
         return
     names, at = list(highest), np.fromiter(highest.values(), np.int64, len(highest))
     plain = found.plain[at]
-    if sources._metrics:  # a source that has others now gives them up: not in one go
+    if sources._metrics:  # a source that has other metrics now loses them: one by one
         known = [sources.slots.get(name) for name in names]
         plain &= [slot is None or sources.metrics(slot).keys() <= {VALUE} for slot in known]
     for i in at[~plain].tolist():
@@ -123,7 +123,7 @@ def _load(
     for part, models in enumerate(sources.models[number], 2):
         for place, model in zip(places.tolist(), records.slices(*parts[at, part].T)):
             models[place] = Stored(model) if model else None
-    for changed in (sources.open, *sources.anew.values()):
+    for changed in (sources.open, *sources.reset_sections.values()):
         if changed:
             changed.difference_update(slots.tolist())
     sources.open.update(slots[sources.rows.column("open", slots) != 0].tolist())
@@ -131,7 +131,7 @@ def _load(
 
 @compiled
 def _little(data, i, size):
-    """A number, the lowest byte first; signed when it has eight."""
+    """A little-endian number; signed when it has eight bytes."""
     value = 0
     for k in range(size):
         value |= data[i + k] << 8 * k
@@ -164,7 +164,7 @@ def _examine(data, spans, tag, tables, known, ends, layouts, plain, begins, prof
 
 @compiled
 def _is_plain(data, span, tag, tables, known, ends, table, table_end, layout, parts):
-    """Whether the record of this span is, filling in where its parts are."""
+    """Whether the record of this span is plain; fills in where its parts are."""
     key, key_end, at, end = span
     own, cell, adapters, points, head, count, order, width = layout
     name = key_end - tag - key
@@ -189,7 +189,7 @@ def _is_plain(data, span, tag, tables, known, ends, table, table_end, layout, pa
         return False
     at += metric_end - head_end
     parts[1, 0], parts[1, 1] = at, at + cell
-    # Compiled code follows head, count and order without looking where they lead.
+    # Compiled code uses head, count and order as indices without checking them.
     if not (0 <= _little(data, at + head, 8) < points and 0 <= _little(data, at + count, 8) <= points):
         return False
     for k in range(points):

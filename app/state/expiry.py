@@ -1,19 +1,18 @@
 """When a silent source is forgotten, and how many sources a partition has at one moment.
 
 Both follow from the partition's records alone, so that a replay, another worker or a file read by ``detect`` come
-to the same results. A source is *live* at an offset while its last point lies at most ``after`` offsets before. A
-point that comes later than that starts it anew, as if it had never been seen: window, metrics, models, all of it.
-Offsets stand in for time because the state may depend on nothing else: event times run backwards and the clock of
-a replay is another one.
+to the same results. A source is *live* at an offset if its last point is at most ``after`` offsets before it. A later
+point resets the source, as if it had never been seen: window, metrics and models. Offsets are used in place of time
+because the state may depend on nothing else: event times run backwards, and a replay has another clock.
 
-An episode that is open when its source falls silent ends with its last point; it is told to be closed at the first
-point of the partition, of any source, that finds the source no longer live.
+An episode that is open when its source becomes silent ends with its last point; its closing event is sent at the first
+point of the partition, of any source, at which the source is no longer live.
 
-Rows of sources that are not live may be dropped from memory and changelog at any moment: nothing of them is read
-again. One thing is: with ``max_sources``, a replay must know who was live at the offsets it passes, also of sources
-that started anew since. So a row keeps ``previous``, the last offset of its life before if that is at most twice
-``after`` back, and rows are dropped only when that can no longer matter (tables/sources.py). A replay that reads back
-less than ``after`` offsets, which the settings see to, then counts exactly as the first reading did.
+Rows of sources that are not live may be dropped from memory and changelog at any moment: they are not read again, with
+one exception. With ``max_sources``, a replay must know which sources were live at the offsets it passes, also sources
+that were reset since. So a row keeps ``previous``, its last offset before the reset if that is at most twice ``after``
+back, and rows are dropped only when that can no longer matter (tables/sources.py). A replay that reads back less than
+``after`` offsets, which the settings ensure, then counts exactly as the first reading did.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ NEVER = 1 << 60  # more offsets than any partition has
 class ExpiredEpisode(NamedTuple):
     """An episode that was open when its source was forgotten."""
 
-    position: int  # in the batch: of the first point, of any source, that lies beyond the silence
+    position: int  # in the batch, of the first point of any source at which the source is no longer live
     slot: int
     source: str
     timestamp: float  # of its last point
@@ -41,9 +40,9 @@ class ExpiredEpisode(NamedTuple):
 
 
 def late(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int) -> np.ndarray | None:
-    """bool[n]: points that come too long after what the row of their source saw last; None when there are none.
+    """bool[n]: points more than ``after`` offsets behind the last point of their source; None if there are none.
 
-    Only the first point of a source can be one: a batch spans no more than ``after`` offsets.
+    Only the first point of a source can be late: a batch spans at most ``after`` offsets.
     """
     if not len(offsets) or offsets[-1] <= after or not sources.rows.count:
         return None
@@ -52,22 +51,22 @@ def late(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int) -
 
 
 def previous(last: int, offset: int, after: int) -> int:
-    """The field ``previous`` of a source that starts anew at ``offset``."""
+    """The field ``previous`` of a source that is reset at ``offset``."""
     return last + 1 if offset - last <= 2 * after else 0
 
 
 def end_episode(sources: Sources, slot: int, position: int) -> ExpiredEpisode:
-    """What is to be told of the source's open episode, which ends with this."""
+    """Close the source's open episode and return it."""
     sources.open.discard(slot)
     sources.rows.put(slot, "open", 0)
     get = sources.rows.get
     opener = get(slot, "offset"), get(slot, "index")
-    told = (get(slot, name) for name in ("opened_at", "peak", "length"))
-    return ExpiredEpisode(position, slot, sources.names[slot], get(slot, "time"), opener, *told)
+    found = (get(slot, name) for name in ("opened_at", "peak", "length"))
+    return ExpiredEpisode(position, slot, sources.names[slot], get(slot, "time"), opener, *found)
 
 
 def expired(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int) -> list[ExpiredEpisode]:
-    """Open episodes of sources that the last of these points finds forgotten and that have no point here."""
+    """Open episodes of sources that are no longer live at the last of these points, and have none of the points."""
     if not sources.open or offsets[-1] <= after:
         return []
     open_ = np.array(sorted(sources.open))
@@ -80,9 +79,9 @@ def expired(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int
 class SourceQuota:
     """How many sources are live while the points of a batch pass, and whether one more may be.
 
-    Counted from record to record: of a record that brings several new sources (an array, in a topic of one
-    partition), all find the same number. So the count does not depend on which of them a replay skips because
-    their snapshots hold the record already.
+    The count changes between records only: all new sources of one record (an array, in a topic of one partition)
+    see the same count. So it does not depend on which of them a replay skips because their snapshots hold the
+    record already.
 
     Parameters
     ----------
@@ -97,7 +96,7 @@ class SourceQuota:
     def __init__(self, sources: Sources, offsets: np.ndarray, after: int, most: int) -> None:
         self._most = most
         self._kept: set[int] = set()  # slots with a point in this batch: they stay live
-        self._at, self._new = NONE, 0  # the record just passing, and the sources it brought
+        self._at, self._new = NONE, 0  # the current record, and its new sources
         first, end = int(offsets[0]), int(offsets[-1])
         used = np.array(sorted(sources.slots.values()), np.int64)
         born, last, before = (sources.rows.column(name, used) for name in ("born", "last", "previous"))
@@ -131,5 +130,5 @@ class SourceQuota:
         return True
 
     def keep(self, slot: int) -> None:
-        """A source that is live had a point that was not refused."""
+        """A live source had a point that was not rejected: it stays live."""
         self._kept.add(slot)

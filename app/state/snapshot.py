@@ -2,29 +2,30 @@
 
     magic, format, length of the name, length of it all, covered offset, number of metrics
     name of the source
-    sections: name, version, digest (what they were computed with), length, has a model
+    sections: name, version, digest (of the settings they were computed with), length, has a model
     the source's row
     for each metric: its name, its row, and for each section with a model: length, bytes
     CRC-32 of everything before
 
-A section is taken over when name, version and digest are those of the present settings; else it starts
-anew while the others go on. So, where the settings or the program are not those that wrote it:
+A section is restored when name, version and digest are those of the present settings; otherwise it is reset, and the
+others are restored. So, when settings or program are not those that wrote the snapshot:
 
-    a threshold, a warm-up (what a detector declares to judge only),     everything goes on
-        a weight, the ensemble, detection.threshold, another order
-    any other parameter of a detector, its version, another River        that detector starts anew
-    a detector added or renamed                                          it starts anew
+    a threshold, a warm-up (parameters that a detector declares          everything is restored
+        not to affect its state), a weight, the ensemble,
+        detection.threshold, another order
+    any other parameter of a detector, its version, another River        that detector is reset
+    a detector added or renamed                                          it is reset
     a detector removed                                                   its state is dropped
-    window_points                                                        the window and the kernels, which read it,
-                                                                         start anew; adapters go on
-    fewer max_metrics                                                    the metrics first seen go on
-    another format                                                       refused by name
+    window_points                                                        the window, and the kernels that read it, are
+                                                                         reset; adapters are restored
+    fewer max_metrics                                                    the metrics first seen are restored
+    another format                                                       refused, naming the format
 
-What goes on of a detector is what it would have come to under the new settings too, bit for bit; an open episode
-goes on and ends by the new threshold. A refusal changes nothing.
+The restored state of a detector is the one it would have under the new settings too, bit for bit; an open episode
+continues, and ends by the new threshold. A refused snapshot changes nothing.
 
-The sections of a profile never change, so they are packed once; a snapshot is then a join of slices. Everything is
-little-endian, as are all machines this runs on.
+The sections of a profile never change, so they are packed once; a snapshot is then a join of slices. All numbers are
+little-endian, as on all machines this runs on.
 """
 
 from __future__ import annotations
@@ -160,8 +161,8 @@ def _sections(reader: _SnapshotReader) -> list[_StoredSection]:
 def loads(sources: Sources, data: bytes) -> tuple[int, int]:
     """Put a snapshot into its source's slot (made when there is none): (slot, covered offset).
 
-    What the present settings do not know, or know differently, starts anew. StateError when damaged;
-    then nothing has changed.
+    Sections that the present settings do not have, or define differently, are reset. StateError when the snapshot is
+    damaged; then nothing has changed.
     """
     name, offset, metrics, reader = _opened(data)
     number = sources.profile_of(name)
@@ -170,10 +171,10 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
         if reader.skip(table(profile)):  # written under the present settings, as nearly all are
             row = reader.take(SOURCE.itemsize)
             found = {reader.text(): _whole(profile, reader) for _ in range(metrics)}
-            anew = []
+            reset = []
         else:
             own, *stored = _sections(reader)
-            anew = _anew(profile, [own, *stored])
+            reset = _reset(profile, [own, *stored])
             row = reader.take(own.length)
             row = row if _same(own, _OWN) else bytes(SOURCE.itemsize)
             found = {reader.text(): _parts(profile, stored, reader) for _ in range(metrics)}
@@ -184,10 +185,10 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
         raise StateError(f"snapshot of {name!r} must name each metric once: it was not written by this program")
     slot = sources.slot(name)
     sources.rows.load(slot, row)
-    for slots in sources.anew.values():  # of an older snapshot
+    for slots in sources.reset_sections.values():  # of an older snapshot
         slots.discard(slot)
-    for section in anew:
-        sources.anew.setdefault(section, set()).add(slot)
+    for section in reset:
+        sources.reset_sections.setdefault(section, set()).add(slot)
     (sources.open.add if sources.rows.get(slot, "open") else sources.open.discard)(slot)
     kept = _kept(found, sources.max_metrics, profile.joins)
     for (cell, models), place in zip(kept.values(), sources.renew(slot, list(kept))):
@@ -198,15 +199,15 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
 
 
 def _kept(found: dict[str, Any], max_metrics: int, joins: bool) -> dict[str, Any]:
-    """The metrics first seen; with what they say jointly, where the present settings ask for it."""
+    """The metrics first seen, and the joint row of several where the present settings need it."""
     kept = set(islice((metric for metric in found if metric != JOINT), max_metrics))
     if joins and len(kept) > 1:
         kept.add(JOINT)
     return {metric: of for metric, of in found.items() if metric in kept}
 
 
-def _anew(profile: Profile, stored: list[_StoredSection]) -> list[str]:
-    """Sections of the profile that are stored in another way, or not at all."""
+def _reset(profile: Profile, stored: list[_StoredSection]) -> list[str]:
+    """Sections of the profile that are stored with another version or digest, or not at all."""
     known = {s.name: s for s in stored}
     return [s.name for s in (_OWN, *profile.sections) if s.name not in known or not _same(known[s.name], s)]
 
@@ -220,7 +221,7 @@ def _whole(profile: Profile, reader: _SnapshotReader) -> tuple[bytes, list[Any]]
 
 
 def _parts(profile: Profile, stored: list[_StoredSection], reader: _SnapshotReader) -> tuple[bytes, list[Any]]:
-    """The same, of the sections that are the profile's; the others are empty."""
+    """The same, with the sections that fit the profile; the others are empty."""
     row = bytearray(profile.cell.itemsize)
     parts = [reader.take(s.length) for s in stored]
     bytes_of = {s.name: reader.take(*reader.unpack(_MODEL)) for s in stored if s.model}
@@ -239,7 +240,7 @@ def _parts(profile: Profile, stored: list[_StoredSection], reader: _SnapshotRead
 
 
 def _check_window(profile: Profile, row: bytes | bytearray) -> None:
-    """Compiled code follows head, count and order without looking where they lead."""
+    """Compiled code uses head, count and order as indices without checking them."""
     window = np.frombuffer(row, profile.cell)[0]["window"]
     size = profile.window_points
     if not (0 <= window["head"] < size and 0 <= window["moments"]["n"] <= size and window["order"].max() < size):
@@ -251,7 +252,7 @@ def _same(stored: _StoredSection, section: StateSection) -> bool:
 
 
 def largest(profile: Profile, max_metrics: int) -> int:
-    """No snapshot of a source with this profile has more bytes."""
+    """The largest possible snapshot of a source with this profile, in bytes."""
     models = sum(_MODEL.size + adapter.max_state_bytes(m.params) for m, adapter in profile.adapters)
     metric = _COUNT.size + MAX_METRIC_BYTES + profile.cell.itemsize + models
     head = _HEAD.size + MAX_SOURCE_BYTES + len(table(profile)) + SOURCE.itemsize

@@ -1,8 +1,8 @@
 """The state of the sources of one partition, in rows.
 
 A source has one row for itself (its last point, its episode) and one for each of its metrics. Most
-sources have one metric called "value": its row is found by array, so that a batch of plain points
-resolves without a step of Python per point beside one look into a dict.
+sources have one metric called "value": its row is found by array, so that a batch of plain points needs
+no Python code for each point except one look-up in a dict.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from app.scoring.profile import SOURCE, Profile
 
 MAX_SOURCE_BYTES, MAX_METRIC_BYTES = 256, 128  # of names
 VALUE = "value"  # the metric of a point that names none
-JOINT = ""  # stands among the metrics of a source with several, for what they say jointly; no metric has this name
+JOINT = ""  # in place of a metric: the row for all metrics of a source jointly; no metric has this name
 NONE = -1
 
 
 class Stored(bytes):
-    """A model of an adapter as it was saved; it is made when its source has its next point."""
+    """A model of an adapter as it was saved; it is loaded when its source has its next point."""
 
     __slots__ = ()
 
@@ -45,21 +45,21 @@ class Sources:
         self.cells = [kind(profile.cell) for profile in profiles]  # by profile: rows of metrics
         # by profile: for each adapter, models by row of metric; None until the first point
         self.models: list[list[list[Any]]] = [[[] for _ in profile.adapters] for profile in profiles]
-        self.keep: list[Any] = [kind(profile.cell) for profile in profiles]  # room to hold a row aside; an empty row
+        self.keep: list[Any] = [kind(profile.cell) for profile in profiles]  # copy of a row, empty row
         for spare in self.keep:
             spare.add(2)
         self.profile = np.zeros(16, np.int64)  # by slot
         self.value_row = np.full(16, NONE, np.int64)  # by slot: row of the metric "value"
-        self.joint_row = np.full(16, NONE, np.int64)  # by slot: row of what several metrics say jointly
+        self.joint_row = np.full(16, NONE, np.int64)  # by slot: row of JOINT
         self._metrics: dict[int, dict[str, int]] = {}  # slot -> metric -> row, for slots with another metric
         self.profile_of = profile_of
         self.open: set[int] = set()  # slots of sources inside an episode
-        self.anew: dict[str, set[int]] = {}  # section of a snapshot -> slots in which it was not taken over
+        self.reset_sections: dict[str, set[int]] = {}  # section -> slots whose snapshot had none that fits
         self._free: list[int] = []  # slots, and rows of metrics by profile, that are empty
         self._free_rows: list[list[int]] = [[] for _ in profiles]
 
     def slot(self, source: str) -> int:
-        """The source's slot; an empty one at first sight."""
+        """The source's slot; an empty one for a new source."""
         slot = self.slots.get(source)
         if slot is None:
             slot = self.slots[source] = self._free.pop() if self._free else self._new_slot()
@@ -97,23 +97,23 @@ class Sources:
 
     @property
     def warming_up(self) -> int:
-        """Sources whose last point was scored by no detector yet."""
+        """Sources whose last point no detector scored."""
         return int((self.rows.column("status") == 0).sum()) - len(self._free)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows held, those that wait for another source too (models of adapters not counted)."""
+        """Bytes of all rows, free ones too (without models of adapters)."""
         return self.rows.nbytes + sum(cells.nbytes for cells in self.cells)
 
     def metrics(self, slot: int) -> dict[str, int]:
-        """Metric -> row, in order of first sight, JOINT among them. Not to be changed."""
+        """Metric -> row, in the order they were first seen, with JOINT. Do not change it."""
         if slot in self._metrics:
             return self._metrics[slot]
         row = int(self.value_row[slot])
         return {} if row == NONE else {VALUE: row}
 
     def first_row(self, slot: int) -> int:
-        """The row of the metric it had first, beside which what is kept of the source as a whole has its place."""
+        """The row of its first metric; the drift model of the source is kept at this index."""
         known = self._metrics.get(slot)
         return next(iter(known.values())) if known else int(self.value_row[slot])
 
@@ -134,7 +134,7 @@ class Sources:
     def add_values(self, slots: np.ndarray) -> bool:
         """Give each of these slots a row for the metric "value", all at once.
 
-        False, and nothing is done, when one without such a row has other metrics: it may be at its limit.
+        False, without any change, when a slot without such a row has other metrics: it may be at its limit.
         """
         new = slots[self.value_row[slots] == NONE]
         if not len(new):
@@ -158,7 +158,7 @@ class Sources:
         return found
 
     def renew(self, slot: int, metrics: list[str]) -> list[int]:
-        """Let the source have these metrics and no others, in this order; their rows, all empty."""
+        """Give the source exactly these metrics, in this order; returns their rows, all empty."""
         profile = int(self.profile[slot])
         for row in self.metrics(slot).values():
             self.cells[profile].clear(row)
@@ -172,13 +172,13 @@ class Sources:
         return list(self.metrics(slot).values())
 
     def restart(self, slot: int) -> None:
-        """Let the source be as one never seen."""
+        """Reset the source, as if it had never been seen."""
         self.renew(slot, [])
         self.rows.clear(slot)
         self.open.discard(slot)
 
     def drop(self, slot: int) -> None:
-        """Let the source be gone: slot and rows, all empty, are there for others."""
+        """Remove the source; its slot and rows are emptied and free for others."""
         self.restart(slot)
         del self.slots[self.names[slot]]
         self.names[slot] = ""

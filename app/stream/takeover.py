@@ -261,7 +261,7 @@ async def _recovered(
             "partition %d: %d sources, replay from %d to %d, emit after %s",
             number, len(takeover.sources.rows), start.replay, ends[raw], start.watermark,
         )  # fmt: skip
-        for section, slots in sorted(takeover.sources.rows.anew.items()):
+        for section, slots in sorted(takeover.sources.rows.reset_sections.items()):
             if slots:
                 reset = "partition %d: %s is reset in %d sources: saved under other settings or by another version"
                 log.warning(reset, number, section, len(slots))

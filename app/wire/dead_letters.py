@@ -1,4 +1,4 @@
-"""What stands in the topic of dead letters: the bytes of a record that could not be read, and the reason."""
+"""Records of the topic of dead letters: the bytes of a record that could not be read, and the reason."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ CUT_VALUE, CUT_KEY, CUT_HEADERS, CUT_REASON = 512 * 1024, 64 * 1024, 64 * 1024, 
 class DeadLetter:
     """A record, or an element of an array in it, that could not be read.
 
-    ``reason``: a sentence that begins with topic[partition]@offset; ``label``: one of malformed.LABELS (or
-    of the pipeline's); ``key`` and ``headers`` are the record's; ``value`` is, of an element, its own bytes.
+    ``reason``: a sentence that begins with topic[partition]@offset; ``label``: one of malformed.LABELS or of the
+    pipeline's; ``key`` and ``headers`` are the record's; ``value`` is the record's, or that of the element.
     """
 
     offset: int
@@ -25,7 +25,7 @@ class DeadLetter:
     headers: Sequence[tuple[str, bytes]] = ()
 
     def record(self, topic: str, partition: int) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
-        """Key, value and headers of the dead letter; the same ones for the same record, at any time."""
+        """Key, value and headers of the dead letter; always the same for the same record."""
         headers = [
             ("reason", _cut(self.reason, CUT_REASON)),
             ("topic", topic.encode()),

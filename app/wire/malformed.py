@@ -1,7 +1,7 @@
-"""Why bytes are not a point: found out slowly, for the dead letter's reader.
+"""Why bytes are not a point: slow, and exact for the person who reads the dead letter.
 
-msgspec says where and which type; here the value is found as well, and NaN is called by its name. Reasons
-depend on the bytes alone, so that a record read again gives the same dead letter.
+msgspec reports place and type; the value is found here, and NaN is named. Reasons depend on the bytes alone, so
+that a record read again gives the same dead letter.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def nested() -> InvalidPoint:
 
 
 def explain(raw: bytes, names: Names, error: str, path: str) -> InvalidPoint:
-    """What is wrong with JSON (valid UTF-8, not too deep) that msgspec refused with ``error``."""
+    """The error in JSON (valid UTF-8, not too deep) that msgspec refused with ``error``."""
     try:
         found = _loads(raw)
     except ValueError:
@@ -68,9 +68,9 @@ def explain(raw: bytes, names: Names, error: str, path: str) -> InvalidPoint:
 
 
 def elements(raw: bytes) -> Sequence[bytes] | None:
-    """The elements, each as it was sent, of an array that is JSON but for NaN and Infinity; None if it is none.
+    """The elements, as they were sent, of an array that is JSON except for NaN and Infinity; None for other bytes.
 
-    Python's json writes NaN for a number that is missing. The elements around it are good.
+    Python's json writes NaN for a missing number. The elements around it are good.
     """
     starts, ends = _constants(raw)
     if not len(starts):
@@ -85,7 +85,7 @@ def elements(raw: bytes) -> Sequence[bytes] | None:
 
 
 class _Elements(Sequence[bytes]):
-    """Slices of ``raw``, looked for when they are asked for: of 300,000 in a bad record most never are.
+    """Slices of ``raw``, found on demand: of 300,000 elements in a bad record most are never needed.
 
     ``masked``: the same bytes with NaN masked; ``pieces``: its elements.
     """
@@ -101,14 +101,14 @@ class _Elements(Sequence[bytes]):
     def __getitem__(self, index: Any) -> Any:
         while index >= len(self._found):
             piece = bytes(self._pieces[len(self._found)])
-            start = self._masked.index(piece, self._end)  # only white space and a comma stand before it
+            start = self._masked.index(piece, self._end)  # only white space and a comma come before it
             self._end = start + len(piece)
             self._found.append(self._raw[start : self._end])
         return self._found[index]
 
 
 def _constants(raw: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Where NaN and Infinity start and end, but for those in strings; ascending."""
+    """Where NaN and Infinity start and end, except in strings; ascending."""
     if b"NaN" not in raw and b"Infinity" not in raw:
         return _NOWHERE, _NOWHERE
     text = np.frombuffer(raw, np.uint8)
@@ -140,7 +140,7 @@ def shown(value: Any) -> str:
 
 
 class NotFinite(float):
-    """NaN, Infinity, or a number beyond every float, as it was written."""
+    """NaN, Infinity, or a number beyond the range of floats, as it was written."""
 
     text: str
 
@@ -151,8 +151,9 @@ class NotFinite(float):
 
 
 def _loads(raw: bytes) -> Any:
-    """JSON with NotFinite in it. Numbers are made by C where none can be beyond all floats: a call of ours each costs
-    ten times as much.
+    """JSON, with NotFinite for numbers that are not finite.
+
+    C parses the numbers where none can be beyond the range of floats: a Python call for each takes ten times as long.
     """
     text, plain = raw.decode(), raw.translate(_DIGITS_AS_0)
     if any(part in plain for part in _HUGE):
@@ -215,7 +216,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _values(found: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(path, value) of everything in it, in its order."""
+    """(path, value) of everything in ``found``, in its order."""
     yield path, found
     if isinstance(found, dict):
         for name, value in found.items():

@@ -6,16 +6,16 @@ does not spoil the others. Every record gives at least one point or dead letter,
     {"source": "pump-7", "timestamp": 1698401060.0 | "2023-10-27T09:37:40Z", "value": 45.2}
     {"source": "pump-7", "values": {"temperature": 45.2, "pressure": 2.1}}
 
-Read the same way everywhere: unknown fields are ignored; of a field given twice the last counts; null is
-as good as absent; source comes before sourceId before entity_id; time without zone is UTC. Refused are
-NaN and Infinity, text or true for a number, |value| > 1e150, times outside 1970..2200, bad UTF-8 and
-nesting deeper than 128, in ignored fields too.
+Rules: unknown fields are ignored; of a field given twice, the last counts; null means absent; source is
+preferred to sourceId, and that to entity_id; a time without zone is UTC. Refused are NaN and Infinity, text
+or true for a number, |value| > 1e150, times outside 1970..2200, bad UTF-8 and nesting deeper than 128, in
+ignored fields too.
 
-A whole batch is tried at once: one msgspec call a record, then checks that run over lists in C (.4 us a
-record; record by record, 1.5 us). Where any of it fails, the batch is read record by record: that path
-is the law, and a test holds the other to it. msgspec alone would not do: it neither reads the UTF-8 of what it
-skips nor limits depth by anything but the stack that happens to be left, so the same record could be
-a point in one process and a dead letter in another.
+A whole batch is tried at once: one msgspec call for each record, then checks that run over lists in C (.4 us
+a record; record by record, 1.5 us). Where any of it fails, the batch is read record by record: that path is
+the reference, and a test compares the other with it. msgspec alone is not enough: it does not check the UTF-8 of
+skipped fields, and limits depth only by the stack that is left, so the same record could be a point in one
+process and a dead letter in another.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from app.wire.malformed import shown
 
 END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
 
-MAX_DEAD_LETTERS = 100  # of one record's elements, and one more for all after them
+MAX_DEAD_LETTERS = 100  # for elements of one record; one more stands for all elements after them
 
 
 class Record(Protocol):
-    """What aiokafka's ConsumerRecord has."""
+    """The fields of aiokafka's ConsumerRecord that are read."""
 
     key: bytes | None
     value: bytes | None
@@ -180,10 +180,10 @@ class Reader:
         return Decoded(points, dead_letters, elements)
 
     def _read_elements(self, points: Points, elements: Sequence[Any], record: Record) -> list[DeadLetter]:
-        """Dead letters of those that are bad; after MAX_DEAD_LETTERS of them the others are not looked at any more.
+        """Dead letters of the bad elements; after MAX_DEAD_LETTERS of them the others are not read.
 
-        300,000 bad elements fit into a record of 1 MB. To say of each why would hold up the partition for seconds;
-        one dead letter for those that are left, with the whole record, says as much.
+        300,000 bad elements fit into a record of 1 MB. Explaining each would hold up the partition for seconds; one
+        dead letter for the rest, with the whole record, is enough.
         """
         bad: list[tuple[int, InvalidPoint | str]] = []
         for index, raw in enumerate(elements):
@@ -203,9 +203,9 @@ class Reader:
     def _of_elements(
         self, record: Record, elements: Sequence[Any], bad: Sequence[tuple[int, InvalidPoint | str]]
     ) -> list[DeadLetter]:
-        """Dead letters of elements, each with its own bytes; of many bad ones the last stands for the rest.
+        """Dead letters of elements, each with the bytes of its element; of many, the last stands for the rest.
 
-        An array of 400,000 bad elements fits into a record: with the record in each they would be 200 GB.
+        An array of 400,000 bad elements fits into a record: with the whole record in each, they would be 200 GB.
         """
         dead_letters = []
         for index, why in bad[: MAX_DEAD_LETTERS + 1]:

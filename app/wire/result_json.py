@@ -1,10 +1,10 @@
-"""The common result written straight from columns to bytes by compiled code: no Python object a point.
+"""Common results, written from columns to bytes by compiled code: no Python object for each point.
 
-It writes the bytes that the structs of ``app.wire.results`` give, a third of the time
-(tests/unit/wire/test_result_json.py holds both to the same bytes). Common is a point of one value called "value"
-outside an episode, whose source needs no escapes, and which at least one detector scored, or none yet; everything else
-takes the other way and is copied in. msgspec writes the numbers of a batch, all in one call: its shortest form of a
-float is part of the wire format. What it writes as null, a NaN, does not apply and is left out.
+It writes the same bytes as the structs of ``app.wire.results`` in a third of the time
+(tests/unit/wire/test_result_json.py compares both). A common result is of a point with one value called "value"
+outside an episode, whose source needs no escapes, and which at least one detector scored, or none yet; all other
+results are encoded by ``app.wire.results`` and copied in. msgspec writes the numbers of a batch, all in one call: its
+shortest form of a float is part of the wire format. A NaN, which it writes as null, does not apply and is left out.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from app.compiled.byte_columns import Bytes, Column, put
 from app.compiled.jit import compiled
 
-QUOTE, BACKSLASH, SPACE, NULL = 34, 92, 32, 110  # the last: of its first letter
+QUOTE, BACKSLASH, SPACE, NULL = 34, 92, 32, 110  # NULL: the n of null
 COMMA, COLON, CLOSE, OPEN = 44, 58, 93, 123
-BEFORE = (  # each number of a common result, by what stands before it
+BEFORE = (  # the bytes before each number of a common result
     b',"timestamp":',
     b',"value":',
     b',"expected":',
@@ -38,8 +38,7 @@ WARMING_UP = (
 )
 OTHER, SCORED, UNSCORED = 0, 1, 2  # kinds of results
 DIGITS = 20  # of any int64
-NULL_SIZE = 5  # with the comma behind it
-
+NULL_SIZE = 5  # with the comma after it
 
 
 def common(
@@ -62,14 +61,14 @@ def common(
     prefix
         "topic:partition:" of the ids.
     keys
-        n sources, as they stand in JSON without quotes.
+        n sources, as in JSON, without quotes.
     kinds
-        i8[n]: SCORED, UNSCORED, or OTHER, which are taken from ``others``, in order.
+        i8[n]: SCORED, UNSCORED, or OTHER: copied from ``others``, in order.
     scored
-        f8[those SCORED, NUMBERS + detectors]: what BEFORE names, then the votes. NaN: does not apply; of the
-        alert score: it is the anomaly score.
+        f8[number of SCORED, NUMBERS + detectors]: the numbers that BEFORE names, then the votes. NaN: does not
+        apply; for the alert score: the same as the anomaly score.
     unscored
-        f8[those UNSCORED, 2]: timestamp and value.
+        f8[number of UNSCORED, 2]: timestamp and value.
     severities, directions
         i8[n], indices into ``words``: by severity; by direction 0 unknown, 1 above, -1 below.
     """
@@ -90,9 +89,9 @@ def _text(numbers: np.ndarray) -> Bytes:
 
 
 class Words(NamedTuple):
-    """What stands between the variable parts of a profile's results."""
+    """The fixed texts between the variable parts of a profile's results."""
 
-    before: Column  # id, source, BEFORE.., 4 severities, 3 directions, one a detector, two ends
+    before: Column  # id, source, BEFORE.., 4 severities, 3 directions, one for each detector, two ends
     most: int  # bytes of them in one result, at most
 
     @classmethod
@@ -132,7 +131,7 @@ def _int(out, i, v):
 
 @compiled
 def _number(out, i, text, at):
-    """Copy the number that begins at ``at``; (next place in out, where the next number begins)."""
+    """Copy the number that begins at ``at``; returns the next place in ``out`` and where the next number begins."""
     to = out[i:]
     source = text[at:]
     k = 0
@@ -192,7 +191,7 @@ def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, sho
         i = _word(out, i, words, word_ends, severity + severities[j])
         i = _word(out, i, words, word_ends, direction + (2 if directions[j] < 0 else directions[j]))
         first = i - 1
-        i -= 1  # each detector begins with a comma, and that of the first stands where "{" belongs
+        i -= 1  # each detector begins with a comma; the comma of the first is replaced by "{"
         for k in range(end - detector):
             if text[at] != NULL:
                 i = _word(out, i, words, word_ends, detector + k)

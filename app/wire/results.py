@@ -1,9 +1,9 @@
 """Results and episodes to bytes: the wire format of anomaly-results and anomalies.
 
-Whole columns are made first, then one msgspec struct a point out of them (map over columns: no bytecode
-a point); the names and types of the detectors' scores are fixed once per profile.
+Whole columns are made first, then one msgspec struct for each point (map over columns: no bytecode for each
+point); names and types of the detectors' scores are fixed once per profile.
 
-Field names and their order are a promise to other programs; tests/unit/wire/test_results.py holds them.
+Other programs rely on field names and their order; tests/unit/wire/test_results.py checks them.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Numbers = float | dict[str, float] | UnsetType
 
 
 class Result(msgspec.Struct, gc=False):
-    """One value of anomaly-results. What is UNSET does not apply and is left out."""
+    """One value of anomaly-results. UNSET: does not apply, and is left out."""
 
     id: str  # topic:partition:offset:index
     source: str
     timestamp: float  # epoch s, UTC
-    metric: str | UnsetType  # of a single value that has a name of its own
+    metric: str | UnsetType  # name of a single value, unless it is "value"
     value: float | UnsetType
     values: dict[str, float] | UnsetType  # by metric, when there are several
     expected: Numbers
@@ -55,23 +55,23 @@ class Result(msgspec.Struct, gc=False):
     direction: str | UnsetType
     drift: bool | UnsetType  # the source's scores have drifted, with this one
     detectors: Any  # {name: score}
-    weights: dict[str, float] | UnsetType  # what part each vote has in the score, or in its ensemble's
+    weights: dict[str, float] | UnsetType  # share of each vote in the score, or in that of its ensemble
     attribution: dict[str, float] | UnsetType
     explanation: str | UnsetType
     config_hash: str
 
 
 class Closed(msgspec.Struct, gc=False):
-    """The end of an episode, as the topic of anomalies has it."""
+    """The closing event of an episode, in the topic of anomalies."""
 
     event: str
     episode: str
     source: str
-    timestamp: float  # of the first point after it; of its last point when none came
+    timestamp: float  # of the first point after the episode; without one, of its last point
     points: int
     peak_score: float
     opened_at: float
-    reason: str | UnsetType = UNSET  # "silence": the source had no point for too long
+    reason: str | UnsetType = UNSET  # "silence": the source sent no point for too long
 
 
 _encode = msgspec.json.Encoder().encode
@@ -87,11 +87,11 @@ def encode_results(
     return encoded if not outcome.rejected else list(compress(encoded, (outcome.slot[start:] >= 0).tolist()))
 
 
-FEW = 64  # points: below it arrays cost more than they save
+FEW = 64  # points: below it arrays take longer than they save
 
 
 def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0) -> Encoded:
-    """The same bytes as ``encode_results`` gives, in columns, and most of them by compiled code."""
+    """The same bytes as ``encode_results``, in columns, most of them written by compiled code."""
     if not AVAILABLE or points.start is not None or len(outcome.profiles) > 1 or len(points) - start < FEW:
         return Encoded.of(encode_results(points, outcome, topic, partition, start))
     at = np.flatnonzero(outcome.slot[start:] >= 0) + start
@@ -147,17 +147,17 @@ def encode_episodes(
     closed = [i for i in at if not outcome.opened[i]]
     events = dict(zip(opened, map(_opened, _results(points, outcome, prefix, opened))))
     events.update(zip(closed, map(_encode, _ended(points, outcome, prefix, closed))))
-    told = [(i, (points.source[i].encode(), events[i])) for i in at]
+    found = [(i, (points.source[i].encode(), events[i])) for i in at]
     if expired:
-        told = sorted([*_expired(expired, prefix), *told], key=lambda one: one[0])
-    return [event for _, event in told]
+        found = sorted([*_expired(expired, prefix), *found], key=lambda one: one[0])
+    return [event for _, event in found]
 
 
 def _expired(expired: Sequence[Any], prefix: str) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
     for one in expired:
         [episode] = _ids(prefix, *([number] for number in one.opener))
-        told = Closed("closed", episode, one.source, one.timestamp, one.length, one.peak, one.opened_at, "silence")
-        yield one.position, (one.source.encode(), _encode(told))
+        closed = Closed("closed", episode, one.source, one.timestamp, one.length, one.peak, one.opened_at, "silence")
+        yield one.position, (one.source.encode(), _encode(closed))
 
 
 def _opened(result: Result) -> bytes:
@@ -227,7 +227,7 @@ def _episodes(prefix: str, outcome: Outcome, rows: Any, anomaly: np.ndarray) -> 
 
 
 def _votes(outcome: Outcome, rows: Any) -> list[Any]:
-    """{name: score} of each point's detectors, without those whose vote was left out."""
+    """{name: score} of each point's detectors that voted."""
     votes, profiles = outcome.votes[rows], outcome.profile[rows]
     cast = (votes == votes).sum(axis=1)  # nan: left out
     types = [_votes_type(tuple(profile.detectors)) for profile in outcome.profiles]

@@ -1,4 +1,4 @@
-"""What msgspec decodes: the fields of a point, under the usual names or those of the settings."""
+"""The types that msgspec decodes: the fields of a point, under the usual names or those of the settings."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Time = float | datetime | None
 
 
 class Names(NamedTuple):
-    """What the fields of a point are called."""
+    """Names of the fields of a point."""
 
     source: tuple[str, ...] = SOURCE_NAMES
     timestamp: str = "timestamp"
-    values: tuple[str, ...] = ()  # each a metric; none: value, or values and their names
+    values: tuple[str, ...] = ()  # each is a metric; none: value, or values and their names
 
 
 class Usual(msgspec.Struct, gc=False):
-    """A point of the usual names."""
+    """A point with the usual names."""
 
     source: str | None = None
     sourceId: str | None = None
@@ -40,7 +40,7 @@ class Usual(msgspec.Struct, gc=False):
         return ("sourceId", self.sourceId) if self.sourceId is not None else ("entity_id", self.entity_id)
 
     def cells(self, path: str) -> list[tuple[str, float]]:
-        """Metrics and their values, as they come; those that are null are missing."""
+        """Metrics and their values, in the order of the record, without those that are null."""
         if self.values is None:
             return [] if self.value is None else [(VALUE if self.metric is None else self.metric, self.value)]
         if self.value is not None:
@@ -52,7 +52,7 @@ class Usual(msgspec.Struct, gc=False):
 
 
 class Named(msgspec.Struct, gc=False):
-    """A point of other names: the base of the type made for them."""
+    """A point with other names: the base of the type made for them."""
 
     def named(self) -> tuple[str, str | None]:
         known = [(name, source) for name, source in self._given("source") if source is not None]
@@ -70,7 +70,7 @@ class Named(msgspec.Struct, gc=False):
 
 
 def full(names: Names) -> Any:
-    """A type that takes every point of these names: named(), timestamp, cells(), path(metric)."""
+    """A type for every point with these names: named(), timestamp, cells(), path(metric)."""
     if names == Names():
         return Usual
     fields: list[tuple] = [(f"source{i}", str | None, None) for i in range(len(names.source))]
@@ -87,9 +87,9 @@ def full(names: Names) -> Any:
 
 
 def plain(names: Names) -> Any:
-    """A type that takes a point of one source field and one value only (source, timestamp, value), or None.
+    """A type for points with one source field and one value only (source, timestamp, value); None if there is none.
 
-    What could make it another point is declared to be null: msgspec refuses the object if it is there.
+    Fields that would make it another point are declared as null: msgspec refuses the object if they have a value.
     """
     if len(names.values) > 1:
         return None

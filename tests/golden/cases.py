@@ -118,8 +118,8 @@ class Half:
     def run(self, first: int, end: int) -> bytes:
         """Results of the points first..end-1, a line each."""
         reader = Reader(InputSettings(), TOPIC, PARTITION, keyed=True)
-        points, letters, _ = reader.read(list(records(self.case))[first:end])
-        assert not letters and len(points) == end - first
+        points, dead_letters, _ = reader.read(list(records(self.case))[first:end])
+        assert not dead_letters and len(points) == end - first
         outcome = self._pipeline.run(self.sources, points)
         self._covered = end - 1
         return b"".join(value + b"\n" for _, value in encode_results(points, outcome, TOPIC, PARTITION))

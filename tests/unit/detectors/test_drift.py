@@ -173,7 +173,7 @@ def test_other_parameters_start_it_anew_and_the_detectors_go_on():
         sources, restored = old.sources(), new.sources()
         old.run(sources, points(values))
         snapshot.loads(restored, snapshot.dumps(sources, 0, 0))
-        assert sorted(restored.anew) == anew
+        assert sorted(restored.reset_sections) == anew
         assert (restored.models[0][-1][0] is None) == bool(anew)
         assert restored.models[0][0][0] is not None
 

@@ -42,7 +42,7 @@ def test_it_scores_before_it_learns_and_votes_after_its_warmup(engine):
 
 @ENGINES
 @pytest.mark.parametrize("bad", [13.0, 14.0, 15.0])
-def test_a_model_that_raises_panics_or_answers_nan_starts_anew(engine, bad):
+def test_a_model_that_raises_panics_or_answers_nan_is_reset(engine, bad):
     pipeline = made(engine)
     values = gaussian(20)
     values[10] = bad

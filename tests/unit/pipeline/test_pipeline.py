@@ -256,7 +256,7 @@ def test_no_points_are_no_outcome():
 
 @ENGINES
 @pytest.mark.parametrize("bad", [13.0, 14.0])
-def test_a_detector_that_fails_starts_anew_and_the_others_go_on(with_faulty, engine, bad):
+def test_a_detector_that_fails_is_reset_and_the_others_go_on(with_faulty, engine, bad):
     members = {
         "sound": DetectorSettings(method="zscore", warmup=5),
         "faulty": DetectorSettings(method="faulty", warmup=3),

@@ -122,7 +122,7 @@ def test_of_several_metrics_each_is_held_to_it(engine, method):
 
 
 def test_rules_leave_the_state_of_detectors_as_it_is():
-    """So that a change of them starts nothing anew."""
+    """So that a change of them resets nothing."""
     one, other = (Pipeline(settings("autoregression", **g)) for g in ({}, {"direction": "above", "range_lowest": 9.0}))
     rows_ = []
     for pipeline in (one, other):

@@ -58,7 +58,7 @@ def changelog(sources, offset=2000):
 @pytest.mark.parametrize("window_points", [20, 30])
 def test_all_at_once_is_one_by_one(engine, window_points):
     original = filled(made())
-    pipeline = made(engine, window_points)  # with 30, every section but the adapter's starts anew
+    pipeline = made(engine, window_points)  # with 30, every section except the adapter's is reset
     single, owned = pipeline.sources(), SourcesTable(pipeline).take_over()
     records = changelog(original)
     for _, _, data in records:
@@ -147,9 +147,9 @@ def test_what_an_older_snapshot_lacked_is_not_told_of_a_source_with_a_present_on
     older, present = filled(made(window_points=30)), filled(made())
     owned = SourcesTable(made()).take_over()
     owned.load(RecordColumns.of(changelog(older, 1500)))
-    assert {len(slots) for slots in owned.rows.anew.values()} == {len(older)}
+    assert {len(slots) for slots in owned.rows.reset_sections.values()} == {len(older)}
     owned.load(RecordColumns.of(changelog(present)))
-    assert not any(owned.rows.anew.values())
+    assert not any(owned.rows.reset_sections.values())
 
 
 def test_no_flipped_bit_passes():

@@ -1,4 +1,4 @@
-"""A source that was silent for too long starts anew, and a partition has so many live sources: from the log alone.
+"""A source that was silent for too long is reset, and live sources are limited by partition: from the log alone.
 
 Every law is held against a model of a few lines that knows no batch, row, snapshot or replay.
 """

@@ -107,20 +107,20 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_detector_starts_anew_and_the_others_go_on(with_library, change):
-    changed, anew = CHANGES[change]
+def test_a_changed_detector_is_reset_and_the_others_go_on(with_library, change):
+    changed, reset = CHANGES[change]
     old, new = mixed(), mixed(**changed)
     original, sources = filled(old), new.sources()
     snapshot.loads(sources, snapshot.dumps(original, 0, 9))
     for section in new.profiles[0].sections:
         found = sections(new, sources, section.name)
-        if section.name in anew:
+        if section.name in reset:
             assert found == [bytes(len(f)) for f in found]
         else:
             assert found == sections(old, original, section.name) and any(found[0])
-    assert sources.anew == {key: {0} for key in anew}
+    assert sources.reset_sections == {key: {0} for key in reset}
     model = sources.models[0][0][0]
-    assert (model is None) == ("detector:running" in anew)
+    assert (model is None) == ("detector:running" in reset)
     assert sources.rows.dump(0) == original.rows.dump(0)
 
 
@@ -166,16 +166,16 @@ def test_of_more_metrics_than_are_allowed_now_the_first_go_on(with_library):
     assert len(snapshot.dumps(sources, 0, 9)) <= pipeline.max_snapshot_bytes()
 
 
-def test_what_started_anew_is_forgotten_when_a_snapshot_of_the_present_settings_follows(with_library):
+def test_what_was_reset_is_forgotten_when_a_snapshot_of_the_present_settings_follows(with_library):
     old, new = mixed(), mixed(window_points=30)
     sources = new.sources()
     snapshot.loads(sources, snapshot.dumps(filled(old), 0, 9))
-    assert sources.anew == {key: {0} for key in ["window", "detector:average", "detector:whole"]}
+    assert sources.reset_sections == {key: {0} for key in ["window", "detector:average", "detector:whole"]}
     snapshot.loads(sources, snapshot.dumps(filled(new), 0, 10))
-    assert not any(sources.anew.values())
+    assert not any(sources.reset_sections.values())
 
 
-def test_another_window_starts_the_kernels_anew_that_read_it(with_library):
+def test_another_window_resets_the_kernels_that_read_it(with_library):
     old, new = mixed(), mixed(window_points=30)
     original, sources = filled(old), new.sources()
     snapshot.loads(sources, snapshot.dumps(original, 0, 9))
@@ -185,7 +185,7 @@ def test_another_window_starts_the_kernels_anew_that_read_it(with_library):
     new.run(sources, points(gaussian(100), "pump-ü", start=100))
 
 
-def test_a_raised_version_starts_a_detector_anew(with_library, monkeypatch):
+def test_a_raised_version_resets_a_detector(with_library, monkeypatch):
     data = snapshot.dumps(filled(mixed()), 0, 9)
     monkeypatch.setattr(library.Running, "version", 2)
     pipeline = mixed()

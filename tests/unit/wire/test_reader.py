@@ -101,14 +101,14 @@ def point(one: dict, index: int) -> tuple:
 
 @pytest.mark.parametrize("value", GOOD)
 def test_a_good_record_reads_as_the_wire_format_says(value):
-    points, letters = read(value)
-    assert letters == []
+    points, dead_letters = read(value)
+    assert dead_letters == []
     assert [row[1:] for row in rows(points)] == reference(value)
 
 
 def test_points_stand_in_the_order_of_the_partition():
-    points, letters = read(*GOOD)
-    assert letters == []
+    points, dead_letters = read(*GOOD)
+    assert dead_letters == []
     assert [row[:2] for row in rows(points)] == sorted(row[:2] for row in rows(points))
     assert points.offset == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8]
 
@@ -183,13 +183,14 @@ BAD: list[tuple[bytes | None, str, str]] = [
 
 @pytest.mark.parametrize(("value", "label", "said"), BAD, ids=lambda v: v[:40] if isinstance(v, bytes | str) else v)
 def test_a_bad_record_is_a_dead_letter_that_says_why(value, label, said):
-    points, (letter,) = read(value)
+    points, (dead_letter,) = read(value)
     assert len(points) == 0
-    assert said in letter.reason
-    assert letter.reason.startswith("raw-data[3]@0: ")
-    assert len(letter.reason) < 400
-    kept = value[1:-1] if "$[0]" in letter.reason else value  # an element's letter has the element's bytes
-    assert (letter.label, letter.offset, letter.index, letter.key, letter.value) == (label, 0, 0, KEY, kept)
+    assert said in dead_letter.reason
+    assert dead_letter.reason.startswith("raw-data[3]@0: ")
+    assert len(dead_letter.reason) < 400
+    kept = value[1:-1] if "$[0]" in dead_letter.reason else value  # an element's dead letter has the element's bytes
+    assert (dead_letter.label, dead_letter.key, dead_letter.value) == (label, KEY, kept)
+    assert (dead_letter.offset, dead_letter.index) == (0, 0)
 
 
 def test_every_label_occurs_and_no_other():
@@ -199,13 +200,13 @@ def test_every_label_occurs_and_no_other():
 @pytest.mark.parametrize("bad", [value for value, _, _ in BAD if value and value[0] in b"{["])
 def test_one_bad_element_does_not_spoil_the_others(bad):
     good = b'{"source":"pump-7","timestamp":1698401060.1,"value":0.1,"n":12345678901234567890}'
-    points, letters = read(b"[" + good + b"," + bad + b"," + good + b"]")
-    assert letters
-    if letters[0].label in ("invalid_json", "too_deep"):  # then where the element ends is not known
-        assert (len(letters), len(points)) == (1, 0)
+    points, dead_letters = read(b"[" + good + b"," + bad + b"," + good + b"]")
+    assert dead_letters
+    if dead_letters[0].label in ("invalid_json", "too_deep"):  # then where the element ends is not known
+        assert (len(dead_letters), len(points)) == (1, 0)
     else:
-        assert [letter.index for letter in letters] == [1]
-        assert "$[1]" in letters[0].reason
+        assert [dead_letter.index for dead_letter in dead_letters] == [1]
+        assert "$[1]" in dead_letters[0].reason
         assert rows(points) == [(0, i, "pump-7", 1698401060.1, True, {"value": 0.1}) for i in (0, 2)]
 
 
@@ -213,16 +214,16 @@ def test_the_letters_of_one_record_are_few_and_small():
     """An array of 400,000 bad elements must not become 400,000 records of its size."""
     good, bad = b'{"source":"pump-7","value":1}', b'{"source":"pump-7","value":"x"}'
     value = b"[" + b",".join([bad, good] * 5000) + b"]"
-    points, letters = read(value)
+    points, dead_letters = read(value)
     assert points.index == list(range(1, 199, 2)), "good ones between the bad ones are points"
-    assert [letter.index for letter in letters] == [*range(0, 199, 2), 199]
-    assert [letter.value for letter in letters] == [bad] * 100 + [value]
-    assert letters[-1].label == "not_read"
-    assert letters[-1].reason == (
+    assert [dead_letter.index for dead_letter in dead_letters] == [*range(0, 199, 2), 199]
+    assert [dead_letter.value for dead_letter in dead_letters] == [bad] * 100 + [value]
+    assert dead_letters[-1].label == "not_read"
+    assert dead_letters[-1].reason == (
         "raw-data[3]@0: $[199] and what follows, 9801 elements, was not read: 100 before it are bad"
     )
-    points, letters = read(b"[" + b",".join([good] * 5 + [bad] * 100) + b"]")
-    assert len(letters) == 100 and letters[-1].index == 104, "nothing is left to be not read"
+    points, dead_letters = read(b"[" + b",".join([good] * 5 + [bad] * 100) + b"]")
+    assert len(dead_letters) == 100 and dead_letters[-1].index == 104, "nothing is left to be not read"
 
 
 def test_a_record_gets_a_bounded_share_of_the_work(monkeypatch):
@@ -237,16 +238,16 @@ def test_a_record_gets_a_bounded_share_of_the_work(monkeypatch):
     for bad in (b"0", b"NaN", b'{"source":"pump-7","value":NaN}'):
         decoded.clear(), explained.clear()
         elements = [bad] * (1_000_000 // (len(bad) + 1))
-        points, letters, _ = one.read([Record(b"[" + b",".join(elements) + b"]", 0)])
-        assert len(decoded) == len(explained) == 100 and len(letters) == 101 and not len(points)
+        points, dead_letters, _ = one.read([Record(b"[" + b",".join(elements) + b"]", 0)])
+        assert len(decoded) == len(explained) == 100 and len(dead_letters) == 101 and not len(points)
 
 
 def test_elements_keep_the_bytes_they_were_sent_with():
     good = b'{"source":"pump-7","value":1,"x":"NaN, \\\" -Infinity"}'
     bad = [b'{"source": "pump-7",  "value": NaN}', b"-Infinity"]
-    points, letters = read(b" [ " + b" ,\n".join([bad[0], good, bad[1], good]) + b" ] ")
-    assert [letter.value for letter in letters] == bad
-    assert [letter.label for letter in letters] == ["not_finite", "wrong_type"]
+    points, dead_letters = read(b" [ " + b" ,\n".join([bad[0], good, bad[1], good]) + b" ] ")
+    assert [dead_letter.value for dead_letter in dead_letters] == bad
+    assert [dead_letter.label for dead_letter in dead_letters] == ["not_finite", "wrong_type"]
     assert points.index == [1, 3]
 
 
@@ -258,12 +259,12 @@ def test_a_point_that_the_pipeline_rejects_keeps_its_bytes_and_is_not_decoded_ag
     assert [row[:2] for row in rows(points)] == [(0, 0), (1, 0), (1, 1), (2, 1)]
     monkeypatch.delattr(Reader, "_decode")
     rejected = one.rejected(records, elements, points, [(i, "too_many_metrics", "no") for i in (0, 2, 3)])
-    assert [(letter.offset, letter.index, letter.reason) for letter in rejected] == [
+    assert [(dead_letter.offset, dead_letter.index, dead_letter.reason) for dead_letter in rejected] == [
         (0, 0, "raw-data[3]@0: no"),
         (1, 1, "raw-data[3]@1: no"),
         (2, 1, "raw-data[3]@2: no"),
     ]
-    assert [json.loads(letter.value) for letter in rejected] == [
+    assert [json.loads(dead_letter.value) for dead_letter in rejected] == [
         json.loads(value) for value in (GOOD[0], b'{"source":"pump-7","value":2.5}', GOOD[0])
     ]
 
@@ -315,25 +316,25 @@ CORPUS = list(dict.fromkeys(mutations(2026, 6000))) + [value for value, _, _ in 
 
 def test_every_offset_of_the_corpus_is_answered():
     """2,500 malformed records and more; the same answers one by one, all together, and in another process's words."""
-    points, letters = read(*CORPUS)
-    answered = {row[0] for row in rows(points)} | {letter.offset for letter in letters}
+    points, dead_letters = read(*CORPUS)
+    answered = {row[0] for row in rows(points)} | {dead_letter.offset for dead_letter in dead_letters}
     assert answered == set(range(len(CORPUS)))
-    assert len({letter.offset for letter in letters}) >= 2500
+    assert len({dead_letter.offset for dead_letter in dead_letters}) >= 2500
     assert len(points) >= 200  # mutations that leave a record good
-    assert {letter.label for letter in letters} <= set(malformed.LABELS)
+    assert {dead_letter.label for dead_letter in dead_letters} <= set(malformed.LABELS)
     apart = [reader().read([Record(value, offset)])[:2] for offset, value in enumerate(CORPUS)]
     assert [row for some, _ in apart for row in rows(some)] == rows(points)
-    assert [letter for _, some in apart for letter in some] == letters
+    assert [dead_letter for _, some in apart for dead_letter in some] == dead_letters
 
 
 def test_good_neighbours_of_the_corpus_are_untouched():
     good = GOOD[0]
-    points, letters = read(*(value for bad in CORPUS for value in (good, bad)))
+    points, dead_letters = read(*(value for bad in CORPUS for value in (good, bad)))
     kept = [row for row in rows(points) if row[0] % 2 == 0]
     assert [row[0] for row in kept] == list(range(0, 2 * len(CORPUS), 2))
     assert {row[2:5] for row in kept} == {("pump-7", 1698401060.25, True)}
     assert all(row[5] == {"value": 45.2} for row in kept)
-    assert all(letter.offset % 2 for letter in letters)
+    assert all(dead_letter.offset % 2 for dead_letter in dead_letters)
 
 
 def agrees(value: bytes, found: list[tuple]) -> bool:
@@ -396,12 +397,12 @@ JSON: Any = st.recursive(
 @example([{"source": "pump-7", "value": 1.0}, [], [{}]], True)
 def test_anything_that_json_can_say_gives_points_or_dead_letters(values, ascii_only):
     raw = [json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") for value in values]
-    points, letters = read(*raw)
-    answers = [row[:2] for row in rows(points)] + [(letter.offset, letter.index) for letter in letters]
+    points, dead_letters = read(*raw)
+    answers = [row[:2] for row in rows(points)] + [(one.offset, one.index) for one in dead_letters]
     assert len(set(answers)) == len(answers)
     assert {offset for offset, _ in answers} == set(range(len(raw)))
     for offset, value in enumerate(raw):
-        if offset not in {letter.offset for letter in letters}:
+        if offset not in {dead_letter.offset for dead_letter in dead_letters}:
             assert agrees(value, [row for row in rows(points) if row[0] == offset])
 
 
@@ -412,8 +413,8 @@ def test_anything_that_json_can_say_gives_points_or_dead_letters(values, ascii_o
 )
 def test_a_good_point_comes_through_exactly(value, time, source):
     raw = json.dumps({"source": source, "timestamp": time, "value": value}).encode()
-    points, letters, _ = reader().read([Record(raw, key=source.encode())])
-    assert letters == []
+    points, dead_letters, _ = reader().read([Record(raw, key=source.encode())])
+    assert dead_letters == []
     ((_, _, *found),) = rows(points)
     assert found == [source, time, True, {"value": value}]
     assert math.copysign(1, points.values[0]) == math.copysign(1, value)
@@ -453,8 +454,8 @@ def test_the_stack_that_is_left_decides_nothing(depth):
 
 def test_a_tall_wide_array_is_not_deep():
     one = b'{"source":"pump-7","value":1,"note":"' + b"[{" * 9 + b'"}'
-    points, letters = read(b"[" + b",".join([one] * 500) + b"]")
-    assert (len(points), letters) == (500, [])
+    points, dead_letters = read(b"[" + b",".join([one] * 500) + b"]")
+    assert (len(points), dead_letters) == (500, [])
 
 
 def test_of_a_field_given_twice_the_last_counts():
@@ -471,24 +472,25 @@ def test_kafkas_time_is_taken_where_the_record_has_none():
     points = reader().read([Record(GOOD[3], timestamp=1698401000_123)]).points
     assert (points.timestamp, points.own_time) == ([1698401000.123], [False])
     for time in (-1, 7_258_118_400_000):
-        (letter,) = reader().read([Record(GOOD[3], timestamp=time)]).dead_letters
-        assert letter.label == "bad_timestamp"
-        assert f"Kafka's timestamp (the record holds none) must be a time in 1970..2199, got {time} ms" in letter.reason
+        (dead_letter,) = reader().read([Record(GOOD[3], timestamp=time)]).dead_letters
+        assert dead_letter.label == "bad_timestamp"
+        said = f"Kafka's timestamp (the record holds none) must be a time in 1970..2199, got {time} ms"
+        assert said in dead_letter.reason
 
 
 def test_milliseconds_are_read_where_the_settings_say_so():
     for value in (b'{"source":"pump-7","timestamp":1698401060250,"value":1}', GOOD[2]):
-        points, letters = read(value, value, timestamp_unit="ms")
-        assert letters == []
+        points, dead_letters = read(value, value, timestamp_unit="ms")
+        assert dead_letters == []
         assert points.timestamp == [1698401060.25 if b"1698" in value else 1698399460.5] * 2
 
 
 def test_the_key_is_not_asked_where_there_is_one_partition():
     records = [Record(GOOD[0], key=key) for key in (None, b"other", b"\xff")]
     assert len(reader(keyed=False).read(records).points) == 3
-    points, letters, _ = reader().read(records)
+    points, dead_letters, _ = reader().read(records)
     assert len(points) == 0
-    assert [letter.reason.partition("the key ")[2].partition(";")[0] for letter in letters] == [
+    assert [dead_letter.reason.partition("the key ")[2].partition(";")[0] for dead_letter in dead_letters] == [
         "none",
         '"other"',
         '"\\\\xff"',
@@ -497,7 +499,7 @@ def test_the_key_is_not_asked_where_there_is_one_partition():
 
 def test_other_names_are_read_as_the_settings_say():
     named = {"source_field": "device", "timestamp_field": "ts", "value_fields": ["temp", "rpm"]}
-    points, letters = read(
+    points, dead_letters = read(
         b'{"device":"pump-7","ts":5,"temp":1.5,"rpm":900,"value":"x","timestamp":"y"}',
         b'{"device":"pump-7","rpm":901}',
         b'{"device":"pump-7","temp":null}',
@@ -509,15 +511,15 @@ def test_other_names_are_read_as_the_settings_say():
         (0, 0, "pump-7", 5.0, True, {"temp": 1.5, "rpm": 900.0}),
         (1, 0, "pump-7", 1698401000.0, False, {"rpm": 901.0}),
     ]
-    reasons = [letter.reason.partition(": ")[2] for letter in letters]
+    reasons = [dead_letter.reason.partition(": ")[2] for dead_letter in dead_letters]
     assert reasons == [
         "$.temp or $.rpm must hold a number, got none",
         "$.device must name the source, got nothing",
         '$.temp must be a number, got "1"',
     ]
-    points, letters = read(b'{"device":"pump-7","values":{"b":1,"a":2}}', source_field="device")
+    points, dead_letters = read(b'{"device":"pump-7","values":{"b":1,"a":2}}', source_field="device")
     assert rows(points) == [(0, 0, "pump-7", 1698401000.0, False, {"a": 2.0, "b": 1.0})]
-    points, letters = read(b'{"source":"pump-7","temp":1}', value_fields=["temp"])
+    points, dead_letters = read(b'{"source":"pump-7","temp":1}', value_fields=["temp"])
     assert (points.metrics, points.start, points.values) == (["temp"], [0, 1], [1.0])
 
 
@@ -569,7 +571,7 @@ def test_a_dead_letter_always_fits_into_a_record():
 
 
 def test_the_same_bytes_give_the_same_dead_letter():
-    def letters():
-        return [letter.record("raw-data", 3) for letter in read(*CORPUS)[1]]
+    def dead_letters():
+        return [dead_letter.record("raw-data", 3) for dead_letter in read(*CORPUS)[1]]
 
-    assert letters() == letters()
+    assert dead_letters() == dead_letters()

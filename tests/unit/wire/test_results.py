@@ -204,9 +204,9 @@ def test_results_of_a_real_run_are_the_same_bytes_however_it_is_split():
         pipeline = Pipeline(detection, engine="python")
         sources, results, episodes = pipeline.sources(), [], []
         for at in range(0, len(records), size):
-            points, letters, _ = Reader(InputSettings(), "raw-data", 0, True).read(records[at : at + size])
+            points, dead_letters, _ = Reader(InputSettings(), "raw-data", 0, True).read(records[at : at + size])
             outcome = pipeline.run(sources, points)
-            assert letters == []
+            assert dead_letters == []
             results += encode_results(points, outcome, "raw-data", 0)
             episodes += encode_episodes(points, outcome, "raw-data", 0)
         return results, episodes
