@@ -52,12 +52,13 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
-from app.compiled.numeric import deviation, exp, finite, floored, inf, log, nan, sqrt, whole
+from app.compiled.numeric import BIGGEST, deviation, exp, finite, floored, inf, log, nan, sqrt, whole
 from app.detectors.support.exponentially_weighted import (
     SQUARES,
     WEIGHTED,
     cut,
     cut_error,
+    decay_of,
     deviations_of,
     learn_error,
     learn_weighted,
@@ -87,6 +88,7 @@ from app.errors import ConfigurationError
 from app.parameters import Parameter
 
 __all__ = [
+    "BIGGEST",
     "FORECAST",
     "MOMENTS",
     "SQUARES",
@@ -97,6 +99,7 @@ __all__ = [
     "count",
     "cut",
     "cut_error",
+    "decay_of",
     "derived",
     "deviation",
     "deviations_of",

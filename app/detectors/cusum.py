@@ -23,7 +23,17 @@ Examples
 [0.5, 2.0, 3.4, 4.7, 5.9, 7.0, 8.1]
 """
 
-from app.detectors.api import WEIGHTED, derived, deviation, deviations_of, exp, floored, learn_weighted, param, params
+from app.detectors.api import (
+    WEIGHTED,
+    decay_of,
+    derived,
+    deviation,
+    deviations_of,
+    floored,
+    learn_weighted,
+    param,
+    params,
+)
 
 VERSION = 1
 PARAMS = params(
@@ -31,7 +41,7 @@ PARAMS = params(
     slack=param(0.5, "allowance subtracted from each deviation: half of the shift to be found", at_least=0),
     threshold=param(8.0, "sum of deviations at which a point alerts", above=0),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
-    decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
+    decay=derived(lambda p: decay_of(p.half_life)),
 )
 STATE = [("level", WEIGHTED), ("above", "f8"), ("below", "f8")]
 SCALE = "deviations"

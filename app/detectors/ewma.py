@@ -17,14 +17,24 @@ Examples
 [0.0, 0.0, 0.0, 0.0, 0.0, 11.19]
 """
 
-from app.detectors.api import WEIGHTED, derived, deviation, deviations_of, exp, floored, learn_weighted, param, params
+from app.detectors.api import (
+    WEIGHTED,
+    decay_of,
+    derived,
+    deviation,
+    deviations_of,
+    floored,
+    learn_weighted,
+    param,
+    params,
+)
 
 VERSION = 1
 PARAMS = params(
     half_life=param(200.0, "age, in points, at which a point counts half", at_least=1),
     threshold=param(3.0, "standard deviations at which a point alerts", above=0, keeps_state=True),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
-    decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
+    decay=derived(lambda p: decay_of(p.half_life)),
 )
 STATE = [("level", WEIGHTED)]
 SCALE = "deviations"

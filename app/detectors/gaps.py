@@ -24,14 +24,14 @@ Examples
 [0.0, 0.0, 0.0, 0.0, 0.0, 16.0, 0.0]
 """
 
-from app.detectors.api import WEIGHTED, derived, deviation, deviations_of, exp, learn_weighted, param, params
+from app.detectors.api import WEIGHTED, decay_of, derived, deviation, deviations_of, learn_weighted, param, params
 
 VERSION = 1
 PARAMS = params(
     half_life=param(50.0, "age, in intervals, at which an interval counts half", at_least=1),
     threshold=param(8.0, "deviations above the mean interval at which a point alerts", above=0, keeps_state=True),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
-    decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
+    decay=derived(lambda p: decay_of(p.half_life)),
 )
 STATE = [("intervals", WEIGHTED), ("time", "f8"), ("begun", "i8"), ("behind", "i8")]
 SCALE = "deviations"

@@ -33,7 +33,7 @@ Examples
 [0.16, 51.88, 103.75]
 """
 
-from app.detectors.api import before, count, derived, param, params, sqrt
+from app.detectors.api import BIGGEST, before, count, derived, param, params, sqrt
 
 VERSION = 1
 LAG = 6  # blocks between two that are compared
@@ -77,7 +77,7 @@ def step(s, p, x, t, w):
     if s.n >= UNSCORED:
         spread = sqrt(s.wander + s.drift)
         if spread > 1e-9 * abs(s.mean):
-            score = min(abs(level - s.mean) / spread, 1e9)
+            score = min(abs(level - s.mean) / spread, BIGGEST)
     s.sum += x
     if _learns(s, p, score):
         s.good += 1

@@ -23,10 +23,10 @@ from app.detectors.api import (
     WEIGHTED,
     before,
     count,
+    decay_of,
     derived,
     deviation,
     deviations_of,
-    exp,
     floored,
     learn_weighted,
     nan,
@@ -39,7 +39,7 @@ PARAMS = params(
     half_life=param(200.0, "age, in points, at which a step counts half", at_least=1),
     threshold=param(3.0, "standard deviations of the steps at which a point alerts", above=0, keeps_state=True),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
-    decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
+    decay=derived(lambda p: decay_of(p.half_life)),
 )
 STATE = [("steps", WEIGHTED)]
 SCALE = "deviations"

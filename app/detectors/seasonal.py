@@ -28,9 +28,9 @@ Examples
 from app.detectors.api import (
     SQUARES,
     cut_error,
+    decay_of,
     derived,
     deviation,
-    exp,
     floored,
     learn_error,
     nan,
@@ -46,8 +46,8 @@ PARAMS = params(
     half_life=param(14.0, "age, in seasons, at which a value counts half", above=0),
     threshold=param(3.0, "standard deviations at which a point alerts", above=0, keeps_state=True),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
-    decay=derived(lambda p: exp(-0.6931471805599453 / p.half_life)),
-    hourly=derived(lambda p: exp(-0.6931471805599453 / (p.half_life * p.season_hours))),
+    decay=derived(lambda p: decay_of(p.half_life)),
+    hourly=derived(lambda p: decay_of(p.half_life * p.season_hours)),
 )
 STATE = lambda p: [  # noqa: E731
     ("means", "f8", (p.season_hours,)),

@@ -15,12 +15,12 @@ References
 
 Examples
 --------
->>> from app.detectors.api import run
+>>> from app.detectors.api import BIGGEST, run
 >>> [round(z, 2) for z in run("StandardAbsoluteDeviation", [9.0, 11.0, 9.0, 11.0, 10.0, 20.0], warmup=4)]
 [0.0, 0.0, 0.0, 0.0, 0.0, 10.0]
 """
 
-from app.detectors.api import floored, param, params, sqrt
+from app.detectors.api import BIGGEST, floored, param, params, sqrt
 
 NAME = "StandardAbsoluteDeviation"
 VERSION = 1
@@ -34,7 +34,6 @@ SCALE = "deviations"
 ALERT_AT = "threshold"
 EXPLANATION = "{value} is {score} standard deviations {side} the mean {expected} of all points so far"
 NOT_NOTHING = 1e-10  # River adds it to the deviation, so that a constant has one: [1]
-FARTHEST = 1e9
 
 
 def deviation_so_far(s):
@@ -48,7 +47,7 @@ def band(s, p, w):
 
 def step(s, p, x, t, w):
     """Score x by what was known before it, then learn it."""
-    score = min(abs(x - s.mean) / (deviation_so_far(s) + NOT_NOTHING), FARTHEST) if s.seen > 0 else 0.0
+    score = min(abs(x - s.mean) / (deviation_so_far(s) + NOT_NOTHING), BIGGEST) if s.seen > 0 else 0.0
     s.seen += 1
     delta = x - s.mean
     s.mean += delta / s.seen

@@ -1,7 +1,7 @@
-"""What must hold between settings.
+"""Rules between settings.
 
-A rule looks at settings of which every field is valid by itself. Where some are not, it looks at the
-others: ``trial`` is built without the wrong ones, and a rule leaves out what it would need of them.
+A rule checks settings whose fields are valid one by one. Invalid fields are left out: ``trial`` builds the settings
+without them, and a rule skips the checks that need them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Trial(typing.NamedTuple):
     wrong: set[Keys]
 
     def sound(self, *paths: Keys) -> bool:
-        """Nothing at these paths, within or around them, is wrong by itself."""
+        """Whether no setting at, inside or around these paths is invalid."""
         return not any(path[: len(bad)] == bad or bad[: len(path)] == path for path in paths for bad in self.wrong)
 
 
 def trial(sections: dict[str, Any], given: Given) -> Trial | None:
-    """Settings made without what is wrong by itself, which is added to the problems."""
+    """Settings without the invalid fields, which are added to the problems."""
     wrong: set[Keys] = set()
     sections = copy.deepcopy(sections)
     first = True
@@ -43,7 +43,7 @@ def trial(sections: dict[str, Any], given: Given) -> Trial | None:
         if any(keys in wrong for keys, _ in found):
             return None  # leaving it out did not help
         for keys, what in found:
-            # What is wrong later is so only by what was left out; what is wrong within the wrong says nothing new.
+            # Later errors follow from what was left out; errors inside an invalid section add nothing.
             if first and not any(keys[:length] in wrong for length in range(len(keys))):
                 given.problem(keys, what)
             wrong.add(keys)
@@ -52,11 +52,11 @@ def trial(sections: dict[str, Any], given: Given) -> Trial | None:
 
 
 def _leave_out(values: Any, keys: Keys) -> None:
-    """Remove what stands at a path; an override keeps its place, a list of simple values goes as a whole."""
+    """Remove the value at a path; an override keeps its position, a list of simple values is removed as a whole."""
     key: Any
     for depth, key in enumerate(keys):
         if not (isinstance(values, dict) or (isinstance(values, list) and isinstance(key, int))):
-            return  # gone already, with something around it
+            return  # removed already, with a section around it
         inner = values.get(key) if isinstance(values, dict) else values[key]
         if depth == len(keys) - 1 or (isinstance(inner, list) and keys[0] != "sources"):
             if key == "match":
@@ -70,7 +70,7 @@ def _leave_out(values: Any, keys: Keys) -> None:
 
 
 def check_kafka(trial: Trial) -> None:
-    """No two topics may be one; SASL needs to know who."""
+    """All topics differ; SASL needs user name and password."""
     kafka = trial.settings.kafka
     topics: dict[Keys, str] = {
         ("kafka", "input_topic"): kafka.input_topic,
@@ -89,7 +89,7 @@ def check_kafka(trial: Trial) -> None:
             said, here = (keys, other) if trial.given.origin(keys) else (other, keys)
             named = topics[here]
             trial.given.problem(
-                said[:2], f"must name a topic of its own, got {topic!r}: {_topic_of(here)} is {named!r}"
+                said[:2], f"must differ from all other topics, got {topic!r}: {_topic_of(here)} is {named!r}"
             )
     if kafka.security_protocol.startswith("SASL") and trial.sound(("kafka", "security_protocol")):
         for name in ("sasl_username", "sasl_password"):
@@ -132,7 +132,7 @@ def check_input(trial: Trial) -> None:
 
 
 def check_detection(trial: Trial) -> None:
-    """Every detector exists and takes the parameters it is given; somebody has a vote."""
+    """Every detector exists and accepts its parameters; at least one has a weight."""
     settings = trial.settings
     places: list[tuple[Keys, Any]] = [(("detection",), settings.detection)]
     places += [(("sources", i), override) for i, override in enumerate(settings.sources)]
@@ -168,17 +168,17 @@ def check_detection(trial: Trial) -> None:
 
 
 def ensemble_problems(detection: Any) -> Iterator[tuple[Keys, str]]:
-    """What is wrong with how detectors and ensembles of them are put together, each with the setting."""
+    """Problems in the structure of detectors and ensembles, each with its setting."""
     given = detection.detectors
     if not given:
-        yield ("detectors",), "must have one detector at least when method is ensemble, got none"
+        yield ("detectors",), "must have at least one detector when method is ensemble, got none"
     holder: dict[str, str] = {}
     for name, one in given.items():
         if one.method != "ensemble":
             continue
         keys = ("detectors", name, "members")
         if not one.members:
-            yield keys, "must name one detector at least"
+            yield keys, "must name at least one detector"
         for member in one.members:
             if member not in given:
                 yield keys, f"must name detectors that are given ({', '.join(given)}), got {member!r}"
@@ -193,11 +193,11 @@ def ensemble_problems(detection: Any) -> Iterator[tuple[Keys, str]]:
             return
     top = [one for name, one in given.items() if name not in holder]
     if detection.ensemble != "max" and top and not any(one.weight for one in top):
-        yield ("detectors",), "must give one detector at least a weight above 0, got 0 for all"
+        yield ("detectors",), "must give at least one detector a weight above 0, got 0 for all"
 
 
 def check_state(trial: Trial) -> None:
-    """A replay must reach back less far than forgetting: app/state/expiry.py says why."""
+    """A replay must cover fewer records than state.forget_after_records: app/state/expiry.py says why."""
     after, replay = ("state", "forget_after_records"), ("state", "replay_records")
     state = trial.settings.state
     if trial.sound(after, replay) and state.forget_after_records < state.replay_records:

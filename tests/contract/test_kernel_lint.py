@@ -62,7 +62,7 @@ def test_kernels_compute_alike_in_both_engines(name):
 
 
 @pytest.mark.parametrize("name", sorted(detectors.KERNELS))
-def test_a_detector_imports_only_what_the_kit_offers(name):
+def test_a_detector_imports_only_what_the_api_offers(name):
     tree = ast.parse(inspect.getsource(FILES[name]))
     imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names}
     assert imported <= set(api.__all__)

@@ -1,19 +1,25 @@
-"""Mean and variance, or mean square, that forget: a weight falls by the factor ``decay`` with every later value.
+"""Exponentially weighted mean and variance, or mean square: each later value multiplies the weights by ``decay``.
 
-Exact for any number of values, as the weights so far are divided by (a mean that starts at 0 would lean towards it):
+Unbiased from the first value on, as sums are divided by the sum of the weights so far:
 T. Finch (2009), Incremental calculation of weighted mean and variance, University of Cambridge, section 4.
 
-A value far out is learned cut to CUT standard deviations, an error to as many root mean squares, so that one outlier
-of 1e12 does not blind a memory of days; a true change of level is taken in all the same, as the variance grows with
-every cut value. Kernels: see ``detectors/api.py``.
+Values are clipped at CUT standard deviations, errors at CUT root mean squares, so that one outlier of 1e12 does not
+dominate the statistics of days; a permanent change of level is learned all the same, as the variance grows with every
+clipped value. Kernels: see ``detectors/api.py``.
 """
 
-from app.compiled.numeric import floored, sqrt
+from app.compiled.numeric import exp, floored, sqrt
 
 WEIGHTED = [("mean", "f8"), ("var", "f8"), ("weight", "f8"), ("seen", "i8")]
 SQUARES = [("square", "f8"), ("weight", "f8"), ("seen", "i8")]  # of errors: around 0, not around their mean
-SETTLED = 20  # values before any is cut
-CUT = 6.0  # standard deviations from the mean at which a value is learned
+SETTLED = 20  # values before clipping begins
+CUT = 6.0  # standard deviations from the mean at which a value is clipped
+LN_2 = 0.6931471805599453
+
+
+def decay_of(half_life):
+    """The decay with which a value counts half after ``half_life`` later ones."""
+    return exp(-LN_2 / half_life)
 
 
 def deviations_of(m):
@@ -22,7 +28,7 @@ def deviations_of(m):
 
 
 def cut(m, x):
-    """x as it is learned."""
+    """x, clipped for learning."""
     if m.seen < SETTLED or not m.var > 0.0:
         return x
     reach = CUT * floored(sqrt(m.var), m.mean)
@@ -30,7 +36,7 @@ def cut(m, x):
 
 
 def learn_weighted(m, x, decay):
-    """Take in x; 0 < decay <= 1, half to the power of 1 / half-life."""
+    """Learn x; 0 < decay <= 1, see ``decay_of``."""
     delta = cut(m, x) - m.mean
     m.seen += 1
     m.weight = decay * m.weight + 1.0
@@ -45,7 +51,7 @@ def rms(m):
 
 
 def cut_error(m, error):
-    """An error as it is learned."""
+    """An error, clipped for learning."""
     if m.seen < SETTLED or not m.square > 0.0:
         return error
     reach = CUT * sqrt(m.square)
@@ -53,7 +59,7 @@ def cut_error(m, error):
 
 
 def learn_error(m, error, decay):
-    """Take in an error; 0 < decay <= 1."""
+    """Learn an error; 0 < decay <= 1."""
     learned = cut_error(m, error)
     m.seen += 1
     m.weight = decay * m.weight + 1.0

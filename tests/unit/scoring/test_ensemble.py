@@ -113,7 +113,7 @@ def test_no_ensemble_depends_on_batches_engine_or_a_restart(mode, engine):
 
 
 WRONG = [
-    ("detectors: {x: {method: ensemble}}", "detection.detectors.x.members", "must name one detector at least"),
+    ("detectors: {x: {method: ensemble}}", "detection.detectors.x.members", "must name at least one detector"),
     ("detectors: {x: {method: ensemble, members: [y]}}", "detection.detectors.x.members", "got 'y'"),
     ("detectors: {x: {method: ensemble, members: [x]}}", "detection.detectors.x.members", "lead back to itself"),
     (
@@ -122,7 +122,7 @@ WRONG = [
         "got 'z' again",
     ),
     ("detectors: {zscore: {members: [zscore]}}", "detection.detectors.zscore.members", "with method: ensemble"),
-    ("method: ensemble", "detection.detectors", "must have one detector at least"),
+    ("method: ensemble", "detection.detectors", "must have at least one detector"),
     ("{method: auto, detectors: {zscore: {}}}", "detection.detectors.zscore", "give method: ensemble"),
 ]
 

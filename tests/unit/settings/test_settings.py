@@ -148,7 +148,7 @@ def test_all_problems_are_listed_at_once(tmp_path):
     assert said.splitlines()[0] == "6 settings are wrong:"
     for start in (
         f"kafka.group_id ({file}:2): must be",
-        f"kafka.output_topic ({file}:3): must name a topic of its own",
+        f"kafka.output_topic ({file}:3): must differ from all other topics",
         f"detection.detectors.moving_average.wieght ({file}:6): no such parameter",
         f"stat ({file}:7): no such setting; did you mean state?",
         "dashboard.port (ANOMALY_DASHBOARD__PORT): must be a whole number from 0 to 65_535, got -1",
