@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jobs import Job
 
 from app.local_kafka import LocalKafka
@@ -17,6 +18,11 @@ BROKER = {
     "group.min.session.timeout.ms": "500",  # Kafka's own least is 6 s, and tests wait for killed workers
 }
 JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # for brokers that live for seconds: a start takes 4 CPU s, not 7
+
+
+# Neither the first call, which may compile, nor a busy machine is a fault of the example.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
