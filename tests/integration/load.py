@@ -16,10 +16,12 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
+from kafka_tools import HANG_S
 
 ROOT = Path(__file__).parents[2]
 SERIES = (ROOT / "generators" / "series", ROOT.parent / "shared" / "data" / "dev")  # the second where it is present
 SERIES_ROWS = 5000  # of a file
+PRODUCER = {"acks": "all", "enable_idempotence": True, "request_timeout_ms": int(HANG_S * 1000)}  # a broker may be away
 NOT_VALUES = {"label", "anomaly", "changepoint"}
 START = 1_700_000_000.0  # event time of the first record, epoch s
 MALFORMED = (
@@ -147,11 +149,11 @@ class Load:
     def stop(self) -> int:
         """End the load; returns the records sent once all of them are acknowledged."""
         self._ending.set()
-        self._thread.join(60.0)
+        self._thread.join(HANG_S)
         if self._error is not None:
             raise self._error
         if self._thread.is_alive():
-            raise TimeoutError(f"{self._topic}: the last records are not acknowledged after 60 s")
+            raise TimeoutError(f"{self._topic}: the last records are not acknowledged after {HANG_S:.0f} s")
         return self.handed
 
     def _run(self) -> None:
@@ -161,9 +163,7 @@ class Load:
             self._error = error
 
     async def _produce(self) -> None:
-        async with AIOKafkaProducer(
-            bootstrap_servers=self._servers, acks="all", enable_idempotence=True, linger_ms=2
-        ) as producer:
+        async with AIOKafkaProducer(bootstrap_servers=self._servers, linger_ms=2, **PRODUCER) as producer:
             began = time.monotonic()
             acks = []
             while not self._ending.is_set():
@@ -182,9 +182,7 @@ def produce(servers: list[str], topic: str, records: list[tuple[int, bytes | Non
     """Write (partition, key, value) records, in order, and return when the broker has them."""
 
     async def write() -> None:
-        async with AIOKafkaProducer(
-            bootstrap_servers=servers, acks="all", enable_idempotence=True, max_request_size=2 << 20
-        ) as producer:
+        async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=2 << 20, **PRODUCER) as producer:
             acks = [await producer.send(topic, value, key, partition=number) for number, key, value in records]
             for ack in acks:
                 await ack
