@@ -1,4 +1,4 @@
-"""A broker as far as the commit protocol can tell it from a real one: logs, a cleaner, retention and a group.
+"""A broker that the commit protocol cannot distinguish from a real one: logs, a cleaner, retention and a group.
 
 It takes records from whoever sends them, a zombie too; a commit only from a member of the group's present
 generation, or from nobody's member while the group is empty. It deletes what compaction and retention allow.
@@ -99,7 +99,7 @@ class Group:
         self._complete()
 
     def rebalance(self) -> None:
-        """Begin a round, in which everybody has to join anew."""
+        """Begin a round, in which every member has to join again."""
         if self._round is None:
             self._round = self.world.now
             self.world.at(self._round + SETTLING_S, self._complete)

@@ -1,6 +1,6 @@
 """What must hold in the simulated broker: at every commit, and when all is over.
 
-At the end it is the checker of the crash tests that judges, tests/integration/oracle.py: every result and dead letter
+At the end it is the checker of the crash tests that decides, tests/integration/oracle.py: every result and dead letter
 with its bytes, the order of each source, every source's state bit for bit. Here are only the rules that need to know
 what happened: which repeats are excused, and that no accepted commit promised more than the broker held just then.
 """
@@ -106,7 +106,7 @@ class Referee:
         ends = [records[-1].offset + 1 if records else 0 for records in self.raw]
         return all(self.replay_point(number) == end for number, end in enumerate(ends))
 
-    def judge(self, finished: bool) -> oracle.Report:
+    def check(self, finished: bool) -> oracle.Report:
         """The checker's report; ``finished``: the run came to its end, not to a refusal."""
         kafka, logs = self._settings.kafka, self._broker.logs
 

@@ -59,7 +59,7 @@ class Schedule:
     others: bytes = b""
     fetches: bytes = b"\3"
     faults: tuple[Fault, ...] = ()
-    forget_after: int = 0  # offsets after which a silent source starts anew; 0: never
+    forget_after: int = 0  # offsets after which a silent source is reset; 0: never
     max_sources: int = 0  # live ones in a partition; 0: any. Not with forget_after: see app/state/expiry.py on replays
     overtaken: bool = False  # retention deletes what was not read or saved
     seed: int = 0  # of who gets which partition
@@ -105,7 +105,7 @@ class Outcome:
 
 
 def run(schedule: Schedule, at_commits: bool = True) -> Outcome:
-    """Play a schedule. ``at_commits``: judge every accepted commit too, not only what is there at the end."""
+    """Play a schedule. ``at_commits``: check every accepted commit too, not only what is there at the end."""
     world = World()
     with virtual(world):
         try:
@@ -147,7 +147,7 @@ class _Run:
                 log = self.broker.logs[self.settings.kafka.changelog_topic, number]
                 log.compact(log.end, tombstones=True)
             self._until(lambda: self.referee.saved)
-        self.referee.judge(finished=not self.refused)
+        self.referee.check(finished=not self.refused)
         self.counts["zombies"] = self.broker.group.evicted_alive
         self.counts["turns"] = self.world.turns
         self.counts["seconds"] = round(self.world.now)

@@ -1,7 +1,7 @@
 """Time, network and processes of the simulation: one thread, one clock, every order of events chosen by the schedule.
 
 A process has an event loop of its own, turned by hand, one iteration after another. So it can be killed between any
-two iterations (that is, at any await of what runs in it), or be left standing while the world goes on.
+two iterations (that is, at any await of what runs in it), or be stopped while the world goes on.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Ended(SystemExit):
 
 
 class Loop(asyncio.BaseEventLoop):
-    """Runs one iteration when told to, in the simulation's time; there is nothing it could wait for."""
+    """Runs one iteration when told to, in the simulation's time; it has nothing to wait for."""
 
     def __init__(self, world: "World") -> None:
         super().__init__()

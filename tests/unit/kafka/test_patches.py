@@ -37,8 +37,8 @@ def test_the_source_is_the_one_that_was_read(function):
 
 
 def test_importing_them_changes_nothing():
-    owned = [patches._close, patches._failure, patches._consumer_record, patches._unpack_records]
-    assert owned == list(READ) and fetcher.MemoryRecords is MemoryRecords
+    originals = [patches._close, patches._failure, patches._consumer_record, patches._unpack_records]
+    assert originals == list(READ) and fetcher.MemoryRecords is MemoryRecords
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What is wrong with topics, judged from a description of them. The broker's part is in tests/integration."""
+"""What is wrong with topics, decided from a description of them. The broker's part is in tests/integration."""
 
 import asyncio
 import io
@@ -38,49 +38,49 @@ def test_good_topics_have_no_problems():
 
 @pytest.mark.parametrize("missing", GOOD)
 def test_a_missing_topic_is_named_with_the_command_that_makes_it(missing):
-    [told] = problems(**{missing: None})
-    assert told == f"topic {missing} is missing: make it with `faust-anomaly topics --create`"
+    [reported] = problems(**{missing: None})
+    assert reported == f"topic {missing} is missing: make it with `faust-anomaly topics --create`"
 
 
 @pytest.mark.parametrize("policy", ["delete", "compact,delete", "delete,compact", ""])
 def test_a_changelog_kept_by_anything_but_compaction_is_a_problem(policy):
-    [told] = problems(**{CHANGELOG: Topic(4, {**COMPACTED, "cleanup.policy": policy})})
-    assert CHANGELOG in told and "must be compact" in told and "--add-config cleanup.policy=compact" in told
+    [reported] = problems(**{CHANGELOG: Topic(4, {**COMPACTED, "cleanup.policy": policy})})
+    assert CHANGELOG in reported and "must be compact" in reported and "--add-config cleanup.policy=compact" in reported
 
 
 @pytest.mark.parametrize("name, setting", [("anomaly-results", "output_topic"), (CHANGELOG, "group_id")])
 @pytest.mark.parametrize("partitions", [1, 3, 5])
 def test_another_number_of_partitions_is_a_problem_of_results_and_changelog(name, setting, partitions):
-    [told] = problems(**{name: Topic(partitions, COMPACTED)})
-    assert f"topic {name} " in told and f"4, but has {partitions}" in told and f"kafka.{setting}" in told
+    [reported] = problems(**{name: Topic(partitions, COMPACTED)})
+    assert f"topic {name} " in reported and f"4, but has {partitions}" in reported and f"kafka.{setting}" in reported
 
 
 def test_grown_raw_data_makes_both_a_problem():
-    told = problems(**{"raw-data": Topic(8)})
-    assert len(told) == 2 and all("raw-data, 8, but has 4" in text for text in told)
+    reported = problems(**{"raw-data": Topic(8)})
+    assert len(reported) == 2 and all("raw-data, 8, but has 4" in text for text in reported)
 
 
 def test_the_largest_snapshot_must_fit_into_a_record_of_the_changelog():
     limit = int(COMPACTED["max.message.bytes"])
     assert problems(limit - topics.MESSAGE_OVERHEAD) == []
-    [told] = problems(limit - topics.MESSAGE_OVERHEAD + 1)
-    assert f"max.message.bytes={limit + 1}" in told
+    [reported] = problems(limit - topics.MESSAGE_OVERHEAD + 1)
+    assert f"max.message.bytes={limit + 1}" in reported
 
 
 def test_a_snapshot_that_no_broker_takes_names_the_settings():
     largest = topics.REQUEST_BYTES - topics.MESSAGE_OVERHEAD - 1024
     unlimited = {CHANGELOG: Topic(4, {**COMPACTED, "max.message.bytes": str(2**31 - 1)})}
     assert problems(largest, **unlimited) == []
-    [told] = problems(largest + 1, **unlimited)
+    [reported] = problems(largest + 1, **unlimited)
     for word in (CHANGELOG, "socket.request.max.bytes", "input.max_metrics", "detection.window_points"):
-        assert word in told
+        assert word in reported
 
 
 def test_what_may_not_be_seen_names_the_right_that_is_needed():
-    [told] = problems(**{"raw-data": Topic(0, None, denied=True)})
-    assert "raw-data" in told and "allow it Describe" in told
-    [told] = problems(**{CHANGELOG: Topic(4, None)})
-    assert CHANGELOG in told and "DescribeConfigs" in told
+    [reported] = problems(**{"raw-data": Topic(0, None, denied=True)})
+    assert "raw-data" in reported and "allow it Describe" in reported
+    [reported] = problems(**{CHANGELOG: Topic(4, None)})
+    assert CHANGELOG in reported and "DescribeConfigs" in reported
 
 
 @pytest.mark.parametrize("largest", [0, 10_000, 5_000_000])
@@ -98,7 +98,7 @@ def test_a_broker_that_is_not_there_is_named_in_bounded_time(ask, monkeypatch, c
         asyncio.run(ask(settings))
     for word in ("127.0.0.1:9", "Errno 111", "kafka.bootstrap_servers", "faust-anomaly kafka start"):
         assert word in str(failed.value)
-    assert not caplog.records  # the reason is told once, not in aiokafka's log as well
+    assert not caplog.records  # the reason is reported once, not in aiokafka's log as well
 
 
 def test_a_broker_that_comes_while_it_is_waited_for_is_found(monkeypatch):
@@ -162,6 +162,6 @@ def test_a_topic_that_was_made_again_has_another_id():
     topics_told = [(0, "raw-data", topic_id, False, [partition], 0, {}) for topic_id in ids]
     answer = (0, [(1, "127.0.0.1", 9092, None, {})], "cluster", 1, topics_told, 0, {})
     sent = MetadataResponse_v10.SCHEMA.encode(answer)
-    told = MetadataResponse_v10.decode(io.BytesIO(sent)).to_object()["topics"]
-    assert [topic["topic_id"] for topic in told] == list(ids)
-    assert [len(topic["partitions"]) for topic in told] == [1, 1]
+    reported = MetadataResponse_v10.decode(io.BytesIO(sent)).to_object()["topics"]
+    assert [topic["topic_id"] for topic in reported] == list(ids)
+    assert [len(topic["partitions"]) for topic in reported] == [1, 1]

@@ -1,4 +1,4 @@
-"""When a worker leaves and when it waits, told from what it sees, second by second, with a clock of the test's own."""
+"""When a worker ends and when it waits, by what it observes, second by second, on the test's clock."""
 
 import pytest
 
@@ -28,13 +28,13 @@ class Clock:
         return self.now
 
 
-def leaves(looks, judge=None, clock=None):
+def leaves(looks, detector=None, clock=None):
     """(seconds until the verdict, the verdict) over looks of one every EVERY_S; None when it never leaves."""
     clock = clock or Clock()
-    judge = judge or StallDetector(KAFKA, clock)
+    detector = detector or StallDetector(KAFKA, clock)
     began = clock.now
     for seen in looks:
-        if (error := judge.verdict(seen)) is not None:
+        if (error := detector.verdict(seen)) is not None:
             return clock.now - began, error
         clock.now += EVERY_S
     return None
@@ -150,18 +150,18 @@ def test_topics_that_do_not_fit_any_more():
 
 def test_time_in_which_the_process_was_stopped_does_not_count():
     clock = Clock()
-    judge = StallDetector(KAFKA, clock)
-    assert leaves(always(orphan(), 6.0), judge, clock) is None
+    detector = StallDetector(KAFKA, clock)
+    assert leaves(always(orphan(), 6.0), detector, clock) is None
     clock.now += 3600.0
-    assert judge.verdict(orphan()) is None
-    assert leaves(always(orphan()), judge, clock) is not None
+    assert detector.verdict(orphan()) is None
+    assert leaves(always(orphan()), detector, clock) is not None
 
 
 def test_looks_that_take_long_count_whole():
     clock, times = Clock(), []
-    standing = UnchangedFor(clock)
+    unchanged = UnchangedFor(clock)
     for _ in range(3):
-        times.append(standing.seconds("same"))
+        times.append(unchanged.seconds("same"))
         clock.now += LONGEST_LOOK_S
     assert times == [0.0, LONGEST_LOOK_S, 2 * LONGEST_LOOK_S]
     assert watchdog.EVERY_S + watchdog.ANSWER_S == LONGEST_LOOK_S

@@ -56,8 +56,8 @@ def watermark(positions, commit=FIRST, end=10_000, changelog=()):
     """By results at these (offset, index), the last RESULTS_TAIL of them."""
     takeover = found()
     takeover.snapshots(changelog)
-    told = [b'{"id":"raw-data:3:%d:%d","source":"p"}' % position for position in positions]
-    takeover.results(Record(i, value) for i, value in list(enumerate(told))[-RESULTS_TAIL:])
+    results = [b'{"id":"raw-data:3:%d:%d","source":"p"}' % position for position in positions]
+    takeover.results(Record(i, value) for i, value in list(enumerate(results))[-RESULTS_TAIL:])
     return takeover.start(0, end, commit).watermark
 
 

@@ -54,7 +54,7 @@ def nothing(consumer):
 
 
 def recovers(consumer):
-    """The group shares its partitions out anew, and recovery ends with a seek to the replay point."""
+    """The group assigns its partitions again, and recovery ends with a seek to the replay point."""
     consumer.app.consumer_generation_id = consumer.app.committer.generation = 6
 
 
@@ -77,10 +77,10 @@ def test_what_was_asked_for_before_a_recovery_is_not_taken_for_what_follows_its_
 
 @pytest.fixture
 def ended(monkeypatch):
-    told = []
-    monkeypatch.setattr(shutdown, "stop_process", told.append)
+    errors = []
+    monkeypatch.setattr(shutdown, "stop_process", errors.append)
     monkeypatch.setattr(shutdown, "BEYOND_SESSION_S", 0.05)
-    return told
+    return errors
 
 
 def test_a_stop_that_hangs_is_ended(ended):
