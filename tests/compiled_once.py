@@ -27,5 +27,4 @@ def compile_once(locks: Path, first: int) -> None:
     for number in chain(range(first, len(PROFILES)), range(first)):
         with (locks / str(number)).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            settings = load(environ={}, detection=PROFILES[number])
-            warm(Pipeline(settings.detection, settings.sources, settings.input.max_metrics))
+            warm(Pipeline.of(load(environ={}, detection=PROFILES[number])))
