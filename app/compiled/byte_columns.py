@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.compiled.jit import compiled
-
 Bytes = np.ndarray  # u1
 
 
@@ -79,7 +77,6 @@ class RecordColumns(NamedTuple):
         return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
 
 
-@compiled
 def put(out, i, data, start, end):
     """Copy data[start:end] to ``out`` at i; returns the place after it."""
     length = end - start

@@ -7,8 +7,6 @@ IEEE Transactions on Computers 57(11).
 
 import numpy as np
 
-from app.compiled.jit import compiled
-
 CRC32, CRC32C = 0xEDB88320, 0x82F63B78  # generator polynomials, the lowest bit first
 
 
@@ -25,7 +23,6 @@ def tables(polynomial: int) -> np.ndarray:
     return made
 
 
-@compiled
 def crc(tables, data, start, end):
     """The checksum of data[start:end]; data: u1."""
     part = data[start:end]

@@ -63,11 +63,6 @@ class Row:
                 setattr(self, name, record[name].tolist())
 
 
-def copied(row):
-    """A row that does not change when the original does. (Compiled: assignment copies, this is the row.)"""
-    return row.copy()
-
-
 DOUBLED = 64 << 20  # bytes of rows up to which they double; from there on a quarter more
 MAPPED = 4 << 20  # bytes of rows above which they have memory mapped for them alone
 PAGE = 2 << 20  # bytes of a large page, on most systems
@@ -136,6 +131,11 @@ class ArrayRows:
         """One field of the rows at these indices (a slice or an array), by default of all."""
         return self.data[name][: self.count][at]
 
+    def for_passes(self) -> np.ndarray:
+        """The rows as ``app.scoring.cells`` finds its way in them: u1[:, :]."""
+        found: np.ndarray = self.data.view(np.uint8).reshape(len(self.data), -1)
+        return found
+
     @property
     def nbytes(self) -> int:
         return self.count * self.kind.itemsize
@@ -177,6 +177,11 @@ class ObjectRows:
     def column(self, name: str, at: Any = slice(None)) -> np.ndarray:
         rows = self.data[at] if isinstance(at, slice) else [self.data[i] for i in at.tolist()]
         return np.array([getattr(row, name) for row in rows], self.kind[name])
+
+    def for_passes(self) -> list[Row]:
+        """The rows as ``app.scoring.cells`` finds its way in them."""
+        found: list[Row] = self.data
+        return found
 
     @property
     def nbytes(self) -> int:

@@ -57,7 +57,6 @@ def whole(key: bytes) -> bytes:
     return key
 
 
-@compiled
 def _big(data, i, size):
     """An unsigned number, the highest byte first."""
     value = 0
@@ -84,7 +83,6 @@ def _survey(data):
     return True, count, end
 
 
-@compiled
 def _varint(data, i, end):
     """(number, place after it), as zigzag; beyond ``end`` there are zeros."""
     value = 0

@@ -23,7 +23,6 @@ MAGIC = 2
 FRAME = 40  # bytes of a record beside key and value, at most
 
 
-@compiled
 def _varint(out, i, value):
     """Zigzag; only of numbers >= 0."""
     rest = value << 1
@@ -35,7 +34,6 @@ def _varint(out, i, value):
     return i + 1
 
 
-@compiled
 def _length(value):
     rest = value << 1
     n = 1

@@ -110,8 +110,7 @@ class Recorder:
     def rule(self, place: int, source: str) -> dict[str, Any]:
         """When episodes of a source open and close."""
         pipeline = self._pipelines[place]
-        numbers: Any = pipeline.profiles[pipeline.profile_of(source)].parameters()[1][0]
-        return {name: getattr(numbers, name) for name in ("threshold", "close_below", "close_points")}
+        return pipeline.profiles[pipeline.profile_of(source)].episode_rule
 
     @property
     def bands(self) -> bool:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import importlib.util
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import numpy as np
 
-from app.compiled import rows
+from app.compiled import jit, rows
 from app.pipeline.adapters import find_drifts, raw_scores
 from app.pipeline.by_profile import by_profile
 from app.pipeline.explain import explain_anomalies
 from app.pipeline.outcome import CELL, POINT, Computed, Outcome, joined
 from app.pipeline.placement import Placement
 from app.pipeline.points import Points
-from app.scoring import codegen
+from app.scoring import tables
 from app.scoring.profile import Profile
 from app.settings import Settings
 from app.state import snapshot
@@ -60,9 +60,7 @@ class Pipeline:
         self.profiles = [Profile(detection)]
         self.profiles += [Profile(detection.overridden(override)) for override in overrides]
         self._placement = Placement(self.profiles, max_metrics, forget_after, max_sources)
-        self._passes: list[tuple[Callable, Callable]] = []
-        parameters = [profile.parameters() for profile in self.profiles]
-        self._parameters = [record if self.engine == "numba" else plain for record, plain in parameters]
+        self._tables: list[tables.Tables] = []
 
     @classmethod
     def of(cls, settings: Settings, max_metrics: int | None = None) -> Pipeline:
@@ -82,10 +80,18 @@ class Pipeline:
                 return i + 1
         return 0
 
+    def to_compile(self) -> list[tuple]:
+        """What of its detectors nobody has compiled yet: each time the arguments of ``jit.address``."""
+        if self.engine == "python":
+            return []
+        needed = dict.fromkeys(one for profile in self.profiles for one in tables.needed(profile))
+        return [one for one in needed if not jit.is_kept(*one)]
+
     def compile(self) -> None:
         """Compile every profile (seconds, or tenths from the cache). Call it before joining the group."""
-        if not self._passes:
-            self._passes = [codegen.passes(profile, self.engine) for profile in self.profiles]
+        if not self._tables:
+            of = tables.compiled if self.engine == "numba" else tables.plain
+            self._tables = [of(profile) for profile in self.profiles]
             sources = self.sources()
             for i, profile in enumerate(self.profiles):
                 self._compute(sources, i, np.zeros(0, POINT), np.zeros(0, CELL))
@@ -103,7 +109,7 @@ class Pipeline:
 
     def run(self, sources: Sources, points: Points) -> Outcome:
         """Score every point by what was known before it, then learn it; ``sources`` advances."""
-        if not self._passes:
+        if not self._tables:
             self.compile()
         if len(points) and points.offset[-1] - points.offset[0] > self.forget_after:
             return joined([self._run(sources, part) for part in _parts(points, self.forget_after)])
@@ -142,7 +148,7 @@ class Pipeline:
     def _compute(self, sources: Sources, number: int, p: np.ndarray, cells: np.ndarray) -> Computed:
         """Both passes over points of one profile: fills in p and cells as well."""
         profile = self.profiles[number]
-        learn, judge = self._passes[number]
+        t = self._tables[number]
         raw = np.empty((len(cells), len(profile.members) + len(profile.reasoned)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
         width = len(profile.weights)
@@ -150,8 +156,8 @@ class Pipeline:
         plain = self.engine == "python"
         points: Any = _plain(p) if plain else p
         values: Any = _plain(cells) if plain else cells
-        state = sources.rows.data, sources.cells[number].data, self._parameters[number]
-        learn(*state, points, values, raw, bands, sources.keep[number].data)
+        held, spare = sources.cells[number].for_passes(), sources.keep[number].for_passes()
+        t.learn(sources.rows.data, held, spare, t.profile, t.members, points, values, raw, bands)
         if profile.adapters:
             if plain:
                 _back(points, p)
@@ -161,7 +167,9 @@ class Pipeline:
                     continue
                 found = raw_scores(adapter, member.params, sources.models[number][place], p, cells)
                 raw[: len(found), member.place] = found
-        judge(*state, points, values, raw, bands, votes, shares, np.empty((4, width)))
+        judged = t.profile, t.members, t.groups, t.parts, t.weighing
+        room = np.empty((4, width))
+        t.judge(sources.rows.data, held, *judged, points, values, raw, bands, votes, shares, room)
         if plain:
             _back(points, p)
             _back(values, cells)

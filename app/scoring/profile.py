@@ -28,8 +28,8 @@ from app.scoring import calibration, deviation_rules, ensemble, episodes
 VERSION = 2  # of the computation from votes to results; raise when results would differ
 SOURCE = rows.dtype(episodes.FIELDS)
 DRIFT, NO_COLUMN = "drift", -1
-ENSEMBLE = "ensemble"  # the method of a member that is made of other members
 QUIET_POINTS = 5  # points in a row that end an episode which a detector of episodes opened
+ENSEMBLE = "ensemble"  # the method of a member that is made of other members
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,15 @@ class Profile:
         self.sections = self._sections()
         self.config_hash: str = hashlib.sha256(_canonical(self._effective())).hexdigest()[:8]
 
+    @property
+    def episode_rule(self) -> dict[str, Any]:
+        """When episodes open and close."""
+        return {
+            "threshold": self.threshold,
+            "close_below": 0.5 * self.threshold if self.opens_episodes else self.threshold,
+            "close_points": QUIET_POINTS if self.opens_episodes else 1,
+        }
+
     def why(self, m: Member) -> int:
         """The column, after the raw scores, that holds which of its reasons a detector gave."""
         return len(self.members) + self.reasoned.index(m)
@@ -175,51 +184,6 @@ class Profile:
         used = {name: value for name, value in self.rules.items() if value != NO_RULES[name]}
         more = [*drift, *([used] if used else [])]
         return [versions, groups, self.weights, self.threshold, self.window_points, members, *more]
-
-    def _leads(self) -> list[float]:
-        """How much a detector's vote counts in finding the one that leads: its weight, and its ensembles', in all."""
-        above = {part: group for group in self.groups for part in group.parts}
-        leads = []
-        for m in self.members:
-            column, lead = m.place, 1.0
-            while group := above.get(column):
-                lead *= 1.0 if group.mode == "max" else self.weights[column]
-                column = group.column
-            leads.append(lead)
-        return leads
-
-    def parameters(self) -> tuple[np.ndarray, list[rows.Row]]:
-        """What compiled code, and CPython, read as the profile's numbers: one record, one object."""
-        leads = self._leads()
-        made: list[tuple] = [("threshold", "f8"), ("close_below", "f8"), ("close_points", "i8")]
-        made += [(name, "i8" if isinstance(value, int) else "f8") for name, value in self.rules.items()]
-        made += [("weights", "f8", (len(self.weights),)), ("leads", "f8", (len(leads),))]
-        values: dict[str, Any] = {
-            "threshold": self.threshold,
-            "close_below": 0.5 * self.threshold if self.opens_episodes else self.threshold,
-            "close_points": QUIET_POINTS if self.opens_episodes else 1,
-            **self.rules,
-            "weights": self.weights,
-            "leads": leads,
-        }
-        for group in self.groups:
-            made.append((f"g{group.number}", [("mode", "i8"), ("parts", "i8", (len(group.parts),))]))
-            values[f"g{group.number}"] = {"mode": ensemble.MODES.index(group.mode), "parts": group.parts}
-        for m in self.members:
-            own = _numbers(m)
-            section: list[tuple] = [("alert_at", "f8"), ("warmup", "i8"), ("silent", "i8")]
-            if own:
-                section.append(("params", [_field(name, value) for name, value in own.items()]))
-            made.append((f"d{m.place}", section))
-            values[f"d{m.place}"] = {
-                "alert_at": m.alert_at,
-                "warmup": m.silent + m.params["warmup"], "silent": m.silent, "params": own,
-            }
-        record = np.zeros(1, rows.dtype(made))
-        _fill(record[0], values)
-        plain = rows.Row(record.dtype)
-        plain.read(record[0])
-        return record, [plain]
 
 
 NO_RULES = {
@@ -276,24 +240,6 @@ def _drift(given: Any) -> Member | None:
     params = drift.METHODS[given.method].check("detection.drift", given.params)
     # It is stored as adapters are, and has no scores.
     return Member(NO_COLUMN, DRIFT, given.method, params, cast(Adapter, Drift(given.method)))
-
-
-def _numbers(m: Member) -> dict[str, Any]:
-    """The parameters a kernel sees, derived ones too; none for an adapter."""
-    return vars(m.detector.params.values(m.params)) if isinstance(m.detector, Kernel) else {}
-
-
-def _field(name: str, value: Any) -> tuple:
-    """The numpy field of a parameter: a number, or a table of them."""
-    return (name, "f8", (len(value),)) if isinstance(value, list) else (name, "i8" if isinstance(value, int) else "f8")
-
-
-def _fill(record: Any, values: dict[str, Any]) -> None:
-    for name in record.dtype.names:
-        if isinstance(values[name], dict):
-            _fill(record[name], values[name])
-        else:
-            record[name] = values[name]
 
 
 def _shape(kind: np.dtype) -> Any:

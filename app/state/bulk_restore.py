@@ -129,7 +129,6 @@ def _load(
     sources.open.update(slots[sources.rows.column("open", slots) != 0].tolist())
 
 
-@compiled
 def _little(data, i, size):
     """A little-endian number; signed when it has eight bytes."""
     value = 0
@@ -138,7 +137,6 @@ def _little(data, i, size):
     return value
 
 
-@compiled
 def _same(data, i, other, start, end):
     """data, from i on, agrees with other[start:end]."""
     for k in range(end - start):  # noqa: SIM110 - compiled
@@ -162,7 +160,6 @@ def _examine(data, spans, tag, tables, known, ends, layouts, plain, begins, prof
             begins[i] = i == 0 or not plain[i - 1] or not _same(data, spans[i - 1, 1] - tag, data, end - tag, end)
 
 
-@compiled
 def _is_plain(data, span, tag, tables, known, ends, table, table_end, layout, parts):
     """Whether the record of this span is plain; fills in where its parts are."""
     key, key_end, at, end = span

@@ -80,7 +80,6 @@ def _position(kafka: Any, number: int, at: int, value: bytes | None) -> Position
     return position
 
 
-@compiled
 def _digits(data, i, end):
     """(the number that begins here, or -1 without one that fits into an i8; place after it)"""
     value = 0

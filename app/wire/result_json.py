@@ -111,12 +111,10 @@ class Words(NamedTuple):
         return cls(Column.of([*fixed, *of_severity, *of_direction, *of_detector, end, unscored]), most)
 
 
-@compiled
 def _word(out, i, data, ends, n):
     return put(out, i, data, ends[n - 1] if n > 0 else 0, ends[n])
 
 
-@compiled
 def _int(out, i, v):
     n = 1
     rest = v
@@ -129,7 +127,6 @@ def _int(out, i, v):
     return i + n
 
 
-@compiled
 def _number(out, i, text, at):
     """Copy the number that begins at ``at``; returns the next place in ``out`` and where the next number begins."""
     to = out[i:]

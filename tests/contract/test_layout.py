@@ -136,7 +136,7 @@ EXCEPT = {  # module -> what it imports all the same, and why
     "app/detectors/support/background.py": {"threading"},  # fits estimators beside the stream
     "app/detectors/support/river_state.py": {"random"},  # knows generators that River's models hold
     "app/detectors/support/seeded_uniform.py": {"random"},  # seeded
-    "app/scoring/codegen.py": {"os"},  # where compiled code is kept
+    "app/compiled/code_cache.py": {"os"},  # where compiled code is kept
 }
 
 

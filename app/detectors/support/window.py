@@ -109,6 +109,13 @@ def push(w, x):
     w.head = i + 1 if i + 1 < size else 0
 
 
+def median_and_push(w, x):
+    """The median so far; then learn x."""
+    middle = median(w)
+    push(w, x)
+    return middle
+
+
 def _below(w, x, n):
     """How many of the n values are smaller than x."""
     low, high = 0, n

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from aiokafka.record.util import calc_crc32c
 
-from app.compiled.checksum import CRC32, CRC32C, crc, tables
+from app.compiled import checksum
+from app.compiled.checksum import CRC32, CRC32C, tables
+from app.compiled.jit import compiled
+
+crc = compiled(checksum.crc)
 
 
 @pytest.mark.parametrize(("polynomial", "known"), [(CRC32, crc32), (CRC32C, calc_crc32c)])

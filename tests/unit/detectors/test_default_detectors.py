@@ -16,10 +16,10 @@ import pytest
 from points import Pipeline, awkward, gaussian, points, vectors
 
 from app import detectors
-from app.compiled import rows
+from app.compiled import jit, rows
+from app.compiled.code_cache import called_by
 from app.detectors import level, novelty, residual
 from app.detectors.support import window
-from app.scoring import codegen
 from app.settings import load
 
 SHIPPED = Path(__file__).parents[3] / "generators" / "series"
@@ -353,9 +353,8 @@ def compiled(name):
     import numba
 
     kernel = detectors.kernel(name)
-    codegen.name_records_by_content()
-    codegen.register(*codegen.SHARED, kernel.module)
     step, push = kernel.step, window.push
+    jit.let_be_called(*called_by(step)[0], *called_by(push)[0])
 
     @numba.njit(error_model="numpy")
     def over(cells, numbers, values, times, scores):

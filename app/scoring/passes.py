@@ -1,0 +1,234 @@
+"""The two passes over a batch; CPython runs them as they stand, and they are compiled once for all profiles.
+
+``learn`` goes through the points in order: is it the last point again, what did each kernel expect, how
+odd is it, then learn it. Detectors that are Python objects then fill their columns of the raw scores;
+``judge`` turns raw scores into votes, scores and episodes.
+
+What they know of a profile stands in tables: see ``tables``. Each detector is called by its address, 2 ns, and is
+compiled by itself: of what a first start takes, or a test of yet another profile, only what is new is compiled.
+"""
+
+from app.compiled.numeric import LARGEST, finite, inf, nan, sqrt
+from app.scoring.calibration import above_past, on_line, on_surprise, restart
+from app.scoring.calibration import learn as calibrate
+from app.scoring.cells import (
+    band,
+    calibration,
+    cell_at,
+    clear,
+    copy,
+    errors,
+    head,
+    lasts,
+    median_and_push,
+    moments,
+    newest,
+    step,
+    why,
+)
+from app.scoring.deviation_rules import counts, outside, within
+from app.scoring.ensemble import combine, learn_error, share, voted, weigh
+from app.scoring.episodes import follow, may_repeat, remember
+
+ALONE, ONE_OF_SEVERAL, JOINT = 1, 2, 4  # a cell: its point's only one; what the metrics of a point say jointly
+DEVIATIONS, OWN_PAST = 0, 1  # scales
+
+
+def learn(sources, cells, keep, profile, members, points, values, raw, bands):
+    p = profile[0]
+    for i in range(len(points)):
+        point = points[i]
+        source = sources[point.slot]
+        again = may_repeat(source, point)
+        if again:
+            for c in range(point.first, point.last):
+                cell = cell_at(cells, values[c].row)
+                if head(cell).at != source.seen or newest(cell, p) != values[c].x:
+                    again = False
+        point.repeat = again
+        point.lasts = False
+        squares = 0.0
+        several = point.joint >= 0
+        for place in range(point.first, point.last + (1 if several else 0)):
+            joint = place == point.last
+            c = point.joint if joint else place
+            case = JOINT if joint else ONE_OF_SEVERAL if several else ALONE
+            value = values[c]
+            if joint:
+                value.x = min(sqrt(squares / (point.last - point.first)), LARGEST)
+            x = value.x
+            if again:
+                copy(keep, 0, cells, value.row)
+            elif p.resets and head(cell_at(cells, value.row)).at <= source.anew:
+                copy(cells, value.row, keep, 1)
+                value.anew = True
+            cell = cell_at(cells, value.row)
+            value.count = moments(cell, p).n
+            for k in range(len(members)):
+                m = members[k]
+                if m.learns & case:
+                    if m.band >= 0:
+                        bands[c, m.band], bands[c, m.band + 1], bands[c, m.band + 2] = band(cell, p, m)
+                    score = step(cell, p, m, x, point.time)
+                    if not finite(score):
+                        clear(cell, m)
+                        score = nan
+                    raw[c, k] = score
+                    if m.has_lasts and lasts(cell, p, m, x):
+                        point.lasts = True
+                    if m.reason >= 0:
+                        raw[c, m.reason] = why(cell, p, m, x)
+                    if m.channel and finite(score):
+                        squares += score * score
+                if m.channel and joint:
+                    raw[c, k] = x
+            value.middle = median_and_push(cell, p, x)
+            head(cell).at = source.seen + 1
+            if again:
+                copy(cells, value.row, keep, 0)
+        if not again:
+            remember(source, point)
+        source.last = point.offset
+
+
+def judge(sources, cells, profile, members, groups, parts, weighing, points, values, raw, bands, votes, shares, room):
+    p = profile[0]
+    fixed, leads = weighing[0], weighing[1]
+    own, weights, top_own, top_weights = room[0], room[1], room[2], room[3]
+    root = groups[len(groups) - 1]
+    for k in range(len(weights)):
+        weights[k] = fixed[k]
+    for i in range(len(points)):
+        point = points[i]
+        source = sources[point.slot]
+        again = point.repeat
+        several = point.joint >= 0
+        best = -1.0
+        alert = 0.0
+        alerting = -1
+        ready = False
+        failed = False
+        some = False
+        beyond = -1
+        for place in range(point.first, point.last + (1 if several else 0)):
+            joint = place == point.last
+            c = point.joint if joint else place
+            case = JOINT if joint else ONE_OF_SEVERAL if several else ALONE
+            value = values[c]
+            cell = cell_at(cells, value.row)
+            strongest = -1.0
+            lead = -1
+            value.expected = nan
+            value.lower = nan
+            value.upper = nan
+            for k in range(len(own)):
+                own[k] = nan
+            for k in range(len(members)):
+                m = members[k]
+                if (
+                    m.band >= 0
+                    and m.learns & case
+                    and calibration(cell, m).seen >= m.warmup
+                    and finite(float(raw[c, k]))
+                    and value.expected != value.expected
+                ):
+                    value.expected = float(bands[c, m.band])
+                    value.lower = float(bands[c, m.band + 1])
+                    value.upper = float(bands[c, m.band + 2])
+            if joint:
+                counted = some
+            else:
+                counted = counts(p, value.x, value.expected if value.expected == value.expected else value.middle)
+                some = some or counted
+            for k in range(len(members)):
+                m = members[k]
+                if not m.judged & case:
+                    continue
+                score = float(raw[c, k])
+                known = calibration(cell, m)
+                if not finite(score):
+                    failed = True
+                    if not again:
+                        restart(known)
+                    continue
+                if known.seen >= m.warmup:
+                    ready = True
+                    if m.of_values and not counted:
+                        vote = 0.0
+                    elif m.scale == DEVIATIONS:
+                        vote = on_line(score, m.alert_at)
+                    elif m.scale == OWN_PAST:
+                        vote = on_line(above_past(known, score), m.alert_at)
+                    else:
+                        vote = on_surprise(score, m.alert_at)
+                    if m.shown & case and not votes[i, k] >= vote:
+                        votes[i, k] = vote
+                    if m.alerts and vote > alert:
+                        alert = vote
+                        alerting = k
+                    if m.scores & case:
+                        own[k] = vote
+                        if leads[k] * vote > strongest:
+                            strongest = leads[k] * vote
+                            lead = k
+                if not again:
+                    calibrate(known, score, m.silent)
+            for g in range(len(groups)):
+                group = groups[g]
+                of = parts[group.first : group.last]
+                if group.skilled:
+                    least = inf
+                    for k in of:
+                        if k < len(members) and members[k].skilled:
+                            known = errors(cell, members[k])
+                            least = min(least, known.squared if known.seen > 0 else inf)
+                    for k in of:
+                        if k < len(members) and members[k].skilled:
+                            known = errors(cell, members[k])
+                            weights[k] = weigh(fixed[k], known, least)
+                            if not again:
+                                learn_error(known, value.x, float(bands[c, members[k].band]))
+                if g < len(groups) - 1 and voted(of, own) > 0:
+                    own[group.column] = combine(group.mode, of, own, weights)
+                    if not votes[i, group.column] >= own[group.column]:
+                        votes[i, group.column] = own[group.column]
+            value.score = combine(root.mode, parts[root.first : root.last], own, weights)
+            if not joint:
+                value.lower = within(p, value.lower)
+                value.upper = within(p, value.upper)
+                value.expected = within(p, value.expected)
+                if beyond < 0 and outside(p, value.x) != 0:
+                    beyond = c
+                    value.score = 1.0
+            if joint or value.score > best or beyond == c:
+                best = value.score
+                for k in range(len(own)):
+                    top_own[k] = own[k]
+                    top_weights[k] = weights[k]
+                if not joint:
+                    point.top = c
+                    point.lead = lead
+        top = values[point.top]
+        point.score = best
+        point.alert = alert if p.by_alerts else best
+        point.status = 2 if failed else 1 if ready else 0
+        point.direction = 1 if top.x > top.expected else -1 if top.x < top.expected else 0
+        if alerting >= 0 and alert >= p.threshold:
+            point.lead = alerting
+        if beyond >= 0:
+            point.score = 1.0
+            point.alert = 1.0
+            point.top = beyond
+            point.lead = -2
+            point.direction = outside(p, values[beyond].x)
+        point.lasts = point.lasts and some
+        if not again:
+            source.status = point.status
+        follow(source, p, point)
+        for k in range(shares.shape[1]):
+            shares[i, k] = nan
+        if point.anomaly:
+            for g in range(len(groups)):
+                of = parts[groups[g].first : groups[g].last]
+                for k in of:
+                    shares[i, k] = share(k, of, top_own, top_weights)
