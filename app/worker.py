@@ -54,7 +54,7 @@ class Preflight(Service):
             found = await require(job.settings, job.pipeline.max_snapshot_bytes(), needed)
             job.partitions_of.update((name, topic.partitions) for name, topic in found.items())
             job.topic_ids.update((name, topic.id) for name, topic in found.items())
-            warm(job.pipeline)
+            warm(job.pipeline, helped=True)
             gc.freeze()  # all this stays: the collection after the first recovery need not look through it, .2 s
             await self._view.start()
         except AnomalyError as error:

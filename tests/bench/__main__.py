@@ -24,12 +24,12 @@ from tests.bench.contestants import CONTESTANTS
 from tests.bench.progress import say
 from tests.docs import pages
 
-PARTS = ("throughput", "latency", "recovery", "point")
+PARTS = ("start", "throughput", "latency", "recovery", "point")
 
 
 @click.command()
 @click.option("--records", default=400_000, show_default=True, help="Records waiting in the throughput runs.")
-@click.option("--rounds", default=3, show_default=True, help="Throughput runs of each; the median is shown.")
+@click.option("--rounds", default=3, show_default=True, help="Runs of each start and throughput; the median is shown.")
 @click.option("--latency-s", default=20.0, show_default=True, help="Seconds measured at 2,000 records/s.")
 @click.option("--quick", is_flag=True, help="100,000 records, 1 round, 5 s: for a look, not for figures.")
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only this part; may be given again.")

@@ -7,10 +7,10 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import TypeVar
 
-from tests.bench import bad, job, latency, point, recovery, report, throughput
+from tests.bench import bad, job, latency, point, recovery, report, start, throughput
 from tests.bench.check import Verdict
 from tests.bench.cluster import Cluster
-from tests.bench.contestants import Contestant, Run
+from tests.bench.contestants import CONTESTANTS, Contestant, Run
 from tests.bench.processes import WorkerFailed
 from tests.bench.progress import say
 
@@ -29,6 +29,16 @@ class Bench:
         self.failures: list[str] = []
         self._made = 0
         self._filled: dict[tuple[int, int], str] = {}  # (sources, records) -> topic
+
+    async def start(self) -> str:
+        runs = []
+        for _ in range(self.rounds):
+            say("first start, cold and warm")
+            run = await self._run(CONTESTANTS[0])
+            if result := await self._tried(start.measure(run)):
+                say(f"  ready after {result.cold_s:.1f} s, when compiled before after {result.warm_s:.1f} s")
+                runs.append(result)
+        return report.start_table(runs)
 
     async def throughput(self) -> str:
         runs = []

@@ -65,6 +65,12 @@ def faust_anomaly_default(run: Run, worker: int) -> Command:
     return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(_settings(run, detection={}))}
 
 
+def faust_anomaly_at(run: Run, port: int) -> Command:
+    """The same, with the view and the probes on this port."""
+    settings = _settings(run, detection={}, dashboard={"port": port})
+    return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(settings)}
+
+
 def _settings(run: Run, **sections: dict[str, Any]) -> Path:
     config = run.directory / "settings.yaml"
     kafka = {

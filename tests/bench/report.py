@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.bench.latency import Latency
 from tests.bench.point import Step
 from tests.bench.recovery import Recovery
+from tests.bench.start import Start
 from tests.bench.throughput import Throughput
 
 YARDSTICK = "stock Faust, tuned"
@@ -41,6 +42,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def thousands(rate: float) -> str:
     return f"{rate / 1000:.0f}k" if rate >= 20_000 else f"{rate / 1000:.1f}k"
+
+
+def start_table(runs: Sequence[Start]) -> str:
+    cold, warm = ([run.cold_s for run in runs], [run.warm_s for run in runs])
+    figures = [f"{statistics.median(times):.1f}" if times else "failed" for times in (cold, warm)]
+    return table(["default set", "cold", "warm"], [["first start: from nothing to ready, s", *figures]])
 
 
 def throughput_table(runs: Sequence[Throughput]) -> str:

@@ -1,9 +1,15 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from points import gaussian, points, states
 from unit.wire.test_result_json import made
 
 from app.compiled.byte_columns import Encoded, RecordColumns
 from app.kafka import fetched, record_batch
 from app.pipeline import Pipeline
+from app.scoring import tables
 from app.settings import load
 from app.state import bulk_restore
 from app.stream.warm_up import warm
@@ -11,9 +17,10 @@ from app.wire import result_json
 from app.wire.results import encode_columns
 from tables.sources import SourcesTable
 
+ROOT = Path(__file__).parents[3]
 KERNELS = [
     *(result_json._write, record_batch._frame, fetched._survey, fetched._read),
-    *(bulk_restore._examine, bulk_restore._copy),
+    *(bulk_restore._examine, bulk_restore._copy, tables._learn, tables._judge),
 ]
 
 
@@ -33,3 +40,14 @@ def test_after_warming_nothing_is_left_to_compile():
     restored.load(RecordColumns.of((at, *record) for at, record in enumerate(saved)))
     assert states(restored.rows, 60) == states(original, 60)
     assert all(before) and [set(kernel.signatures) for kernel in KERNELS] == before
+
+
+def test_what_the_helping_process_compiles_is_what_the_worker_needs(tmp_path):
+    environ = {**os.environ, "FAUST_ANOMALY_CACHE": str(tmp_path), "ANOMALY_DETECTION__METHOD": "zscore"}
+    command = [sys.executable, "-m", "app.stream.warm_up"]
+    subprocess.run(command, env=environ, cwd=ROOT, check=True, timeout=500)
+    done = set(tmp_path.iterdir())
+    code = "from app.stream.warm_up import *; warm(Pipeline.of(load()))"
+    subprocess.run([sys.executable, "-c", code], env=environ, cwd=ROOT, check=True, timeout=500)
+    more = {path.name.rpartition(".")[0] for path in set(tmp_path.iterdir()) - done}
+    assert len(done) > 10 and more == {"app.scoring.passes.learn", "app.scoring.passes.judge"}
