@@ -5,7 +5,8 @@ function and of every function it calls, of the constants they take from elsewhe
 Python, numpy and numba, and of the processor: nothing stale is ever run, and whatever needs the same code, as two
 profiles with a detector in common, finds it compiled. Of processes that need the same code at the same time one
 compiles it and the others wait, so that they share the work; what a killed one has compiled is there for the next.
-Without a writable place all is compiled in memory, at each start.
+Without a writable place all is compiled in memory, at each start. What stands there is run, so the directory must be
+one that only the program's user can write to.
 
 numba's own cache asks for the age of one file, that of the function itself, and keeps the code for several types behind
 one index: two processes that compile for different types at the same time overwrite each other's index, and the code
@@ -130,22 +131,28 @@ class CodeCache:
         from numba.core import serialize
 
         path = self.path(types, result.target_context)
-        data = serialize.dumps(result._reduce())
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as new:
-                new.write(hashlib.sha256(data).digest() + data)
-            os.replace(new.name, path)
-        except OSError:
-            return
-        if lock := self._locks.pop(path, None):
-            Path(lock.name).unlink(missing_ok=True)
-            lock.close()
+            _write(path, serialize.dumps(result._reduce()))
+        finally:  # written or not: others wait
+            if lock := self._locks.pop(path, None):
+                Path(lock.name).unlink(missing_ok=True)
+                lock.close()
 
 
 def _read(path: Path) -> bytes | None:
     data = path.read_bytes() if path.is_file() else b""
     return data[CHECK:] if hashlib.sha256(data[CHECK:]).digest() == data[:CHECK] else None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all: a full disk costs the next start its time, and nothing else."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as new:
+            new.write(hashlib.sha256(data).digest() + data)
+        os.replace(new.name, path)
+    except OSError:
+        return
 
 
 def _lock(path: Path) -> IO | None:

@@ -202,3 +202,18 @@ def test_the_first_run_compiles_when_nobody_did():
     pipeline = Pipeline(detection("zscore", warmup=5))
     assert scores(pipeline, gaussian(20)) == scores(alone("zscore"), gaussian(20))
     assert len(pipeline.run(pipeline.sources(), points([1.0]))) == 1
+
+
+def doubled(x):
+    return x + x
+
+
+def test_code_that_cannot_be_written_holds_nobody_up(monkeypatch, tmp_path):
+    monkeypatch.setenv("FAUST_ANOMALY_CACHE", str(tmp_path))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(code_cache.os, "replace", full)
+    assert jit.compiled(doubled)(2.0) == 4.0
+    assert not list(tmp_path.glob("*.lock"))

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import hashlib
 import inspect
+import subprocess
+import sys
 import weakref
 from types import SimpleNamespace
 
@@ -19,6 +21,13 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from app.kafka import patches
 
+ORIGINALS = {  # as they are before any test of this process calls a patch
+    (AIOKafkaConnection, "close"): AIOKafkaConnection.close,
+    (MessageBatch, "failure"): MessageBatch.failure,
+    (PartitionRecords, "_consumer_record"): PartitionRecords._consumer_record,
+    (PartitionRecords, "_unpack_records"): PartitionRecords._unpack_records,
+    (fetcher, "MemoryRecords"): MemoryRecords,
+}
 READ = {
     AIOKafkaConnection.close: "28f164aa1e4f0bbc",
     MessageBatch.failure: "719b2122c318e955",
@@ -37,20 +46,26 @@ def test_the_source_is_the_one_that_was_read(function):
 
 
 def test_importing_them_changes_nothing():
-    originals = [patches._close, patches._failure, patches._consumer_record, patches._unpack_records]
-    assert originals == list(READ) and fetcher.MemoryRecords is MemoryRecords
+    code = (
+        "from aiokafka.conn import AIOKafkaConnection\n"
+        "from aiokafka.consumer import fetcher\n"
+        "from aiokafka.producer.message_accumulator import MessageBatch\n"
+        "def now(): return (AIOKafkaConnection.close, MessageBatch.failure, fetcher.MemoryRecords,\n"
+        "    fetcher.PartitionRecords._consumer_record, fetcher.PartitionRecords._unpack_records)\n"
+        "before = now()\n"
+        "from app.kafka import patches\n"
+        "print(before == now(), end=' ')\n"
+        "patches.close_tls_connections_at_once()\n"
+        "print(before == now())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):
-    for owner, name in [
-        (AIOKafkaConnection, "close"),
-        (MessageBatch, "failure"),
-        (PartitionRecords, "_consumer_record"),
-        (PartitionRecords, "_unpack_records"),
-        (fetcher, "MemoryRecords"),
-    ]:
-        monkeypatch.setattr(owner, name, getattr(owner, name))
+    for (owner, name), original in ORIGINALS.items():
+        monkeypatch.setattr(owner, name, original)
 
 
 def applied():
