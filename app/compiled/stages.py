@@ -32,7 +32,13 @@ class _NoCodegen:
         pass
 
 
-class _PartLibrary(JITCodeLibrary):
+class _Library(JITCodeLibrary):
+    def _optimize_functions(self, ll_module: Any) -> None:
+        # Not each by itself: what comes to it in the end is the same.
+        ll_module.data_layout = self._codegen._data_layout
+
+
+class _PartLibrary(_Library):
     """LLVM code that others link into theirs as it is."""
 
     codegen = _NoCodegen
@@ -47,7 +53,7 @@ class _PartLibrary(JITCodeLibrary):
         return 0  # there is no machine code
 
 
-class _WholeLibrary(JITCodeLibrary):
+class _WholeLibrary(_Library):
     """LLVM code of a function with all that it calls."""
 
     def _optimize_final_module(self) -> None:

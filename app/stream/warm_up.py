@@ -4,8 +4,10 @@ A cold cache costs seconds. Spent on the first batch they would hold up every pa
 leaves what it has compiled for the next: each detector and each function is kept by itself, as soon as it is compiled.
 
 numba compiles one function at a time, so at a first start a second process takes over a part: this module as a program.
-It begins with what the worker comes to last, for which it needs no detector, as CPython gives it results and states.
-Where both want the same code one compiles it and the other waits (see ``app/compiled/code_cache.py``).
+It begins with what the worker comes to last and goes through the detectors from the other end; where both want the same
+code one compiles it and the other waits (see ``app/compiled/code_cache.py``). What only recovery needs it compiles
+after that, while the worker joins the group: at a first start there is nothing to recover, and a worker that finds
+something all the same waits for that code when it calls it.
 """
 
 import gc
@@ -14,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from types import SimpleNamespace
 
 from app.compiled import jit
@@ -35,23 +38,29 @@ POINTS = 200  # more than any detector's default warm-up, so that both kinds of 
 def warm(pipeline: Pipeline, helped: bool = False) -> None:
     """Have all compiled. ``helped``: the settings are those that ``load`` finds, so another process may help."""
     cold = bool(pipeline.to_compile())
-    with _helper(cold and helped), _without_collections():
+    helped = cold and helped and (os.cpu_count() or 1) > 1
+    if helped:
+        _start_helper()
+    with _without_collections():
         if cold:
             Pipeline(SIMPLE).compile()  # first what all profiles need: the helper takes detectors, too
         pipeline.compile()
-        _run_all(pipeline, pipeline)
+        written = _run_batch(pipeline)
+        if not helped:
+            _recover(pipeline, *written)
 
 
 def help_to_warm(pipeline: Pipeline) -> None:
-    """What ``warm`` compiles, the other way round."""
+    """What ``warm`` compiles, the other way round; CPython stands in for detectors."""
     with _without_collections():
-        _run_all(Pipeline(SIMPLE, engine="python"), Pipeline(SIMPLE))
+        written = _run_batch(Pipeline(SIMPLE, engine="python"))
         for one in reversed(pipeline.to_compile()):
             jit.address(*one)
+        _recover(Pipeline(SIMPLE), *written)
 
 
-def _run_all(pipeline: Pipeline, restarted: Pipeline) -> None:
-    """Send points that nobody sees through all that a batch passes, and their state through recovery."""
+def _run_batch(pipeline: Pipeline) -> tuple[list[bytes], list[bytes]]:
+    """Send points that nobody sees through all that a batch passes: batches of results, and of snapshots."""
     points = Points(
         offset=list(range(POINTS)),
         index=[0] * POINTS,
@@ -60,36 +69,34 @@ def _run_all(pipeline: Pipeline, restarted: Pipeline) -> None:
         own_time=[True] * POINTS,
         values=[float(i % 7) for i in range(POINTS)],
     )
-    sources, restored = pipeline.sources(), restarted.sources()
+    sources = pipeline.sources()
     outcome = pipeline.run(sources, points)
-    results = _fetched(encode_columns(points, outcome, "warm", 0))
-    snapshots = _fetched(Encoded.of([(b"warm\0", snapshot.dumps(sources, 0, POINTS))]))
-    if jit.AVAILABLE:  # else recovery reads records, not fetches: see app/kafka/fetched.py
-        last_emitted(TOPICS, 0, results)
-        for fetched in snapshots:
+    saved = Encoded.of([(b"warm\0", snapshot.dumps(sources, 0, POINTS))])
+    results, snapshots = (
+        [bytes(batch._build()) for batch in framed(records, 1_000_000, 0)]
+        for records in (encode_columns(points, outcome, "warm", 0), saved)
+    )
+    return results, snapshots
+
+
+def _recover(pipeline: Pipeline, results: list[bytes], snapshots: list[bytes]) -> None:
+    """Read them as recovery does, as they would come back from a broker."""
+    if not jit.AVAILABLE:
+        return  # recovery reads records, not fetches: see app/kafka/fetched.py
+    restored = pipeline.sources()
+    last_emitted(TOPICS, 0, [fetched for data in results if (fetched := Fetched.of(data, 0))])
+    for data in snapshots:
+        if fetched := Fetched.of(data, 0):
             records = fetched.records()
             bulk_restore.load(restored, records, bulk_restore.examine(restored, records, 1), {"warm": 0})
 
 
-def _fetched(records: Encoded) -> list[Fetched]:
-    """As they would come back from a broker."""
-    read = [Fetched.of(bytes(batch._build()), 0) for batch in framed(records, 1_000_000, 0)]
-    return [fetched for fetched in read if fetched]
-
-
-@contextmanager
-def _helper(wanted: bool) -> Iterator[None]:
-    """Another process that compiles meanwhile. What goes wrong there goes wrong here too, and is said here."""
-    if not wanted or (os.cpu_count() or 1) < 2:
-        yield
-        return
+def _start_helper() -> None:
+    """What goes wrong there goes wrong here too, and is said here."""
     command = [sys.executable, "-P", "-m", __name__]
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True) as process:
-        try:
-            yield
-        finally:
-            process.kill()
+    process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    Thread(target=process.wait, name="helper", daemon=True).start()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[3]
 READ = {  # what patches and stages take the place of
     Record: "8ad9ecb060234842",
     codegen.CPUCodeLibrary.finalize: "4b4c34b83488a72f",
+    codegen.CPUCodeLibrary._optimize_functions: "9439219fa946f1ad",
     codegen.CPUCodeLibrary._optimize_final_module: "e405bd473752613b",
     compiler.DefaultPassBuilder.define_untyped_pipeline: "0cb11451d06eef49",
     compiler.DefaultPassBuilder.define_typed_pipeline: "bd5ccc7ef772a33a",
