@@ -11,7 +11,7 @@ from app import detectors
 from app.compiled import numeric
 from app.detectors import api
 from app.detectors.support import exponentially_weighted, forecast, window
-from app.scoring import calibration, deviation_rules, ensemble, episodes
+from app.scoring import calibration, deviation_rules, ensemble, episodes, passes
 
 SUPPORT = (numeric, window, exponentially_weighted, forecast)
 SHARED = {m.__name__: m for m in (*SUPPORT, calibration, ensemble, episodes, deviation_rules)}
@@ -59,6 +59,12 @@ def of(name):
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_kernels_compute_alike_in_both_engines(name):
     assert of(name) == []
+
+
+def test_the_passes_compute_alike_in_both_engines():
+    shared = ("calibration", "cells", "deviation_rules", "ensemble", "episodes")
+    allowed = {"app.compiled.numeric", *(f"app.scoring.{name}" for name in shared)}
+    assert list(faults(inspect.getsource(passes), allowed)) == []
 
 
 @pytest.mark.parametrize("name", sorted(detectors.KERNELS))
