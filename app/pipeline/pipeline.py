@@ -6,7 +6,6 @@ whichever engine runs: no clock, no randomness, no environment.
 
 from __future__ import annotations
 
-import importlib.util
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -54,7 +53,7 @@ class Pipeline:
         max_sources: int = NEVER,
     ) -> None:
         self.forget_after, self.max_sources = forget_after, max_sources
-        self.engine = engine or ("numba" if importlib.util.find_spec("numba") else "python")
+        self.engine = engine or ("numba" if jit.AVAILABLE else "python")
         self.max_metrics = max_metrics
         self.patterns = [override.match for override in overrides]
         self.profiles = [Profile(detection)]
