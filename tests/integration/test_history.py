@@ -21,7 +21,6 @@ UNSAVED = {"snapshot_every": 1_000_000, "idle_snapshot_s": 3600.0}  # the replay
 POINTS = 200
 
 
-
 @pytest.fixture
 def runs(job, tmp_path):
     """Makes runs of these names, each with topics of two partitions."""
@@ -49,6 +48,14 @@ def points(run, count, first=0):
 def until_answered(run, count=POINTS):
     """Wait until so many points are answered and committed."""
     wait_for(lambda: logs.committed(run.kafka).get(0, (0, ""))[0] == count, lambda: run.workers[-1].said)
+
+
+def until_answered_or_ended(run, count):
+    """As ``until_answered``, or until the worker has ended by itself."""
+    wait_for(
+        lambda: logs.committed(run.kafka).get(0, (0, ""))[0] == count or run.workers[-1].code is not None,
+        lambda: run.workers[-1].said,
+    )
 
 
 def delete_before(run, offset):
