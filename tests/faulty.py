@@ -10,7 +10,7 @@ ALERT_AT = "threshold"
 EXPLANATION = "{value} made {name} say {score}"
 
 
-def step(s, p, x, t, w):
+def step(s, p, x, t, week, w):
     s.seen += 1
     s.last[s.seen % 3] = x
     s.inner.total += x

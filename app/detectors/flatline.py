@@ -40,7 +40,7 @@ INVARIANT = ("scale", "shift")
 EXPLANATION = "stuck at {value}: the run of equal values is longer than the longest before it, and {score} times that"
 
 
-def step(s, p, x, t, w):
+def step(s, p, x, t, week, w):
     if s.run > 0 and abs(x - s.first) <= p.tolerance:
         s.run += 1
     else:

@@ -46,7 +46,7 @@ CUT = 6.0  # deviations above the mean at which a learned interval is clipped
 BEHIND = 10  # points in a row with an earlier time after which the clock was set back
 
 
-def step(s, p, x, t, w):
+def step(s, p, x, t, week, w):
     if s.begun == 0:
         s.begun = 1
         s.time = t

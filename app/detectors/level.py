@@ -66,7 +66,7 @@ SCOPE = "channel"
 EXPLANATION = "{score} times as far from its usual level as {name} usually is"
 
 
-def step(s, p, x, t, w):
+def step(s, p, x, t, week, w):
     """Score x by what was known before it, then learn it."""
     total = x
     past = min(count(w), p.window_size - 1)

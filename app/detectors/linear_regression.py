@@ -56,7 +56,7 @@ def forecast(p, w):
     return newest + level + slope * middle, error
 
 
-def band(s, p, w):
+def band(s, p, t, week, w):
     if count(w) < 3:
         return nan, nan, nan
     expected, error = forecast(p, w)
@@ -64,7 +64,7 @@ def band(s, p, w):
     return expected, expected - reach, expected + reach
 
 
-def step(s, p, x, t, w):
+def step(s, p, x, t, week, w):
     if count(w) < 3:
         return 0.0
     expected, error = forecast(p, w)

@@ -4,7 +4,7 @@ Four features are observed, each by its distance to the nearest earlier value of
 that has occurred before, however rarely, is not novel:
 
 - the value,
-- its distance from the last values at this hour of the week (UTC); where an hour has more than 30 points, from the
+- its distance from the last values at this hour of the week; where an hour has more than 30 points, from the
   last values,
 - its distance from a slow mean (of about 400 points),
 - the logarithm of the standard deviation of the last ``window_size`` points, this one included.
@@ -76,7 +76,7 @@ from app.detectors.api import (
     whole,
 )
 
-VERSION = 1
+VERSION = 2
 PARAMS = params(
     threshold=param(0.3, "surprise at which a point alerts, a decimal logarithm", above=0, keeps_state=True),
     hold_points=param(1000, "most points that values out of range keep an episode open", at_least=0),
@@ -156,10 +156,10 @@ MANY = 30  # points in an hour
 DECADE = 2.302585092994046  # log(10)
 
 
-def step(s, p, x, t, w):
+def step(s, p, x, t, week, w):
     """Score x by what was known before it, then learn it."""
     n = s.forecast.n
-    hour = whole(t / 3600.0) % 168
+    hour = whole(week / 3600.0)
     _enter(s, hour)
     weekly = x - (s.week[hour] if s.weeks[hour] > 0 else s.overall) if n > 0 else 0.0
     slow = x - s.slow_mean if n > 0 else 0.0
@@ -168,7 +168,7 @@ def step(s, p, x, t, w):
     noise = spread(s.recent) + steady
     mean = s.forecast.mean
     reach = 2.0 * sqrt(s.forecast.var)
-    _, residue = residual(s.forecast, x, t)
+    _, residue = residual(s.forecast, x, t, week)
     listens = residue >= GATE and s.blocks >= FEWEST
     by_value = VALUE * _watch(s, s.value, x, listens)
     by_week = WEEKLY * _watch(s, s.weekly, weekly, listens)

@@ -2,7 +2,7 @@
 
 The anomaly score of the default set: it scores every point, and gives the expected value and its band. There are two
 predictors (``app/detectors/support/forecast.py``): an autoregression on the last value and the mean of the hour of the
-day (UTC). Each error is divided by the mean absolute error of its predictor and weighted by the inverse square of that
+day. Each error is divided by the mean absolute error of its predictor and weighted by the inverse square of that
 error; the score is the root of the sum of squares. So, without a setting, the hour decides for data with a daily
 season, the last value for random walks and constant levels.
 
@@ -36,7 +36,7 @@ Examples
 
 from app.detectors.api import FORECAST, derived, expected, param, params, residual
 
-VERSION = 1
+VERSION = 2
 PARAMS = params(
     threshold=param(8.0, "mean absolute errors at which a point alerts", above=0, keeps_state=True),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
@@ -49,13 +49,13 @@ INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} usual errors {side} the expected {expected}"
 
 
-def band(s, p, w):
+def band(s, p, t, week, w):
     """The value expected by the better predictor, and where its part of the score reaches the threshold."""
-    middle, one = expected(s.forecast)
+    middle, one = expected(s.forecast, t, week)
     return middle, middle - p.threshold * one, middle + p.threshold * one
 
 
-def step(s, p, x, t, w):
+def step(s, p, x, t, week, w):
     """Score x by what was known before it, then learn it."""
-    weighed, _ = residual(s.forecast, x, t)
+    weighed, _ = residual(s.forecast, x, t, week)
     return weighed

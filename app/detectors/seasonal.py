@@ -3,13 +3,13 @@
 Fits daily or weekly seasons: traffic, load, power, temperature. Finds a value that is normal by day and anomalous at
 night. Blind to trends, and to seasons of another length. O(1) time, O(season_hours) memory.
 
-Hours are hours of the event time, UTC. Each hour has an exponentially weighted mean (``half_life``); all hours share
-one standard deviation, as with hourly points a single hour has too few to estimate it. Values are clipped at 6
-deviations from the mean of their hour when learned. An hour without earlier points scores 0.0, so there are no scores
-in the first season: a day, or a week. A late point is scored and learned in its own hour.
+Hours are those of the event time. Each hour has an exponentially weighted mean (``half_life``); all hours share one
+standard deviation, as with hourly points a single hour has too few to estimate it. Values are clipped at 6 deviations
+from the mean of their hour when learned. An hour without earlier points scores 0.0, so there are no scores in the first
+season: a day, or a week. A late point is scored and learned in its own hour.
 
 Score: float in [0, 1e9], standard deviations; 0.0 is the most normal. A point is an anomaly above ``threshold``.
-The band is that of the hour in which the next point is expected, by the last interval.
+The band is that of the point's own hour.
 
 References
 ----------
@@ -40,9 +40,11 @@ from app.detectors.api import (
     whole,
 )
 
-VERSION = 1
+VERSION = 2
 PARAMS = params(
-    season_hours=param(24, "hours in a season: 24 (of the day) or 168 (of the week)", at_least=1, at_most=168),
+    season_hours=param(
+        24, "hours in a season: 24 (of the day), 168 (of the week) or another divisor of 168", at_least=1, at_most=168
+    ),
     half_life=param(14.0, "age, in seasons, at which a value counts half", above=0),
     threshold=param(3.0, "standard deviations at which a point alerts", above=0, keeps_state=True),
     warmup=param(30, "points learned before the first vote", at_least=1, keeps_state=True),
@@ -53,9 +55,8 @@ STATE = lambda p: [  # noqa: E731
     ("means", "f8", (p.season_hours,)),
     ("weights", "f8", (p.season_hours,)),  # 0: an hour not seen
     ("residuals", SQUARES),
-    ("hour", "i8"),  # of the last point, since 1970
+    ("hour", "i8"),  # of the last point, in the week
     ("time", "f8"),  # of the last point
-    ("interval", "f8"),  # the last one
 ]
 SCALE = "deviations"
 ALERT_AT = "threshold"
@@ -65,19 +66,19 @@ EXPLANATION = "{value} is {score} standard deviations {side} {expected}, the usu
 SETTLED = 20  # residuals before their deviation is used
 
 
-def band(s, p, w):
-    i = whole((s.time + s.interval) / 3600.0) % p.season_hours
+def band(s, p, t, week, w):
+    i = whole(week / 3600.0) % p.season_hours
     if s.weights[i] == 0.0:
         return nan, nan, nan
     reach = p.threshold * floored(rms(s.residuals), s.means[i])
     return s.means[i], s.means[i] - reach, s.means[i] + reach
 
 
-def step(s, p, x, t, w):
+def step(s, p, x, t, week, w):
     """Score x by the mean of its hour, then learn it."""
-    hour = whole(t / 3600.0)
+    hour = whole(week / 3600.0)
     i = hour % p.season_hours
-    entered = hour != s.hour
+    entered = hour != s.hour or abs(t - s.time) >= 3600.0
     learned = x
     score = 0.0
     if s.weights[i] > 0.0:
@@ -88,7 +89,6 @@ def step(s, p, x, t, w):
         learn_error(s.residuals, residual, p.hourly if entered else 1.0)
     s.weights[i] = (p.decay if entered else 1.0) * s.weights[i] + 1.0
     s.means[i] += (learned - s.means[i]) / s.weights[i]
-    s.interval = t - s.time if t > s.time > 0.0 else s.interval
     s.hour = hour
     s.time = t
     return score

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from app.compiled import jit, rows
+from app.detectors.support.calendar import weeks
 from app.pipeline.adapters import find_drifts, raw_scores
 from app.pipeline.by_profile import by_profile
 from app.pipeline.explain import explain_anomalies
@@ -148,6 +149,7 @@ class Pipeline:
         """Both passes over points of one profile: fills in p and cells as well."""
         profile = self.profiles[number]
         t = self._tables[number]
+        p["week"] = weeks(p["time"])
         raw = np.empty((len(cells), len(profile.members) + len(profile.reasoned)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
         width = len(profile.weights)

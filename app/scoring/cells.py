@@ -60,12 +60,12 @@ def clear(cell, m):
         vars(m.state(cell)).update(vars(m.blank.copy()))
 
 
-def step(cell, p, m, x, t):
-    return m.step(m.state(cell), m.params, x, t, cell.window)
+def step(cell, p, m, x, t, week):
+    return m.step(m.state(cell), m.params, x, t, week, cell.window)
 
 
-def band(cell, p, m):
-    return m.band_of(m.state(cell), m.params, cell.window)
+def band(cell, p, m, t, week):
+    return m.band_of(m.state(cell), m.params, t, week, cell.window)
 
 
 def lasts(cell, p, m, x):
@@ -153,8 +153,8 @@ def _compiled() -> None:
 
             return returns(cell, p, m, *more), make
 
-    of_member(step, "step", f8, f8, f8)
-    of_member(band, "band_of", types.UniTuple(f8, 3))
+    of_member(step, "step", f8, f8, f8, f8)
+    of_member(band, "band_of", types.UniTuple(f8, 3), f8, f8)
     of_member(lasts, "lasts", types.boolean, f8)
     of_member(why, "why", f8, f8)
 

@@ -68,8 +68,9 @@ def learn(sources, cells, keep, profile, members, points, values, raw, bands):
                 m = members[k]
                 if m.learns & case:
                     if m.band >= 0:
-                        bands[c, m.band], bands[c, m.band + 1], bands[c, m.band + 2] = band(cell, p, m)
-                    score = step(cell, p, m, x, point.time)
+                        expected, lower, upper = band(cell, p, m, point.time, point.week)
+                        bands[c, m.band], bands[c, m.band + 1], bands[c, m.band + 2] = expected, lower, upper
+                    score = step(cell, p, m, x, point.time, point.week)
                     if not finite(score):
                         clear(cell, m)
                         score = nan

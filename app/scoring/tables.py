@@ -252,8 +252,8 @@ def _code(profile: Profile, m: Member, params: np.ndarray) -> dict[str, tuple]:
     w = from_dtype(profile.cell["window"]) if m.reads_window else none
     p = from_dtype(params.dtype)
     found = {
-        "step": (detector.step, x, s, p, x, x, w),
-        "band_of": (detector.band, UniTuple(x, 3), s, p, w),
+        "step": (detector.step, x, s, p, x, x, x, w),
+        "band_of": (detector.band, UniTuple(x, 3), s, p, x, x, w),
         "lasts": (detector.lasts, boolean, s, p, x, w),
         "why": (detector.why, x, s, p, x, w),
     }

@@ -2,7 +2,7 @@
 
 - *step*: an autoregression on the last value, x' = bias + slope x, fitted to all points so far by recursive
   least squares (both in running standard deviations);
-- *hour*: the mean of the values at this hour of the day (UTC), of about the last ten days.
+- *hour*: the mean of the values at this hour of the day, of about the last ten days.
 
 Each predictor has its own running mean absolute error, and a distance is measured in it. The two are weighted
 by the inverse squares of their errors ([1], section 2): on data with a daily course the hour wins, elsewhere the
@@ -58,8 +58,10 @@ def within(x, limit):
     return min(max(x, -limit), limit)
 
 
-def residual(f, x, t):
+def residual(f, x, t, week):
     """How far x is from what was expected at time t, then learn it: two distances in mean absolute errors, 0..1e9.
+
+    ``t`` in epoch s; ``week`` in s since Monday 00:00.
 
     The first is the root of the sum of their squares, each with its predictor's weight; the second the larger one.
     """
@@ -67,7 +69,7 @@ def residual(f, x, t):
     if n == 0:
         f.p00 = 1.0
         f.p11 = 1.0
-    hour = whole(t / 3600.0) % 24
+    hour = whole(week / 3600.0) % 24
     sd = sqrt(f.var)
     unit = sd if sd > 0.0 else 1.0
     past = within((f.last - f.mean) / unit, FARTHEST) if n > 0 else 0.0
@@ -98,15 +100,11 @@ def residual(f, x, t):
     return min(weighed, BIGGEST), min(plain, BIGGEST)
 
 
-def expected(f):
-    """What the better predictor expects of the next point, and the distance from it at which it says 1.0.
-
-    The next point's time is taken to be one usual interval after the last.
-    """
+def expected(f, t, week):
+    """What the better predictor expects of a point at time t, and the distance from it at which it says 1.0."""
     share = _share(f)
     if share > 0.5:
-        middle = _usual(f, whole((f.time + f.interval) / 3600.0) % 24)
-        return middle, max(f.hour_error, _floor(f)) / share
+        return _usual(f, whole(week / 3600.0) % 24), max(f.hour_error, _floor(f)) / share
     sd = sqrt(f.var)
     unit = sd if sd > 0.0 else 1.0
     past = within((f.last - f.mean) / unit, FARTHEST)
