@@ -1,4 +1,7 @@
-"""A detector of episodes, for tests: the size of its source's signal is its surprise; above ``hold`` it lasts."""
+"""A detector of episodes, for tests: the size of its source's signal is its surprise.
+
+Above ``hold`` it lasts, below 0 it has become normal.
+"""
 
 from app.detectors.api import param, params
 
@@ -23,4 +26,4 @@ def step(s, p, x, t, week, w):
 
 
 def lasts(s, p, x, w):
-    return x > p.hold
+    return 1 if x > p.hold else 2 if x < 0.0 else 0

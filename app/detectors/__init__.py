@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from app.detectors.api import Adapter, Params
+from app.detectors.kinds import KINDS, VALUE
 from app.errors import ConfigurationError
 
 SCALES = ("deviations", "own_past", "surprise")
@@ -40,6 +41,7 @@ class Kernel:
     scale: str
     alert_at: str
     explanation: str | tuple[str, ...]  # by what ``why`` says
+    kinds: tuple[str, ...]  # of the episodes that it opens, by what ``why`` says
     targets: str
     invariant: tuple[str, ...]
     module: ModuleType
@@ -72,6 +74,7 @@ def _kernel(name: str, module: ModuleType) -> Kernel:
         _one_of(module, "SCALE", SCALES),
         module.ALERT_AT,
         module.EXPLANATION,
+        _kinds(module),
         _one_of(module, "TARGETS", TARGETS),
         tuple(getattr(module, "INVARIANT", ())),
         module,
@@ -83,6 +86,19 @@ def _kernel(name: str, module: ModuleType) -> Kernel:
             raise TypeError(f"{module.__name__}: PARAMS must have {needed!r}")
     if not callable(found.state) and not _flat(found.state):
         raise TypeError(f"{module.__name__}: STATE must have fields of one dimension, got {found.state!r}")
+    return found
+
+
+def _kinds(module: ModuleType) -> tuple[str, ...]:
+    """One for each of its sentences."""
+    sentences = 1 if isinstance(module.EXPLANATION, str) else len(module.EXPLANATION)
+    given = getattr(module, "KINDS", (VALUE,) * sentences)
+    found = (given,) if isinstance(given, str) else tuple(given)
+    if len(found) != sentences or not set(found) <= set(KINDS):
+        raise TypeError(
+            f"{module.__name__}: KINDS must have one of {', '.join(KINDS)} for each EXPLANATION ({sentences}), "
+            f"got {given!r}"
+        )
     return found
 
 

@@ -20,6 +20,7 @@ A kernel detector is one plain file in this directory, found by its name. It dec
     INVARIANT    optional: ("scale", "shift"), one of them or none (the default): scores stay the same when all values
                  are multiplied by a number above 0, or another is added to them, as units are; tested likewise
     EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}
+    KINDS        optional, what an episode is that it opens: one of ``kinds.KINDS``, "value" unless said
 
 and where it is not as most are
 
@@ -29,9 +30,11 @@ and where it is not as most are
                  its only metric, or what its channels say jointly (without a detector of channels in the same
                  settings: each metric by itself)
     ROLE         "score" (unless said), or "episodes": its vote is the alert score, and no part of the anomaly score
-    why(s, p, x, w) -> int      called after step: which of several templates in EXPLANATION, then a tuple, is meant
-    lasts(s, p, x, w) -> bool   called after step: is the source at x still where the episode that this detector
-                 opened began? The episode goes on while it says so.
+    why(s, p, x, w) -> int      called after step: which of several templates in EXPLANATION, then a tuple, is meant;
+                 KINDS is then a tuple too, one kind for each
+    lasts(s, p, x, w) -> int    called after step: 1 where the source at x is still where the episode that this
+                 detector opened began: the episode goes on. 2 where that has become the new normal: it ends here,
+                 unless another detector says 1. Else 0.
 
 where s is its state, p its parameters, t the event time (UTC epoch seconds), week the same in seconds since Monday
 00:00 of the calendar, 0 <= week < 604800 (hours of the day and of the week are taken from it), and w the window of past

@@ -48,6 +48,7 @@ SCALE = "deviations"
 ALERT_AT = "threshold"
 TARGETS = "shifts"
 INVARIANT = ("scale", "shift")
+KINDS = "level"
 EXPLANATION = "at {value} the deviations {side} the mean {expected} have summed up to {score}: the level has shifted"
 
 SETTLED = 20  # points before mean and deviation are used

@@ -37,6 +37,7 @@ SCALE = "deviations"
 ALERT_AT = "threshold"
 TARGETS = "runs"
 INVARIANT = ("scale", "shift")
+KINDS = "stuck"
 EXPLANATION = "stuck at {value}: the run of equal values is longer than the longest before it, and {score} times that"
 
 

@@ -38,6 +38,7 @@ SCALE = "deviations"
 ALERT_AT = "threshold"
 TARGETS = "gaps"
 INVARIANT = ("scale", "shift")
+KINDS = "pause"
 EXPLANATION = "before {value} nothing came for longer than usual, by {score} times the usual spread of intervals"
 
 LEAST = 0.25  # least deviation, as a fraction of the mean interval

@@ -63,6 +63,7 @@ SCALE = "deviations"
 ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
 SCOPE = "channel"
+KINDS = "level"
 EXPLANATION = "{score} times as far from its usual level as {name} usually is"
 
 

@@ -134,6 +134,7 @@ ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
 SCOPE = "source"
 ROLE = "episodes"
+KINDS = ("record", "season", "level", "noise", "value")
 EXPLANATION = (
     "{value} is far from every value seen before; expected was {expected}",
     "{value} is farther from what is usual at this hour of the week than ever before; expected was {expected}",
@@ -187,7 +188,7 @@ def step(s, p, x, t, week, w):
     if _is_high(s, n, total):
         score = max(0.0, total - log(1.0 + _repeats(s, n, total)) / DECADE - _youth(s))
         _tell(s, n, total)
-        if score > 0.0 and not lasts(s, p, before(w, 1), w):
+        if score > 0.0 and lasts(s, p, before(w, 1), w) == 0:
             _note_usual(s, w, mean - reach, mean + reach)
             s.left = p.hold_points
     s.totals[n % HOLD] = total
@@ -201,7 +202,7 @@ def step(s, p, x, t, week, w):
 
 def lasts(s, p, x, w):
     """Is the source, at x, still outside what was usual when the episode began?"""
-    return s.left > 0 and not s.low <= x <= s.high
+    return 1 if s.left > 0 and not s.low <= x <= s.high else 0
 
 
 def why(s, p, x, w):

@@ -46,6 +46,7 @@ SCALE = "deviations"
 ALERT_AT = "threshold"
 TARGETS = "shifts"
 INVARIANT = ("scale", "shift")
+KINDS = "level"
 EXPLANATION = "at {value} the deviations from the running mean have summed up to {score}: the level has shifted"
 
 MOST = 4.0  # deviations that one value counts

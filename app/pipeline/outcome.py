@@ -55,10 +55,13 @@ class Outcome:
     status: np.ndarray  # u1[n] index into STATUS
     direction: np.ndarray  # i1[n] -1 below, 1 above, 0 not known
     votes: np.ndarray  # f8[n, D] score by detector, the highest of the metrics; NaN = left out or no such column
-    shares: np.ndarray  # f8[n, D] of each vote in the score, their sum is 1; NaN = none; only where anomaly
+    shares: np.ndarray  # f8[n, D] of each vote in the score, their sum is 1; NaN = none; only where anomaly and the
+    # score is theirs: not where it is that of the detector that alerts
     drift: np.ndarray  # bool[n] the source's scores have drifted, with this one
     opened: np.ndarray  # bool[n] an episode starts with this point
     closed: np.ndarray  # bool[n] an episode ended just before this point (which is not an anomaly)
+    kind: np.ndarray  # i1[n] index into KINDS of app/detectors/kinds.py, where anomaly or closed; else -1
+    reason: np.ndarray  # u1[n] index into REASONS of app/scoring/episodes.py: why it ended, where closed; else 0
     episode_offset: np.ndarray  # i8[n] of the point that opened the episode, where anomaly or closed; else -1
     episode_index: np.ndarray  # i8[n] likewise
     opened_at: np.ndarray  # f8[n] timestamp of the opener, where anomaly or closed
@@ -119,12 +122,15 @@ POINT = rows.dtype(
         ("own", "?"),
         ("repeat", "?"),
         ("lasts", "?"),  # a detector reports that the cause of the open episode continues
+        ("adapted", "?"),  # a detector reports that it has become normal
         ("anomaly", "?"),
         ("drift", "?"),
         ("opened", "?"),
         ("closed", "?"),
         ("status", "u1"),
         ("direction", "i1"),
+        ("kind", "i1"),
+        ("reason", "u1"),
     ]
 )
 CELL = rows.dtype(

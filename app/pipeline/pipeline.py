@@ -30,7 +30,7 @@ from app.state.sources import Sources
 
 _POINT_COLUMNS = (
     *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "drift", "opened", "closed"),
-    *("episode_offset", "episode_index", "opened_at", "peak", "length", "repeat", "lasts"),
+    *("kind", "reason", "episode_offset", "episode_index", "opened_at", "peak", "length", "repeat", "lasts"),
 )
 
 
@@ -168,7 +168,7 @@ class Pipeline:
                     continue
                 found = raw_scores(adapter, member.params, sources.models[number][place], p, cells)
                 raw[: len(found), member.place] = found
-        judged = t.profile, t.members, t.groups, t.parts, t.weighing
+        judged = t.profile, t.members, t.groups, t.parts, t.kinds, t.weighing
         room = np.empty((4, width))
         t.judge(sources.rows.data, held, *judged, points, values, raw, bands, votes, shares, room)
         if plain:

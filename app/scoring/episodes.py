@@ -1,6 +1,9 @@
 """When an episode opens and closes, and what a source remembers of its last point."""
 
-VERSION = 3
+REASONS = ("", "recovered", "adapted", "silence")  # why it has ended; "silence" is that of app/state/expiry.py
+RECOVERED, ADAPTED = 1, 2  # places in REASONS
+
+VERSION = 4
 FIELDS = [
     ("seen", "i8"),  # points learned
     ("time", "f8"),  # of the last point
@@ -11,6 +14,7 @@ FIELDS = [
     ("below", "i8"),  # points in a row below the closing line
     ("offset", "i8"),  # of the episode's first point
     ("index", "i8"),
+    ("kind", "i8"),  # of the episode: its place in KINDS
     ("opened_at", "f8"),
     ("peak", "f8"),
     ("length", "i8"),  # points of the episode so far
@@ -36,9 +40,13 @@ def remember(source, point):
 
 
 def follow(source, p, point):
-    """Open or close the episode at a scored point. A repeated point changes nothing and gets the present episode."""
+    """Open or close the episode at a scored point. A repeated point changes nothing and gets the present episode.
+
+    ``point.kind``: that of an episode that would open here; becomes that of the episode that the point is in, or ends.
+    """
     point.opened = False
     point.closed = False
+    point.reason = 0
     if not point.repeat:
         if source.open == 1:
             if point.score < p.close_below and point.alert < p.threshold and not point.lasts:
@@ -46,6 +54,10 @@ def follow(source, p, point):
             else:
                 source.below = 0
             if source.below >= p.close_points:
+                point.reason = RECOVERED
+            if point.adapted and point.alert < p.threshold and not point.lasts:
+                point.reason = ADAPTED
+            if point.reason > 0:
                 source.open = 0
                 point.closed = True
             else:
@@ -57,6 +69,7 @@ def follow(source, p, point):
             source.below = 0
             source.offset = point.offset
             source.index = point.index
+            source.kind = point.kind
             source.opened_at = point.time
             source.peak = point.alert
             source.length = 1
@@ -64,9 +77,11 @@ def follow(source, p, point):
     if point.anomaly or point.closed:
         point.episode_offset = source.offset
         point.episode_index = source.index
+        point.kind = source.kind
         point.opened_at = source.opened_at
         point.peak = source.peak
         point.length = source.length
     else:
         point.episode_offset = -1
         point.episode_index = -1
+        point.kind = -1

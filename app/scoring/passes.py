@@ -8,7 +8,7 @@ What they know of a profile stands in tables: see ``tables``. Each detector is c
 compiled by itself: of what a first start takes, or a test of yet another profile, only what is new is compiled.
 """
 
-from app.compiled.numeric import LARGEST, finite, inf, nan, sqrt
+from app.compiled.numeric import LARGEST, finite, inf, nan, sqrt, whole
 from app.scoring.calibration import above_past, on_line, on_surprise, restart
 from app.scoring.calibration import learn as calibrate
 from app.scoring.cells import (
@@ -47,6 +47,7 @@ def learn(sources, cells, keep, profile, members, points, values, raw, bands):
                     again = False
         point.repeat = again
         point.lasts = False
+        point.adapted = False
         squares = 0.0
         several = point.joint >= 0
         for place in range(point.first, point.last + (1 if several else 0)):
@@ -75,8 +76,10 @@ def learn(sources, cells, keep, profile, members, points, values, raw, bands):
                         clear(cell, m)
                         score = nan
                     raw[c, k] = score
-                    if m.has_lasts and lasts(cell, p, m, x):
-                        point.lasts = True
+                    if m.has_lasts:
+                        says = lasts(cell, p, m, x)
+                        point.lasts = point.lasts or says == 1
+                        point.adapted = point.adapted or says == 2
                     if m.reason >= 0:
                         raw[c, m.reason] = why(cell, p, m, x)
                     if m.channel and finite(score):
@@ -92,7 +95,9 @@ def learn(sources, cells, keep, profile, members, points, values, raw, bands):
         source.last = point.offset
 
 
-def judge(sources, cells, profile, members, groups, parts, weighing, points, values, raw, bands, votes, shares, room):
+def judge(
+    sources, cells, profile, members, groups, parts, kinds, weighing, points, values, raw, bands, votes, shares, room
+):
     p = profile[0]
     fixed, leads = weighing[0], weighing[1]
     own, weights, top_own, top_weights = room[0], room[1], room[2], room[3]
@@ -107,6 +112,8 @@ def judge(sources, cells, profile, members, groups, parts, weighing, points, val
         best = -1.0
         alert = 0.0
         alerting = -1
+        alerted = -1
+        raised = False
         ready = False
         failed = False
         some = False
@@ -118,6 +125,7 @@ def judge(sources, cells, profile, members, groups, parts, weighing, points, val
             value = values[c]
             cell = cell_at(cells, value.row)
             strongest = -1.0
+            loudest = 0.0
             lead = -1
             value.expected = nan
             value.lower = nan
@@ -164,9 +172,12 @@ def judge(sources, cells, profile, members, groups, parts, weighing, points, val
                         vote = on_surprise(score, m.alert_at)
                     if m.shown & case and not votes[i, k] >= vote:
                         votes[i, k] = vote
-                    if m.alerts and vote > alert:
-                        alert = vote
-                        alerting = k
+                    if m.alerts:
+                        loudest = max(loudest, vote)
+                        if vote > alert:
+                            alert = vote
+                            alerting = k
+                            alerted = c
                     if m.scores & case:
                         own[k] = vote
                         if leads[k] * vote > strongest:
@@ -193,7 +204,8 @@ def judge(sources, cells, profile, members, groups, parts, weighing, points, val
                     own[group.column] = combine(group.mode, of, own, weights)
                     if not votes[i, group.column] >= own[group.column]:
                         votes[i, group.column] = own[group.column]
-            value.score = combine(root.mode, parts[root.first : root.last], own, weights)
+            combined = combine(root.mode, parts[root.first : root.last], own, weights)
+            value.score = max(combined, loudest)
             if not joint:
                 value.lower = within(p, value.lower)
                 value.upper = within(p, value.upper)
@@ -203,19 +215,24 @@ def judge(sources, cells, profile, members, groups, parts, weighing, points, val
                     value.score = 1.0
             if joint or value.score > best or beyond == c:
                 best = value.score
+                raised = loudest > combined
                 for k in range(len(own)):
                     top_own[k] = own[k]
                     top_weights[k] = weights[k]
                 if not joint:
                     point.top = c
                     point.lead = lead
-        top = values[point.top]
-        point.score = best
         point.alert = alert if p.by_alerts else best
+        # Not less unusual than that somebody should look at it: whoever sorts by the score finds it.
+        point.score = max(best, point.alert)
+        raised = raised or point.alert > best
+        if alerting >= 0 and (raised or alert >= p.threshold):
+            point.lead = alerting
+            if alerted != point.joint:
+                point.top = alerted
+        top = values[point.top]
         point.status = 2 if failed else 1 if ready else 0
         point.direction = 1 if top.x > top.expected else -1 if top.x < top.expected else 0
-        if alerting >= 0 and alert >= p.threshold:
-            point.lead = alerting
         if beyond >= 0:
             point.score = 1.0
             point.alert = 1.0
@@ -225,10 +242,17 @@ def judge(sources, cells, profile, members, groups, parts, weighing, points, val
         point.lasts = point.lasts and some
         if not again:
             source.status = point.status
+        point.kind = 0
+        if point.lead >= 0:
+            m = members[point.lead]
+            point.kind = kinds[m.kind]
+            if m.reason >= 0:
+                c = point.joint if m.learns & JOINT and point.joint >= 0 else point.top
+                point.kind = kinds[m.kind + whole(float(raw[c, m.reason]))]
         follow(source, p, point)
         for k in range(shares.shape[1]):
             shares[i, k] = nan
-        if point.anomaly:
+        if point.anomaly and not raised:
             for g in range(len(groups)):
                 of = parts[groups[g].first : groups[g].last]
                 for k in of:

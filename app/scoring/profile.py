@@ -22,10 +22,11 @@ from app.compiled import rows
 from app.detectors import Kernel, drift
 from app.detectors.api import Adapter
 from app.detectors.drift import Drift
+from app.detectors.kinds import VALUE
 from app.detectors.support import window
 from app.scoring import calibration, deviation_rules, ensemble, episodes
 
-VERSION = 2  # of the computation from votes to results; raise when results would differ
+VERSION = 3  # of the computation from votes to results; raise when results would differ
 SOURCE = rows.dtype(episodes.FIELDS)
 DRIFT, NO_COLUMN = "drift", -1
 QUIET_POINTS = 5  # points in a row that end an episode which a detector of episodes opened
@@ -75,6 +76,11 @@ class Member:
     def opens_episodes(self) -> bool:
         """Its vote is the alert score, and part of the anomaly score only where no other detector scores."""
         return isinstance(self.detector, Kernel) and self.detector.opens_episodes
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of the episodes that it opens, by its reasons."""
+        return self.detector.kinds if isinstance(self.detector, Kernel) else (VALUE,)
 
     @property
     def alert_at(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from app.compiled import jit, rows
 from app.compiled.numeric import nan
 from app.detectors import Kernel
+from app.detectors.kinds import KINDS
 from app.detectors.support import window
 from app.scoring import ensemble, passes
 from app.scoring.passes import ALONE, DEVIATIONS, JOINT, ONE_OF_SEVERAL, OWN_PAST
@@ -47,6 +48,7 @@ MEMBER = [
     ("silent", "i8"),
     ("band", "i8"),  # its first column of bands, and that of its reason; -1: none
     ("reason", "i8"),
+    ("kind", "i8"),  # where the kinds of its reasons begin
     ("calibration", "i8"),  # bytes before it in a row, and so the next two
     ("errors", "i8"),
     ("state", "i8"),
@@ -73,6 +75,7 @@ class Tables(NamedTuple):
     members: Any
     groups: Any
     parts: Any  # of the groups, one after the other
+    kinds: Any  # of the reasons of the members, one after the other: places in KINDS
     weighing: Any  # by column of votes: weights; by member: how much its vote counts in finding the one that leads
     params: list[Any]  # of the members: compiled code has their addresses
 
@@ -86,7 +89,8 @@ def plain(profile: Profile) -> Tables:
     members = [rows.Row.of({**_of_member(profile, m), **_functions(m)}) for m in profile.members]
     groups, parts = _groups(profile)
     of = [rows.Row.of(group) for group in groups]
-    return Tables(passes.learn, passes.judge, [rows.Row.of(p)], members, of, parts, _weighing(profile), [])
+    kinds, weighing = _kinds(profile), _weighing(profile)
+    return Tables(passes.learn, passes.judge, [rows.Row.of(p)], members, of, parts, kinds, weighing, [])
 
 
 def compiled(profile: Profile) -> Tables:
@@ -102,6 +106,7 @@ def compiled(profile: Profile) -> Tables:
         _records(MEMBER, of_members),
         _records(GROUP, groups),
         np.array(parts, np.int64),
+        np.array(_kinds(profile), np.int64),
         np.array(_weighing(profile)),
         params,
     )
@@ -144,6 +149,7 @@ def _of_member(profile: Profile, m: Member) -> dict[str, Any]:
         "silent": m.silent,
         "band": 3 * profile.banded.index(m) if m in profile.banded else -1,
         "reason": profile.why(m) if m in profile.reasoned else -1,
+        "kind": sum(len(one.kinds) for one in profile.members[: m.place]),
     }
 
 
@@ -157,6 +163,10 @@ def _groups(profile: Profile) -> tuple[list[dict[str, int]], list[int]]:
         found.append({"mode": mode, "column": group.column, "first": first, "last": last, "skilled": int(skilled)})
         parts += group.parts
     return found, parts
+
+
+def _kinds(profile: Profile) -> list[int]:
+    return [KINDS.index(kind) for m in profile.members for kind in m.kinds]
 
 
 def _weighing(profile: Profile) -> list[list[float]]:
@@ -243,7 +253,7 @@ def _window_code(profile: Profile) -> dict[str, tuple]:
 
 def _code(profile: Profile, m: Member, params: np.ndarray) -> dict[str, tuple]:
     from numba import from_dtype
-    from numba.core.types import UniTuple, boolean, float64, none
+    from numba.core.types import UniTuple, float64, int64, none
 
     if not isinstance(m.detector, Kernel):
         return {}
@@ -254,7 +264,7 @@ def _code(profile: Profile, m: Member, params: np.ndarray) -> dict[str, tuple]:
     found = {
         "step": (detector.step, x, s, p, x, x, x, w),
         "band_of": (detector.band, UniTuple(x, 3), s, p, x, x, w),
-        "lasts": (detector.lasts, boolean, s, p, x, w),
+        "lasts": (detector.lasts, int64, s, p, x, w),
         "why": (detector.why, x, s, p, x, w),
     }
     return {name: one for name, one in found.items() if one[0]}

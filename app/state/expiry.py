@@ -34,6 +34,7 @@ class ExpiredEpisode(NamedTuple):
     source: str
     timestamp: float  # of its last point
     opener: tuple[int, int]  # offset and index of the point that opened it
+    kind: int  # index into KINDS of app/detectors/kinds.py
     opened_at: float
     peak: float
     length: int  # points
@@ -62,7 +63,7 @@ def end_episode(sources: Sources, slot: int, position: int) -> ExpiredEpisode:
     get = sources.rows.get
     opener = get(slot, "offset"), get(slot, "index")
     found = (get(slot, name) for name in ("opened_at", "peak", "length"))
-    return ExpiredEpisode(position, slot, sources.names[slot], get(slot, "time"), opener, *found)
+    return ExpiredEpisode(position, slot, sources.names[slot], get(slot, "time"), opener, get(slot, "kind"), *found)
 
 
 def expired(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int) -> list[ExpiredEpisode]:

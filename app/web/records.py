@@ -30,6 +30,7 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
     alert_score: float | None = None
     is_anomaly: bool | None = None
     episode: str | None = None
+    kind: str | None = None
     severity: str | None = None
     status: str | None = None
     direction: str | None = None
@@ -88,6 +89,7 @@ class ShownEpisode(NamedTuple):
         if self.end:
             end = decode_event(self.end)
             row |= {"closed_at": end.timestamp, "points": end.points, "peak_score": end.peak_score}
+            row |= {"kind": end.kind, "reason": end.reason}
         return row
 
 

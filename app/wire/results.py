@@ -19,16 +19,20 @@ from msgspec import UNSET, UnsetType
 
 from app.compiled.byte_columns import Column, Encoded
 from app.compiled.jit import AVAILABLE
+from app.detectors.kinds import KINDS
 from app.pipeline import outcome as outcomes
 from app.pipeline.outcome import Outcome
 from app.pipeline.points import Points
 from app.scoring import severity
+from app.scoring.episodes import REASONS
 from app.state.sources import VALUE
 from app.wire import result_json
 
 STATUS = np.array(outcomes.STATUS, object)
 SEVERITY = np.array(severity.NAMES, object)
 DIRECTION = np.array([UNSET, "above", "below"], object)  # by 0, 1, -1
+KIND = np.array([*KINDS, UNSET], object)  # by -1: none
+REASON = np.array(REASONS, object)
 DRIFT = np.array([UNSET, True], object)
 
 Numbers = float | dict[str, float] | UnsetType
@@ -50,6 +54,7 @@ class Result(msgspec.Struct, gc=False):
     alert_score: float  # 0..1
     is_anomaly: bool
     episode: str | UnsetType  # id of the result that opened it
+    kind: str | UnsetType  # of the episode: one of KINDS
     severity: str
     status: str
     direction: str | UnsetType
@@ -66,12 +71,13 @@ class Closed(msgspec.Struct, gc=False):
 
     event: str
     episode: str
+    kind: str
     source: str
     timestamp: float  # of the first point after the episode; without one, of its last point
     points: int
     peak_score: float
     opened_at: float
-    reason: str | UnsetType = UNSET  # "silence": the source sent no point for too long
+    reason: str  # why it ended: one of REASONS
 
 
 _encode = msgspec.json.Encoder().encode
@@ -156,8 +162,8 @@ def encode_episodes(
 def _expired(expired: Sequence[Any], prefix: str) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
     for one in expired:
         [episode] = _ids(prefix, *([number] for number in one.opener))
-        closed = Closed("closed", episode, one.source, one.timestamp, one.length, one.peak, one.opened_at, "silence")
-        yield one.position, (one.source.encode(), _encode(closed))
+        of = KINDS[one.kind], one.source, one.timestamp, one.length, one.peak, one.opened_at
+        yield one.position, (one.source.encode(), _encode(Closed("closed", episode, *of, "silence")))
 
 
 def _opened(result: Result) -> bytes:
@@ -169,11 +175,13 @@ def _ended(points: Points, outcome: Outcome, prefix: str, at: list[int]) -> Iter
         Closed,
         repeat("closed"),
         _ids(prefix, outcome.episode_offset[at].tolist(), outcome.episode_index[at].tolist()),
+        KIND[outcome.kind[at]].tolist(),
         _pick(points.source, at),
         _pick(points.timestamp, at),
         outcome.length[at].tolist(),
         outcome.peak[at].tolist(),
         outcome.opened_at[at].tolist(),
+        REASON[outcome.reason[at]].tolist(),
     )
 
 
@@ -192,6 +200,7 @@ def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -
         outcome.alert[rows].tolist(),
         anomaly.tolist(),
         _episodes(prefix, outcome, rows, anomaly),
+        KIND[np.where(anomaly, outcome.kind[rows], -1)].tolist() if anomaly.any() else repeat(UNSET),
         SEVERITY[severity.severities(np.where(anomaly, outcome.peak[rows], outcome.alert[rows]))].tolist(),
         STATUS[outcome.status[rows]].tolist(),
         DIRECTION[outcome.direction[rows]].tolist(),

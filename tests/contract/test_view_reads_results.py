@@ -59,7 +59,7 @@ def test_every_field_and_every_episode_arrives(metrics):
     for end in ends:
         episode = episodes[end["episode"]]
         assert episode["state"] == "closed" and episode["explanation"]
-        assert (episode["points"], episode["peak_score"]) == (end["points"], end["peak_score"])
+        assert all(episode[name] == end[name] for name in ("points", "peak_score", "kind", "reason"))
 
 
 def test_no_field_of_a_result_is_left_out_of_the_view_by_accident():

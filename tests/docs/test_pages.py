@@ -9,7 +9,9 @@ from contract.test_routes import PROMISED
 
 from app import detectors
 from app.cli import COMMANDS
+from app.detectors.kinds import KINDS
 from app.pipeline import Pipeline
+from app.scoring.episodes import REASONS
 from app.settings import load
 from app.wire.reader import Reader
 from app.wire.results import encode_episodes, encode_results
@@ -49,6 +51,11 @@ def test_every_route_is_listed():
 def test_every_detector_is_listed():
     listed = re.findall(r"^\| (`.*?) \|", TEXT[DETECTION].partition("## All detectors")[2], re.M)
     assert {name for row in listed for name in re.findall(r"`(\w+)`", row)} >= set(detectors.names())
+
+
+def test_every_kind_of_an_episode_and_every_reason_of_its_end_is_listed():
+    listed = re.findall(r"^\| `(\w+)` \|", TEXT[RECORDS].partition("## Episodes")[2], re.M)
+    assert sorted(listed) == sorted([*KINDS, *filter(None, REASONS)])
 
 
 def test_the_settings_shown_are_valid(tmp_path):

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from points import Pipeline, batches, columns, detection, gaussian, points, states, vectors
 
 from app import detectors
+from app.detectors.kinds import KINDS
 from app.errors import ConfigurationError
 from app.scoring import ensemble
+from app.scoring.episodes import REASONS
 from app.scoring.profile import QUIET_POINTS
 from app.settings import Detection, DetectorSettings, load
 from app.state import snapshot
@@ -156,13 +158,13 @@ def test_several_metrics_are_scored_jointly(with_channels, engine):
     outcome, pipeline, sources = run(made, engine, detectors=members(**GIVEN))
     joint = [NAN, math.sqrt(12.5), math.sqrt(50.0), 5.0]  # the first point is learned
     expected = [0.0, *(round(z / (z + 1.0), 6) for z in joint[1:])]
-    assert outcome.score.tolist() == pytest.approx(expected, abs=1e-6)
     names = pipeline.profiles[0].detectors
     assert outcome.votes[1:, names.index("abroad")].tolist() == expected[1:]
     # a metric's own score is what its channel says
     assert outcome.cell_score.tolist()[2:] == pytest.approx([3 / 4, 4 / 5, 6 / 7, 8 / 9, 5 / 6], abs=1e-6)
     surprises = [round(1 - 0.2 * 10 ** (3.0 - e), 6) if e > 2.3 else 0.0 for e in joint[1:]]
     assert outcome.alert[1:].tolist() == pytest.approx(surprises, abs=1e-6)
+    assert outcome.score[1:].tolist() == pytest.approx(np.maximum(expected[1:], surprises).tolist(), abs=1e-6)
     assert list(sources.metrics(0)) == ["p", "q", JOINT]
     assert outcome.anomaly.tolist() == [False, True, True, True]
     assert outcome.explanation[2] == "8 told by teller, 7.071 decades"
@@ -172,7 +174,7 @@ def test_one_metric_alone_has_no_channels(with_channels):
     outcome, pipeline, sources = run(points([1.0, 2.0, 9.0]), detectors=members(**GIVEN))
     names = pipeline.profiles[0].detectors
     assert np.isnan(outcome.votes[:, names.index("abroad")]).all()
-    assert outcome.alert[2] == pytest.approx(1 - 0.2 * 10 ** -6)
+    assert outcome.alert[2] == pytest.approx(1 - 0.2 * 10**-6)
     assert list(sources.metrics(0)) == ["value"]
 
 
@@ -187,6 +189,64 @@ def test_an_episode_goes_on_while_its_detector_says_so(with_channels, engine):
     assert ends >= 60 and (outcome.score[20:50] < 0.4).all(), "it would have ended long before"
     assert np.flatnonzero(outcome.closed).tolist() == [ends]
     assert (outcome.peak[outcome.anomaly] == outcome.alert[5]).all()
+    assert REASONS[outcome.reason[ends]] == "recovered" and np.flatnonzero(outcome.reason).tolist() == [ends]
+
+
+TWO = {"moving_average": {"warmup": 2, "window_size": 3}, "teller": {"threshold": 5.0}}
+
+
+@each_engine
+def test_an_episode_ends_where_its_detector_says_that_it_has_become_normal(with_channels, engine):
+    values = [1.0] * 5 + [9.0] + [2.5] * 10 + [-1.0] + [2.5] * 10
+    outcome, _, _ = run(points(values), engine, detectors=members(**TWO))
+    assert np.flatnonzero(outcome.opened).tolist() == [5] and np.flatnonzero(outcome.closed).tolist() == [16]
+    assert REASONS[outcome.reason[16]] == "adapted" and outcome.kind[16] == 0 and outcome.length[16] == 11
+    assert not outcome.anomaly[16:].any()
+
+
+@each_engine
+def test_an_episode_goes_on_while_one_detector_says_so_whatever_another_says(with_channels, engine):
+    """Of the two metrics, q would end it at once."""
+    given = members(teller={"threshold": 5.0})
+    made = [{"p": 1.0, "q": 1.0}] * 3 + [{"p": 9.0, "q": -1.0}] + [{"p": 2.5, "q": -1.0}] * 3 + [{"p": 1.0, "q": -1.0}]
+    outcome, _, _ = run(vectors(made), engine, detectors=given)
+    assert np.flatnonzero(outcome.opened).tolist() == [3] and np.flatnonzero(outcome.closed).tolist() == [7]
+
+
+@each_engine
+def test_a_repeated_point_ends_no_episode(with_channels, engine):
+    made = points([1.0, 9.0, 2.5, -1.0, -1.0])
+    made.timestamp[4] = made.timestamp[3]
+    outcome, _, _ = run(made, engine, detectors=members(**TWO))
+    assert outcome.repeat[4] and np.flatnonzero(outcome.closed).tolist() == [3]
+
+
+@each_engine
+def test_no_point_scores_less_than_its_alert(with_channels, engine):
+    outcome, _, _ = run(points([1.0, 1.2] * 5 + [5.5] + [1.0] * 9), engine, detectors=members(**TWO))
+    votes = np.nan_to_num(outcome.votes)  # of moving_average and teller
+    assert (outcome.alert == votes[:, 1]).all() and outcome.alert[10] > 0.9
+    assert (outcome.score == votes.max(axis=1)).all() and (outcome.cell_score == outcome.score).all()
+
+
+@each_engine
+def test_where_the_alert_is_the_score_no_vote_has_a_share_in_it(with_channels, engine):
+    given = members(moving_average={"warmup": 2, "threshold_multiplier": 1e6}, zscore={"warmup": 2}, teller={})
+    outcome, _, _ = run(points([1.0, 1.2] * 9 + [9.0, 2.1]), engine, detectors=given)
+    assert outcome.anomaly[18:].all() and outcome.score[18] == outcome.alert[18] > outcome.alert[19]
+    assert np.isnan(outcome.shares[18]).all() and outcome.attribution[18] == {"value": outcome.alert[18]}
+    assert outcome.shares[19, :2].sum() == 1.0 and outcome.score[19] > outcome.alert[19]
+
+
+@each_engine
+def test_a_point_of_several_metrics_is_explained_by_the_one_that_alerts(monkeypatch, with_channels, engine):
+    monkeypatch.setattr(teller, "SCOPE", "metric")
+    detectors.register(teller)
+    given = members(moving_average={"warmup": 2}, teller={})
+    made = vectors([{"p": 1.0 + 0.1 * (i % 2), "q": 1.0} for i in range(9)] + [{"p": 2.9, "q": 9.0}])
+    outcome, _, _ = run(made, engine, detectors=given)
+    assert outcome.explanation[9].startswith("9 told by teller")
+    assert outcome.attribution[9]["q"] == outcome.score[9] == outcome.alert[9]
 
 
 @each_engine
@@ -247,6 +307,45 @@ def test_an_explanation_is_the_one_that_the_detector_says(monkeypatch, with_chan
     given = members(moving_average={"warmup": 2}, teller={})
     outcome, _, _ = run(points([1.0, 1.0, 9.0, 1.0, 12.0]), "python", detectors=given)
     assert outcome.explanation[2] == "9 is low" and outcome.explanation[4] == "12 is high"
+
+
+def lowly(s, p, x, w):
+    return 1.0 if x < 10.0 else 0.0
+
+
+@each_engine
+def test_an_episode_keeps_the_kind_with_which_it_opened(monkeypatch, with_channels, engine):
+    monkeypatch.setattr(teller, "EXPLANATION", ("{value} is high", "{value} is low"))
+    monkeypatch.setattr(teller, "KINDS", ("rate", "missing"), raising=False)
+    monkeypatch.setattr(teller, "why", lowly, raising=False)
+    detectors.register(teller)
+    given = members(zscore={"warmup": 3}, teller={})
+    values = [1.0, 1.1, 9.0, 12.0, -1.0, 12.0, 9.0]
+    detection = Detection(window_points=20, detectors=given)
+    pipeline = Pipeline(detection, engine=engine)
+    sources, kinds, parts = pipeline.sources(), [], []
+    for one in batches(points(values), range(1, len(values))):
+        parts.append(pipeline.run(sources, one))
+        kinds += [KINDS[kind] if kind >= 0 else None for kind in parts[-1].kind.tolist()]
+    assert kinds == [None] * 2 + ["missing"] * 3 + ["rate"] * 2
+    assert parts[4].closed[0] and columns(parts) == columns([pipeline.run(pipeline.sources(), points(values))])
+
+
+@each_engine
+def test_the_kind_of_an_implausible_value_is_value(with_channels, engine):
+    given = members(flatline={"warmup": 1})
+    outcome, _, _ = run(points([*[1.0, 2.0, 3.0] * 4, *[1.0] * 30, 99.0]), engine, detectors=given, range_highest=50.0)
+    found = [KINDS[outcome.kind[i]] for i in np.flatnonzero(outcome.opened).tolist()]
+    assert found == ["stuck"] and outcome.kind[-1] == KINDS.index("stuck")  # goes on
+    outcome, _, _ = run(points([*[1.0, 2.0, 3.0] * 4, 99.0]), engine, detectors=given, range_highest=50.0)
+    assert outcome.opened[-1] and KINDS[outcome.kind[-1]] == "value"
+
+
+@pytest.mark.parametrize("given", ["spike", ("value", "value"), ()])
+def test_a_detector_whose_kinds_do_not_fit_its_sentences_is_refused(monkeypatch, with_channels, given):
+    monkeypatch.setattr(teller, "KINDS", given, raising=False)
+    with pytest.raises(TypeError, match="teller: KINDS must have one of value, record, "):
+        detectors.register(teller)
 
 
 @each_engine

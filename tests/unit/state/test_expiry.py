@@ -241,8 +241,8 @@ def test_an_episode_that_is_open_when_its_source_falls_silent_is_told_to_have_en
     assert encode_episodes(near, pipeline.run(sources, near), "raw", 3) == []
     [(key, value)] = encode_episodes(beyond, pipeline.run(sources, beyond), "raw", 3)
     assert key == b"pump" and json.loads(value) == {
-        "event": "closed", "episode": "raw:3:20:0", "source": "pump", "timestamp": 60.0 * 20, "points": 1,
-        "peak_score": pytest.approx(1.0, abs=0.1), "opened_at": 60.0 * 20, "reason": "silence",
+        "event": "closed", "episode": "raw:3:20:0", "kind": "value", "source": "pump", "timestamp": 60.0 * 20,
+        "points": 1, "peak_score": pytest.approx(1.0, abs=0.1), "opened_at": 60.0 * 20, "reason": "silence",
     }  # fmt: skip
     assert pipeline.run(sources, points([1.0], "fan", start=90)).expired == []
     back = pipeline.run(sources, points([10.0], "pump", start=91))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.detectors.kinds import KINDS
 from app.pipeline import Pipeline
 from app.pipeline.outcome import Outcome, Rejected
 from app.pipeline.points import Points
@@ -18,7 +19,7 @@ from app.wire.results import encode_episodes, encode_results
 
 ORDER = [
     *("id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper"),
-    *("anomaly_score", "alert_score", "is_anomaly", "episode", "severity", "status", "direction"),
+    *("anomaly_score", "alert_score", "is_anomaly", "episode", "kind", "severity", "status", "direction"),
     *("drift", "detectors", "weights", "attribution", "explanation", "config_hash"),
 ]
 PROFILES = (
@@ -73,6 +74,8 @@ def scored(draw, several: bool | None = None):
         shares=column(score | st.just(NAN), 2 * n).reshape(n, 2),
         opened=events & anomaly,
         closed=events & ~anomaly,
+        kind=column(st.integers(0, len(KINDS) - 1), dtype=np.int8),
+        reason=column(st.integers(1, 2), dtype=np.uint8),
         episode_offset=column(st.integers(0, 2**60), dtype=np.int64),
         episode_index=column(st.integers(0, 9), dtype=np.int64),
         opened_at=column(st.floats(0, 7e9)),
@@ -126,6 +129,7 @@ def expected(points: Points, outcome: Outcome, i: int) -> dict:
     }
     if outcome.anomaly[i]:
         found["episode"] = f"raw-data:3:{outcome.episode_offset[i]}:{outcome.episode_index[i]}"
+        found["kind"] = KINDS[outcome.kind[i]]
     alert = outcome.peak[i] if outcome.anomaly[i] else outcome.alert[i]
     found["severity"] = "critical" if alert > 0.95 else "high" if alert > 0.9 else "medium" if alert > 0.8 else "low"
     found["status"] = ["warming_up", "ok", "degraded"][outcome.status[i]]
@@ -179,11 +183,13 @@ def test_an_episode_is_told_where_it_opens_and_where_it_closes(drawn, start):
             assert strict(value) == {
                 "event": "closed",
                 "episode": f"raw-data:3:{outcome.episode_offset[i]}:{outcome.episode_index[i]}",
+                "kind": KINDS[outcome.kind[i]],
                 "source": points.source[i],
                 "timestamp": points.timestamp[i],
                 "points": outcome.length[i],
                 "peak_score": outcome.peak[i],
                 "opened_at": outcome.opened_at[i],
+                "reason": ["", "recovered", "adapted"][outcome.reason[i]],
             }
 
 
