@@ -1,11 +1,12 @@
 # make demo    see it work: a Kafka, a worker, data and a page       make test    lint, types and all tests
 # make bench   throughput, latency, recovery beside others   make chaos   hundreds of faults: an hour; ARGS="--kills 20 ..."
 # make limits  memory and recovery of a million sources; ARGS="--only soak --soak-minutes 30": is memory flat under load?
+# make drills  made series with made faults, judged as an operator would: a minute; ARGS="--only level_shift --verbose"
 #
 # Everything runs from .venv, made from setup.cfg. PYTHON=/path/to/python3.12 chooses the Python it is made of;
 # ARGS="..." is handed on: make test ARGS="-k topics", make demo ARGS="--help". WORKERS=1 runs one test after another.
 
-.PHONY: demo test lint types bench chaos limits venv clean
+.PHONY: demo test lint types bench chaos limits drills venv clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -18,7 +19,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 pytho
 
 .PHONY: help
 help:
-	@sed -n '1,5s/^# \{0,1\}//p' Makefile
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
 
 venv: $(VENV)/installed
 
@@ -55,6 +56,9 @@ chaos: venv
 
 limits: venv
 	$(BIN)/python -m tests.limits $(ARGS)
+
+drills: venv
+	$(BIN)/python -m tests.drills $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -13,7 +13,7 @@ PAGE_OF = {
         "operations.md": ["metrics", "rights", "acls"],
         "guarantees.md": ["chaos"],
         "benchmarks.md": ["bench"],
-        "detection.md": ["detection"],
+        "detection.md": ["detection", "drills"],
     }.items()
     for name in names
 }
