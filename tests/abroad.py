@@ -14,6 +14,6 @@ ALERT_AT = "threshold"
 EXPLANATION = "{value} is {score} of {name}"
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     s.seen += 1
     return abs(x)

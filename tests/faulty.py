@@ -10,7 +10,7 @@ ALERT_AT = "threshold"
 EXPLANATION = "{value} made {name} say {score}"
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     s.seen += 1
     s.last[s.seen % 3] = x
     s.inner.total += x

@@ -10,5 +10,5 @@ ALERT_AT = "threshold"
 EXPLANATION = "{value} made {name} say {score}"
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     return w.ring[len(w.ring)]

@@ -15,7 +15,7 @@ ALERT_AT = "threshold"
 EXPLANATION = "{value} is {score} from what was {name} ago"
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     score = abs(x - s.past[s.at]) * p.scale
     s.past[s.at] = x
     s.at = (s.at + 1) % p.lag

@@ -19,7 +19,7 @@ ALERT_AT = "threshold"
 EXPLANATION = "{value} told by {name}, {score} decades"
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     s.seen += 1
     s.last = x
     return x

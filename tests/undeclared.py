@@ -13,6 +13,6 @@ ALERT_AT = "threshold"
 EXPLANATION = "{value} made {name} say {score}"
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     s.total += x / p.threshold
     return abs(x)

@@ -63,6 +63,12 @@ class Row:
                 setattr(self, name, record[name].tolist())
 
 
+def plain(records: np.ndarray) -> list[Row]:
+    """Objects in place of records without records in them."""
+    names = records.dtype.names or ()
+    return [Row.of(dict(zip(names, values))) for values in records.tolist()]
+
+
 DOUBLED = 64 << 20  # bytes of rows up to which they double; from there on a quarter more
 MAPPED = 4 << 20  # bytes of rows above which they have memory mapped for them alone
 PAGE = 2 << 20  # bytes of a large page, on most systems

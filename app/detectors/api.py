@@ -13,8 +13,8 @@ A kernel detector is one plain file in this directory, found by its name. It dec
                  source; "own_past": in any unit, and is standardised by the detector's own past scores;
                  "surprise": a decimal logarithm of rarity
     ALERT_AT     the name of the parameter that is its alert line k
-    step(s, p, x, t, week, w) -> raw score  score x by what was known before it, then learn it
-    band(s, p, t, week, w) -> (expected, lower, upper)  optional: what the value at t should be; called before step
+    step(s, p, x, at, w) -> raw score   score x by what was known before it, then learn it
+    band(s, p, at, w) -> (expected, lower, upper)   optional: what the value should be; called before step
     TARGETS      optional, what it is for: "spikes" (the default: single values far out), "shifts" (of the level, and
                  no spike), "runs" (of equal values), "gaps" (in time); a law test holds it to that
     INVARIANT    optional: ("scale", "shift"), one of them or none (the default): scores stay the same when all values
@@ -36,12 +36,13 @@ and where it is not as most are
                  detector opened began: the episode goes on. 2 where that has become the new normal: it ends here,
                  unless another detector says 1. Else 0.
 
-where s is its state, p its parameters, t the event time (UTC epoch seconds), week the same in seconds since Monday
-00:00 of the calendar, 0 <= week < 604800 (hours of the day and of the week are taken from it), and w the window of past
-values. Warm-up, the vote's exclusion during it, and the reset after a score that is not finite are done for it. A
-parameter called ``window_size`` makes the window at least that large, unless the file says
-``WINDOW = None``: it does not read w. The file is run by CPython and compiled by numba, with the same bits:
-its kernels use + - * /, comparisons, loops and the names imported here; no ``**``, sum(), math or numpy
+where s is its state, p its parameters, and w the window of past values. ``at`` is where the value belongs: at.time, its
+event time in UTC epoch seconds; at.week, the same in seconds since Monday 00:00 of the calendar, 0 <= week < 604800
+(hours of the day and of the week are taken from it); at.metrics, how many values its point has. Warm-up, the vote's
+exclusion during it, and the reset after a score that is not finite are done for it. A parameter called ``window_size``
+makes the window at least that large, unless the file says ``WINDOW = None``: it does not read w. The file is run by
+CPython and compiled by numba, with the same bits: its kernels use + - * /, comparisons, loops and the names imported
+here; no ``**``, sum(), math or numpy
 (``tests/contract/test_kernel_lint.py`` holds it to that).
 
 A detector that is an object in some library takes part through an ``Adapter``; ``river.py`` offers one for
@@ -57,7 +58,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 from app.compiled.numeric import BIGGEST, deviation, exp, finite, floored, inf, log, nan, sqrt, whole
-from app.detectors.support.calendar import weeks
+from app.detectors.support.calendar import places
 from app.detectors.support.exponentially_weighted import (
     SQUARES,
     WEIGHTED,
@@ -219,8 +220,8 @@ def run(
     w = rows.Row(rows.dtype(window.fields(max(window_points, kernel.window_points(checked)))))
     scores = []
     times = times or [60.0 * i for i in range(len(values))]
-    for i, (x, t, week) in enumerate(zip(values, times, weeks(times).tolist())):
-        raw = kernel.step(s, p, x, t, week, w)
+    for i, (x, at) in enumerate(zip(values, rows.plain(places(times)))):
+        raw = kernel.step(s, p, x, at, w)
         scores.append(raw if i >= p.warmup + int(getattr(p, "silent", 0)) else 0.0)
         window.push(w, x)
     return scores

@@ -58,12 +58,12 @@ SAME = 1e-11  # of a column: what is left of it beside the columns before is rou
 LARGEST = 1e151  # of a prediction; its square is finite
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     reach = p.threshold * floored(rms(s.errors), s.expected)
     return s.expected, s.expected - reach, s.expected + reach
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Score x by what was expected, learn it, and say what to expect next."""
     if s.seen == 0:
         s.base = x

@@ -55,7 +55,7 @@ SETTLED = 20  # points before mean and deviation are used
 MOST = 4.0  # deviations that one value counts
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     """The values with which a sum would reach the threshold, if they were not clipped."""
     one = floored(deviations_of(s.level), s.level.mean)
     lower = max(0.0, p.threshold + p.slack - s.below) * one
@@ -63,7 +63,7 @@ def band(s, p, t, week, w):
     return s.level.mean, s.level.mean - lower, s.level.mean + upper
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Sum up how far x lies from what was known before it, then learn it."""
     if max(s.above, s.below) >= p.threshold:
         s.above = 0.0

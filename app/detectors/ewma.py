@@ -43,12 +43,12 @@ INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} standard deviations {side} the weighted mean {expected} of its past"
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     reach = p.threshold * floored(deviations_of(s.level), s.level.mean)
     return s.level.mean, s.level.mean - reach, s.level.mean + reach
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
     score = abs(deviation(x, s.level.mean, deviations_of(s.level)))
     learn_weighted(s.level, x, p.decay)

@@ -41,7 +41,7 @@ KINDS = "stuck"
 EXPLANATION = "stuck at {value}: the run of equal values is longer than the longest before it, and {score} times that"
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     if s.run > 0 and abs(x - s.first) <= p.tolerance:
         s.run += 1
     else:

@@ -47,20 +47,20 @@ CUT = 6.0  # deviations above the mean at which a learned interval is clipped
 BEHIND = 10  # points in a row with an earlier time after which the clock was set back
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     if s.begun == 0:
         s.begun = 1
-        s.time = t
+        s.time = at.time
         return 0.0
-    interval = t - s.time
+    interval = at.time - s.time
     if interval <= 0.0:
         s.behind += 1 if interval < 0.0 else 0
         if s.behind >= BEHIND:
             s.behind = 0
-            s.time = t
+            s.time = at.time
         return 0.0
     s.behind = 0
-    s.time = t
+    s.time = at.time
     if s.intervals.seen == 0:
         learn_weighted(s.intervals, interval, p.decay)
         return 0.0

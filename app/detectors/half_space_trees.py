@@ -149,7 +149,7 @@ def learn(s, p, x):
         s.windows = 1
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     score = log(1.0 / (1.0 - sparseness(s, p, scaled(s, x)))) if s.windows == 1 else 0.0
     if s.windows == 0 and s.points == 0:
         s.low = x

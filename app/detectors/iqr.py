@@ -39,13 +39,13 @@ def reach(w, low, high):
     return high - low if high > low else OF_NORMAL * std(w)
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     low, high = quantile(w, 0.25), quantile(w, 0.75)
     beyond = p.threshold * floored(reach(w, low, high), median(w))
     return median(w), low - beyond, high + beyond
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     if count(w) == 0:
         return 0.0
     low, high = quantile(w, 0.25), quantile(w, 0.75)

@@ -67,7 +67,7 @@ KINDS = "level"
 EXPLANATION = "{score} times as far from its usual level as {name} usually is"
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
     total = x
     past = min(count(w), p.window_size - 1)

@@ -56,7 +56,7 @@ def forecast(p, w):
     return newest + level + slope * middle, error
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     if count(w) < 3:
         return nan, nan, nan
     expected, error = forecast(p, w)
@@ -64,7 +64,7 @@ def band(s, p, t, week, w):
     return expected, expected - reach, expected + reach
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     if count(w) < 3:
         return 0.0
     expected, error = forecast(p, w)

@@ -45,13 +45,13 @@ def scale(w, middle):
     return found if found > 0.0 else OF_MEAN_DEVIATION * mean_distance(w, middle)
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     middle = median(w)
     reach = p.threshold * floored(scale(w, middle), middle)
     return middle, middle - reach, middle + reach
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     if count(w) == 0:
         return 0.0
     middle = median(w)

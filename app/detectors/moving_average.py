@@ -33,13 +33,13 @@ INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} standard deviations {side} the mean {expected} of the last {count} points"
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     mean = average(s.recent)
     reach = p.threshold_multiplier * floored(spread(s.recent), mean)
     return mean, mean - reach, mean + reach
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
     score = abs(deviation(x, average(s.recent), spread(s.recent)))
     slide(s.recent, w, x, p.window_size if p.window_size > 0 else len(w.ring))

@@ -157,10 +157,10 @@ MANY = 30  # points in an hour
 DECADE = 2.302585092994046  # log(10)
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
     n = s.forecast.n
-    hour = whole(week / 3600.0)
+    hour = whole(at.week / 3600.0)
     _enter(s, hour)
     weekly = x - (s.week[hour] if s.weeks[hour] > 0 else s.overall) if n > 0 else 0.0
     slow = x - s.slow_mean if n > 0 else 0.0
@@ -169,7 +169,7 @@ def step(s, p, x, t, week, w):
     noise = spread(s.recent) + steady
     mean = s.forecast.mean
     reach = 2.0 * sqrt(s.forecast.var)
-    _, residue = residual(s.forecast, x, t, week)
+    _, residue = residual(s.forecast, x, at.time, at.week)
     listens = residue >= GATE and s.blocks >= FEWEST
     by_value = VALUE * _watch(s, s.value, x, listens)
     by_week = WEEKLY * _watch(s, s.weekly, weekly, listens)

@@ -62,7 +62,7 @@ def restart(s):
     s.found = 0
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Learn x, and sum up how far it lies from the mean of all since the start."""
     if s.found == 1:
         restart(s)

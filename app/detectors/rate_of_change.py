@@ -48,7 +48,7 @@ INVARIANT = ("scale", "shift")
 EXPLANATION = "the step to {value} is {score} standard deviations of the steps so far {side} the usual one"
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     if count(w) == 0:
         return nan, nan, nan
     expected = before(w, 1) + s.steps.mean
@@ -56,7 +56,7 @@ def band(s, p, t, week, w):
     return expected, expected - reach, expected + reach
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Score the step to x by the steps before it, then learn it."""
     if count(w) == 0:
         return 0.0

@@ -49,13 +49,13 @@ INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} usual errors {side} the expected {expected}"
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     """The value expected by the better predictor, and where its part of the score reaches the threshold."""
-    middle, one = expected(s.forecast, t, week)
+    middle, one = expected(s.forecast, at.time, at.week)
     return middle, middle - p.threshold * one, middle + p.threshold * one
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
-    weighed, _ = residual(s.forecast, x, t, week)
+    weighed, _ = residual(s.forecast, x, at.time, at.week)
     return weighed

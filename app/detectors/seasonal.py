@@ -66,19 +66,19 @@ EXPLANATION = "{value} is {score} standard deviations {side} {expected}, the usu
 SETTLED = 20  # residuals before their deviation is used
 
 
-def band(s, p, t, week, w):
-    i = whole(week / 3600.0) % p.season_hours
+def band(s, p, at, w):
+    i = whole(at.week / 3600.0) % p.season_hours
     if s.weights[i] == 0.0:
         return nan, nan, nan
     reach = p.threshold * floored(rms(s.residuals), s.means[i])
     return s.means[i], s.means[i] - reach, s.means[i] + reach
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Score x by the mean of its hour, then learn it."""
-    hour = whole(week / 3600.0)
+    hour = whole(at.week / 3600.0)
     i = hour % p.season_hours
-    entered = hour != s.hour or abs(t - s.time) >= 3600.0
+    entered = hour != s.hour or abs(at.time - s.time) >= 3600.0
     learned = x
     score = 0.0
     if s.weights[i] > 0.0:
@@ -90,5 +90,5 @@ def step(s, p, x, t, week, w):
     s.weights[i] = (p.decay if entered else 1.0) * s.weights[i] + 1.0
     s.means[i] += (learned - s.means[i]) / s.weights[i]
     s.hour = hour
-    s.time = t
+    s.time = at.time
     return score

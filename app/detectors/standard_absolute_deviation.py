@@ -40,12 +40,12 @@ def deviation_so_far(s):
     return sqrt(s.m2 / (s.seen - 1)) if s.seen > 1 else 0.0
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     reach = p.threshold * floored(deviation_so_far(s), s.mean)
     return s.mean, s.mean - reach, s.mean + reach
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
     score = min(abs(x - s.mean) / (deviation_so_far(s) + NOT_NOTHING), BIGGEST) if s.seen > 0 else 0.0
     s.seen += 1

@@ -30,11 +30,11 @@ INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} standard deviations {side} the mean {expected} of the last {count} points"
 
 
-def band(s, p, t, week, w):
+def band(s, p, at, w):
     middle = mean(w)
     reach = p.threshold * floored(std(w), middle)
     return middle, middle - reach, middle + reach
 
 
-def step(s, p, x, t, week, w):
+def step(s, p, x, at, w):
     return abs(z(w, x))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from app.compiled import jit, rows
-from app.detectors.support.calendar import weeks
+from app.detectors.support.calendar import places
 from app.pipeline.adapters import find_drifts, raw_scores
 from app.pipeline.by_profile import by_profile
 from app.pipeline.explain import explain_anomalies
@@ -149,16 +149,17 @@ class Pipeline:
         """Both passes over points of one profile: fills in p and cells as well."""
         profile = self.profiles[number]
         t = self._tables[number]
-        p["week"] = weeks(p["time"])
+        at = places(p["time"], p["last"] - p["first"])
         raw = np.empty((len(cells), len(profile.members) + len(profile.reasoned)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
         width = len(profile.weights)
         votes, shares = np.full((len(p), width), np.nan), np.empty((len(p), width))
         plain = self.engine == "python"
-        points: Any = _plain(p) if plain else p
-        values: Any = _plain(cells) if plain else cells
+        points: Any = rows.plain(p) if plain else p
+        values: Any = rows.plain(cells) if plain else cells
         held, spare = sources.cells[number].for_passes(), sources.keep[number].for_passes()
-        t.learn(sources.rows.data, held, spare, t.profile, t.members, points, values, raw, bands)
+        where: Any = rows.plain(at) if plain else at
+        t.learn(sources.rows.data, held, spare, t.profile, t.members, points, where, values, raw, bands)
         if profile.adapters:
             if plain:
                 _back(points, p)
@@ -186,12 +187,6 @@ def _parts(points: Points, span: int) -> Iterator[Points]:
         end = bisect_right(points.offset, points.offset[first] + span)
         yield points.select(range(first, end))
         first = end
-
-
-def _plain(records: np.ndarray) -> list[rows.Row]:
-    """Objects in place of records, for CPython."""
-    names = records.dtype.names or ()
-    return [rows.Row.of(dict(zip(names, values))) for values in records.tolist()]
 
 
 def _back(plain: list[rows.Row], records: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from app.compiled.jit import AVAILABLE
 from app.compiled.rows import dtype
+from app.detectors.support.calendar import AT
 from app.detectors.support.window import MOMENTS
 from app.scoring import calibration as calibrations
 from app.scoring import ensemble
@@ -60,12 +61,12 @@ def clear(cell, m):
         vars(m.state(cell)).update(vars(m.blank.copy()))
 
 
-def step(cell, p, m, x, t, week):
-    return m.step(m.state(cell), m.params, x, t, week, cell.window)
+def step(cell, p, m, x, at):
+    return m.step(m.state(cell), m.params, x, at, cell.window)
 
 
-def band(cell, p, m, t, week):
-    return m.band_of(m.state(cell), m.params, t, week, cell.window)
+def band(cell, p, m, at):
+    return m.band_of(m.state(cell), m.params, at, cell.window)
 
 
 def lasts(cell, p, m, x):
@@ -153,8 +154,9 @@ def _compiled() -> None:
 
             return returns(cell, p, m, *more), make
 
-    of_member(step, "step", f8, f8, f8, f8)
-    of_member(band, "band_of", types.UniTuple(f8, 3), f8, f8)
+    at_type = from_dtype(dtype(AT))
+    of_member(step, "step", f8, f8, at_type)
+    of_member(band, "band_of", types.UniTuple(f8, 3), at_type)
     of_member(lasts, "lasts", types.int64, f8)
     of_member(why, "why", f8, f8)
 

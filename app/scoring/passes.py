@@ -34,7 +34,7 @@ ALONE, ONE_OF_SEVERAL, JOINT = 1, 2, 4  # a cell: its point's only one; what the
 DEVIATIONS, OWN_PAST = 0, 1  # scales
 
 
-def learn(sources, cells, keep, profile, members, points, values, raw, bands):
+def learn(sources, cells, keep, profile, members, points, at, values, raw, bands):
     p = profile[0]
     for i in range(len(points)):
         point = points[i]
@@ -69,9 +69,9 @@ def learn(sources, cells, keep, profile, members, points, values, raw, bands):
                 m = members[k]
                 if m.learns & case:
                     if m.band >= 0:
-                        expected, lower, upper = band(cell, p, m, point.time, point.week)
+                        expected, lower, upper = band(cell, p, m, at[i])
                         bands[c, m.band], bands[c, m.band + 1], bands[c, m.band + 2] = expected, lower, upper
-                    score = step(cell, p, m, x, point.time, point.week)
+                    score = step(cell, p, m, x, at[i])
                     if not finite(score):
                         clear(cell, m)
                         score = nan

@@ -13,6 +13,7 @@ from app.compiled.numeric import nan
 from app.detectors import Kernel
 from app.detectors.kinds import KINDS
 from app.detectors.support import window
+from app.detectors.support.calendar import AT
 from app.scoring import ensemble, passes
 from app.scoring.passes import ALONE, DEVIATIONS, JOINT, ONE_OF_SEVERAL, OWN_PAST
 from app.scoring.profile import Member, Profile
@@ -260,10 +261,10 @@ def _code(profile: Profile, m: Member, params: np.ndarray) -> dict[str, tuple]:
     detector, x = m.detector, float64
     s = from_dtype(profile.cell[f"d{m.place}"]["state"]) if m.fields else none
     w = from_dtype(profile.cell["window"]) if m.reads_window else none
-    p = from_dtype(params.dtype)
+    p, at = from_dtype(params.dtype), from_dtype(rows.dtype(AT))
     found = {
-        "step": (detector.step, x, s, p, x, x, x, w),
-        "band_of": (detector.band, UniTuple(x, 3), s, p, x, x, w),
+        "step": (detector.step, x, s, p, x, at, w),
+        "band_of": (detector.band, UniTuple(x, 3), s, p, at, w),
         "lasts": (detector.lasts, int64, s, p, x, w),
         "why": (detector.why, x, s, p, x, w),
     }

@@ -89,7 +89,7 @@ BAD = {
 
 @pytest.mark.parametrize("expression", BAD)
 def test_a_kernel_that_would_differ_is_flagged(expression):
-    found = list(faults(f"def step(s, p, x, t, week, w):\n    return {expression}\n", {"app.detectors.api"}))
+    found = list(faults(f"def step(s, p, x, at, w):\n    return {expression}\n", {"app.detectors.api"}))
     assert any(BAD[expression] in fault for fault in found)
 
 

@@ -20,11 +20,15 @@ from app.compiled import jit, rows
 from app.compiled.code_cache import called_by
 from app.detectors import level, novelty, residual
 from app.detectors.support import window
-from app.detectors.support.calendar import weeks
+from app.detectors.support.calendar import places
 from app.settings import load
 
 SHIPPED = Path(__file__).parents[3] / "generators" / "series"
 START = 1_700_000_000.0
+
+
+def at(t):
+    return rows.plain(places([t]))[0]
 
 
 class Head:
@@ -38,13 +42,13 @@ class Head:
         self.w = rows.Row(rows.dtype(window.fields(window_points)))
 
     def feed(self, x, t):
-        score = self.kernel.step(self.s, self.p, x, t, float(weeks(t)), self.w)
+        score = self.kernel.step(self.s, self.p, x, at(t), self.w)
         self.lasts = novelty.lasts(self.s, self.p, x, self.w) if self.kernel.module is novelty else False
         window.push(self.w, x)
         return score
 
     def band(self, t):
-        return self.kernel.band(self.s, self.p, t, float(weeks(t)), self.w)
+        return self.kernel.band(self.s, self.p, at(t), self.w)
 
     def run(self, values, times=None):
         times = every(60.0, values) if times is None else times
@@ -361,10 +365,10 @@ def compiled(name):
     jit.let_be_called(*called_by(step)[0], *called_by(push)[0])
 
     @numba.njit(error_model="numpy")
-    def over(cells, numbers, values, times, hours, scores):
+    def over(cells, numbers, values, places, scores):
         for i in range(len(values)):
             cell = cells[0]
-            scores[i] = step(cell.s, numbers[0], values[i], times[i], hours[i], cell.w)
+            scores[i] = step(cell.s, numbers[0], values[i], places[i], cell.w)
             push(cell.w, values[i])
 
     return over
@@ -379,7 +383,7 @@ def compiled_run(name, values, times, scores):
     for n, v in numbers.items():
         p[n] = v
     cells = np.zeros(1, rows.dtype([("w", window.fields(100)), ("s", kernel.fields(checked))]))
-    compiled(name)(cells, p, np.array(values), np.array(times), weeks(times), scores)
+    compiled(name)(cells, p, np.array(values), places(times), scores)
     return cells
 
 

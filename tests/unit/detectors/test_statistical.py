@@ -12,7 +12,7 @@ from app import detectors
 from app.compiled import rows
 from app.detectors.api import run
 from app.detectors.support import window
-from app.detectors.support.calendar import weeks
+from app.detectors.support.calendar import places
 
 
 class Alone:
@@ -29,11 +29,11 @@ class Alone:
 
     def expected(self, t=None):
         t = self.t + 60.0 if t is None else t
-        return self.kernel.band(self.s, self.p, t, float(weeks(t)), self.w)
+        return self.kernel.band(self.s, self.p, rows.plain(places([t]))[0], self.w)
 
     def feed(self, x, t=None):
         self.t = self.t + 60.0 if t is None else t
-        score = self.kernel.step(self.s, self.p, x, self.t, float(weeks(self.t)), self.w)
+        score = self.kernel.step(self.s, self.p, x, rows.plain(places([self.t]))[0], self.w)
         window.push(self.w, x)
         return score
 
