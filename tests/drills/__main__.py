@@ -1,6 +1,7 @@
 """Drills: made series with a made fault, or with none, and what an operator would call right.
 
     python -m tests.drills                                   every kind, 10 series of each: a minute
+    python -m tests.drills --in-process                      the same in a quarter of the time
     python -m tests.drills --only level_shift --verbose      one kind, and why each of its series failed
     python -m tests.drills --config my.yaml --seed 2         other settings, other series
     python -m tests.drills --write-docs                      its table in docs/detection.md

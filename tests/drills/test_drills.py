@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tests.docs import pages
-from tests.drills.command import episodes, records, table
+from tests.drills.command import table
 from tests.drills.judge import Episode, Tally, faulty, kinds, share_outside
+from tests.drills.run import by_detect, in_process, records
 from tests.drills.series import DRILLS, made, right
 from tests.drills.shapes import Draw, Series
 
@@ -131,7 +132,7 @@ def test_the_table_shows_every_kind():
 def test_points_are_written_as_they_arrive(name):
     case = cases(name)[0]
     points = [json.loads(line) for line in records("a", case)]
-    assert [point["timestamp"] for point in points] == np.round(case.time).tolist()
+    assert [point["timestamp"] for point in points] == case.time.tolist()
     for metric, x in case.values.items():
         given = [
             point.get("values", {point.get("metric", "value"): point.get("value")}).get(metric) for point in points
@@ -162,9 +163,16 @@ def test_detect_reports_the_episode_at_the_point_of_the_fault(tmp_path):
         x = np.sin(np.arange(400.0) * 1.7) + 0.1 * Draw(3, place).normal(400)
         x[300 + place] += 100.0
         given[source] = Series(x, 60.0, 0.0, 1.0).case(others=0).fault(300 + place, told=0, over=0)
-    found = episodes(given, config)
+    found = by_detect(given, config)
     assert {source: [(each.opened, each.last) for each in every] for source, every in found.items()} == {
         "a": [(300, 300)],
         "b": [(301, 301)],
     }
     assert not any(faulty(case, found[source]) for source, case in given.items())
+
+
+def test_without_the_command_the_episodes_are_the_same():
+    names = ["deploy_spikes", "one_metric_of_eight", "one_of_six_sent_alone", "calm_doubled_points", "calm_latency"]
+    given = {name: cases(name)[0] for name in names}
+    found = by_detect(given, None)
+    assert len(found) >= 3 and in_process(given, None) == found
