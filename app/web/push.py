@@ -77,7 +77,7 @@ class Push:
             rows = [episode.row(name) for name, episode in changes.episodes.items()]
             self._queue(everybody, {"type": "anomalies", "anomalies": rows})
         if changes.sources:
-            first = nsmallest(MAX_SOURCES, changes.sources.values(), key=SORTS["alert"])
+            first = nsmallest(MAX_SOURCES, changes.sources.values(), key=SORTS["score"])
             rows = [row(*series.last(1)) for series in first]
             self._queue(everybody, {"type": "sources", "sources": rows})
         for source, new in changes.points.items():

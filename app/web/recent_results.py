@@ -24,26 +24,28 @@ from app.web.records import SORTS, Event, ShownEpisode, ShownResult, decode_even
 RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unreadable
 # What Python adds to a record: its header, its place in a list, rounding. What a source takes without its points and
 # its name, and may take with a name; what an episode takes besides its records and its name.
-POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES = 56, 400, 480, 500
+POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES = 56, 432, 512, 500
 
 
 class RecentPoints:
     """The last points of one source, as bytes, and what sources are sorted by: of the latest result."""
 
-    __slots__ = ("alert_score", "is_anomaly", "nbytes", "points", "source", "timestamp")
+    __slots__ = ("alert_score", "anomaly_score", "is_anomaly", "nbytes", "points", "source", "timestamp")
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.points: list[bytes] = []
         self.nbytes = 0  # of the points
         self.timestamp = 0.0
+        self.anomaly_score: float | None = None
         self.alert_score: float | None = None
         self.is_anomaly: bool | None = None
 
     def add(self, raw: bytes, result: ShownResult) -> int:
         """Bytes that this takes."""
         self.points.append(raw)
-        self.timestamp, self.alert_score, self.is_anomaly = result.timestamp, result.alert_score, result.is_anomaly
+        self.timestamp, self.is_anomaly = result.timestamp, result.is_anomaly
+        self.anomaly_score, self.alert_score = result.anomaly_score, result.alert_score
         size = len(raw) + POINT_BYTES
         self.nbytes += size
         return size
@@ -149,7 +151,7 @@ class RecentResults:
             self.episode_bytes -= _size(oldest, episode)
             self._changes.episodes.pop(oldest, None)
 
-    def sources(self, search: str = "", sort: str = "alert", limit: int = 200) -> tuple[int, list[ShownResult]]:
+    def sources(self, search: str = "", sort: str = "score", limit: int = 200) -> tuple[int, list[ShownResult]]:
         """How many sources match, and the first of them in one of the orders `SORTS`: their latest results."""
         needle = search.casefold()
         found = [series for name, series in self._series.items() if needle in name.casefold()]

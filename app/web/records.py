@@ -98,6 +98,7 @@ class Sorted(Protocol):
 
     source: str
     timestamp: float
+    anomaly_score: float | None
     alert_score: float | None
     is_anomaly: bool | None
 
@@ -109,6 +110,7 @@ def _by_alert(result: Sorted) -> tuple[bool, float, str]:
 
 
 SORTS: dict[str, Callable[[Sorted], Any]] = {
+    "score": lambda r: (-(r.anomaly_score or 0.0), r.source),
     "alert": _by_alert,
     "source": lambda r: r.source,
     "recent": lambda r: (-r.timestamp, r.source),

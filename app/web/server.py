@@ -4,7 +4,7 @@
     GET /static/{path}           its script and style
     GET /api/health              what the worker says about itself; always 200
     GET /api/statistics          counts, rates and lag
-    GET /api/sources             latest result of each source: ?search= &sort=alert|source|recent &limit=
+    GET /api/sources             latest result of each source: ?search= &sort=score|alert|source|recent &limit=
     GET /api/series              last points of one, in order of arrival: ?source= &limit=
     GET /api/series/{source}     the same: ?limit=
     GET /api/anomalies           newest episodes, of all or one: ?source= &limit=
@@ -145,7 +145,7 @@ class Server:
         return json(self.statistics())
 
     async def sources(self, request: web.Request) -> web.Response:
-        asked = query(request, search="", sort="alert", limit=200)
+        asked = query(request, search="", sort="score", limit=200)
         matching, found = self.recent.sources(**asked)
         return json({"known": len(self.recent), "matching": matching, "sources": [row(result) for result in found]})
 

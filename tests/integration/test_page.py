@@ -131,6 +131,71 @@ def test_an_anomaly_arrives_while_one_looks():
     look(scenario, fed("pump-7", "pump-8"))
 
 
+def test_an_episode_shows_its_kind_its_band_and_why_it_ended():
+    recent = fed("pump-7", "pump-8")
+    for source, at in (("pump-7", 50), ("pump-8", 60)):
+        recent.take_result(anomaly(source, at, kind="level"))
+        recent.take_event(anomaly(source, at, kind="level", event="opened"))
+    end = {"event": "closed", "episode": "raw-data:0:50:0", "kind": "level", "source": "pump-7", "timestamp": 1.7e9}
+    recent.take_event(json.dumps({**end, "points": 9, "peak_score": 0.99, "opened_at": 1.6e9, "reason": "adapted"}))
+
+    async def scenario(page, url, server):
+        await page.open(url + "#source=pump-7")
+        for place in ("#episodes article.closed", "#detail-episodes article"):
+            text = await page.until(f"document.querySelector('{place}').innerText")
+            assert all(words in text for words in ("level", "adapted", "44 to 46", "9 points")), text
+        text = await page.run("document.querySelector('#episodes article.open').innerText")
+        assert "level" in text and "open" in text.split()
+        await page.until("document.querySelector('#readout').textContent.includes('anomalous, critical, level')")
+
+    look(scenario, recent)
+
+
+def test_the_most_anomalous_source_stays_first_while_scores_change():
+    shown = "[...document.querySelectorAll('#rows tr')].map(tr => tr.querySelector('.figure').textContent)"
+
+    async def scenario(page, url, server):
+        await page.open(url)
+        await page.until("document.querySelector('#as-of').textContent !== '–'")
+        while not server.push.clients:
+            await asyncio.sleep(0.05)
+        assert await page.run(shown) == ["0.900", "0.100", "0.100"]
+        server.recent.take_result(result("fan", 50, anomaly_score=0.68))
+        server.recent.take_result(result("pump-8", 50, anomaly_score=0.25, is_anomaly=True))
+        await page.until(f"{shown}.join() === '0.680,0.250,0.100'")
+
+    recent = fed("fan", "pump-7", "pump-8")
+    recent.take_result(result("pump-8", 49, anomaly_score=0.9, is_anomaly=True))
+    look(scenario, recent)
+
+
+def test_the_chart_shows_the_metric_that_the_last_episode_is_about():
+    two = {"values": {"flow": 1.0, "pressure": 2.0}, "value": None}
+    band = {"expected_lower": {"flow": 0.0, "pressure": 1.0}, "expected_upper": {"flow": 2.0, "pressure": 2.1}}
+    recent = RecentResults()
+    for at in range(40):
+        recent.take_result(result("boiler", at, **two, **band))
+    for at, shares in ((40, (0.2, 0.9)), (41, (0.6, 0.3))):
+        of = {"episode": "raw-data:0:40:0", "attribution": dict(zip(("flow", "pressure"), shares, strict=True))}
+        recent.take_result(result("boiler", at, is_anomaly=True, **of, **two, **band))
+    recent.take_result(result("boiler", 42, **two, **band))
+
+    async def scenario(page, url, server):
+        await page.open(url + "#source=boiler")
+        pressed = await page.until("document.querySelector('#metrics [aria-pressed=true]').textContent")
+        assert pressed == "pressure"
+        bands = set()
+        for name in ("flow", "pressure"):
+            await page.run(
+                f"[...document.querySelectorAll('#metrics button')].find(b => b.textContent === '{name}').click()"
+            )
+            await page.until(f"document.querySelector('#readout').textContent.includes('{name}')")
+            bands.add(await page.until("document.querySelector('#chart .band').getAttribute('d')"))
+        assert len(bands) == 2
+
+    look(scenario, recent)
+
+
 def test_a_drift_stands_in_the_chart_where_it_was_found():
     recent = fed("pump-7")
     recent.take_result(result("pump-7", 40, drift=True))

@@ -1,7 +1,7 @@
 // The page: requests to the API, and what it shows of them. Without an answer, a banner says how old the figures are.
 
 import { Chart } from "./chart.js";
-import { cell, count, duration, el, h, iso, metricsOf, number, rate, say, score, severity, time, valueOf } from "./dom.js";
+import { cell, count, duration, el, h, iso, metricsOf, number, rate, rough, say, score, severity, time, valueOf } from "./dom.js";
 
 const LIST_MS = 5000;       // the list's order, counts and health; values in between come over the WebSocket
 const SOURCES = 200, EPISODES = 100, POINTS = 500;
@@ -109,7 +109,27 @@ function patch(row, point) {
   if (row.time.textContent.length > 8) el("table").classList.add("dated");
   row.time.title = iso(point.timestamp);
   row.status.title = point.is_anomaly ? "in an episode" : "";
+  row.point = point;
   row.node.className = `${point.is_anomaly ? "anomalous" : ""} ${kind} ${point.source === shown?.name ? "chosen" : ""}`;
+}
+
+// A row must not move away under a pointer or the keyboard.
+function isHeld() {
+  const body = el("rows");
+  return rows.size > 0 && (body.matches(":hover") || body.contains(document.activeElement));
+}
+
+function arrange(order) {
+  const body = el("rows");
+  if (order.length !== body.children.length || order.some((node, i) => node !== body.children[i])) body.replaceChildren(...order);
+}
+
+// Rows sorted by their scores stay so while new scores come in.
+function sortByScore() {
+  if (el("sort").value !== "score" || isHeld()) return;
+  const found = [...rows.values()].filter((row) => row.point);
+  found.sort((a, b) => (b.point.anomaly_score ?? 0) - (a.point.anomaly_score ?? 0) || (a.point.source < b.point.source ? -1 : 1));
+  arrange(found.map((row) => row.node));
 }
 
 async function loadSources(force = false) {
@@ -117,15 +137,12 @@ async function loadSources(force = false) {
   const query = new URLSearchParams({ search, sort: el("sort").value, limit: SOURCES });
   const list = await get(`/api/sources?${query}`);
   if (number !== asked) return;
-  const body = el("rows");
-  // A row must not move away under a pointer or the keyboard.
-  const held = !force && rows.size > 0 && (body.matches(":hover") || body.contains(document.activeElement));
+  const held = !force && isHeld();
   if (!held) {
     const wanted = new Set(list.sources.map((point) => point.source));
     for (const source of rows.keys()) if (!wanted.has(source)) rows.delete(source);
     for (const { source } of list.sources) if (!rows.has(source)) rows.set(source, makeRow(source));
-    const order = list.sources.map(({ source }) => rows.get(source).node);
-    if (order.length !== body.children.length || order.some((node, i) => node !== body.children[i])) body.replaceChildren(...order);
+    arrange(list.sources.map(({ source }) => rows.get(source).node));
   }
   showPoints(list.sources);
   mark();
@@ -162,8 +179,12 @@ function mark() {
 
 function band(row, name) {
   const lower = cell(row, "expected_lower", name), upper = cell(row, "expected_upper", name);
-  return lower === null || upper === null ? null : `${number(lower)} to ${number(upper)}`;
+  return lower === null || upper === null ? null : `${rough(lower)} to ${rough(upper)}`;
 }
+
+const REASONS = {
+  recovered: "its points are usual again", adapted: "what opened it has become the new normal", silence: "its source sent nothing for too long",
+};
 
 // With its source in the list of all; one line each beneath a source's chart.
 function makeEpisode(row, withSource) {
@@ -172,7 +193,7 @@ function makeEpisode(row, withSource) {
   const facts = [];
   const metric = worst(row) ?? metricsOf(row)[0];
   if (known) facts.push([row.values ? metric : "", number(valueOf(row, metric))]);
-  const expected = known && withSource && band(row, metric);
+  const expected = known && band(row, metric);
   if (expected) facts.push(["expected", expected]);
   const peak = row.peak_score ?? row.anomaly_score;
   facts.push([ended ? "peak" : "score", score(peak)]);
@@ -182,8 +203,9 @@ function makeEpisode(row, withSource) {
     h("div", { class: "line" },
       h("time", { datetime: iso(row.opened_at), title: iso(row.opened_at) }, time(row.opened_at)),
       withSource ? h("span", { class: "name" }, link) : null,
+      row.kind ? h("span", { class: "kind", title: "What the episode is" }, row.kind) : null,
       h("span", { class: `severity ${kind}` }, kind),
-      h("span", { class: "state" }, ended ? "closed" : "open")),
+      h("span", { class: "state", title: ended ? REASONS[row.reason] : null }, ended ? row.reason ?? "closed" : "open")),
     h("dl", { class: "facts" }, ...facts.map(([name, text]) => h("div", {}, name ? h("dt", {}, name) : null, h("dd", {}, text)))),
     withSource && row.explanation ? h("p", { class: "why" }, row.explanation) : null);
 }
@@ -281,7 +303,10 @@ function addPoints(source, points) {
 function draw() {
   const { points, sampled, missing } = shown;
   const names = points.length ? [...new Set(points.flatMap(metricsOf))].sort() : [];
-  if (!names.includes(shown.metric)) shown.metric = worst(points.at(-1)) ?? names[0] ?? null;
+  if (!names.includes(shown.metric)) {
+    const opener = points.findLast((point) => point.is_anomaly && point.id === point.episode);
+    shown.metric = worst(opener ?? points.findLast((point) => point.is_anomaly)) ?? names[0] ?? null;
+  }
   const buttons = names.length < 2 ? [] : names.map((name) => {
     const button = h("button", { type: "button", "aria-pressed": name === shown.metric }, name);
     button.addEventListener("click", () => { shown.metric = name; draw(); });
@@ -301,7 +326,7 @@ function draw() {
   say(el("chart-note"), notes.join(" · "));
 }
 
-// The metric that the last anomaly is about, if the result says so.
+// The metric that an anomaly is about, if the result says so.
 function worst(point) {
   const shares = Object.entries(point?.attribution ?? {});
   return shares.length ? shares.reduce((a, b) => (b[1] > a[1] ? b : a))[0] : undefined;
@@ -338,7 +363,7 @@ function sendWatch() {
 
 function receive(message) {
   noteAnswer();
-  if (message.type === "sources") showPoints(message.sources);
+  if (message.type === "sources") { showPoints(message.sources); sortByScore(); }
   else if (message.type === "anomalies") { showEpisodes(message.anomalies, true); loadSoon(); }
   else if (message.type === "points") addPoints(message.source, message.points);
   else if (message.type === "statistics") showStatistics(message.statistics);

@@ -1,7 +1,7 @@
 // Value over event time with its expected band, marked anomalies and drifts; the anomaly score beneath. Plain SVG.
 
 import { clamp, clock, label, line, nearest, range, round, scale, spread, ticks } from "./axes.js";
-import { cell, iso, number, score, severity, svg, time, valueOf } from "./dom.js";
+import { cell, iso, number, rough, score, severity, svg, time, valueOf } from "./dom.js";
 
 const HEIGHT = 230, STRIP = 60, GAP = 24, RIGHT = 12, TOP = 8, BOTTOM = 20;
 
@@ -142,10 +142,10 @@ export class Chart {
 export function describe(p, metric) {
   const lower = cell(p, "expected_lower", metric), upper = cell(p, "expected_upper", metric);
   const parts = [`${time(p.timestamp)} UTC`, `${metric} ${number(valueOf(p, metric))}`];
-  if (lower !== null && upper !== null) parts.push(`expected ${number(lower)} to ${number(upper)}`);
+  if (lower !== null && upper !== null) parts.push(`expected ${rough(lower)} to ${rough(upper)}`);
   parts.push(`score ${score(p.anomaly_score)}`);
   if (p.status === "warming_up") parts.push("warming up");
-  else if (p.is_anomaly) parts.push(`anomalous, ${severity(p.severity)}`);
+  else if (p.is_anomaly) parts.push(["anomalous", severity(p.severity), p.kind].filter(Boolean).join(", "));
   if (p.drift) parts.push("drift: scores have settled on another level");
   return parts.join("   ");
 }
@@ -158,8 +158,8 @@ function band(xs, lower, upper, y) {
     if (i > start) {
       const there = [], back = [];
       for (let k = start; k < i; k++) {
-        there.push(`${round(xs[k])} ${round(clamp(y(upper[k]), 0, HEIGHT - BOTTOM))}`);
-        back.push(`${round(xs[k])} ${round(clamp(y(lower[k]), 0, HEIGHT - BOTTOM))}`);
+        there.push(`${round(xs[k])} ${round(clamp(y(upper[k]), TOP, HEIGHT - BOTTOM))}`);
+        back.push(`${round(xs[k])} ${round(clamp(y(lower[k]), TOP, HEIGHT - BOTTOM))}`);
       }
       path += `M${there.join("L")}L${back.reverse().join("L")}Z`;
     }

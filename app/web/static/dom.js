@@ -32,6 +32,14 @@ export function number(value) {
   return size !== 0 && (size >= 1e9 || size < 1e-4) ? value.toExponential(3) : plain.format(value);
 }
 
+const short = new Intl.NumberFormat("en-GB", { maximumSignificantDigits: 4 });
+
+// Four figures, and every one before the point: for what is computed, such as bands.
+export function rough(value) {
+  const size = Math.abs(value);
+  return typeof value !== "number" || size === 0 || size >= 1e9 || size < 1e-4 ? number(value) : (size >= 1e4 ? whole : short).format(value);
+}
+
 export const count = (value) => (typeof value === "number" ? whole.format(value) : "–");
 
 export const score = (value) => (typeof value === "number" ? value.toFixed(3) : "–");

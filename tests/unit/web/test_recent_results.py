@@ -175,19 +175,21 @@ def test_many_sources_share_the_budget_without_losing_their_latest():
     assert recent.sources()[0] == 2_000
 
 
-def test_sources_in_an_episode_come_first_then_by_score():
+def test_sources_are_sorted_by_the_score_they_show_or_by_their_episodes():
     recent = RecentResults()
-    recent.take_result(result("calm", 3, alert_score=0.2))
-    recent.take_result(result("rising", 1, alert_score=0.7))
-    recent.take_result(result("inside", 2, alert_score=0.1, is_anomaly=True))
+    recent.take_result(result("calm", 3, anomaly_score=0.25, alert_score=0.2))
+    recent.take_result(result("rising", 1, anomaly_score=0.7, alert_score=0.7))
+    recent.take_result(result("inside", 2, anomaly_score=0.3, alert_score=0.1, is_anomaly=True))
+    recent.take_result(result("unscored", 4, anomaly_score=None, alert_score=None))
     order = {sort: [found.source for found in recent.sources(sort=sort)[1]] for sort in SORTS}
     assert order == {
-        "alert": ["inside", "rising", "calm"],
-        "source": ["calm", "inside", "rising"],
-        "recent": ["calm", "inside", "rising"],
+        "score": ["rising", "inside", "calm", "unscored"],
+        "alert": ["inside", "rising", "calm", "unscored"],
+        "source": ["calm", "inside", "rising", "unscored"],
+        "recent": ["unscored", "calm", "inside", "rising"],
     }
-    assert [found.source for found in recent.sources(limit=1)[1]] == ["inside"]
-    assert recent.sources(limit=1)[0] == 3
+    assert [found.source for found in recent.sources(limit=1)[1]] == ["rising"]
+    assert recent.sources(limit=1)[0] == 4
 
 
 def test_search_finds_parts_of_names_in_any_case():

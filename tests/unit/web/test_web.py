@@ -154,7 +154,7 @@ def test_limits_are_allowed_up_to_their_ends(limit):
     [
         ("/api/sources?limt=5", "limt: no such parameter; known: search, sort, limit"),
         ("/api/statistics?x=1", "x: no such parameter; known: none"),
-        ("/api/sources?sort=up", "sort: expected one of alert, source, recent, got 'up'"),
+        ("/api/sources?sort=up", "sort: expected one of score, alert, source, recent, got 'up'"),
     ],
 )
 def test_other_bad_parameters_are_refused_by_name(path, sentence):
