@@ -1,5 +1,6 @@
 """What ``python -m tests.drills`` does."""
 
+import fnmatch
 import json
 import sys
 from collections.abc import Mapping
@@ -15,16 +16,18 @@ from tests.drills.series import DRILLS, made, right
 
 
 def _chosen(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
-    names = [name for name in text.split(",") if name] or list(DRILLS)
-    if unknown := [name for name in names if name not in DRILLS]:
-        raise click.BadParameter(f"no kind {', '.join(unknown)}; there are {', '.join(DRILLS)}")
-    return names
+    patterns = [pattern for pattern in text.split(",") if pattern]
+    if none := [pattern for pattern in patterns if not fnmatch.filter(DRILLS, pattern)]:
+        raise click.BadParameter(f"no kind {', '.join(none)}; there are {', '.join(DRILLS)}")
+    return [name for name in DRILLS if not patterns or any(fnmatch.fnmatchcase(name, each) for each in patterns)]
 
 
 @click.command()
 @click.option("--seed", default=1, show_default=True, help="Another seed makes other series.")
 @click.option("--instances", default=10, show_default=True, help="Series of each kind.")
-@click.option("--only", "names", default="", callback=_chosen, metavar="KIND,...", help="These kinds alone.")
+@click.option(
+    "--only", "names", default="", callback=_chosen, metavar="KIND,...", help="These kinds alone, or patterns: calm_*."
+)
 @click.option("--config", type=click.Path(path_type=Path, exists=True), help="Settings; default: those without any.")
 @click.option("--in-process", is_flag=True, help="Without the command detect: the same figures, in less time.")
 @click.option("--verbose", is_flag=True, help="Say of every series that failed why.")

@@ -379,6 +379,17 @@ def one_metric_of_eight(draw: Draw) -> Case:
 
 
 @drill
+def all_metrics_at_once(draw: Draw) -> Case:
+    """Five metrics are zero for 10 to 40 points: told within 2 points, once or twice, over 20 after it; 3 others."""
+    n, step, width = draw.whole(2000, 2600), draw.step(), draw.whole(10, 40)
+    metrics = {f"m{k}": draw.noise(n, step=step, away=True) for k in range(5)}
+    at = int(draw.between(0.5, 0.8) * n)
+    for one in metrics.values():
+        one.x[at : at + width] = 0.0
+    return together(metrics, others=3).fault(at, told=2, over=width + 20, alerts=2)
+
+
+@drill
 def pair_parts(draw: Draw) -> Case:
     """Two metrics that go together part for 4 to 8 hours: told within 20 points, over 60 after it; 3 others."""
     step = draw.one_of((300.0, 600.0))
@@ -413,6 +424,20 @@ def one_of_six_sent_alone(draw: Draw) -> Case:
 def calm_noise(draw: Draw) -> Case:
     """Noise: 2 others."""
     return draw.noise(4500).case(others=2)
+
+
+@drill
+def calm_eight_metrics(draw: Draw) -> Case:
+    """Noise of eight metrics: 3 others."""
+    n, step = draw.whole(2600, 3200), draw.step()
+    return together({f"m{k}": draw.noise(n, step=step) for k in range(8)}, others=3)
+
+
+@drill
+def calm_six_sent_alone(draw: Draw) -> Case:
+    """Six metrics in records of their own, 900 to 1100 of each: 6 others."""
+    n, step = draw.whole(900, 1100), draw.step()
+    return one_by_one({f"m{k}": draw.noise(n, step=step) for k in range(6)}, others=6)
 
 
 @drill
