@@ -170,10 +170,10 @@ def test_the_most_anomalous_source_stays_first_while_scores_change():
 
 
 def test_the_chart_shows_the_metric_that_the_last_episode_is_about():
-    two = {"values": {"flow": 1.0, "pressure": 2.0}, "value": None}
-    band = {"expected_lower": {"flow": 0.0, "pressure": 1.0}, "expected_upper": {"flow": 2.0, "pressure": 2.1}}
+    band = {"expected_lower": {"flow": 4.0, "pressure": 0.0}, "expected_upper": {"flow": 5.0, "pressure": 18.0}}
     recent = RecentResults()
     for at in range(40):
+        two = {"values": {"flow": float(at % 10), "pressure": 2.0 * (at % 10)}, "value": None}
         recent.take_result(result("boiler", at, **two, **band))
     for at, shares in ((40, (0.2, 0.9)), (41, (0.6, 0.3))):
         of = {"episode": "raw-data:0:40:0", "attribution": dict(zip(("flow", "pressure"), shares, strict=True))}
