@@ -209,7 +209,7 @@ def level_shift(draw: Draw) -> Case:
 
 @drill
 def shift_and_back(draw: Draw) -> Case:
-    """The same, and back after 700 to 1500 points: both told within 3, once or twice, over within 300; 2 others."""
+    """A lasting shift, back after 700 to 1500 points: both told within 3, once or twice, over within 300; 2 others."""
     s, height, width = draw.noise(4200), draw.sign() * draw.between(10, 15), draw.whole(700, 1500)
     at = draw.place(s, 0.4, 0.5)
     s.x[at : at + width] += height * s.spread
