@@ -44,6 +44,7 @@ class Kernel:
     kinds: tuple[str, ...]  # of the episodes that it opens, by what ``why`` says
     targets: str
     invariant: tuple[str, ...]
+    seasonal: bool
     module: ModuleType
 
     def fields(self, p: Mapping[str, Any]) -> list[tuple]:
@@ -77,6 +78,7 @@ def _kernel(name: str, module: ModuleType) -> Kernel:
         _kinds(module),
         _one_of(module, "TARGETS", TARGETS),
         tuple(getattr(module, "INVARIANT", ())),
+        getattr(module, "SEASONAL", False),
         module,
     )
     if not set(found.invariant) <= set(INVARIANT):

@@ -19,6 +19,7 @@ A kernel detector is one plain file in this directory, found by its name. It dec
                  no spike), "runs" (of equal values), "gaps" (in time); a law test holds it to that
     INVARIANT    optional: ("scale", "shift"), one of them or none (the default): scores stay the same when all values
                  are multiplied by a number above 0, or another is added to them, as units are; tested likewise
+    SEASONAL     optional, True: it uses at.week, so that its state depends on time zone and holidays; tested likewise
     EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}
     KINDS        optional, what an episode is that it opens: one of ``kinds.KINDS``, "value" unless said
 

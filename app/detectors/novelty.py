@@ -132,6 +132,7 @@ STATE = [
 SCALE = "surprise"
 ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
+SEASONAL = True
 SCOPE = "source"
 ROLE = "episodes"
 KINDS = ("record", "season", "level", "noise", "value")

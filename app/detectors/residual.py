@@ -46,6 +46,7 @@ STATE = [("forecast", FORECAST)]
 SCALE = "deviations"
 ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
+SEASONAL = True
 EXPLANATION = "{value} is {score} usual errors {side} the expected {expected}"
 
 

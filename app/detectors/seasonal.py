@@ -61,6 +61,7 @@ STATE = lambda p: [  # noqa: E731
 SCALE = "deviations"
 ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
+SEASONAL = True
 EXPLANATION = "{value} is {score} standard deviations {side} {expected}, the usual value of the hour"
 
 SETTLED = 20  # residuals before their deviation is used

@@ -104,7 +104,6 @@ POINT = rows.dtype(
     [
         ("slot", "i8"),
         ("time", "f8"),
-        ("week", "f8"),  # s since Monday 00:00 of the calendar
         ("offset", "i8"),
         ("index", "i8"),
         ("first", "i8"),  # its cells

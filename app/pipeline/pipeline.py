@@ -149,7 +149,7 @@ class Pipeline:
         """Both passes over points of one profile: fills in p and cells as well."""
         profile = self.profiles[number]
         t = self._tables[number]
-        at = places(p["time"], p["last"] - p["first"])
+        at = places(p["time"], p["last"] - p["first"], profile.calendar)
         raw = np.empty((len(cells), len(profile.members) + len(profile.reasoned)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
         width = len(profile.weights)

@@ -24,6 +24,7 @@ from app.detectors.api import Adapter
 from app.detectors.drift import Drift
 from app.detectors.kinds import VALUE
 from app.detectors.support import window
+from app.detectors.support.calendar import Calendar
 from app.scoring import calibration, deviation_rules, ensemble, episodes
 
 VERSION = 3  # of the computation from votes to results; raise when results would differ
@@ -61,6 +62,11 @@ class Member:
         """Number of first points whose scores have no meaning."""
         silent: Any = self.detector.params.derived.get("silent")
         return int(silent.compute(SimpleNamespace(**self.params))) if silent else 0
+
+    @property
+    def is_seasonal(self) -> bool:
+        """Whether its state depends on hours or weekdays."""
+        return isinstance(self.detector, Kernel) and self.detector.seasonal
 
     @property
     def looks_at_values(self) -> bool:
@@ -124,6 +130,7 @@ class Profile:
         self.kernels = [m for m in self.members if m.is_kernel]
         read = [m.detector.window_points(m.params) for m in self.kernels]  # type: ignore[union-attr]
         self.window_points = max(detection.window_points, *read, 2)
+        self.calendar = Calendar(detection.timezone, detection.holidays.country, detection.holidays.region)
         self.drift = _drift(detection.drift)
         self.resets = self.drift is not None and detection.drift.reset
         with_models = [*self.members, self.drift] if self.drift else self.members
@@ -173,6 +180,7 @@ class Profile:
             own = m.detector.params.of_state(m.params)
             shape = [m.method, calibration.VERSION, own, _shape(kind), self.window_points if m.reads_window else 0]
             shape += [ensemble.VERSION] if m in self.skilled else []
+            shape += [self.calendar.settings] if m.is_seasonal and self.calendar.settings else []
             end = at + kind.itemsize
             found.append(StateSection(m.section, m.detector.version, at, end, shape, adapter=not m.is_kernel))
         if self.drift:  # a model and no bytes of a row
@@ -188,7 +196,8 @@ class Profile:
         drift = [[self.drift.method, self.drift.detector.version, self.drift.params, self.resets]] if self.drift else []
         # Rules that are not used leave the hash as it was before there were any.
         used = {name: value for name, value in self.rules.items() if value != NO_RULES[name]}
-        more = [*drift, *([used] if used else [])]
+        calendar = {**self.calendar.settings, "versions": self.calendar.versions} if self.calendar.settings else {}
+        more = [*drift, *([used] if used else []), *([calendar] if calendar else [])]
         return [versions, groups, self.weights, self.threshold, self.window_points, members, *more]
 
 

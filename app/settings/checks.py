@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.errors import ConfigurationError
-from app.settings.model import AUTO, SOURCE_NAMES, Settings
+from app.settings.model import AUTO, SOURCE_NAMES, Detection, HolidaySettings, Settings, SourceOverride
 from app.settings.sources import Given, Keys
 from app.settings.words import in_words
 
@@ -131,13 +131,16 @@ def check_input(trial: Trial) -> None:
         trial.given.problem(("input", "value_fields"), what)
 
 
+def _detections(settings: Settings) -> list[tuple[Keys, Detection]]:
+    """The detection, and what each override gives of it, with their paths."""
+    return [(("detection",), settings.detection), *((("sources", i), one) for i, one in enumerate(settings.sources))]
+
+
 def check_detection(trial: Trial) -> None:
     """Every detector exists and accepts its parameters; at least one has a weight."""
     settings = trial.settings
-    places: list[tuple[Keys, Any]] = [(("detection",), settings.detection)]
-    places += [(("sources", i), override) for i, override in enumerate(settings.sources)]
-    for at, detection in places:
-        whole = detection if at == ("detection",) else settings.detection.overridden(detection)
+    for at, detection in _detections(settings):
+        whole = settings.detection.overridden(detection) if isinstance(detection, SourceOverride) else detection
         for name, member in detection.detectors.items():
             here = (*at, "detectors", name)
             if not trial.sound((*here, "method")) or member.method == "ensemble":
@@ -165,6 +168,28 @@ def check_detection(trial: Trial) -> None:
         if alone and trial.sound((*at, "method")):
             for _, what in detector_problems(method, {}):
                 trial.given.problem((*at, "method"), what)
+
+
+def check_calendar(trial: Trial) -> None:
+    """Time zone, country and region exist."""
+    for at, detection in _detections(trial.settings):
+        for keys, what in calendar_problems(detection.timezone, detection.holidays):
+            if trial.sound((*at, *keys)):
+                trial.given.problem((*at, *keys), what)
+
+
+def calendar_problems(timezone: str, holidays: HolidaySettings) -> Iterator[tuple[Keys, str]]:
+    """Problems in one detection's calendar, each with its setting."""
+    if timezone == Detection().timezone and holidays == HolidaySettings():
+        return
+    from app.detectors.support import calendar  # here: as detectors below
+
+    for check, given in ((calendar.zone, (timezone,)), (calendar.holidays_of, (holidays.country, holidays.region))):
+        try:
+            check(*given)
+        except ConfigurationError as error:
+            name, _, what = str(error).partition(": ")
+            yield tuple(name.split(".")), what
 
 
 def ensemble_problems(detection: Any) -> Iterator[tuple[Keys, str]]:
@@ -252,4 +277,4 @@ def drift_problems(given: Any) -> list[tuple[str, str]]:
     return _problems(given.method, given.params, lambda params: known.check(given.method, params))
 
 
-RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_state, check_detection)
+RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_state, check_detection, check_calendar)

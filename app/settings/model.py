@@ -206,6 +206,21 @@ class DriftSettings(SettingsSection):
         return dict(self.model_extra or {})
 
 
+class HolidaySettings(SettingsSection):
+    """Days that are judged as Sundays."""
+
+    country: str | None = setting(
+        None,
+        "country whose public holidays are judged as Sundays; none: no day is",
+        expected='an ISO 3166 code of two letters, as DE; "NO" in quotes',
+    )
+    region: str | None = setting(
+        None,
+        "state or province whose holidays are added",
+        expected="a code of the package holidays, as BY; a wrong one is refused with all there are",
+    )
+
+
 class Detection(SettingsSection):
     method: DetectorName | None = setting(
         None,
@@ -238,6 +253,12 @@ class Detection(SettingsSection):
     )
     range_highest: float | None = setting(
         None, "highest plausible value; a higher one is always an anomaly", expected="a number"
+    )
+    timezone: str = setting(
+        "UTC", "time zone of hours and weekdays, for detectors with seasons", expected="an IANA name, as Europe/Berlin"
+    )
+    holidays: HolidaySettings = setting(
+        HolidaySettings(), "days that are judged as Sundays: country, region", expected="settings"
     )
     drift: DriftSettings = setting(
         DriftSettings(), "drift detection on the scores of each source: method, reset, parameters", expected="settings"

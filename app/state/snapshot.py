@@ -18,6 +18,7 @@ others are restored. So, when settings or program are not those that wrote the s
     a detector removed                                                   its state is dropped
     window_points                                                        the window, and the kernels that read it, are
                                                                          reset; adapters are restored
+    detection.timezone, detection.holidays                               detectors that use hours or weekdays are reset
     fewer max_metrics                                                    the metrics first seen are restored
     another format                                                       refused, naming the format
 

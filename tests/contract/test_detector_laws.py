@@ -26,6 +26,7 @@ from points import (
 )
 
 from app import detectors
+from app.settings import HolidaySettings
 from app.state import snapshot
 
 KERNELS = sorted(detectors.KERNELS)
@@ -316,6 +317,27 @@ def test_a_larger_outlier_never_scores_lower(method, side):
 def test_a_score_that_falls_with_the_size_is_seen():
     """The negative control: a density, taken for a score."""
     assert not rises(lambda values: [1.0 / (1.0 + abs(values[-1]))], 1)
+
+
+def depends_on_the_calendar(method):
+    """Do scores or state of two weeks differ in another time zone, or with holidays?"""
+    made = fit_for(method, points([*gaussian(150), 1000.0, *gaussian(150, seed=8)]))
+    made.timestamp = [1_766_000_000.0 + 3600.0 * i for i in range(len(made))]  # over Christmas
+    found = []
+    for more in ({}, {"timezone": "Asia/Kathmandu"}, {"holidays": HolidaySettings(country="DE")}):
+        given = detection(method, warmup=5, **SMALL.get(method, {})).model_copy(update=more)
+        pipeline = Pipeline(given, engine="python")
+        sources = pipeline.sources()
+        outcome = pipeline.run(sources, made)
+        rows = [sources.cells[0].dump(i) for i in range(sources.cells[0].count)]
+        found.append((outcome.score.tobytes(), outcome.alert.tobytes(), outcome.expected.tobytes(), rows))
+    return found[0] != found[1] or found[0] != found[2]
+
+
+@every_detector
+def test_it_depends_on_time_zone_and_holidays_only_where_it_says_so(method):
+    """Else a snapshot would go on with hours of another calendar."""
+    assert depends_on_the_calendar(method) == detectors.KERNELS[method].seasonal
 
 
 UNITS = {"scale": [(1e-6, 0.0), (3.0, 0.0), (1e6, 0.0)], "shift": [(1.0, 123.4), (1.0, -1e4)]}

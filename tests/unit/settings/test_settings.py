@@ -104,6 +104,11 @@ WRONG = [
     ("detection", "min_deviation_relative", ".inf", "detection.min_deviation_relative", "number of at least 0", "inf"),
     ("detection", "range_highest", "high", "detection.range_highest", "a number", "'high'"),
     ("detection", "method", "zscor", "detection.method", "moving_average", "'zscor'"),
+    ("detection", "timezone", "Berlin", "detection.timezone", "Europe/Berlin or UTC", "'Berlin'"),
+    ("detection", "holidays", "{country: XX}", "detection.holidays.country", "must be one of AD, AE", "'XX'"),
+    ("detection", "holidays", "{country: NO}", "detection.holidays.country", '"NO" in quotes', "False"),
+    ("detection", "holidays", "{country: DE, region: X}", "detection.holidays.region", "BW, BY", "'X'"),
+    ("detection", "holidays", "{region: BY}", "detection.holidays.region", "given with holidays.country", "'BY'"),
     ("anomaly_detection", "threshold", "2", "detection.threshold", "a number above 0 and of at most 1", "2"),
     ("input", "timestamp_unit", "us", "input.timestamp_unit", "s | ms", "'us'"),
     ("input", "value_fields", "[a, b, a]", "input.value_fields", "each field once", "'a'"),
@@ -235,10 +240,12 @@ def test_a_variable_beats_the_file_and_the_command_line_beats_both(tmp_path):
 def test_every_setting_can_be_given_as_a_variable(path):
     """Its default as text, put into a variable, is its default again."""
     value = attrgetter(".".join(path))(Settings())
+    others = {"ANOMALY_DETECTION__HOLIDAYS__COUNTRY": "DE"} if path[-1] == "region" else {}
     if value is None:
-        value = {"method": "zscore", "range_lowest": -5.5, "range_highest": 7.25}.get(path[-1], "some-text")
+        known = {"method": "zscore", "range_lowest": -5.5, "range_highest": 7.25, "country": "DE", "region": "BY"}
+        value = known.get(path[-1], "some-text")
     variable = "ANOMALY_" + "__".join(path).upper()
-    given = load(None, {variable: shown(value)} if value != [] else {variable: "a.one,a.two"})
+    given = load(None, others | {variable: shown(value) if value != [] else "a.one,a.two"})
     found = attrgetter(".".join(path))(given)
     if value == []:
         assert found == ["a.one", "a.two"]
