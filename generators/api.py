@@ -14,6 +14,7 @@ class GeneratedRecord(NamedTuple):
     timestamp: float  # epoch seconds, UTC
     values: dict[str, float]  # by metric; a single one is called "value"
     label: str = ""  # kind of anomaly, where it is known to be one
+    metric: str = ""  # of the point's series: it stands in the field metric, and ``values`` has only that one
 
 
 class Remark(NamedTuple):

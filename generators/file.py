@@ -109,10 +109,7 @@ def _read(path: Path | None, fields: InputSettings, time_format: str | None) -> 
 def _records(chunk: Chunk) -> Iterator[GeneratedRecord]:
     points = chunk.points
     for i in range(len(points)):
-        if points.start is None or points.metrics is None:
-            values = {"value": points.values[i]}
-        else:
-            cells = slice(points.start[i], points.start[i + 1])
-            values = dict(zip(points.metrics[cells], points.values[cells]))
+        values = dict(zip(points.names(i), points.values[points.cells(i)]))
         label = chunk.labels[i] if chunk.labels else ""
-        yield GeneratedRecord(points.source[i], points.timestamp[i], values, label)
+        metric = points.metric[i] if points.metric is not None else ""
+        yield GeneratedRecord(points.source[i], points.timestamp[i], values, label, metric)

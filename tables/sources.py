@@ -1,14 +1,16 @@
-"""The table of sources: one row of state each, kept in memory, saved as snapshots in a compacted changelog.
+"""The table of series: one row of state each, kept in memory, saved as snapshots in a compacted changelog.
+
+A series is a source, or a source and one metric (app/state/series.py); it is called a source here, as most are.
 
 It is a class of its own over the changelog, not an ``app.Table``. Faust writes a table's changelog record when the
 value is set, before the results it belongs to are acknowledged, and commits without waiting for either; and it
 keys the record by the table's key alone. Here a snapshot may leave only after its results are acknowledged, and
 its key must name the ownership that wrote it (below). An ``app.Table`` offers no place for either rule.
 
-The key of a changelog record is the source, a zero byte and eight random bytes, drawn each time a partition is
-taken over. Compaction keeps the last record of a key, so with plain source keys the late snapshot of a worker that
-was stopped and went on would replace the new owner's: measured, 10 of 10 sources lost their state. With a key of
-its own a late snapshot only exists beside the good one, and recovery takes the one that covers more. Keys of
+The key of a changelog record is the name of the series, a zero byte and eight random bytes, drawn each time a
+partition is taken over. Compaction keeps the last record of a key, so with names alone for keys the late snapshot of a
+worker that was stopped and went on would replace the new owner's: measured, 10 of 10 sources lost their state. With a
+key of its own a late snapshot only exists beside the good one, and recovery takes the one that covers more. Keys of
 earlier owners get a tombstone, each after the snapshot that replaces it.
 
 A source that is no longer live (app/state/expiry.py) is dropped, with a tombstone for every record there is of it, when
@@ -25,10 +27,10 @@ import numpy as np
 from app.compiled.byte_columns import RecordColumns
 from app.errors import StateError
 from app.pipeline import Pipeline
-from app.state import bulk_restore, snapshot
+from app.state import bulk_restore, series, snapshot
 from app.state.sources import Sources
 
-TAG = 9  # bytes after the source: zero and the ownership
+TAG = 9  # bytes after the name of the series: zero and the ownership
 
 
 class OwnedSources:
@@ -70,7 +72,7 @@ class OwnedSources:
         starts, ends = records.spans[first:end, 0], records.spans[first:end, 1]
         (ownership,) = records.slices(ends[:1] - TAG, ends[:1])
         try:
-            sources = [name.decode() for name in records.slices(starts, ends - TAG)]
+            sources = list(map(series.from_bytes, records.slices(starts, ends - TAG)))
         except UnicodeDecodeError as error:
             raise StateError(f"@{records.offsets[first]} or after it: a source must be UTF-8: {error}") from error
         if self.covered.keys().isdisjoint(sources) and len(set(sources)) == len(sources):  # all are new to us
@@ -84,7 +86,7 @@ class OwnedSources:
 
     def _enter(self, highest: dict[str, int], at: int, key: bytes | None, value: bytes | None) -> None:
         name, ownership = (key or b"")[:-TAG], (key or b"")[-TAG:]
-        source = name.decode("utf-8", "replace")
+        source = series.from_any_bytes(name)
         if value is None:  # of any key: a record that is not ours may be taken out by one
             if left := tuple(other for other in self._earlier.pop(source, ()) if other != ownership):
                 self._earlier[source] = left
@@ -96,7 +98,7 @@ class OwnedSources:
         offset = bulk_restore.peek(value, name)
         if offset is None:
             found, _ = snapshot.peek(value)  # says what is wrong with it
-            raise StateError(f"the snapshot of {found!r} has the key {key!r}")
+            raise StateError(f"the snapshot of {series.shown(found)} has the key {key!r}")
         if self._is_higher(source, ownership, offset):
             highest[source] = at
 
@@ -127,14 +129,14 @@ class OwnedSources:
         """Changelog records that save these slots as they are after ``offset``, made one by one."""
         names, ownership = self.rows.names, self._ownership
         for slot in slots:
-            yield names[slot].encode() + ownership, snapshot.dumps(self.rows, slot, offset)
+            yield series.to_bytes(names[slot]) + ownership, snapshot.dumps(self.rows, slot, offset)
 
     def tombstones(self, slots: Iterable[int]) -> list[tuple[bytes, None]]:
         """Changelog records that remove what earlier ownerships wrote of these slots; only after their snapshots."""
         if not self._earlier:
             return []
-        sources = [self.rows.names[slot] for slot in slots]
-        return [(source.encode() + other, None) for source in sources for other in self._earlier.pop(source, ())]
+        names = [self.rows.names[slot] for slot in slots]
+        return [(series.to_bytes(name) + other, None) for name in names for other in self._earlier.pop(name, ())]
 
     def silent(self, below: int, number: int) -> list[int]:
         """Slots, among the next so many on an endless round, whose source had its last point before ``below``."""
@@ -155,7 +157,7 @@ class OwnedSources:
             source = self.rows.names[slot]
             if source and self.rows.rows.get(slot, "last") < below:
                 wrote = self._earlier.pop(source, (self._ownership,))
-                records += ((source.encode() + ownership, None) for ownership in wrote)
+                records += ((series.to_bytes(source) + ownership, None) for ownership in wrote)
                 self.covered.pop(source, None)
                 self.rows.drop(slot)
         return records

@@ -35,6 +35,13 @@ def points(values: Iterable[float], source: str | Sequence[str] = "a", start: in
     )
 
 
+def named(given: Sequence[tuple[str, float]], source: str | Sequence[str] = "a", start: int = 0) -> Points:
+    """Points of one value each and the metric that they name, one a minute."""
+    made = points([value for _, value in given], source, start)
+    made.metric = [metric for metric, _ in given]
+    return made
+
+
 def vectors(given: Sequence[dict[str, float]], source: str | Sequence[str] = "a", start: int = 0) -> Points:
     """Points of several metrics, one a minute."""
     made = points([0.0] * len(given), source, start)

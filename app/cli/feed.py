@@ -88,7 +88,9 @@ async def feed(
 def encode(record: GeneratedRecord, labels: bool) -> bytes:
     """A value of raw-data; the label, where there is one, only when asked for."""
     point: dict[str, Any] = {"source": record.source, "timestamp": record.timestamp}
-    if record.values.keys() == {"value"}:
+    if record.metric:
+        point |= {"metric": record.metric, "value": record.values[record.metric]}
+    elif record.values.keys() == {"value"}:
         point["value"] = record.values["value"]
     else:
         point["values"] = record.values

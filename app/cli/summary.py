@@ -106,11 +106,9 @@ class Summary:
 
 
 def _episode(points: Points, outcome: Outcome, i: int) -> EpisodeSummary:
-    cell, metric = i, "value"
-    if points.start is not None and points.metrics is not None:
-        first, last = points.start[i], points.start[i + 1]
-        cell = first + int(np.argmax(outcome.cell_score[first:last]))
-        metric = points.metrics[cell]
+    cells = points.cells(i)
+    highest = int(np.argmax(outcome.cell_score[cells]))
+    cell, metric = cells.start + highest, points.names(i)[highest]
     return EpisodeSummary(
         score=float(outcome.alert[i]),
         source=points.source[i],

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from app.compiled.numeric import LARGEST, LARGEST_TEXT
 from app.errors import ConfigurationError, InvalidPoint
 from app.settings import InputSettings
-from app.state.sources import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
+from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
 from app.wire.reader import END_OF_TIME
 
 TIME_NAMES = ("timestamp", "datetime", "time", "ts", "date")

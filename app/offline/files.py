@@ -161,6 +161,7 @@ def _csv(
                 chunk.empty += 1
             else:
                 _append(chunk.points, number, row, columns.one_plain_value)
+                chunk.points.single = len(columns.values) == 1
                 if columns.has_labels:
                     chunk.labels.append(row.label)
         if len(chunk.points) >= chunk_points or not lines.ready:

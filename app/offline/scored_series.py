@@ -1,4 +1,4 @@
-"""Results of files kept in memory, by source, together with their labels: the input of ``evaluate`` and of the report.
+"""Results of files kept in memory, by series, together with their labels: the input of ``evaluate`` and of the report.
 
 It is not used where results are only written.
 """
@@ -18,6 +18,7 @@ from app.offline.csv_columns import parse_time
 from app.offline.evaluation import PROBATION, LabelledScores, Window, between, probation, runs
 from app.offline.files import Chunk
 from app.pipeline.outcome import WARMING_UP, Outcome
+from app.state.series import parted
 
 if TYPE_CHECKING:
     from app.pipeline import Pipeline
@@ -46,7 +47,7 @@ class ConfigResult:
 
 @dataclass
 class ScoredSeries:
-    """The points of one source of one file, in order of arrival, with the results of each configuration."""
+    """The points of one series of one file, in order of arrival, with the results of each configuration."""
 
     file: str
     source: str
@@ -55,6 +56,7 @@ class ScoredSeries:
     windows: list[Window] | None  # None: nobody labelled this file
     first: int  # points before this one do not count
     results: list[ConfigResult]  # by configuration
+    metric: str = ""  # of the series, where it is not its whole source
 
     def labelled_scores(self, place: int) -> LabelledScores:
         """The results of the configuration at this place, with the labels to compare them with."""
@@ -100,17 +102,18 @@ class Recorder:
         if chunks:
             self.series += _File(chunks).series(file, self)
 
-    def new_series(self, file: str, source: str, time: np.ndarray, label: np.ndarray | None) -> ScoredSeries:
+    def new_series(self, file: str, name: str, time: np.ndarray, label: np.ndarray | None) -> ScoredSeries:
         windows = None if label is None else runs(label)
         intervals = self._labels.of(file) if self._labels else None
         if intervals is not None:
             windows = between(time, intervals)
-        return ScoredSeries(file, source, time, {}, windows, probation(len(time), self._share), [])
+        source, metric = parted(name)
+        return ScoredSeries(file, source, time, {}, windows, probation(len(time), self._share), [], metric)
 
-    def rule(self, place: int, source: str) -> dict[str, Any]:
-        """When episodes of a source open and close."""
+    def rule(self, place: int, name: str) -> dict[str, Any]:
+        """When episodes of a series open and close."""
         pipeline = self._pipelines[place]
-        return pipeline.profiles[pipeline.profile_of(source)].episode_rule
+        return pipeline.profiles[pipeline.profile_of(name)].episode_rule
 
     @property
     def bands(self) -> bool:
@@ -118,15 +121,15 @@ class Recorder:
 
 
 class _File:
-    """The chunks of one file as columns; sources and metrics are numbered as they come."""
+    """The chunks of one file as columns; series and metrics are numbered as they come."""
 
     def __init__(self, chunks: Sequence[tuple[Chunk, Sequence[Outcome]]]) -> None:
         points = [chunk.points for chunk, _ in chunks]
         self.outcomes = [list(each) for each in zip(*(outcomes for _, outcomes in chunks))]  # by configuration
-        self.sources: dict[str, int] = {}
+        self.names: dict[str, int] = {}
         self.metrics: dict[str, int] = {}
-        number = self.sources.setdefault
-        self.source = np.array([number(name, len(self.sources)) for part in points for name in part.source])
+        number = self.names.setdefault
+        self.name = np.array([number(name, len(self.names)) for part in points for name in part.series()])
         self.time = np.array([each for part in points for each in part.timestamp], float)
         self.value = np.array([each for part in points for each in part.values], float)
         self.label = None
@@ -136,8 +139,8 @@ class _File:
         sizes = [np.diff(part.start) if part.start is not None else np.ones(len(part), int) for part in points]
         self.point = np.repeat(np.arange(len(self.time)), np.concatenate(sizes))
         known = self.metrics.setdefault
-        names = (part.metrics if part.metrics is not None else ["value"] * len(part.values) for part in points)
-        self.metric = np.array([known(name, len(self.metrics)) for part in names for name in part])
+        names = (part.names(i) for part in points for i in range(len(part)))
+        self.metric = np.array([known(name, len(self.metrics)) for of_point in names for name in of_point])
         self.rejected = np.zeros(len(self.time), bool)
         self.starts = np.cumsum([0, *(len(part) for part in points)])
         for parts in self.outcomes:
@@ -146,20 +149,20 @@ class _File:
 
     def series(self, file: str, recorder: Recorder) -> Iterator[ScoredSeries]:
         columns = [self._columns(parts, recorder.bands) for parts in self.outcomes]
-        for source, number in self.sources.items():
-            at = np.flatnonzero((self.source == number) & ~self.rejected)
+        for name, number in self.names.items():
+            at = np.flatnonzero((self.name == number) & ~self.rejected)
             if not len(at):
                 continue
-            series = recorder.new_series(file, source, self.time[at], None if self.label is None else self.label[at])
+            series = recorder.new_series(file, name, self.time[at], None if self.label is None else self.label[at])
             cells = self._cells(at) if recorder.bands else {}
-            series.values = {name: _spread(self.value, *each) for name, each in cells.items()}
+            series.values = {metric: _spread(self.value, *each) for metric, each in cells.items()}
             for place, found in enumerate(columns):
                 texts = {int(i): found.explanation[p] for i, p in enumerate(at.tolist()) if p in found.explanation}
-                points: dict[str, Any] = {name: column[at] for name, column in found.of_points.items()}
-                result = ConfigResult(**points, **recorder.rule(place, source), explanation=texts)
+                points: dict[str, Any] = {field: column[at] for field, column in found.of_points.items()}
+                result = ConfigResult(**points, **recorder.rule(place, name), explanation=texts)
                 if recorder.bands:
-                    result.lower = {name: _spread(found.lower, *each) for name, each in cells.items()}
-                    result.upper = {name: _spread(found.upper, *each) for name, each in cells.items()}
+                    result.lower = {metric: _spread(found.lower, *each) for metric, each in cells.items()}
+                    result.upper = {metric: _spread(found.upper, *each) for metric, each in cells.items()}
                 series.results.append(result)
             yield series
 

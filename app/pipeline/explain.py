@@ -7,7 +7,7 @@ import numpy as np
 from app.pipeline.outcome import BEYOND, Computed, Outcome
 from app.pipeline.points import Points
 from app.scoring.profile import Member, Profile
-from app.state.sources import NONE, VALUE
+from app.state.sources import NONE
 
 DEFAULT = "{value} is unusual: {name} scores it {score}"
 OUTSIDE = "{value} is {side} {bound}, the {end} plausible value"
@@ -17,9 +17,8 @@ def explain_anomalies(outcome: Outcome, points: Points, p: np.ndarray, cells: np
     """Fill in attribution and explanation of every anomaly."""
     at = np.flatnonzero(p["anomaly"])
     scores = cells["score"].tolist()
-    for i, first, last in zip(at.tolist(), p["first"][at].tolist(), p["last"][at].tolist()):
-        names = points.metrics[first:last] if points.metrics is not None else [VALUE]
-        outcome.attribution[i] = dict(zip(names, scores[first:last]))
+    for i in at.tolist():
+        outcome.attribution[i] = dict(zip(points.names(i), scores[points.cells(i)]))
     leads = list(zip(outcome.profile[at].tolist(), p["lead"][at].tolist()))
     for number, lead in dict.fromkeys(leads):
         profile = outcome.profiles[number]

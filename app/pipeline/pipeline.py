@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +25,7 @@ from app.scoring.profile import Profile
 from app.settings import Settings
 from app.state import snapshot
 from app.state.expiry import NEVER
+from app.state.series import parted
 from app.state.sources import Sources
 
 _POINT_COLUMNS = (
@@ -37,10 +37,10 @@ _POINT_COLUMNS = (
 class Pipeline:
     """Every profile of the settings (the default one and each override), compiled once, for all partitions.
 
-    ``detection``: settings of the default profile; ``overrides``: settings by pattern of source, the
-    first match wins; ``max_metrics``: distinct metrics a source may have; ``engine``: "numba" (the
+    ``detection``: settings of the default profile; ``overrides``: settings by pattern of series, the
+    first match wins; ``max_metrics``: distinct metrics that the points of a series may have; ``engine``: "numba" (the
     default where it can be imported) or "python", which gives the same bits more slowly; ``forget_after``: offsets
-    of silence after which a source is reset; ``max_sources``: live sources a partition may have
+    of silence after which a series is reset; ``max_sources``: live series a partition may have
     (app/state/expiry.py has both).
     """
 
@@ -56,7 +56,7 @@ class Pipeline:
         self.forget_after, self.max_sources = forget_after, max_sources
         self.engine = engine or ("numba" if jit.AVAILABLE else "python")
         self.max_metrics = max_metrics
-        self.patterns = [override.match for override in overrides]
+        self._overrides = overrides
         self.profiles = [Profile(detection)]
         self.profiles += [Profile(detection.overridden(override)) for override in overrides]
         self._placement = Placement(self.profiles, max_metrics, forget_after, max_sources)
@@ -73,11 +73,12 @@ class Pipeline:
             max_sources=settings.state.max_sources,
         )
 
-    def profile_of(self, source: str) -> int:
-        """Index into profiles of a source's settings."""
-        for i, pattern in enumerate(self.patterns):
-            if fnmatchcase(source, pattern):
-                return i + 1
+    def profile_of(self, series: str) -> int:
+        """Index into profiles of the settings of a series."""
+        source, metric = parted(series)
+        for i, override in enumerate(self._overrides, 1):
+            if override.applies_to(source, metric):
+                return i
         return 0
 
     def to_compile(self) -> list[tuple]:

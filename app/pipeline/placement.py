@@ -1,4 +1,4 @@
-"""Which slot and rows each point of a batch belongs to; points that have none are rejected."""
+"""Which slot and rows each point of a batch belongs to, by its series; points that have none are rejected."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from app.pipeline.points import Points
 from app.scoring.profile import Profile
 from app.state import expiry
 from app.state.expiry import ExpiredEpisode, SourceQuota
+from app.state.series import shown
 from app.state.sources import JOINT, NONE, VALUE, Sources
 
 Placed = tuple[np.ndarray, np.ndarray, list[Rejected], list[ExpiredEpisode]]
@@ -45,17 +46,17 @@ class Placement:
             p["first"], p["last"] = points.start[:-1], points.start[1:]
         if not (np.abs(cells["x"]) <= LARGEST).all() or not np.isfinite(p["time"]).all():
             raise ValueError(f"points must be finite, values at most {LARGEST_TEXT} in size")
-        known = sources.slots.get
-        p["slot"] = [known(source, NONE) for source in points.source]
+        known, series = sources.slots.get, points.series()
+        p["slot"] = [known(name, NONE) for name in series]
         late = expiry.late(sources, p["slot"], p["offset"], self._forget_after)
         new = int((p["slot"] == NONE).sum())  # points, so at least as many as sources
         full = (new > 0 or late is not None) and len(sources) + new > self._max_sources
-        batch = _Batch(self, sources, points, p)
+        batch = _Batch(self, sources, points, series, p)
         if points.metrics is not None or late is not None or full:
             batch.place_each(late, full)
         else:
             if new:
-                p["slot"] = [sources.slot(source) for source in points.source]
+                p["slot"] = [sources.slot(name) for name in series]
             if sources.add_values(p["slot"]):
                 batch.rows = sources.value_row[p["slot"]]
                 batch.joint_rows = sources.joint_row[p["slot"]]
@@ -65,15 +66,15 @@ class Placement:
         expired = batch.expired
         if sources.open and n:
             expired += expiry.expired(sources, p["slot"], p["offset"], self._forget_after)
-        expired.sort(key=lambda one: (one.position, one.source))
+        expired.sort(key=lambda one: (one.position, one.source, one.metric))
         return p, _with_joint(p, cells, batch.joint_rows) if self._joins else cells, batch.rejected, expired
 
 
 class _Batch:
     """The points of one batch on their way to their rows."""
 
-    def __init__(self, limits: Placement, sources: Sources, points: Points, p: np.ndarray) -> None:
-        self._limits, self._sources, self._points, self._p = limits, sources, points, p
+    def __init__(self, limits: Placement, sources: Sources, points: Points, series: list[str], p: np.ndarray) -> None:
+        self._limits, self._sources, self._points, self._series, self._p = limits, sources, points, series, p
         self.rows = np.full(len(points.values), NONE, np.int64)  # by value: row of its metric
         self.joint_rows = np.full(len(points), NONE, np.int64)  # by point: row of JOINT
         self.rejected: list[Rejected] = []
@@ -88,10 +89,11 @@ class _Batch:
         slots, lates = p["slot"].tolist(), None if late is None else late.tolist()
         placed: set[int] = set()  # slots of points placed so far
         quota = SourceQuota(sources, p["offset"], limits._forget_after, limits._max_sources) if full else None
-        bounds = points.start or range(len(points) + 1)
-        for i, source in enumerate(points.source):
+        metric, metrics, bounds = points.metric, points.metrics, points.start or range(len(points) + 1)
+        for i, source in enumerate(self._series):
             first, last = bounds[i], bounds[i + 1]
-            names = points.metrics[first:last] if points.metrics is not None else [VALUE]
+            # The one metric of a series has its name from the series; its row is where any only value is.
+            names = [VALUE] if metrics is None or (metric is not None and metric[i]) else metrics[first:last]
             if slots[i] == NONE:  # unless an earlier point of this batch was its first
                 slots[i] = sources.slots.get(source, NONE)
             reset = slots[i] == NONE or (lates is not None and lates[i] and slots[i] not in placed)
@@ -135,9 +137,9 @@ class _Batch:
     def _reject(self, i: int, label: str, reason: str) -> None:
         self.rejected.append(Rejected(i, label, reason))
 
-    def _too_many_sources(self, source: str) -> str:
+    def _too_many_sources(self, series: str) -> str:
         return (
-            f"source {source!r} is new, and its partition has as many live sources as it may, "
+            f"{shown(series)} is new, and its partition has as many live series as it may, "
             f"{self._limits._max_sources}; raise state.max_sources if the memory is there, or lower "
             "state.forget_after_records"
         )
@@ -146,7 +148,8 @@ class _Batch:
         has = len(known.keys() - {JOINT})
         return (
             f"source {source!r} may have {self._limits._max_metrics} metrics, has {has}, and this point brings "
-            f"{len(missing)} more ({missing[0]!r} first); raise input.max_metrics or send them as other sources"
+            f"{len(missing)} more ({missing[0]!r} first); raise input.max_metrics, or send each as a point of its own "
+            "that names it in the field metric"
         )
 
 

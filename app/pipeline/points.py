@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from app.state.series import joined
+from app.state.sources import VALUE
+
 
 @dataclass(slots=True)
 class Points:
     """Points of one partition, in its order, as parallel lists.
 
-    ``metrics`` and ``start`` are None when every point is one cell called "value". Else point i has the
-    cells start[i]:start[i+1] of ``values`` and ``metrics``, at least one, sorted by metric.
+    ``metrics`` and ``start`` are None when every point has one cell, called by ``metric`` or else "value". Otherwise
+    point i has the cells start[i]:start[i+1] of ``values`` and ``metrics``, at least one, sorted by metric.
+
+    ``metric`` is the name that a point gives its only value, if its series is that metric of its source: all that is
+    known of a series comes from its own points. It is "" for other points, whose series is their source, and None when
+    all are such.
     """
 
     offset: list[int] = field(default_factory=list)
@@ -22,9 +29,27 @@ class Points:
     values: list[float] = field(default_factory=list)
     metrics: list[str] | None = None
     start: list[int] | None = None
+    metric: list[str] | None = None
+    single: bool = False  # ``metrics`` are names of values that come alone, and not of vectors
 
     def __len__(self) -> int:
         return len(self.offset)
+
+    def series(self) -> list[str]:
+        """The name of each point's series."""
+        if self.metric is None:
+            return self.source
+        return [joined(source, metric) if metric else source for source, metric in zip(self.source, self.metric)]
+
+    def cells(self, i: int) -> slice:
+        """Where the values of point i are."""
+        return slice(i, i + 1) if self.start is None else slice(self.start[i], self.start[i + 1])
+
+    def names(self, i: int) -> list[str]:
+        """The metrics of point i."""
+        if self.metrics is not None:
+            return self.metrics[self.cells(i)]
+        return [(self.metric and self.metric[i]) or VALUE]
 
     def select(self, keep: Sequence[int]) -> Points:
         """The points at these positions, in that order."""
@@ -34,6 +59,8 @@ class Points:
             [self.source[i] for i in keep],
             [self.timestamp[i] for i in keep],
             [self.own_time[i] for i in keep],
+            metric=self.metric and [self.metric[i] for i in keep],
+            single=self.single,
         )
         if self.start is None or self.metrics is None:
             points.values = [self.values[i] for i in keep]

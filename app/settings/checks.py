@@ -129,6 +129,10 @@ def check_input(trial: Trial) -> None:
         found = len(settings.value_fields)
         what = f"must be at most input.max_metrics = {most} names, got {found}"
         trial.given.problem(("input", "value_fields"), what)
+    for i, override in enumerate(trial.settings.sources):
+        if override.metric is not None and settings.value_fields and trial.sound(("input", "value_fields")):
+            what = f"must not be given with input.value_fields: no field metric is read then, got {override.metric!r}"
+            trial.given.problem(("sources", i, "metric"), what)
 
 
 def _detections(settings: Settings) -> list[tuple[Keys, Detection]]:

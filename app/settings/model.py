@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -161,7 +162,11 @@ class InputSettings(SettingsSection):
     )
     timestamp_unit: Literal["s", "ms"] = setting("s", "unit of numeric timestamps")
     max_metrics: int = setting(
-        32, "most metrics of a source; a point with more is a dead letter", unit="metrics", at_least=1, at_most=1024
+        32,
+        "most metrics in values of a source; a point with more is a dead letter",
+        unit="metrics",
+        at_least=1,
+        at_most=1024,
     )
 
 
@@ -301,16 +306,28 @@ class Detection(SettingsSection):
 
     def overridden(self, override: SourceOverride) -> Detection:
         """This detection, with the fields that the override sets."""
-        said = override.model_fields_set - {"match"}
+        said = override.model_fields_set - {"match", "metric"}
         return self.model_copy(update={name: getattr(override, name) for name in said})
+
+
+PATTERN = "a pattern with * ? [abc]; upper and lower case differ"
 
 
 class SourceOverride(Detection):
     """Detection of the sources whose name matches; other fields are as in ``detection``."""
 
-    match: str = setting(
-        ..., "pattern of source names", expected="a pattern with * ? [abc]; upper and lower case differ", min_length=1
+    match: str = setting(..., "pattern of source names", expected=PATTERN, min_length=1)
+    metric: str | None = setting(
+        None,
+        "pattern of metrics: only for points that name theirs in the field metric; none: for all points of the source",
+        expected=PATTERN,
+        min_length=1,
     )
+
+    def applies_to(self, source: str, metric: str) -> bool:
+        """Whether it is for a series; ``metric`` is "" for one that is a whole source."""
+        wanted = self.metric is None or (metric != "" and fnmatchcase(metric, self.metric))
+        return wanted and fnmatchcase(source, self.match)
 
 
 class StateSettings(SettingsSection):
@@ -335,7 +352,7 @@ class StateSettings(SettingsSection):
     # Counted in records, not in hours, so that a replay deletes the same states.
     forget_after_records: int = setting(
         100_000_000,
-        "records of the partition without a point of the source, after which its state is deleted",
+        "records of the partition without a point of a series, after which its state is deleted",
         unit="records",
         at_least=1000,
         at_most=10**15,
@@ -343,8 +360,8 @@ class StateSettings(SettingsSection):
     # For a partition, not for a worker: results must not depend on which partitions a worker has.
     max_sources: int = setting(
         1_000_000,
-        "most sources of a partition, of 8 kB memory each by default; a point of a further source is a dead letter",
-        unit="sources",
+        "most series of a partition, of 8 kB memory each by default; a point of a further one is a dead letter",
+        unit="series",
         at_least=1,
         at_most=10**9,
     )
@@ -375,7 +392,7 @@ class Settings(BaseModel):
     detection: Detection = Detection()
     sources: list[SourceOverride] = setting(
         [],
-        "settings of detection for some sources: match, and any field of detection; the first match wins",
+        "settings of detection for some sources: match, maybe metric, and any field of detection; the first match wins",
         expected="mappings, each with match",
     )
     state: StateSettings = StateSettings()

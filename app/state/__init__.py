@@ -1,2 +1,3 @@
-"""The state of the sources of one partition: ``sources`` holds it, ``snapshot`` writes one source to bytes and reads
-it back, ``bulk_restore`` reads many at once, ``expiry`` decides when a silent source is forgotten."""
+"""The state of the series of one partition: ``series`` names them, ``sources`` holds their state, ``snapshot`` writes
+that of one to bytes and reads it back, ``bulk_restore`` reads many at once, ``expiry`` decides when a silent one is
+forgotten."""

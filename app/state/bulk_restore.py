@@ -21,7 +21,7 @@ from app.compiled.checksum import CRC32, crc, tables
 from app.compiled.jit import compiled
 from app.errors import StateError
 from app.scoring.profile import SOURCE, Profile
-from app.state import snapshot
+from app.state import series, snapshot
 from app.state.snapshot import _CHECK, _HEAD, _MODEL, MAGIC, table
 from app.state.sources import VALUE, Sources, Stored
 
@@ -46,18 +46,19 @@ class ExaminedRecords(NamedTuple):
     parts: np.ndarray  # i8[n, 2 + adapters, 2]: where the source's row starts and ends, the metric's, and each model
 
 
-def peek(data: bytes, source: bytes) -> int | None:
-    """The offset that a whole, undamaged snapshot of this source covers; None for other bytes: see snapshot.peek."""
+def peek(data: bytes, name: bytes) -> int | None:
+    """The offset that a whole, undamaged snapshot of this series covers; None for other bytes: see snapshot.peek."""
     if crc32(data) != CHECKED or len(data) < _HEAD.size + _CHECK.size:
         return None
     magic, version, size, length, offset, _ = _HEAD.unpack_from(data)
-    if (magic, version, size, length) != (MAGIC, snapshot.FORMAT, len(source), len(data)):
+    known = magic == MAGIC and version in (snapshot.UNDIVIDED, snapshot.FORMAT)
+    if not known or (size, length) != (len(name), len(data)):
         return None
-    return offset if data.startswith(source, _HEAD.size) else None
+    return offset if data.startswith(name, _HEAD.size) else None
 
 
 def examine(sources: Sources, records: RecordColumns, tag: int) -> ExaminedRecords:
-    """Find the plain snapshots. Keys are a source and ``tag`` more bytes. With rows of objects none is plain."""
+    """Find the plain snapshots. Keys are a series and ``tag`` more bytes. With rows of objects none is plain."""
     n, profiles = len(records.offsets), sources.profiles
     most = max(len(profile.adapters) for profile in profiles)
     of, covers, parts = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros((n, 2 + most, 2), np.int64)
@@ -65,7 +66,7 @@ def examine(sources: Sources, records: RecordColumns, tag: int) -> ExaminedRecor
     if isinstance(sources.rows, rows.ArrayRows):
         if len(profiles) > 1:
             names = records.slices(records.spans[:, 0], records.spans[:, 1] - tag)
-            of[:] = [sources.profile_of(name.decode("utf-8", "replace")) for name in names]
+            of[:] = [sources.profile_of(series.from_any_bytes(name)) for name in names]
         known = Column.of([_START, _METRIC, *map(table, profiles)])
         layouts = np.array([_layout(profile) for profile in profiles], np.int64)
         data = np.frombuffer(records.data, np.uint8)
@@ -123,7 +124,7 @@ def _load(
     for part, models in enumerate(sources.models[number], 2):
         for place, model in zip(places.tolist(), records.slices(*parts[at, part].T)):
             models[place] = Stored(model) if model else None
-    for changed in (sources.open, *sources.reset_sections.values()):
+    for changed in (sources.open, sources.undivided, *sources.reset_sections.values()):
         if changed:
             changed.difference_update(slots.tolist())
     sources.open.update(slots[sources.rows.column("open", slots) != 0].tolist())

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from app.state.series import parted
 from app.state.sources import NONE, Sources
 
 NEVER = 1 << 60  # more offsets than any partition has
@@ -32,6 +33,7 @@ class ExpiredEpisode(NamedTuple):
     position: int  # in the batch, of the first point of any source at which the source is no longer live
     slot: int
     source: str
+    metric: str  # of its series; "" for a series that is a whole source
     timestamp: float  # of its last point
     opener: tuple[int, int]  # offset and index of the point that opened it
     kind: int  # index into KINDS of app/detectors/kinds.py
@@ -63,7 +65,8 @@ def end_episode(sources: Sources, slot: int, position: int) -> ExpiredEpisode:
     get = sources.rows.get
     opener = get(slot, "offset"), get(slot, "index")
     found = (get(slot, name) for name in ("opened_at", "peak", "length"))
-    return ExpiredEpisode(position, slot, sources.names[slot], get(slot, "time"), opener, get(slot, "kind"), *found)
+    name = parted(sources.names[slot])
+    return ExpiredEpisode(position, slot, *name, get(slot, "time"), opener, get(slot, "kind"), *found)
 
 
 def expired(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int) -> list[ExpiredEpisode]:

@@ -1,7 +1,7 @@
 """The state of one source <-> bytes that name themselves. No pickle.
 
     magic, format, length of the name, length of it all, covered offset, number of metrics
-    name of the source
+    name of the series: see app/state/series.py
     sections: name, version, digest (of the settings they were computed with), length, has a model
     the source's row
     for each metric: its name, its row, and for each section with a model: length, bytes
@@ -20,7 +20,11 @@ others are restored. So, when settings or program are not those that wrote the s
                                                                          reset; adapters are restored
     detection.timezone, detection.holidays                               detectors that use hours or weekdays are reset
     fewer max_metrics                                                    the metrics first seen are restored
+    format 1                                                             restored, see below
     another format                                                       refused, naming the format
+
+Snapshots of format 1 are of sources only, with all their metrics, those too that their points named one by one. Since
+format 2 each of those is a series, which begins anew; the state of the source is there for its other points.
 
 The restored state of a detector is the one it would have under the new settings too, bit for bit; an open episode
 continues, and ends by the new threshold. A refused snapshot changes nothing.
@@ -42,9 +46,12 @@ import numpy as np
 from app.errors import StateError
 from app.scoring import episodes
 from app.scoring.profile import SOURCE, Profile, StateSection
-from app.state.sources import JOINT, MAX_METRIC_BYTES, MAX_SOURCE_BYTES, Sources, Stored
+from app.state import series
+from app.state.series import MAX_METRIC_BYTES, MAX_SERIES_BYTES, MAX_SOURCE_BYTES
+from app.state.sources import JOINT, VALUE, Sources, Stored
 
-MAGIC, FORMAT = b"fasn", 1
+MAGIC, FORMAT = b"fasn", 2
+UNDIVIDED = 1  # the format of sources with all their metrics
 _HEAD = struct.Struct("<4sHHIqH")
 _COUNT = struct.Struct("<H")
 _SECTION = struct.Struct("<I8sI?")
@@ -71,7 +78,7 @@ def _text(name: str) -> bytes:
 
 def dumps(sources: Sources, slot: int, offset: int) -> bytes:
     """The source in ``slot``, with every record up to and including ``offset`` learned."""
-    name = sources.names[slot].encode()
+    name = series.to_bytes(sources.names[slot])
     number = int(sources.profile[slot])
     profile, cells = sources.profiles[number], sources.cells[number]
     metrics = sources.metrics(slot)
@@ -89,18 +96,20 @@ def dumps(sources: Sources, slot: int, offset: int) -> bytes:
 
 
 def peek(data: bytes) -> tuple[str, int]:
-    """(source, covered offset) after checking the whole snapshot; StateError when damaged."""
-    name, offset, _, _ = _opened(data)
+    """(series, covered offset) after checking the whole snapshot; StateError when damaged."""
+    name, offset, *_ = _opened(data)
     return name, offset
 
 
 def _opened(data: bytes) -> tuple[str, int, int, _SnapshotReader]:
+    """Series, covered offset, number of metrics, and what follows the name."""
     if len(data) < _HEAD.size + _CHECK.size or data[:4] != MAGIC:
         raise StateError(f"snapshot of {len(data)} bytes: must start with {MAGIC!r}, found {bytes(data[:4])!r}")
     _, version, size, length, offset, metrics = _HEAD.unpack_from(data)
-    if version != FORMAT:
+    if version not in (UNDIVIDED, FORMAT):
         raise StateError(
-            f"snapshot of format {version}: this release reads format {FORMAT}; run the release that wrote it"
+            f"snapshot of format {version}: this release reads formats {UNDIVIDED} and {FORMAT}; run the release that "
+            "wrote it"
         )
     if length != len(data):
         raise StateError(f"snapshot must have {length} bytes by its head, found {len(data)}: it is cut or damaged")
@@ -109,9 +118,9 @@ def _opened(data: bytes) -> tuple[str, int, int, _SnapshotReader]:
         raise StateError(f"snapshot is damaged: its checksum must be {check:08x}, found {found:08x}")
     reader = _SnapshotReader(data, _HEAD.size, length - _CHECK.size)
     try:
-        return reader.take(size).decode(), offset, metrics, reader
+        return series.from_bytes(reader.take(size)), offset, metrics, reader
     except UnicodeDecodeError as e:
-        raise StateError(f"snapshot's source must be UTF-8: {e}") from e
+        raise StateError(f"snapshot's names must be UTF-8: {e}") from e
 
 
 class _SnapshotReader:
@@ -180,16 +189,18 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
             row = row if _same(own, _OWN) else bytes(SOURCE.itemsize)
             found = {reader.text(): _parts(profile, stored, reader) for _ in range(metrics)}
     except UnicodeDecodeError as e:
-        raise StateError(f"snapshot of {name!r}: names must be UTF-8: {e}") from e
+        raise StateError(f"snapshot of {series.shown(name)}: names must be UTF-8: {e}") from e
     reader.end()
     if len(found) != metrics:
-        raise StateError(f"snapshot of {name!r} must name each metric once: it was not written by this program")
+        raise StateError(f"snapshot of {series.shown(name)} must name each metric once: not written by this program")
     slot = sources.slot(name)
     sources.rows.load(slot, row)
     for slots in sources.reset_sections.values():  # of an older snapshot
         slots.discard(slot)
     for section in reset:
         sources.reset_sections.setdefault(section, set()).add(slot)
+    undivided = data[4] == UNDIVIDED and not found.keys() <= {VALUE}
+    (sources.undivided.add if undivided else sources.undivided.discard)(slot)
     (sources.open.add if sources.rows.get(slot, "open") else sources.open.discard)(slot)
     kept = _kept(found, sources.max_metrics, profile.joins)
     for (cell, models), place in zip(kept.values(), sources.renew(slot, list(kept))):
@@ -253,9 +264,10 @@ def _same(stored: _StoredSection, section: StateSection) -> bool:
 
 
 def largest(profile: Profile, max_metrics: int) -> int:
-    """The largest possible snapshot of a source with this profile, in bytes."""
+    """The largest possible snapshot of a series with this profile, in bytes."""
     models = sum(_MODEL.size + adapter.max_state_bytes(m.params) for m, adapter in profile.adapters)
-    metric = _COUNT.size + MAX_METRIC_BYTES + profile.cell.itemsize + models
-    head = _HEAD.size + MAX_SOURCE_BYTES + len(table(profile)) + SOURCE.itemsize
-    joint = metric if profile.joins and max_metrics > 1 else 0
-    return head + max_metrics * metric + joint + _CHECK.size
+    fixed = _HEAD.size + len(table(profile)) + SOURCE.itemsize + _CHECK.size
+    row = _COUNT.size + profile.cell.itemsize + models
+    joint = 1 if profile.joins and max_metrics > 1 else 0
+    of_source = MAX_SOURCE_BYTES + (max_metrics + joint) * row + max_metrics * MAX_METRIC_BYTES
+    return fixed + max(of_source, MAX_SERIES_BYTES + row + len(VALUE))

@@ -1,8 +1,9 @@
-"""The state of the sources of one partition, in rows.
+"""The state of the series of one partition, in rows.
 
-A source has one row for itself (its last point, its episode) and one for each of its metrics. Most
-sources have one metric called "value": its row is found by array, so that a batch of plain points needs
-no Python code for each point except one look-up in a dict.
+A series is a source, or a source and the one metric that its points name: see ``series``. It is called a source here,
+as most are. It has one row for itself (its last point, its episode) and one for each metric of its points. Most
+have one metric called "value", and so has each series of one metric: its row is found by array, so that a batch of
+points with one value each needs no Python code for each point except one look-up in a dict.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import numpy as np
 from app.compiled import rows
 from app.scoring.profile import SOURCE, Profile
 
-MAX_SOURCE_BYTES, MAX_METRIC_BYTES = 256, 128  # of names
 VALUE = "value"  # the metric of a point that names none
 JOINT = ""  # in place of a metric: the row for all metrics of a source jointly; no metric has this name
 NONE = -1
@@ -28,7 +28,7 @@ class Stored(bytes):
 
 
 class Sources:
-    """Source -> slot (a row that never moves). Made by ``Pipeline.sources()``."""
+    """Series -> slot (a row that never moves). Made by ``Pipeline.sources()``."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Sources:
     ) -> None:
         self.profiles = profiles
         self.max_metrics = max_metrics
-        self.names: list[str] = []  # by slot; "" where none has the slot
+        self.names: list[str] = []  # series by slot; "" where none has the slot
         self.slots: dict[str, int] = {}
         self.rows = kind(SOURCE)
         self.cells = [kind(profile.cell) for profile in profiles]  # by profile: rows of metrics
@@ -55,6 +55,7 @@ class Sources:
         self.profile_of = profile_of
         self.open: set[int] = set()  # slots of sources inside an episode
         self.reset_sections: dict[str, set[int]] = {}  # section -> slots whose snapshot had none that fits
+        self.undivided: set[int] = set()  # slots whose snapshot was of a source with all its metrics: see snapshot
         self._free: list[int] = []  # slots, and rows of metrics by profile, that are empty
         self._free_rows: list[list[int]] = [[] for _ in profiles]
 

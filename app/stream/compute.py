@@ -136,7 +136,7 @@ class PartitionState:
         if points.offset[0] > self._covers:
             covered.clear()  # not needed any more
             return points
-        keep = [i for i, (s, o) in enumerate(zip(points.source, points.offset)) if o > covered.get(s, -1)]
+        keep = [i for i, (s, o) in enumerate(zip(points.series(), points.offset)) if o > covered.get(s, -1)]
         counts.replayed = len(keep)
         return points if len(keep) == len(points) else points.select(keep)
 

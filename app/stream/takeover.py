@@ -265,6 +265,12 @@ async def _recovered(
             if slots:
                 reset = "partition %d: %s is reset in %d sources: saved under other settings or by another version"
                 log.warning(reset, number, section, len(slots))
+        if undivided := takeover.sources.rows.undivided:
+            log.warning(
+                "partition %d: an earlier version saved %d sources with their metrics: those that points name in the "
+                "field metric are series of their own now, which begin anew",
+                number, len(undivided),
+            )  # fmt: skip
     return recovered
 
 

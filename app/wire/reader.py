@@ -4,6 +4,7 @@ A record is an object, or an array of objects each of which is decoded on its ow
 does not spoil the others. Every record gives at least one point or dead letter, whatever its bytes are.
 
     {"source": "pump-7", "timestamp": 1698401060.0 | "2023-10-27T09:37:40Z", "value": 45.2}
+    {"source": "pump-7", "metric": "temperature", "value": 45.2}
     {"source": "pump-7", "values": {"temperature": 45.2, "pressure": 2.1}}
 
 Rules: unknown fields are ignored; of a field given twice, the last counts; null means absent; source is
@@ -30,7 +31,8 @@ from app.compiled.numeric import LARGEST, LARGEST_TEXT
 from app.errors import InvalidPoint
 from app.pipeline.points import Points
 from app.settings.model import SOURCE_NAMES, InputSettings
-from app.state.sources import MAX_METRIC_BYTES, MAX_SOURCE_BYTES, VALUE
+from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
+from app.state.sources import VALUE
 from app.wire import malformed, schema
 from app.wire.dead_letters import DeadLetter
 from app.wire.malformed import shown
@@ -51,6 +53,7 @@ class Record(Protocol):
 
 
 Elements = dict[int, Sequence[bytes]]
+NO_METRICS: list[str] = []
 
 
 class Decoded(NamedTuple):
@@ -91,6 +94,8 @@ class Reader:
         self._decode_any = msgspec.json.Decoder(one | list[msgspec.Raw]).decode
         self._plain_metric = (*input.value_fields, VALUE)[0]
         plain = schema.plain(self._names)
+        self._takes_metric = not input.value_fields  # a point may name its value
+        self._single = len(input.value_fields) == 1
         self._decode_plain: Any = msgspec.json.Decoder(plain).decode if plain else None
 
     def read(self, records: Sequence[Record]) -> Decoded:
@@ -140,6 +145,9 @@ class Reader:
             return None
         if max(values) > LARGEST or min(values) < -LARGEST:
             return None
+        metric = self._metrics([point.metric for point in found]) if self._takes_metric else NO_METRICS
+        if metric is None:
+            return None
         n = len(found)
         given = [point.timestamp for point in found]
         own_time = given[0] is not None
@@ -147,10 +155,20 @@ class Reader:
         if timestamp is None or min(timestamp) < 0.0 or max(timestamp) >= END_OF_TIME:
             return None
         offset = [record.offset for record in records]
-        points = Points(offset, [0] * n, source, timestamp, [own_time] * n, values)
+        points = Points(offset, [0] * n, source, timestamp, [own_time] * n, values, metric=metric or None)
         if self._plain_metric != VALUE:
-            points.metrics, points.start = [self._plain_metric] * n, list(range(n + 1))
+            points.metrics, points.start, points.single = [self._plain_metric] * n, list(range(n + 1)), True
         return points
+
+    def _metrics(self, given: list[str | None]) -> list[str] | None:
+        """The metric of each point's series; no list when none has one; None when a name is not allowed."""
+        different = set(given)
+        if different <= {None, VALUE}:
+            return NO_METRICS
+        for name in different:
+            if name is not None and not 0 < len(name.encode()) <= MAX_METRIC_BYTES:
+                return None
+        return ["" if name is None or name == VALUE else name for name in given]
 
     def _times(self, given: list[Any]) -> list[float] | None:
         """Epoch seconds of times that are all numbers or all texts; None when they are not."""
@@ -162,7 +180,7 @@ class Reader:
     # --- record by record
 
     def _read_each(self, records: Iterable[Record]) -> Decoded:
-        points = Points(metrics=[], start=[0])
+        points = Points(metrics=[], start=[0], metric=[], single=self._single)
         dead_letters: list[DeadLetter] = []
         elements: Elements = {}
         for record in records:
@@ -175,8 +193,11 @@ class Reader:
                     self._add(points, found, record, 0, "$")
             except InvalidPoint as invalid:
                 dead_letters.append(self._dead_letter(record, 0, invalid, record.value))
-        if len(points.values) == len(points) == points.metrics.count(VALUE):  # type: ignore[union-attr]
+        assert points.metric is not None
+        if points.metrics == [metric or VALUE for metric in points.metric]:
             points.metrics = points.start = None
+        if not any(points.metric):
+            points.metric = None
         return Decoded(points, dead_letters, elements)
 
     def _read_elements(self, points: Points, elements: Sequence[Any], record: Record) -> list[DeadLetter]:
@@ -260,6 +281,7 @@ class Reader:
             points.metrics.append(metric)  # type: ignore[union-attr]
             points.values.append(value)
         points.start.append(len(points.values))  # type: ignore[union-attr]
+        points.metric.append(one.series_metric())  # type: ignore[union-attr]
 
     def _source(self, one: Any, record: Record, path: str) -> str:
         name, source = one.named()

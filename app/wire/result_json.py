@@ -1,10 +1,11 @@
 """Common results, written from columns to bytes by compiled code: no Python object for each point.
 
 It writes the same bytes as the structs of ``app.wire.results`` in a third of the time
-(tests/unit/wire/test_result_json.py compares both). A common result is of a point with one value called "value"
-outside an episode, whose source needs no escapes, and which at least one detector scored, or none yet; all other
-results are encoded by ``app.wire.results`` and copied in. msgspec writes the numbers of a batch, all in one call: its
-shortest form of a float is part of the wire format. A NaN, which it writes as null, does not apply and is left out.
+(tests/unit/wire/test_result_json.py compares both). A common result is of a point with one value, of a series of its
+own or called "value", outside an episode, whose source needs no escapes, and which at least one detector scored, or
+none yet; all other results are encoded by ``app.wire.results`` and copied in. msgspec writes the numbers of a batch,
+all in one call: its shortest form of a float is part of the wire format. A NaN, which it writes as null, does not apply
+and is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BEFORE = (  # the bytes before each number of a common result
     b',"anomaly_score":',
     b',"alert_score":',
 )
-ANOMALY_SCORE, ALERT_SCORE = 5, 6  # places in BEFORE
+VALUE, ANOMALY_SCORE, ALERT_SCORE = 1, 5, 6  # places in BEFORE
 NUMBERS = len(BEFORE)  # before the detectors' scores
 ID, SOURCE = b'{"id":"', b'","source":"'
 AFTER_SCORE = b',"is_anomaly":false,"severity":"'
@@ -49,6 +50,7 @@ def common(
     kinds: np.ndarray,
     scored: np.ndarray,
     unscored: np.ndarray,
+    metrics: Column,
     severities: np.ndarray,
     directions: np.ndarray,
     words: Words,
@@ -69,17 +71,20 @@ def common(
         apply; for the alert score: the same as the anomaly score.
     unscored
         f8[number of UNSCORED, 2]: timestamp and value.
+    metrics
+        n times the field metric, with a comma before it, or nothing; an empty column when no result has one.
     severities, directions
         i8[n], indices into ``words``: by severity; by direction 0 unknown, 1 above, -1 below.
     """
     text, short = _text(scored), _text(unscored)
     width = words.most + len(prefix) + 2 * DIGITS
-    room = len(text) * 2 + len(short) + len(keys.data) + len(others.data) + len(kinds) * width
+    room = len(text) * 2 + len(short) + len(keys.data) + len(metrics.data) + len(others.data) + len(kinds) * width
     out = np.empty(room, np.uint8)
     ends = np.empty(len(kinds), np.int64)
     size = _write(
         out, ends, kinds, np.frombuffer(prefix.encode(), np.uint8), offsets, indices, keys.data, keys.ends,
-        text, short, words.before.data, words.before.ends, severities, directions, others.data, others.ends,
+        text, short, metrics.data, metrics.ends, words.before.data, words.before.ends, severities, directions,
+        others.data, others.ends,
     )  # fmt: skip
     return Column(out[:size], ends)
 
@@ -140,8 +145,8 @@ def _number(out, i, text, at):
 
 
 @compiled
-def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, short, words, word_ends, severities,
-           directions, others, other_ends):  # fmt: skip
+def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, short, metrics, metric_ends, words,
+           word_ends, severities, directions, others, other_ends):  # fmt: skip
     severity = 2 + NUMBERS
     direction = severity + 4
     detector = direction + 3
@@ -150,6 +155,7 @@ def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, sho
     other = 0
     at = 1  # in text, after the opening bracket
     near = 1  # in short
+    named = len(metric_ends) > 0
     for j in range(len(kinds)):
         if kinds[j] == OTHER:
             i = _word(out, i, others, other_ends, other)
@@ -168,6 +174,8 @@ def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, sho
         if kinds[j] == UNSCORED:
             i = _word(out, i, words, word_ends, 2)
             i, near = _number(out, i, short, near)
+            if named:
+                i = _word(out, i, metrics, metric_ends, j)
             i = _word(out, i, words, word_ends, 3)
             i, near = _number(out, i, short, near)
             i = _word(out, i, words, word_ends, end + 1)
@@ -175,6 +183,8 @@ def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, sho
             continue
         score = 0
         for k in range(NUMBERS):
+            if named and k == VALUE:
+                i = _word(out, i, metrics, metric_ends, j)
             if k == ANOMALY_SCORE:
                 score = at
             if text[at] != NULL:

@@ -44,9 +44,9 @@ class Result(msgspec.Struct, gc=False):
     id: str  # topic:partition:offset:index
     source: str
     timestamp: float  # epoch s, UTC
-    metric: str | UnsetType  # name of a single value, unless it is "value"
+    metric: str | UnsetType  # name that the point gives its value, unless it is "value"
     value: float | UnsetType
-    values: dict[str, float] | UnsetType  # by metric, when there are several
+    values: dict[str, float] | UnsetType  # by metric, of a vector
     expected: Numbers
     expected_lower: Numbers
     expected_upper: Numbers
@@ -74,6 +74,7 @@ class Closed(msgspec.Struct, gc=False):
     kind: str
     source: str
     timestamp: float  # of the first point after the episode; without one, of its last point
+    metric: str | UnsetType  # of the series, unless that is a whole source
     points: int
     peak_score: float
     opened_at: float
@@ -124,12 +125,21 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
         scored * result_json.SCORED + unscored * result_json.UNSCORED,
         numbers[scored],
         numbers[unscored, :2],
+        _named(points.metric, positions),
         severity.severities(outcome.alert[at]),
         outcome.direction[at].astype(np.int64),
         _words(tuple(outcome.profiles[0].detectors), outcome.profiles[0].config_hash),
         Column.of(others),
     )
     return Encoded(keys, values)
+
+
+def _named(metric: list[str] | None, positions: Sequence[int]) -> Column:
+    """The field metric of each point; an empty column when no point has one."""
+    if metric is None:
+        return Column.of([])
+    of = {name: b',"metric":' + _encode(name) if name else b"" for name in set(metric)}
+    return Column.of([of[name] for name in _pick(metric, positions)])
 
 
 @lru_cache(maxsize=256)
@@ -162,7 +172,8 @@ def encode_episodes(
 def _expired(expired: Sequence[Any], prefix: str) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
     for one in expired:
         [episode] = _ids(prefix, *([number] for number in one.opener))
-        of = KINDS[one.kind], one.source, one.timestamp, one.length, one.peak, one.opened_at
+        series = one.source, one.timestamp, one.metric or UNSET
+        of = KINDS[one.kind], *series, one.length, one.peak, one.opened_at
         yield one.position, (one.source.encode(), _encode(Closed("closed", episode, *of, "silence")))
 
 
@@ -178,6 +189,7 @@ def _ended(points: Points, outcome: Outcome, prefix: str, at: list[int]) -> Iter
         KIND[outcome.kind[at]].tolist(),
         _pick(points.source, at),
         _pick(points.timestamp, at),
+        repeat(UNSET) if points.metric is None else [name or UNSET for name in _pick(points.metric, at)],
         outcome.length[at].tolist(),
         outcome.peak[at].tolist(),
         outcome.opened_at[at].tolist(),
@@ -278,14 +290,15 @@ def _cells(points: Points, outcome: Outcome, at: Sequence[int]) -> tuple[Iterabl
     """metric, value, values, expected, expected_lower, expected_upper."""
     bands = (outcome.expected, outcome.lower, outcome.upper)
     if points.start is None or points.metrics is None:
+        names = repeat(UNSET) if points.metric is None else [name or UNSET for name in _pick(points.metric, at)]
         known = [_known(band[at.start :] if isinstance(at, range) else band[at]) for band in bands]
-        return repeat(UNSET), _pick(points.values, at), repeat(UNSET), *known
+        return names, _pick(points.values, at), repeat(UNSET), *known
     columns: tuple[list[Any], ...] = ([], [], [], [], [], [])
     flat = [band.tolist() for band in bands]
     for i in at:
         first, end = points.start[i], points.start[i + 1]
         metrics = points.metrics[first:end]
-        if end - first == 1:
+        if end - first == 1 and (points.single or metrics[0] == VALUE or (points.metric and points.metric[i])):
             row = (
                 UNSET if metrics[0] == VALUE else metrics[0],
                 points.values[first],

@@ -47,6 +47,10 @@ class Usual(msgspec.Struct, gc=False):
             raise InvalidPoint("wrong_type", f"{path} must have value or values, got both")
         return [cell for cell in self.values.items() if cell[1] is not None]  # type: ignore[misc]
 
+    def series_metric(self) -> str:
+        """The metric whose series the point belongs to, "" where that is the source's."""
+        return self.metric if self.metric is not None and self.metric != VALUE and self.values is None else ""
+
     def path(self, metric: str) -> str:
         return VALUE if self.values is None else f"values.{metric}"
 
@@ -65,12 +69,15 @@ class Named(msgspec.Struct, gc=False):
         names = zip(self.__struct_fields__, self.__struct_encode_fields__)
         return [(encoded, getattr(self, name)) for name, encoded in names if name.startswith(role)]
 
+    def series_metric(self) -> str:
+        return ""
+
     def path(self, metric: str) -> str:
         return metric
 
 
 def full(names: Names) -> Any:
-    """A type for every point with these names: named(), timestamp, cells(), path(metric)."""
+    """A type for every point with these names: named(), timestamp, cells(), series_metric(), path(metric)."""
     if names == Names():
         return Usual
     fields: list[tuple] = [(f"source{i}", str | None, None) for i in range(len(names.source))]
@@ -80,14 +87,15 @@ def full(names: Names) -> Any:
         fields += [(f"value{i}", float | None, None) for i in range(len(names.values))]
         rename |= {f"value{i}": name for i, name in enumerate(names.values)}
         return msgspec.defstruct("Mapped", fields, bases=(Named,), rename=rename, gc=False)
-    usual = {"cells": Usual.cells, "path": Usual.path}
+    usual = {"cells": Usual.cells, "series_metric": Usual.series_metric, "path": Usual.path}
     fields += [("value", float | None, None), ("values", dict[str, float | None] | None, None)]
     fields.append(("metric", str | None, None))
     return msgspec.defstruct("Mapped", fields, bases=(Named,), namespace=usual, rename=rename, gc=False)
 
 
 def plain(names: Names) -> Any:
-    """A type for points with one source field and one value only (source, timestamp, value); None if there is none.
+    """A type for points with one source field and one value only (source, timestamp, value, metric); None if there is
+    none.
 
     Fields that would make it another point are declared as null: msgspec refuses the object if they have a value.
     """
@@ -95,7 +103,9 @@ def plain(names: Names) -> Any:
         return None
     rename = {"source": names.source[0], "timestamp": names.timestamp, "value": (*names.values, VALUE)[0]}
     fields: list[tuple] = [("source", str), ("value", float), ("timestamp", Time, None)]
-    others = [*names.source[1:], *(() if names.values else ("values", "metric"))]
+    others = [*names.source[1:], *(() if names.values else ("values",))]
+    if not names.values:
+        fields.append(("metric", str | None, None))
     fields += [(f"other{i}", None, None) for i in range(len(others))]
     rename |= {f"other{i}": name for i, name in enumerate(others)}
     return msgspec.defstruct("Plain", fields, rename=rename, gc=False)

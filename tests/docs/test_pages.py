@@ -137,11 +137,11 @@ def test_the_records_shown_are_real_ones():
     end = events[events.index({"event": "opened", **result}) + 1]
     assert end == closed and list(end) == list(closed)
     given = [SimpleRecord(i, json.dumps(one).encode()) for i, one in enumerate(points)]
-    assert len(points) == 2 and reader.read(given)[1] == []
+    assert len(points) == 3 and reader.read(given)[1] == []
 
 
 class SimpleRecord(Record):
     """The same, as a page shows it."""
 
     def __init__(self, offset, value):
-        self.offset, self.value = offset, value
+        self.offset, self.value, self.key = offset, value, json.loads(value)["source"].encode()

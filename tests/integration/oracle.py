@@ -19,6 +19,7 @@ from integration.logs import Logs
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.state import snapshot
+from app.state.series import shown, to_bytes
 from app.wire.reader import Reader
 from app.wire.results import encode_episodes, encode_results
 
@@ -68,15 +69,16 @@ def _fold(settings: Settings, pipeline: Pipeline, number: int, keyed: bool, reco
     points, letters, elements = reader.read(records)
     outcome = pipeline.run(sources, points)
     letters += reader.rejected(records, elements, points, outcome.rejected)
-    last = {points.source[i]: points.offset[i] for i, slot in enumerate(outcome.slot.tolist()) if slot >= 0}
+    rows = zip(points.series(), points.offset, outcome.slot.tolist(), strict=True)
+    last = {name: offset for name, offset, slot in rows if slot >= 0}
     end = records[-1].offset if records else 0
-    forgotten = {source for source, offset in last.items() if end - offset > settings.state.forget_after_records}
+    forgotten = {name for name, offset in last.items() if end - offset > settings.state.forget_after_records}
     return Expected(
         results=dict(_named_results(encode_results(points, outcome, topic, number))),
         letters=dict(_named_letters(letter.record(topic, number) for letter in letters)),
         episodes=dict(_named_episodes(encode_episodes(points, outcome, topic, number))),
         sources=sources,
-        last={source: offset for source, offset in last.items() if source not in forgotten},
+        last={name: offset for name, offset in last.items() if name not in forgotten},
         forgotten=forgotten,
     )
 
@@ -151,27 +153,28 @@ def _gaps(want: list[str], found: list[str]) -> list[str]:
 
 
 def _compare_state(report: Report, want: Expected, changelog: Sequence[Any], saved: bool) -> None:
-    """Every source's highest snapshot against the state at the end, bit for bit."""
+    """The highest snapshot of every series against the state at the end, bit for bit."""
     highest: dict[str, tuple[int, bytes]] = {}
     for record in changelog:
         if record.value is None:
             continue
-        source, offset = snapshot.peek(record.value)
-        if record.key[:-TAG] != source.encode():
-            report.add("snapshots under a foreign key", [source])
-        known, data = highest.get(source, (-1, b""))
+        name, offset = snapshot.peek(record.value)
+        if record.key[:-TAG] != to_bytes(name):
+            report.add("snapshots under a foreign key", [shown(name)])
+        known, data = highest.get(name, (-1, b""))
         if offset == known and data != record.value:
-            report.add("snapshots conflicting", [source])
+            report.add("snapshots conflicting", [shown(name)])
         if offset > known:
-            highest[source] = offset, record.value
-    report.add("snapshots of unknown sources", highest.keys() - want.last.keys() - want.forgotten)
-    for source, last in want.last.items():
-        covered, data = highest.get(source, (-1, b""))
+            highest[name] = offset, record.value
+    unknown = highest.keys() - want.last.keys() - want.forgotten
+    report.add("snapshots of unknown sources", map(shown, unknown))
+    for name, last in want.last.items():
+        covered, data = highest.get(name, (-1, b""))
         if covered < last:
             if saved:
-                report.add("states not saved", [f"{source}: to {covered} of {last}"])
-        elif data != snapshot.dumps(want.sources, want.sources.slots[source], covered):
-            report.add("states wrong", [source])
+                report.add("states not saved", [f"{shown(name)}: to {covered} of {last}"])
+        elif data != snapshot.dumps(want.sources, want.sources.slots[name], covered):
+            report.add("states wrong", [shown(name)])
         report.counts["states"] += covered >= last
     report.counts["snapshots"] += sum(record.value is not None for record in changelog)
 

@@ -8,16 +8,16 @@ from integration.run import Run
 
 from app.kafka import topics
 from app.pipeline import Pipeline
-from app.state import snapshot
+from app.state import series
 
 METRICS = 25
 SECTIONS = {"detection": {"method": "zscore", "window_points": 4096}, "input": {"max_metrics": METRICS}}
-SOURCE = "s" * snapshot.MAX_SOURCE_BYTES
+SOURCE = "s" * series.MAX_SOURCE_BYTES
 
 
 def vector(i):
     """A point with as many metrics as are allowed, with names as long as are allowed."""
-    values = {f"{m:0{snapshot.MAX_METRIC_BYTES}}": float(i % 5 + m) for m in range(METRICS)}
+    values = {f"{m:0{series.MAX_METRIC_BYTES}}": float(i % 5 + m) for m in range(METRICS)}
     return 0, SOURCE.encode(), json.dumps({"source": SOURCE, "timestamp": 1.7e9 + i, "values": values}).encode()
 
 

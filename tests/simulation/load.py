@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from app.state.series import joined
+
 SOURCES = ("a", "b", "pump-3", "pump-4", "ä")
 PARTITIONS = 2
 START = 1_700_000_000
@@ -17,6 +19,11 @@ class Given(NamedTuple):
     key: bytes
     value: bytes | None
     points: tuple[int, ...]  # their indices
+    metric: str = ""  # of the series that the points belong to
+
+    @property
+    def series(self) -> str:
+        return joined(self.key.decode(), self.metric)
 
 
 def records(numbers: bytes) -> Iterator[Given]:
@@ -60,5 +67,7 @@ def _record(i: int, which: int, kind: int, last: dict[int, Given]) -> Given:
             return last[which]
         case 44 | 45:
             return Given(partition, GAP.encode(), None, ())
+        case 46 | 47 | 48:
+            return given(point(metric="x"), 0)._replace(metric="x")
         case _:
             return given(point(), 0)

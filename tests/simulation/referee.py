@@ -67,6 +67,7 @@ class Referee:
 
     def _committed(self, offsets: dict[int, Any]) -> None:
         self.seen["commits"] += 1
+        after = self._settings.state.forget_after_records
         for number, commit in offsets.items() if self._at_commits else ():
             replay = json.loads(commit.metadata)["replay"]
             covered, last = self._covered(number), self._last(number, commit.offset)
@@ -74,22 +75,22 @@ class Referee:
                 points = [point for point in given.points if (offset, point) not in self._emitted[number]]
                 if points and offset < commit.offset:
                     self._fault(f"position {commit.offset} of {number} is past the unanswered {offset}")
-                forgotten = last.get(given.key, offset) + self._settings.state.forget_after_records < commit.offset - 1
-                if given.points and covered.get(given.key, -1) < offset < replay and not forgotten:
+                forgotten = last.get(given.series, offset) + after < commit.offset - 1
+                if given.points and covered.get(given.series, -1) < offset < replay and not forgotten:
                     self._fault(f"replay point {replay} of {number} is past the unsaved {offset}")
 
-    def _covered(self, number: int) -> dict[bytes, int]:
-        """Source -> offset that its highest snapshot covers, of those still in the log."""
-        highest: dict[bytes, int] = {}
+    def _covered(self, number: int) -> dict[str, int]:
+        """Series -> offset that its highest snapshot covers, of those still in the log."""
+        highest: dict[str, int] = {}
         for record in self._broker.logs[self._settings.kafka.changelog_topic, number].records:
             if record.value is not None:
-                source, offset = snapshot.peek(record.value)
-                highest[source.encode()] = max(offset, highest.get(source.encode(), -1))
+                series, offset = snapshot.peek(record.value)
+                highest[series] = max(offset, highest.get(series, -1))
         return highest
 
-    def _last(self, number: int, end: int) -> dict[bytes, int]:
-        """Source -> offset of its last point before this offset."""
-        return {given.key: offset for offset, given in self._given[number].items() if given.points and offset < end}
+    def _last(self, number: int, end: int) -> dict[str, int]:
+        """Series -> offset of its last point before this offset."""
+        return {given.series: offset for offset, given in self._given[number].items() if given.points and offset < end}
 
     def _fault(self, text: str) -> None:
         if text not in self.faults:

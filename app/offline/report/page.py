@@ -68,6 +68,7 @@ def _series(series: ScoredSeries) -> dict[str, Any]:
     return {
         "file": series.file,
         "source": series.source,
+        "metric": series.metric or None,
         "first": series.first,
         "windows": series.windows,
         "steps": np.diff(milliseconds, prepend=0).tolist(),  # ms; the first one since 1970

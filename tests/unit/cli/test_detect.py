@@ -139,7 +139,7 @@ def test_after_ten_bad_rows_only_their_number_is_told():
 
 def test_points_the_pipeline_refuses_are_told_too(monkeypatch):
     monkeypatch.setenv("ANOMALY_INPUT__MAX_METRICS", "1")
-    lines = ({"source": "s", "timestamp": i, "metric": "ab"[i], "value": 1} for i in range(2))
+    lines = ({"source": "s", "timestamp": i, "values": {"ab"[i]: 1}} for i in range(2))
     Path("pump.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
     got = detect("pump.ndjson")
     assert len(results(got.stdout)) == 1

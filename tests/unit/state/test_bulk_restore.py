@@ -186,5 +186,5 @@ def test_bytes_that_go_on_behind_the_snapshot_are_refused():
 
 def test_a_snapshot_under_the_key_of_another_source_is_refused():
     _, _, data = changelog(filled(made()))[0]
-    with pytest.raises(StateError, match=r"^@7: the snapshot of 's0' has the key b's1"):
+    with pytest.raises(StateError, match=r"^@7: the snapshot of source 's0' has the key b's1"):
         OwnedSources(made().sources()).load(RecordColumns.of([(7, b"s1\0" + bytes(8), data)]))

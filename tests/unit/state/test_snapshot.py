@@ -202,8 +202,8 @@ def test_a_later_format_is_refused_by_name():
     sources = pipeline.sources()
     pipeline.run(sources, points([1.0]))
     data = bytearray(snapshot.dumps(sources, 0, 9))
-    data[4:6] = struct.pack("<H", 2)
-    with pytest.raises(StateError, match="format 2: this release reads format 1"):
+    data[4:6] = struct.pack("<H", 3)
+    with pytest.raises(StateError, match="format 3: this release reads formats 1 and 2"):
         snapshot.loads(sources, rechecked(bytes(data)))
 
 

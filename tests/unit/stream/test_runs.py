@@ -48,17 +48,24 @@ class Record:
 def made(seed: int) -> list[Record]:
     """Points, arrays, vectors, repeats, spikes and what cannot be read, of few sources, so that they repeat often.
 
-    Now and then a source brings one metric more, until it has too many.
+    Now and then a source brings one metric more, until it has too many, or a point of a series beside it.
     """
     given = islice(load.records(seed, sources=12), RECORDS)
     return [
-        Record(offset, key, value if offset % 29 else extra(key, offset), 1_700_000_000_000 + 7 * offset)
+        Record(offset, key, beside(key, offset) or value, 1_700_000_000_000 + 7 * offset)
         for offset, (key, value) in enumerate(given)
     ]
 
 
-def extra(key: bytes, offset: int) -> bytes:
-    return json.dumps({"source": key.decode(), "metric": f"extra-{offset % 5}", "value": 1.5}).encode()
+def beside(key: bytes, offset: int) -> bytes | None:
+    """What some records are replaced by."""
+    name = f"extra-{offset % 5}"
+    if offset % 29 == 0:
+        return json.dumps({"source": key.decode(), "values": {name: 1.5}}).encode()
+    if offset % 5 == 3:
+        value = offset % 97 + (200.0 if offset % 50 == 3 else 0.0)
+        return json.dumps({"source": key.decode(), "metric": name, "value": value}).encode()
+    return None
 
 
 @dataclass
@@ -98,11 +105,11 @@ class Job:
         self.next += len(batch)
         reader = Reader(InputSettings(max_metrics=2), TOPIC, PARTITION, keyed=True)
         points, letters, elements = reader.read(batch)
-        keep = [i for i, s in enumerate(points.source) if points.offset[i] > self.covered.get(s, -1)]
+        keep = [i for i, s in enumerate(points.series()) if points.offset[i] > self.covered.get(s, -1)]
         points = points.select(keep)
         outcome = self.pipeline.run(self.sources, points)
         letters += reader.rejected(batch, elements, points, outcome.rejected)
-        for source, offset, slot in zip(points.source, points.offset, outcome.slot.tolist()):
+        for source, offset, slot in zip(points.series(), points.offset, outcome.slot.tolist()):
             if slot >= 0:
                 self.first.setdefault(source, offset)
         places = list(zip(points.offset, points.index))
@@ -168,7 +175,8 @@ def test_the_runs_hold_all_that_may_happen():
     values = [value for _, value in job.written.results]
     assert len(values) > 500 and len(job.written.letters) > 5 and len(job.written.episodes) > 10
     assert any(b"may have 2 metrics" in dict(headers)["reason"] for *_, headers in job.written.letters.values())
-    for part in (b'"values"', b'"warming_up"', b'"explanation"', b'"trees"', b'"direction":"below"'):
+    parts = b'"values"', b'"metric":"extra-3"', b'"warming_up"', b'"explanation"', b'"trees"', b'"direction":"below"'
+    for part in parts:
         assert any(part in value for value in values), part
     assert len({value.rpartition(b'"config_hash":')[2] for value in values}) == 2
     assert any(b'"ok"' in value for value in values) and job.saved and job.covered

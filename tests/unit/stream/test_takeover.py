@@ -116,7 +116,7 @@ GOOD = saved("a", 7)
 FOREIGN_STATE = {
     "no snapshot": (GOOD.key, b"hello, this is no state of any source", "must start with b'fasn', found b'hell'"),
     "cut": (GOOD.key, GOOD.value[:-9], "it is cut or damaged"),
-    "of another source": (b"b" + GOOD.key[1:], GOOD.value, "the snapshot of 'a' has the key"),
+    "of another source": (b"b" + GOOD.key[1:], GOOD.value, "the snapshot of source 'a' has the key"),
     "no ownership": (b"a", GOOD.value, "the key must be a source and 9 bytes of ownership, got b'a'"),
     "no key": (None, GOOD.value, "the key must be a source and 9 bytes of ownership, got None"),
 }

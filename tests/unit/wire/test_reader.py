@@ -9,7 +9,6 @@ import random
 import sys
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -54,14 +53,13 @@ def read(*values: bytes | None, keyed: bool = True, **input) -> tuple[Points, li
 
 
 def rows(points: Points) -> list[tuple]:
-    """(offset, index, source, timestamp, own_time, {metric: value}) of each point."""
-    start = points.start or list(range(len(points) + 1))
-    metrics = points.metrics or ["value"] * len(points.values)
-    assert len(metrics) == len(points.values) == start[-1]
+    """(offset, index, source, timestamp, own_time, {metric: value}, metric of its series or "") of each point."""
+    assert len(points.values) == (points.start or [len(points)])[-1]
+    metric = points.metric or [""] * len(points)
     heads = zip(points.offset, points.index, points.source, points.timestamp, points.own_time)
-    cells = [list(zip(metrics[a:b], points.values[a:b])) for a, b in pairwise(start)]
+    cells = [list(zip(points.names(i), points.values[points.cells(i)], strict=True)) for i in range(len(points))]
     assert all(cell == sorted(cell) for cell in cells)
-    return [(*head, dict(cell)) for head, cell in zip(heads, cells, strict=True)]
+    return [(*head, dict(cell), name) for head, cell, name in zip(heads, cells, metric, strict=True)]
 
 
 def reference(value: bytes) -> list[tuple] | None:
@@ -89,14 +87,21 @@ def point(one: dict, index: int) -> tuple:
         time = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
     if isinstance(time, bool) or not 0 <= time < datetime(2200, 1, 1, tzinfo=UTC).timestamp():
         raise ValueError(time)
-    cells = one["values"] if one.get("values") is not None else {one.get("metric") or "value": one.get("value")}
+    metric = ""
+    if one.get("values") is not None:
+        cells = one["values"]
+    else:
+        metric = one.get("metric") or "value"
+        cells = {metric: one.get("value")}
+        metric = "" if metric == "value" else metric
     cells = {name: value for name, value in cells.items() if value is not None}
     for name, value in cells.items():
         if isinstance(value, bool | str) or not abs(value) <= 1e150 or not isinstance(name, str):
             raise ValueError(value)
     if not cells:
         raise ValueError(one)
-    return index, source, float(time), given is not None, {name: float(value) for name, value in cells.items()}
+    cells = {name: float(value) for name, value in cells.items()}
+    return index, source, float(time), given is not None, cells, metric
 
 
 @pytest.mark.parametrize("value", GOOD)
@@ -207,7 +212,7 @@ def test_one_bad_element_does_not_spoil_the_others(bad):
     else:
         assert [dead_letter.index for dead_letter in dead_letters] == [1]
         assert "$[1]" in dead_letters[0].reason
-        assert rows(points) == [(0, i, "pump-7", 1698401060.1, True, {"value": 0.1}) for i in (0, 2)]
+        assert rows(points) == [(0, i, "pump-7", 1698401060.1, True, {"value": 0.1}, "") for i in (0, 2)]
 
 
 def test_the_letters_of_one_record_are_few_and_small():
@@ -416,7 +421,7 @@ def test_a_good_point_comes_through_exactly(value, time, source):
     points, dead_letters, _ = reader().read([Record(raw, key=source.encode())])
     assert dead_letters == []
     ((_, _, *found),) = rows(points)
-    assert found == [source, time, True, {"value": value}]
+    assert found == [source, time, True, {"value": value}, ""]
     assert math.copysign(1, points.values[0]) == math.copysign(1, value)
 
 
@@ -508,8 +513,8 @@ def test_other_names_are_read_as_the_settings_say():
         **named,
     )
     assert rows(points) == [
-        (0, 0, "pump-7", 5.0, True, {"temp": 1.5, "rpm": 900.0}),
-        (1, 0, "pump-7", 1698401000.0, False, {"rpm": 901.0}),
+        (0, 0, "pump-7", 5.0, True, {"temp": 1.5, "rpm": 900.0}, ""),
+        (1, 0, "pump-7", 1698401000.0, False, {"rpm": 901.0}, ""),
     ]
     reasons = [dead_letter.reason.partition(": ")[2] for dead_letter in dead_letters]
     assert reasons == [
@@ -518,7 +523,7 @@ def test_other_names_are_read_as_the_settings_say():
         '$.temp must be a number, got "1"',
     ]
     points, dead_letters = read(b'{"device":"pump-7","values":{"b":1,"a":2}}', source_field="device")
-    assert rows(points) == [(0, 0, "pump-7", 1698401000.0, False, {"a": 2.0, "b": 1.0})]
+    assert rows(points) == [(0, 0, "pump-7", 1698401000.0, False, {"a": 2.0, "b": 1.0}, "")]
     points, dead_letters = read(b'{"source":"pump-7","temp":1}', value_fields=["temp"])
     assert (points.metrics, points.start, points.values) == (["temp"], [0, 1], [1.0])
 

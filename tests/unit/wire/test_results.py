@@ -39,6 +39,11 @@ def scored(draw, several: bool | None = None):
     cells = [draw(st.integers(1, 3)) for _ in range(n)] if several else [1] * n
     names = [["value"], ["flow"], ["a", "b"], ["x", "y", "z"]]
     metrics = [draw(st.sampled_from([m for m in names if len(m) == c])) for c in cells]
+    # Names of series, and vectors that have one metric.
+    metric = [draw(st.sampled_from(["", m[0]])) if len(m) == 1 and several else "" for m in metrics]
+    if not several:
+        metric = [draw(st.sampled_from(["", "flow", 'st"röm'])) for _ in range(n)]
+    metric = ["" if name == "value" else name for name in metric]
     flat = sum(cells)
 
     def column(of, size=n, dtype=np.float64):
@@ -54,6 +59,7 @@ def scored(draw, several: bool | None = None):
         values=draw(st.lists(number, min_size=flat, max_size=flat)),
         metrics=[m for of in metrics for m in of] if several else None,
         start=start if several else None,
+        metric=metric if any(metric) else None,
     )
     anomaly = column(st.booleans(), dtype=bool)
     events = column(st.booleans(), dtype=bool)
@@ -101,14 +107,15 @@ def scored(draw, several: bool | None = None):
 def expected(points: Points, outcome: Outcome, i: int) -> dict:
     """The result of point i, from the description of the wire format."""
     first, end = (points.start[i], points.start[i + 1]) if points.start else (i, i + 1)
-    metrics = points.metrics[first:end] if points.metrics else ["value"]
+    metrics = points.names(i)
+    alone = metrics == ["value"] or (points.metric is not None and points.metric[i] != "")
     profile = PROFILES[outcome.profile[i]]
     found = {
         "id": f"raw-data:3:{points.offset[i]}:{points.index[i]}",
         "source": points.source[i],
         "timestamp": points.timestamp[i],
     }
-    if len(metrics) == 1:
+    if alone:
         if metrics != ["value"]:
             found["metric"] = metrics[0]
         found["value"] = points.values[first]
@@ -121,7 +128,7 @@ def expected(points: Points, outcome: Outcome, i: int) -> dict:
     ):
         known = {m: float(v) for m, v in zip(metrics, band[first:end], strict=True) if not math.isnan(v)}
         if known:
-            found[name] = known if len(metrics) > 1 else known[metrics[0]]
+            found[name] = known[metrics[0]] if alone else known
     found |= {
         "anomaly_score": float(outcome.score[i]),
         "alert_score": float(outcome.alert[i]),
@@ -186,6 +193,7 @@ def test_an_episode_is_told_where_it_opens_and_where_it_closes(drawn, start):
                 "kind": KINDS[outcome.kind[i]],
                 "source": points.source[i],
                 "timestamp": points.timestamp[i],
+                **({"metric": points.metric[i]} if points.metric and points.metric[i] else {}),
                 "points": outcome.length[i],
                 "peak_score": outcome.peak[i],
                 "opened_at": outcome.opened_at[i],
