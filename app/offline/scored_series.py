@@ -9,19 +9,28 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from app.detectors.kinds import KINDS
 from app.errors import ConfigurationError
 from app.offline.csv_columns import parse_time
 from app.offline.evaluation import PROBATION, LabelledScores, Window, between, probation, runs
 from app.offline.files import Chunk
-from app.pipeline.outcome import WARMING_UP, Outcome
+from app.pipeline.outcome import Outcome
 from app.state.series import parted
 
 if TYPE_CHECKING:
     from app.pipeline import Pipeline
+
+
+class ToldEpisode(NamedTuple):
+    """What people are told of an episode."""
+
+    explanation: str  # of its first point; METRIC: before, if there are several
+    kind: str
+    reason: str  # why it ended; empty: it is still open
 
 
 @dataclass
@@ -32,17 +41,17 @@ class ConfigResult:
     alert: np.ndarray  # f8[n] alert score
     inside: np.ndarray  # bool[n] inside an episode
     opened: np.ndarray  # bool[n] the first point of an episode
-    warming: np.ndarray  # bool[n] no detector was ready
+    judged: np.ndarray  # bool[n] a detector that can open an episode was ready
     repeat: np.ndarray  # bool[n] the last point again, which neither opens nor ends an episode
     lasts: np.ndarray  # bool[n] a detector says that an episode goes on
+    adapted: np.ndarray  # bool[n] a detector says that what opened it has become normal
     threshold: float  # alert score at which an episode opens
     close_below: float  # anomaly score below which a point counts towards its end
     close_points: int  # so many of those in a row end it
     lower: dict[str, np.ndarray] = field(default_factory=dict)  # by metric, f8[n], NaN = no band; where bands are kept
     upper: dict[str, np.ndarray] = field(default_factory=dict)
-    explanation: dict[int, str] = field(
-        default_factory=dict
-    )  # of points that open an episode; METRIC: before, if several
+    # By the point that opened it: what is known of each episode.
+    episodes: dict[int, ToldEpisode] = field(default_factory=dict)
 
 
 @dataclass
@@ -157,9 +166,9 @@ class _File:
             cells = self._cells(at) if recorder.bands else {}
             series.values = {metric: _spread(self.value, *each) for metric, each in cells.items()}
             for place, found in enumerate(columns):
-                texts = {int(i): found.explanation[p] for i, p in enumerate(at.tolist()) if p in found.explanation}
+                told = {i: found.episodes[p] for i, p in enumerate(at.tolist()) if p in found.episodes}
                 points: dict[str, Any] = {field: column[at] for field, column in found.of_points.items()}
-                result = ConfigResult(**points, **recorder.rule(place, name), explanation=texts)
+                result = ConfigResult(**points, **recorder.rule(place, name), episodes=told)
                 if recorder.bands:
                     result.lower = {metric: _spread(found.lower, *each) for metric, each in cells.items()}
                     result.upper = {metric: _spread(found.upper, *each) for metric, each in cells.items()}
@@ -170,12 +179,15 @@ class _File:
         def column(name: str) -> np.ndarray:
             return np.concatenate([getattr(part, name) for part in parts])
 
-        opened = column("opened")
-        texts = {
-            int(start) + i: _by_metric(part.attribution.get(i, {})) + text
+        ends = {opener: reason for part in parts for opener, reason in part.ends().items()}
+        told = {
+            int(start) + i: ToldEpisode(
+                _by_metric(part.attribution.get(i, {})) + part.explanation.get(i, ""),
+                KINDS[part.kind[i]],
+                ends.get((int(part.offset[i]), int(part.index[i])), ""),
+            )
             for start, part in zip(self.starts, parts)
-            for i, text in part.explanation.items()
-            if part.opened[i]
+            for i in np.flatnonzero(part.opened).tolist()
         }
         none = np.zeros(0)
         return _Columns(
@@ -183,14 +195,15 @@ class _File:
                 "score": column("score"),
                 "alert": column("alert"),
                 "inside": column("anomaly"),
-                "opened": opened,
-                "warming": column("status") == WARMING_UP,
+                "opened": column("opened"),
+                "judged": column("judged"),
                 "repeat": column("repeat"),
                 "lasts": column("lasts"),
+                "adapted": column("adapted"),
             },
             column("lower") if bands else none,
             column("upper") if bands else none,
-            texts,
+            told,
         )
 
     def _cells(self, at: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
@@ -217,7 +230,7 @@ class _Columns:
     of_points: dict[str, np.ndarray]
     lower: np.ndarray
     upper: np.ndarray
-    explanation: dict[int, str]
+    episodes: dict[int, ToldEpisode]
 
 
 def _spread(column: np.ndarray, cells: np.ndarray, places: np.ndarray, points: int) -> np.ndarray:

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.compiled import rows
+from app.scoring.episodes import REASONS
 from app.scoring.profile import Profile
 from app.state.expiry import ExpiredEpisode
 
 WARMING_UP, OK, DEGRADED = 0, 1, 2
 BEYOND = -2  # in place of the detector that leads: the value is outside the plausible range
+SILENCE = REASONS[-1]  # of the end of an expired episode
 STATUS = ("warming_up", "ok", "degraded")  # Outcome.status is an index into it
 
 
@@ -69,6 +71,7 @@ class Outcome:
     length: np.ndarray  # i8[n] points of the episode so far, where anomaly or closed
     repeat: np.ndarray  # bool[n] the last point once more: scored, not learned
     lasts: np.ndarray  # bool[n] a detector reports that the cause of the open episode continues
+    adapted: np.ndarray  # bool[n] a detector reports that this cause has become normal
     value: np.ndarray  # f8[cells]
     expected: np.ndarray  # f8[cells], NaN = not known (warming up, or no detector with a band)
     lower: np.ndarray  # f8[cells]
@@ -81,6 +84,22 @@ class Outcome:
 
     def __len__(self) -> int:
         return len(self.slot)
+
+    @property
+    def judged(self) -> np.ndarray:
+        """bool[n]: a detector that can open an episode has seen enough points to vote."""
+        found = np.zeros(len(self), bool)
+        for number, profile in enumerate(self.profiles):
+            at = np.flatnonzero(self.profile == number)
+            found[at] = ~np.isnan(self.votes[at][:, profile.deciding]).all(axis=1)
+        return found
+
+    def ends(self) -> dict[tuple[int, int], str]:
+        """Why episodes ended, by offset and index of the points that opened them."""
+        at = np.flatnonzero(self.closed & (self.slot >= 0))
+        openers = zip(self.episode_offset[at].tolist(), self.episode_index[at].tolist())
+        ends = {opener: REASONS[reason] for opener, reason in zip(openers, self.reason[at].tolist())}
+        return ends | {one.opener: SILENCE for one in self.expired}
 
 
 def joined(parts: Sequence[Outcome]) -> Outcome:

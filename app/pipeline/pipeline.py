@@ -30,7 +30,7 @@ from app.state.sources import Sources
 
 _POINT_COLUMNS = (
     *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "drift", "opened", "closed"),
-    *("kind", "reason", "episode_offset", "episode_index", "opened_at", "peak", "length", "repeat", "lasts"),
+    *("kind", "reason", "episode_offset", "episode_index", "opened_at", "peak", "length", "repeat", "lasts", "adapted"),
 )
 
 

@@ -154,6 +154,16 @@ class Profile:
             "close_points": QUIET_POINTS if self.opens_episodes else 1,
         }
 
+    @property
+    def deciding(self) -> list[int]:
+        """Columns of votes of the detectors that can open an episode."""
+        return [m.place for m in self.members if m.opens_episodes or not self.opens_episodes]
+
+    @property
+    def learns_first(self) -> int:
+        """Points of a source before an episode can open."""
+        return min(self.members[k].silent + self.members[k].params["warmup"] for k in self.deciding)
+
     def why(self, m: Member) -> int:
         """The column, after the raw scores, that holds which of its reasons a detector gave."""
         return len(self.members) + self.reasoned.index(m)

@@ -174,7 +174,7 @@ def _expired(expired: Sequence[Any], prefix: str) -> Iterable[tuple[int, tuple[b
         [episode] = _ids(prefix, *([number] for number in one.opener))
         series = one.source, one.timestamp, one.metric or UNSET
         of = KINDS[one.kind], *series, one.length, one.peak, one.opened_at
-        yield one.position, (one.source.encode(), _encode(Closed("closed", episode, *of, "silence")))
+        yield one.position, (one.source.encode(), _encode(Closed("closed", episode, *of, outcomes.SILENCE)))
 
 
 def _opened(result: Result) -> bytes:

@@ -254,6 +254,29 @@ def test_without_labels_it_says_what_was_found():
     look(scenario)
 
 
+def test_the_list_of_episodes_says_what_they_are_and_how_they_ended():
+    series("pump.csv", 600)
+    Path("short.csv").write_text("value\n" + "1\n" * 9)
+    call("detect", "pump.csv", "short.csv", "--config", "quick.yaml", "--report", "report.html")
+    results = [json.loads(line) for line in call("detect", "pump.csv", "--config", "quick.yaml").splitlines()]
+    opened = [one for one in results if one.get("episode") == one["id"]]
+
+    async def scenario(page):
+        cells = "[...document.querySelectorAll('.list tbody tr')].map(tr => [...tr.children].map(td => td.innerText))"
+        shown = [cells for cells in await page.run(cells) if cells[1] != "missed"]
+        assert len(shown) == len(opened) > 5
+        for one, (_, _, kind, points, peak, end, why) in zip(opened, shown, strict=True):
+            value, expected, explanation = why.replace(", expected ", "\n", 1).split("\n")
+            assert (kind, end, explanation) == (one["kind"], "recovered", one["explanation"])
+            assert float(value) == pytest.approx(one["value"], 1e-4) and int(points) and float(peak) >= 0.8
+            band = [one["expected_lower"], one["expected_upper"]]
+            assert [float(limit) for limit in expected.split(" to ")] == pytest.approx(band, 1e-3, 1e-3)
+        await page.run("location.hash = '#1', 1")
+        assert await page.until("document.querySelector('.facts').innerText.includes('Not judged all points')")
+
+    look(scenario)
+
+
 def test_the_pointer_and_the_keyboard_read_points_and_choose_a_part():
     series("pump.csv", 600)
     call("detect", "pump.csv", "--config", "quick.yaml", "--report", "report.html")

@@ -22,31 +22,34 @@ export function prepare(series, place) {
   if (time.some((t, i) => i > 0 && t < time[i - 1])) order.sort((a, b) => time[a] - time[b] || a - b);
   const sorted = Float64Array.from(order, (i) => time[i]);
   const gaps = Float64Array.from(sorted.subarray(1), (t, i) => t - sorted[i]).sort();
-  const results = series.results.map((result) => ({ ...result, repeat: marked(result.repeat), lasts: marked(result.lasts) }));
+  const results = series.results.map((result) => (
+    { ...result, repeat: marked(result.repeat), lasts: marked(result.lasts), adapted: marked(result.adapted) }));
   return { ...series, results, place, n, time, label, order, sorted, usual: gaps[gaps.length >> 1] ?? 0, dated: sorted[n - 1] >= DATED };
 }
 
 // The episodes of a series with another threshold, by the rule of app/scoring/episodes.py: one opens where the alert score
 // reaches it, and ends after closePoints points in a row that are below it, whose anomaly score is below its part of it,
-// and for which no detector says that the episode goes on. What a detector learns does not depend on the threshold.
+// and for which no detector says that the episode goes on; or at once where one says that its cause has become normal.
+// What a detector learns does not depend on the threshold. Each is [start, stop, explanation, kind, reason of its end].
 export function episodesAt(result, threshold) {
   if (threshold === null) return result.episodes;
-  const { score, closePoints, repeat, lasts } = result, alert = result.alert ?? score, found = [];
+  const { score, closePoints, repeat, lasts, adapted } = result, alert = result.alert ?? score, found = [];
   const reach = Math.round(threshold * FULL), end = (result.closeBelow / result.threshold) * reach;
   let open = -1, below = 0;
   for (let i = 0; i < score.length; i++) {
     if (repeat[i]) continue;
     if (open >= 0) {
       below = score[i] < end && alert[i] < reach && !lasts[i] ? below + 1 : 0;
-      if (below >= closePoints) { found.push([open, i, ""]); open = -1; }
+      const reason = adapted[i] && alert[i] < reach && !lasts[i] ? "adapted" : below >= closePoints ? "recovered" : "";
+      if (reason) { found.push([open, i, "", "", reason]); open = -1; }
     } else if (alert[i] >= reach) {
       open = i;
       below = 0;
     }
   }
-  if (open >= 0) found.push([open, score.length, ""]);
-  const texts = new Map(result.episodes.map(([start, , text]) => [start, text]));
-  for (const one of found) one[2] = texts.get(one[0]) ?? "";
+  if (open >= 0) found.push([open, score.length, "", "", ""]);
+  const told = new Map(result.episodes.map(([start, , text, kind]) => [start, [text, kind]]));
+  for (const one of found) [one[2], one[3]] = told.get(one[0]) ?? ["", ""];
   return found;
 }
 

@@ -79,16 +79,17 @@ def _series(series: ScoredSeries) -> dict[str, Any]:
 
 def _result(result: ConfigResult, decimals: dict[str, int | None]) -> dict[str, Any]:
     score, alert = (np.round(each * FULL).astype(np.int64).tolist() for each in (result.score, result.alert))
-    ready = np.flatnonzero(~result.warming)
+    judged = np.flatnonzero(result.judged)
     return {
         "threshold": result.threshold,
         "closeBelow": result.close_below,
         "closePoints": result.close_points,
-        "ready": int(ready[0]) if len(ready) else len(score),  # points before this one were not scored
+        "ready": int(judged[0]) if len(judged) else len(score),  # points before this one were not judged
         "score": score,
         "alert": None if alert == score else alert,
         "repeat": runs(result.repeat),
         "lasts": runs(result.lasts),
+        "adapted": runs(result.adapted),
         "episodes": _episodes(result),
         "bands": [_band(each, result.upper[metric], decimals[metric]) for metric, each in result.lower.items()],
     }
@@ -99,12 +100,12 @@ def _band(lower: np.ndarray, upper: np.ndarray, decimals: int | None) -> list | 
     return None if np.isnan(lower).all() else [_list(_rounded(each, decimals)) for each in (lower, upper)]
 
 
-def _episodes(result: ConfigResult) -> list[tuple[int, int, str]]:
-    """Of each episode: its first point, the point after its last, and the explanation of the first."""
+def _episodes(result: ConfigResult) -> list[tuple]:
+    """Of each episode: its first point, the point after its last, and what people are told of it."""
     starts = np.flatnonzero(result.opened)
     stops = np.flatnonzero(np.append(~result.inside | result.opened, True))
     ends = stops[np.searchsorted(stops, starts, side="right")]
-    return [(start, end, result.explanation.get(start, "")) for start, end in zip(starts.tolist(), ends.tolist())]
+    return [(start, end, *result.episodes[start]) for start, end in zip(starts.tolist(), ends.tolist())]
 
 
 def _decimals(values: np.ndarray) -> int | None:

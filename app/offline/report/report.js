@@ -2,7 +2,7 @@
 
 import { clamp, spread } from "./axes.js";
 import { FULL, episodesAt, fateOf, prepare, reach, sum, tally, unpacked } from "./counts.js";
-import { count, duration, el, h, iso, number, say, score } from "./dom.js";
+import { count, duration, el, h, iso, number, rough, say, score } from "./dom.js";
 import { Plot } from "./plot.js";
 
 let report = null, allSeries = [], labelled = false;
@@ -128,6 +128,9 @@ function showIndex() {
   fillRows();
 }
 
+// No labels where others have them, or too few points to be judged.
+const nothingToSay = (series, place) => (labelled ? series.windows === null : series.results[place].ready === series.n);
+
 function fillRows() {
   const wanted = el("search").value.toLowerCase();
   const found = allSeries.filter((series) => `${series.source}\n${series.file}`.toLowerCase().includes(wanted)).sort(orders[el("sort").value][1]);
@@ -137,7 +140,7 @@ function fillRows() {
     const link = h("a", { href: `#${series.place}`, title: `${series.source}\n${series.file}`, "data-place": series.place }, h("bdi", {}, series.source));
     const row = h("tr", { class: series === shown.series ? "chosen" : "" },
       h("th", { scope: "row" }, link, series.folder ? h("span", { class: "file" }, series.folder) : null),
-      ...columns.map(([, , text], i) => h("td", { class: "figure" }, series.windows === null && labelled ? "–" : text(tallies[single ? 0 : i][series.place]))));
+      ...columns.map(([, , text], i) => h("td", { class: "figure" }, nothingToSay(series, single ? 0 : i) ? "–" : text(tallies[single ? 0 : i][series.place]))));
     row.addEventListener("click", (event) => { if (!event.target.closest("a")) location.hash = link.hash; });
     return row;
   }));
@@ -211,6 +214,7 @@ function drawAll() {
     const place = Number(node.dataset.result), result = series.results[place], episodes = episodesAt(result, thresholds[place]);
     node.querySelector(".facts").replaceChildren(...figuresOf(tally(series, episodes), null, series).map(([, name, text, remark, why]) =>
       h("span", { title: why }, `${name} `, h("b", {}, text), remark ? ` ${remark}` : "")));
+    if (result.ready > 0) node.querySelector(".facts").append(unjudged(result.ready, series.n));
     const found = { result, episodes, threshold: thresholds[place] ?? result.threshold };
     plots[place] = new Plot(node.querySelector(".chart"), shown, found, single ? 250 : 190);
     list(node, series, result, episodes);
@@ -218,33 +222,46 @@ function drawAll() {
   point(shown.cursor);
 }
 
+// Points from which the detectors only learned.
+function unjudged(ready, n) {
+  const text = ready === n ? "all points: too few" : `the first ${count(ready)} points`;
+  return h("span", { title: "The detectors need these points before an episode can open" }, "Not judged ", h("b", {}, text));
+}
+
 // --- list of episodes, and of windows without one
 
 const LISTED = 200;
+// The metric that an explanation is about, where there are several.
+const about = (series, why) => (series.metrics.length < 2 ? -1 : series.metrics.findIndex(({ name }) => why.startsWith(`${name}: `)));
 
 function list(node, series, result, episodes) {
   const alert = result.alert ?? result.score;
-  const rows = episodes.map(([start, stop, why]) => {
+  const rows = episodes.map(([start, stop, why, kind, reason]) => {
     let peak = 0;
     for (let i = start; i < stop; i++) if (alert[i] > peak) peak = alert[i];
-    return { start, stop, peak, why, what: series.windows === null ? "episode" : series.label[start] ? "hit" : "false" };
+    const metric = Math.max(about(series, why), 0), band = result.bands[metric], value = series.metrics[metric].values[start];
+    const expected = band && band[0][start] !== null ? `${number(value)}, expected ${rough(band[0][start])} to ${rough(band[1][start])}` : number(value);
+    return { start, stop, peak, why, kind, expected, end: reason || "open", what: series.label[start] ? "hit" : "false" };
   });
   const lost = (series.windows ?? []).filter((one) => fateOf(one, series, episodes) === "missed");
-  rows.push(...lost.map(([start, stop]) => ({ start, stop, peak: null, why: "no episode starts in this window", what: "missed" })));
+  rows.push(...lost.map(([start, stop]) => ({ start, stop, peak: null, why: "no episode starts in this window", kind: "", expected: "", end: "", what: "missed" })));
   rows.sort((a, b) => a.start - b.start);
   const missing = lost.length ? `, ${count(lost.length)} missed ${lost.length === 1 ? "window" : "windows"}` : "";
   say(node.querySelector("summary"), `${count(episodes.length)} ${episodes.length === 1 ? "episode" : "episodes"}${missing}`);
+  const columns = { when: "Time", ...(series.windows === null ? {} : { what: "Label" }), kind: "Kind", long: "Points", peak: "Peak", end: "End", why: "Value and explanation" };
   node.querySelector(".list").replaceChildren(rows.length === 0 ? "" : h("table", {},
-    h("colgroup", {}, ...["when", "what", "long", "peak", "why"].map((kind) => h("col", { class: kind }))),
+    h("colgroup", {}, ...Object.keys(columns).map((name) => h("col", { class: name }))),
+    h("thead", {}, h("tr", {}, ...Object.entries(columns).map(([name, text]) =>
+      h("th", { scope: "col", class: ["long", "peak"].includes(name) ? `${name} number` : name }, text)))),
     h("tbody", {}, ...rows.slice(0, LISTED).map((row) => {
       const begin = series.time[row.start], end = series.time[row.stop - 1];
-      const line = h("tr", { tabindex: 0 }, h("td", {}, moment(begin)), h("td", {}, row.what),
-        h("td", { class: "number" }, `${count(row.stop - row.start)} ${row.stop - row.start === 1 ? "point" : "points"}`),
-        h("td", { class: "number" }, row.peak === null ? "" : score(row.peak / FULL)), h("td", { class: "why" }, row.why));
+      const texts = { when: moment(begin), what: row.what, kind: row.kind, long: count(row.stop - row.start), peak: row.peak === null ? "" : score(row.peak / FULL), end: row.end };
+      const line = h("tr", { tabindex: 0 }, ...Object.keys(columns).filter((name) => name in texts).map((name) =>
+        h("td", { class: ["long", "peak"].includes(name) ? `${name} number` : name }, texts[name])),
+        h("td", { class: "why" }, row.expected ? h("div", { class: "expected" }, row.expected) : null, row.why));
       const margin = Math.max(2 * (end - begin), 60 * series.usual);
       const look = () => {
-        const about = series.metrics.findIndex(({ name }) => row.why.startsWith(`${name}: `));
-        if (about >= 0) chooseMetric(about);
+        if (about(series, row.why) >= 0) chooseMetric(about(series, row.why));
         zoom(begin - margin, end + margin);
       };
       line.addEventListener("click", look);
@@ -308,9 +325,9 @@ function point(cursor) {
     const band = result.bands[shown.metric], name = series.results.length > 1 ? `${report.configurations[k].name}: ` : "";
     const facts = [`score ${score(result.score[i] / FULL)}`];
     if (result.alert) facts.push(`alert ${score(result.alert[i] / FULL)}`);
-    if (band && band[0][i] !== null) facts.unshift(`expected ${number(band[0][i])} to ${number(band[1][i])}`);
-    if (i < result.ready) facts.push("warming up");
-    else if (plots[k].states[i]) facts.push("in an episode");
+    if (band && band[0][i] !== null) facts.unshift(`expected ${rough(band[0][i])} to ${rough(band[1][i])}`);
+    if (plots[k].states[i]) facts.push("in an episode");
+    else if (i < result.ready) facts.push("not judged yet");
     parts.push(name + facts.join(", "));
   });
   if (series.windows !== null && series.label[i]) parts.push("labelled");

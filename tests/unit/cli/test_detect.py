@@ -264,9 +264,10 @@ def test_the_summary_agrees_with_the_results():
         ]  # fmt: skip
         worst = max(episode, key=lambda each: each["alert_score"])
         assert shown.points == len(episode)
-        assert (shown.value, shown.lower, shown.upper, shown.explanation) == (
-            worst["value"], worst["expected_lower"], worst["expected_upper"], worst["explanation"],
+        assert (shown.value, shown.lower, shown.upper, shown.kind, shown.explanation) == (
+            worst["value"], worst["expected_lower"], worst["expected_upper"], worst["kind"], worst["explanation"],
         )  # fmt: skip
+        assert shown.reason == "recovered"
 
 
 def test_summaries_add_up_and_keep_the_highest():
@@ -280,3 +281,66 @@ def test_summaries_add_up_and_keep_the_highest():
     scores = sorted((each.score for part in parts for each in part.top), reverse=True)
     assert sorted((each.score for each in total.top), reverse=True) == scores[:TOP]
     assert next(total.lines()) == f"The {TOP} highest of {total.episodes:,} anomalies:"
+
+
+def spiky(n, spikes, name="pump.csv", sources=("pump",)):
+    """A CSV of sources that take turns, with some points far out."""
+    rng = random.Random(3)
+    rows = [f"{60 * i},{source},{rng.gauss(10, 1) + 90 * (i in spikes)}" for i in range(n) for source in sources]
+    Path(name).write_text("\n".join(["timestamp,source,value", *rows]) + "\n")
+
+
+def test_the_summary_says_how_each_episode_ended():
+    spiky(80, {40, 41, 79})
+    *shown, _ = detect("pump.csv").stderr.splitlines()
+    assert [line.split("score")[1].split()[1:5] for line in shown] == [
+        ["value", "2", "points", "recovered"],
+        ["value", "1", "point", "open"],
+    ]
+
+
+def test_an_episode_of_a_source_that_is_forgotten_ends_by_silence():
+    Path("quick.yaml").write_text(CONFIG + "state: {forget_after_records: 1000, replay_records: 1000}\n")
+    spiky(40, {39}, "a.csv")
+    spiky(2000, set(), "b.csv", ("fan",))
+    again = Path("a.csv").read_text().partition("\n")[2]
+    Path("a.csv").write_text(Path("a.csv").read_text() + Path("b.csv").read_text().partition("\n")[2] + again)
+    *shown, _ = detect("a.csv").stderr.splitlines()
+    found = [line.split("point  ")[1].split()[0] for line in shown if " pump " in line]
+    assert found == ["silence", "open"]
+    assert shown[-1].startswith("pump: 80 points, 60 of them not judged: "), "it began anew"
+
+
+def test_sources_of_which_little_could_be_judged_are_named():
+    Path("quick.yaml").write_text("detection: {detectors: {moving_average: {warmup: 120}}}\n")
+    spiky(100, {60}, "none.csv", ("pump-7",))
+    spiky(180, set(), "some.csv", ("pump-7", "pump-8"))
+    spiky(1000, set(), "most.csv", ("pump-7",))
+    first = "its detectors only learn from the first 120 points"
+    named, counts = detect("none.csv").stderr.splitlines()
+    assert named == f"pump-7: 100 points, none of them judged: {first}"
+    assert counts.startswith("100 points of 1 source, 0 anomalies, 100 points not judged in ")
+    *named, counts = detect("some.csv").stderr.splitlines()
+    assert named == [f"{pump}: 180 points, the first 120 not judged: {first}" for pump in ("pump-7", "pump-8")]
+    assert "240 points not judged" in counts
+    *shown, counts = detect("most.csv").stderr.splitlines()
+    assert "120 points not judged" in counts and not any("not judged" in line for line in shown)
+
+
+def test_a_detector_of_episodes_judges_when_it_can_open_one(monkeypatch):
+    """Others may score before."""
+    monkeypatch.delenv("ANOMALY_CONFIG")
+    [profile] = Pipeline.of(load(environ={})).profiles
+    assert profile.opens_episodes and profile.learns_first > 100
+    spiky(profile.learns_first - 1, {90})
+    got = detect("pump.csv")
+    assert any(one["status"] == "ok" for one in results(got.stdout)) and "none of them judged" in got.stderr
+
+
+def test_of_many_sources_with_too_few_points_only_some_are_named(monkeypatch):
+    monkeypatch.delenv("ANOMALY_CONFIG")
+    for file in ("a.csv", "b.csv"):
+        spiky(30, set(), file, [f"{file}-{k}" for k in range(9)])
+    shown = detect("a.csv", "b.csv").stderr.splitlines()
+    assert sum("30 points, none of them judged" in line for line in shown) == TOP
+    assert "and likewise 8 more series" in shown

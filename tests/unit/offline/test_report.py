@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from app.cli import main
 from app.offline.evaluation import Window, figures, mask
 from app.offline.report.page import FULL, data, page
-from app.offline.scored_series import ConfigResult, ScoredSeries
+from app.offline.scored_series import ConfigResult, ScoredSeries, ToldEpisode
 
 HOSTILE = '</script><script>window.hit=1</script>"\'&<img src=x onerror="window.hit=1">{{data}}'
 
@@ -30,11 +30,11 @@ def scored(source="pump", points=200, seed=3, windows=((60, 70), (150, 151)), re
         lower = {name: column - 1 / 3 for name, column in values.items()}
         upper = {name: column + 1 / 3 for name, column in values.items()}
         score = alert if place == 0 else np.round(rng.random(points), 6)
-        warming = np.arange(points) < 10
-        texts = {int(i): f"episode at {i}" for i in np.flatnonzero(opened)}
-        repeat, lasts = rng.random(points) < 0.05, rng.random(points) < 0.1
-        columns = (score, alert, inside, opened, warming, repeat, lasts)
-        made.append(ConfigResult(*columns, 0.8, 0.8, 1, lower, upper, texts))
+        judged = np.arange(points) >= 10
+        told = {int(i): ToldEpisode(f"episode at {i}", "level", "recovered") for i in np.flatnonzero(opened)}
+        repeat, lasts, adapted = (rng.random(points) < share for share in (0.05, 0.1, 0.02))
+        columns = (score, alert, inside, opened, judged, repeat, lasts, adapted)
+        made.append(ConfigResult(*columns, 0.8, 0.8, 1, lower, upper, told))
     time = 1.7e9 + np.arange(points) * 60.0 + 0.25
     labelled = None if windows is None else [Window(*each) for each in windows]
     return ScoredSeries(f"data/{source}.csv", source, time, values, labelled, 30, made)
@@ -60,7 +60,7 @@ def test_every_point_is_there_as_it_was():
         assert (np.array(found["score"]) / FULL).tolist() == result.score.tolist()
         assert (np.array(found["alert"] or found["score"]) / FULL).tolist() == result.alert.tolist()
         assert found["ready"] == 10
-        for name in ("repeat", "lasts"):
+        for name in ("repeat", "lasts", "adapted"):
             assert (mask(len(result.score), [Window(*each) for each in found[name]]) == getattr(result, name)).all()
         for (lower, upper), name in zip(found["bands"], one.values):
             np.testing.assert_allclose(np.array(lower, float), result.lower[name], atol=1e-3)
@@ -72,8 +72,8 @@ def test_episodes_are_runs_of_points_inside_them():
     one = scored()
     for result, found in zip(one.results, data([one], ["a", "b"])["series"][0]["results"]):
         inside = np.zeros(len(result.inside), bool)
-        for start, stop, text in found["episodes"]:
-            assert result.opened[start] and text == f"episode at {start}"
+        for start, stop, *told in found["episodes"]:
+            assert result.opened[start] and told == [f"episode at {start}", "level", "recovered"]
             inside[start:stop] = True
         assert (inside == result.inside).all() and len(found["episodes"]) == result.opened.sum() > 10
 
@@ -82,8 +82,9 @@ def test_an_episode_that_follows_another_at_once_is_another():
     one = scored(points=5, windows=None, results=1)
     one.results[0].inside[:] = [0, 1, 1, 1, 1]
     one.results[0].opened[:] = [0, 1, 0, 1, 0]
-    one.results[0].explanation.clear()
-    assert data([one], ["a"])["series"][0]["results"][0]["episodes"] == [(1, 3, ""), (3, 5, "")]
+    one.results[0].episodes = {1: ToldEpisode("a", "value", "silence"), 3: ToldEpisode("b", "noise", "")}
+    found = data([one], ["a"])["series"][0]["results"][0]["episodes"]
+    assert found == [(1, 3, "a", "value", "silence"), (3, 5, "b", "noise", "")]
 
 
 def test_the_figures_are_those_of_evaluate():

@@ -56,7 +56,7 @@ def test_a_series_holds_what_the_pipeline_said_of_its_source(pipelines):
     all_series = recorded(pipelines, table(), bands=True)
     assert [(each.file, each.source) for each in all_series] == [("pump.csv", "a"), ("pump.csv", "b")]
     points = next(read(BytesIO(table()), "pump.csv", "pump", chunk_points=10**9)).points
-    assert all_series[1].results[0].opened.any() and all_series[1].results[0].explanation
+    assert all_series[1].results[0].opened.any() and all_series[1].results[0].episodes
     for place, pipeline in enumerate(pipelines):
         outcome = pipeline.run(pipeline.sources(), points)
         for series in all_series:
@@ -69,9 +69,17 @@ def test_a_series_holds_what_the_pipeline_said_of_its_source(pipelines):
             assert result.opened.tolist() == outcome.opened[at].tolist()
             assert result.repeat.tolist() == outcome.repeat[at].tolist()
             assert result.lasts.tolist() == outcome.lasts[at].tolist()
-            assert result.warming.tolist() == (outcome.status[at] == WARMING_UP).tolist()
-            assert result.explanation == {
-                k: said(outcome.attribution[i], outcome.explanation[i]) for k, i in enumerate(at) if outcome.opened[i]
+            assert result.adapted.tolist() == outcome.adapted[at].tolist()
+            assert result.judged.tolist() == (outcome.status[at] != WARMING_UP).tolist()
+            ended = set(outcome.episode_offset[outcome.closed].tolist())
+            assert result.episodes == {
+                k: (
+                    said(outcome.attribution[i], outcome.explanation[i]),
+                    "value",
+                    "recovered" if points.offset[i] in ended else "",
+                )
+                for k, i in enumerate(at)
+                if outcome.opened[i]
             }
             for k, i in enumerate(at):
                 cells = range(points.start[i], points.start[i + 1])

@@ -89,6 +89,7 @@ def scored(draw, several: bool | None = None):
         length=column(st.integers(1, 9), dtype=np.int64),
         repeat=column(st.booleans(), dtype=bool),
         lasts=column(st.booleans(), dtype=bool),
+        adapted=column(st.booleans(), dtype=bool),
         value=np.array(points.values),
         expected=column(number | st.just(NAN), flat),
         lower=column(number | st.just(NAN), flat),
