@@ -66,7 +66,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def detection(method: str = "moving_average", window_points: int = 20, weight: float = 1.0, **given: Any) -> Detection:
     """Settings of one detector alone; what is no setting of detection is a parameter of the detector."""
-    own = {name: given.pop(name) for name in ("threshold_", "ensemble", "detectors") if name in given}
+    own = {name: given.pop(name) for name in ("threshold_", "ensemble", "detectors", "maintenance") if name in given}
     if "threshold_" in own:
         own["threshold"] = own.pop("threshold_")
     own.setdefault("detectors", {method: DetectorSettings(method=method, weight=weight, **given)})

@@ -43,6 +43,7 @@ class ConfigResult:
     opened: np.ndarray  # bool[n] the first point of an episode
     judged: np.ndarray  # bool[n] a detector that can open an episode was ready
     repeat: np.ndarray  # bool[n] the last point again, which neither opens nor ends an episode
+    maintenance: np.ndarray  # bool[n] nor does one in a span of maintenance, which is never inside one
     lasts: np.ndarray  # bool[n] a detector says that an episode goes on
     adapted: np.ndarray  # bool[n] a detector says that what opened it has become normal
     threshold: float  # alert score at which an episode opens
@@ -198,6 +199,7 @@ class _File:
                 "opened": column("opened"),
                 "judged": column("judged"),
                 "repeat": column("repeat"),
+                "maintenance": column("maintenance") >= 0,
                 "lasts": column("lasts"),
                 "adapted": column("adapted"),
             },

@@ -24,9 +24,9 @@ def raw_scores(
     sizes = (p["last"] - p["first"]).tolist()
     cells = cells[: sum(sizes)]  # without joint cells
     times = np.repeat(p["time"], sizes).tolist()
-    repeats = np.repeat(p["repeat"], sizes).tolist()
+    skipped = np.repeat(p["repeat"] | (p["maintenance"] >= 0), sizes).tolist()
     in_order = _by_metric if hasattr(adapter, "score_many") else _point_by_point
-    return in_order(adapter, params, models, cells, times, repeats)
+    return in_order(adapter, params, models, cells, times, skipped)
 
 
 def find_drifts(profile: Profile, sources: Sources, number: int, p: np.ndarray) -> None:
@@ -36,7 +36,7 @@ def find_drifts(profile: Profile, sources: Sources, number: int, p: np.ndarray) 
     """
     member, drift = cast(tuple[Member, Drift], profile.adapters[-1])
     models = sources.models[number][-1]
-    at = np.flatnonzero((p["status"] == OK) & ~p["repeat"])
+    at = np.flatnonzero((p["status"] == OK) & ~p["repeat"] & (p["maintenance"] < 0))
     for i, slot, score in zip(at.tolist(), p["slot"][at].tolist(), p["score"][at].tolist()):
         row = sources.first_row(slot)
         model = models[row]
@@ -56,11 +56,11 @@ def _point_by_point(
     models: list[Any],
     cells: np.ndarray,
     times: list[float],
-    repeats: list[bool],
+    skipped: list[bool],
 ) -> list[float]:
     scores = []
     columns = (cells[name].tolist() for name in ("row", "x", "anew"))
-    for row, x, reset, t, repeat in zip(*columns, times, repeats):
+    for row, x, reset, t, skip in zip(*columns, times, skipped):
         model = None if reset else models[row]
         if model is None:
             model = adapter.make(params)
@@ -68,7 +68,7 @@ def _point_by_point(
             model = models[row] = adapter.loads(model, params)
         try:
             score = float(adapter.score_one(model, x, t))
-            if not repeat:
+            if not skip:
                 models[row] = model
                 adapter.learn_one(model, x, t)
         except (KeyboardInterrupt, SystemExit):
@@ -77,7 +77,7 @@ def _point_by_point(
             score = np.nan
         if not np.isfinite(score):
             score = np.nan
-            if not repeat:
+            if not skip:
                 models[row] = None
         scores.append(score)
     return scores
@@ -89,7 +89,7 @@ def _by_metric(
     models: list[Any],
     cells: np.ndarray,
     times: list[float],
-    repeats: list[bool],
+    skipped: list[bool],
 ) -> list[float]:
     """The same as point by point, for a detector that scores many points of one metric at once."""
     scores = np.full(len(cells), np.nan)
@@ -99,14 +99,14 @@ def _by_metric(
     for at in by_row:  # all models before the first is needed: what loads() begins goes on in the background
         if type(models[row := rows[at[0]]]) is Stored:
             models[row] = adapter.loads(models[row], params)
-    repeat, reset = np.array(repeats, bool), cells["anew"]
+    skip, reset = np.array(skipped, bool), cells["anew"]
     for at in by_row:
         row = rows[at[0]]
-        for part in np.split(at, np.flatnonzero(np.diff(repeat[at]) | reset[at][1:]) + 1):
+        for part in np.split(at, np.flatnonzero(np.diff(skip[at]) | reset[at][1:]) + 1):
             xs, ts = cells["x"][part].tolist(), [times[i] for i in part]
             if reset[part[0]]:
                 models[row] = None
-            if repeat[part[0]]:
+            if skip[part[0]]:
                 scores[part] = [_score_only(adapter, params, models[row], x, t) for x, t in zip(xs, ts)]
             else:
                 scores[part] = _score_and_learn(adapter, params, models, row, xs, ts)
@@ -138,7 +138,7 @@ def _score_and_learn(
 
 
 def _score_only(adapter: Any, params: Mapping[str, Any], model: Any, x: float, t: float) -> float:
-    """The score of a point that was learned before."""
+    """The score of a point that is not learned."""
     try:
         score = float(adapter.score_one(adapter.make(params) if model is None else model, x, t))
     except (KeyboardInterrupt, SystemExit):

@@ -59,6 +59,7 @@ class Outcome:
     votes: np.ndarray  # f8[n, D] score by detector, the highest of the metrics; NaN = left out or no such column
     shares: np.ndarray  # f8[n, D] of each vote in the score, their sum is 1; NaN = none; only where anomaly and the
     # score is theirs: not where it is that of the detector that alerts
+    maintenance: np.ndarray  # i8[n] place in the spans of its profile: not learned, no alert; -1: in none
     drift: np.ndarray  # bool[n] the source's scores have drifted, with this one
     opened: np.ndarray  # bool[n] an episode starts with this point
     closed: np.ndarray  # bool[n] an episode ended just before this point (which is not an anomaly)
@@ -137,6 +138,7 @@ POINT = rows.dtype(
         ("top", "i8"),  # the cell with the highest score
         ("lead", "i8"),  # the detector that voted most for it; -1: none voted; -2: it is the range
         ("joint", "i8"),  # the cell for all its metrics jointly; -1: none
+        ("maintenance", "i8"),  # the span that it is in; -1: none
         ("own", "?"),
         ("repeat", "?"),
         ("lasts", "?"),  # a detector reports that the cause of the open episode continues

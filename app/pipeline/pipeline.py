@@ -29,8 +29,9 @@ from app.state.series import parted
 from app.state.sources import Sources
 
 _POINT_COLUMNS = (
-    *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "drift", "opened", "closed"),
-    *("kind", "reason", "episode_offset", "episode_index", "opened_at", "peak", "length", "repeat", "lasts", "adapted"),
+    *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "maintenance", "drift"),
+    *("opened", "closed", "kind", "reason", "episode_offset", "episode_index", "opened_at", "peak", "length"),
+    *("repeat", "lasts", "adapted"),
 )
 
 
@@ -150,6 +151,7 @@ class Pipeline:
         """Both passes over points of one profile: fills in p and cells as well."""
         profile = self.profiles[number]
         t = self._tables[number]
+        p["maintenance"] = profile.maintenance.places(p["time"], p["slot"], lambda slot: parted(sources.names[slot])[0])
         at = places(p["time"], p["last"] - p["first"], profile.calendar)
         raw = np.empty((len(cells), len(profile.members) + len(profile.reasoned)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))

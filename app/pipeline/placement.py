@@ -38,6 +38,7 @@ class Placement:
         p, cells = np.zeros(n, POINT), np.zeros(len(points.values), CELL)
         cells["x"] = points.values
         p["time"], p["own"], p["joint"] = points.timestamp, points.own_time, NONE
+        p["maintenance"] = NONE
         p["offset"], p["index"] = points.offset, points.index
         if points.start is None:
             p["first"] = np.arange(n)

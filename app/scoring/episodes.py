@@ -6,10 +6,10 @@ RECOVERED, ADAPTED = 1, 2  # places in REASONS
 VERSION = 4
 FIELDS = [
     ("seen", "i8"),  # points learned
-    ("time", "f8"),  # of the last point
+    ("time", "f8"),  # of the last point learned, and so the next three
     ("own", "i8"),  # 1: that time was the point's own
-    ("cells", "i8"),  # metrics of the last point
-    ("status", "i8"),  # of the last point
+    ("cells", "i8"),  # metrics; of the first point until one is learned
+    ("status", "i8"),
     ("open", "i8"),  # 1: inside an episode
     ("below", "i8"),  # points in a row below the closing line
     ("offset", "i8"),  # of the episode's first point
@@ -19,7 +19,7 @@ FIELDS = [
     ("peak", "f8"),
     ("length", "i8"),  # points of the episode so far
     ("anew", "i8"),  # points learned when its detectors were last reset, as after a drift; 0: never
-    ("born", "i8"),  # offset of the first point it learned; earlier ones are forgotten
+    ("born", "i8"),  # offset of its first point; earlier ones are forgotten
     ("last", "i8"),  # offset of the last point
     ("previous", "i8"),  # 1 + offset of the last forgotten point; 0: none, or long before: see app/state/expiry.py
 ]
@@ -30,9 +30,16 @@ def may_repeat(source, point):
     return point.own and source.own == 1 and point.time == source.time and point.last - point.first == source.cells
 
 
-def remember(source, point):
-    if source.seen == 0:
+def meet(source, point):
+    """Note any point, learned or not."""
+    if source.cells == 0:
         source.born = point.offset
+        source.cells = point.last - point.first
+    source.last = point.offset
+
+
+def remember(source, point):
+    """Note a point that is learned."""
     source.seen += 1
     source.time = point.time
     source.own = 1 if point.own else 0
@@ -42,12 +49,14 @@ def remember(source, point):
 def follow(source, p, point):
     """Open or close the episode at a scored point. A repeated point changes nothing and gets the present episode.
 
+    A point in maintenance changes nothing either, and is in no episode: the open one waits for the end of the span.
     ``point.kind``: that of an episode that would open here; becomes that of the episode that the point is in, or ends.
     """
     point.opened = False
     point.closed = False
     point.reason = 0
-    if not point.repeat:
+    maintained = point.maintenance >= 0
+    if not point.repeat and not maintained:
         if source.open == 1:
             if point.score < p.close_below and point.alert < p.threshold and not point.lasts:
                 source.below += 1
@@ -73,7 +82,7 @@ def follow(source, p, point):
             source.opened_at = point.time
             source.peak = point.alert
             source.length = 1
-    point.anomaly = source.open == 1
+    point.anomaly = source.open == 1 and not maintained
     if point.anomaly or point.closed:
         point.episode_offset = source.offset
         point.episode_index = source.index

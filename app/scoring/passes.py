@@ -28,7 +28,7 @@ from app.scoring.cells import (
 )
 from app.scoring.deviation_rules import counts, outside, within
 from app.scoring.ensemble import combine, learn_error, share, voted, weigh
-from app.scoring.episodes import follow, may_repeat, remember
+from app.scoring.episodes import follow, may_repeat, meet, remember
 
 ALONE, ONE_OF_SEVERAL, JOINT = 1, 2, 4  # a cell: its point's only one; what the metrics of a point say jointly
 DEVIATIONS, OWN_PAST = 0, 1  # scales
@@ -46,6 +46,7 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
                 if head(cell).at != source.seen or newest(cell, p) != values[c].x:
                     again = False
         point.repeat = again
+        learns = not again and point.maintenance < 0
         point.lasts = False
         point.adapted = False
         squares = 0.0
@@ -58,7 +59,7 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
             if joint:
                 value.x = min(sqrt(squares / (point.last - point.first)), LARGEST)
             x = value.x
-            if again:
+            if not learns:
                 copy(keep, 0, cells, value.row)
             elif p.resets and head(cell_at(cells, value.row)).at <= source.anew:
                 copy(cells, value.row, keep, 1)
@@ -88,11 +89,11 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
                     raw[c, k] = x
             value.middle = median_and_push(cell, p, x)
             head(cell).at = source.seen + 1
-            if again:
+            if not learns:
                 copy(cells, value.row, keep, 0)
-        if not again:
+        meet(source, point)
+        if learns:
             remember(source, point)
-        source.last = point.offset
 
 
 def judge(
@@ -107,7 +108,7 @@ def judge(
     for i in range(len(points)):
         point = points[i]
         source = sources[point.slot]
-        again = point.repeat
+        learns = not point.repeat and point.maintenance < 0
         several = point.joint >= 0
         best = -1.0
         alert = 0.0
@@ -157,7 +158,7 @@ def judge(
                 known = calibration(cell, m)
                 if not finite(score):
                     failed = True
-                    if not again:
+                    if learns:
                         restart(known)
                     continue
                 if known.seen >= m.warmup:
@@ -183,7 +184,7 @@ def judge(
                         if leads[k] * vote > strongest:
                             strongest = leads[k] * vote
                             lead = k
-                if not again:
+                if learns:
                     calibrate(known, score, m.silent)
             for g in range(len(groups)):
                 group = groups[g]
@@ -198,7 +199,7 @@ def judge(
                         if k < len(members) and members[k].skilled:
                             known = errors(cell, members[k])
                             weights[k] = weigh(fixed[k], known, least)
-                            if not again:
+                            if learns:
                                 learn_error(known, value.x, float(bands[c, members[k].band]))
                 if g < len(groups) - 1 and voted(of, own) > 0:
                     own[group.column] = combine(group.mode, of, own, weights)
@@ -240,7 +241,7 @@ def judge(
             point.lead = -2
             point.direction = outside(p, values[beyond].x)
         point.lasts = point.lasts and some
-        if not again:
+        if learns:
             source.status = point.status
         point.kind = 0
         if point.lead >= 0:
@@ -249,6 +250,8 @@ def judge(
             if m.reason >= 0:
                 c = point.joint if m.learns & JOINT and point.joint >= 0 else point.top
                 point.kind = kinds[m.kind + whole(float(raw[c, m.reason]))]
+        if point.maintenance >= 0:
+            point.alert = 0.0
         follow(source, p, point)
         for k in range(shares.shape[1]):
             shares[i, k] = nan

@@ -26,6 +26,7 @@ from app.detectors.kinds import VALUE
 from app.detectors.support import window
 from app.detectors.support.calendar import Calendar
 from app.scoring import calibration, deviation_rules, ensemble, episodes
+from app.scoring.maintenance import Maintenance
 
 VERSION = 3  # of the computation from votes to results; raise when results would differ
 SOURCE = rows.dtype(episodes.FIELDS)
@@ -131,6 +132,7 @@ class Profile:
         read = [m.detector.window_points(m.params) for m in self.kernels]  # type: ignore[union-attr]
         self.window_points = max(detection.window_points, *read, 2)
         self.calendar = Calendar(detection.timezone, detection.holidays.country, detection.holidays.region)
+        self.maintenance = Maintenance.of(detection.maintenance, self.calendar.zone)
         self.drift = _drift(detection.drift)
         self.resets = self.drift is not None and detection.drift.reset
         with_models = [*self.members, self.drift] if self.drift else self.members
@@ -207,7 +209,8 @@ class Profile:
         # Rules that are not used leave the hash as it was before there were any.
         used = {name: value for name, value in self.rules.items() if value != NO_RULES[name]}
         calendar = {**self.calendar.settings, "versions": self.calendar.versions} if self.calendar.settings else {}
-        more = [*drift, *([used] if used else []), *([calendar] if calendar else [])]
+        spans = [["maintenance", *self.maintenance.spans]] if self.maintenance.spans else []
+        more = [*drift, *([used] if used else []), *([calendar] if calendar else []), *spans]
         return [versions, groups, self.weights, self.threshold, self.window_points, members, *more]
 
 

@@ -9,6 +9,7 @@ from app.settings.model import (
     HolidaySettings,
     InputSettings,
     KafkaSettings,
+    MaintenanceSpan,
     Settings,
     SourceOverride,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "HolidaySettings",
     "InputSettings",
     "KafkaSettings",
+    "MaintenanceSpan",
     "Settings",
     "SourceOverride",
     "describe",

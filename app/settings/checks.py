@@ -10,12 +10,13 @@ import copy
 import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 
 from app.errors import ConfigurationError
-from app.settings.model import AUTO, SOURCE_NAMES, Detection, HolidaySettings, Settings, SourceOverride
+from app.settings.model import AUTO, SOURCE_NAMES, Detection, HolidaySettings, MaintenanceSpan, Settings, SourceOverride
 from app.settings.sources import Given, Keys
 from app.settings.words import in_words
 
@@ -175,9 +176,11 @@ def check_detection(trial: Trial) -> None:
 
 
 def check_calendar(trial: Trial) -> None:
-    """Time zone, country and region exist."""
+    """Time zone, country and region exist, and spans end after they start."""
     for at, detection in _detections(trial.settings):
-        for keys, what in calendar_problems(detection.timezone, detection.holidays):
+        zone = trial.settings.detection.timezone if "timezone" not in detection.model_fields_set else detection.timezone
+        problems = calendar_problems(detection.timezone, detection.holidays)
+        for keys, what in [*problems, *span_problems(zone, detection.maintenance)]:
             if trial.sound((*at, *keys)):
                 trial.given.problem((*at, *keys), what)
 
@@ -194,6 +197,19 @@ def calendar_problems(timezone: str, holidays: HolidaySettings) -> Iterator[tupl
         except ConfigurationError as error:
             name, _, what = str(error).partition(": ")
             yield tuple(name.split(".")), what
+
+
+def span_problems(timezone: str, spans: Sequence[MaintenanceSpan]) -> Iterator[tuple[Keys, str]]:
+    """Spans that do not end after they start; none where the zone is unknown."""
+    if not spans:
+        return
+    from app.detectors.support import calendar  # here: as detectors below
+
+    with suppress(ConfigurationError):
+        zone = calendar.zone(timezone)
+        for i, span in enumerate(spans):
+            if calendar.instant(span.end, zone) <= calendar.instant(span.start, zone):
+                yield ("maintenance", i, "end"), f"must be later than start = {span.start}, got {span.end!r}"
 
 
 def ensemble_problems(detection: Any) -> Iterator[tuple[Keys, str]]:

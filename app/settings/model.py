@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import date, datetime
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -226,6 +228,29 @@ class HolidaySettings(SettingsSection):
     )
 
 
+def _time(given: Any) -> Any:
+    """As text, also where YAML has made a date of it."""
+    return given.isoformat() if isinstance(given, date) else given
+
+
+def _is_time(text: str) -> str:
+    if not 1970 <= datetime.fromisoformat(text).year < 2200:
+        raise ValueError
+    return text
+
+
+TimeText = Annotated[str, BeforeValidator(_time), AfterValidator(_is_time)]
+
+
+class MaintenanceSpan(SettingsSection):
+    """A span of time whose points are neither alerted nor learned."""
+
+    name: str = setting(..., "shown in the results", expected="1 to 128 characters", min_length=1, max_length=128)
+    start: TimeText = setting(..., "event time of the start", expected="ISO 8601, 1970 to 2199, as 2026-12-24T18:00")
+    end: TimeText = setting(..., "event time of the end", expected="ISO 8601, 1970 to 2199, as 2026-12-27T06:00")
+    sources: str = setting("*", "pattern of source names", expected="a pattern with * ? [abc]", min_length=1)
+
+
 class Detection(SettingsSection):
     method: DetectorName | None = setting(
         None,
@@ -264,6 +289,12 @@ class Detection(SettingsSection):
     )
     holidays: HolidaySettings = setting(
         HolidaySettings(), "days that are judged as Sundays: country, region", expected="settings"
+    )
+    maintenance: list[MaintenanceSpan] = setting(
+        [],
+        "spans whose points are neither alerted nor learned: name, start, end, sources; times without zone are local",
+        expected="mappings, each with name, start and end",
+        max_length=1000,
     )
     drift: DriftSettings = setting(
         DriftSettings(), "drift detection on the scores of each source: method, reset, parameters", expected="settings"

@@ -34,6 +34,7 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
     severity: str | None = None
     status: str | None = None
     direction: str | None = None
+    maintenance: str | None = None
     drift: bool | None = None
     detectors: dict[str, float] | None = None
     weights: dict[str, float] | None = None

@@ -58,6 +58,7 @@ class Result(msgspec.Struct, gc=False):
     severity: str
     status: str
     direction: str | UnsetType
+    maintenance: str | UnsetType  # name of the span it lies in: not learned, no alert
     drift: bool | UnsetType  # the source's scores have drifted, with this one
     detectors: Any  # {name: score}
     weights: dict[str, float] | UnsetType  # share of each vote in the score, or in that of its ensemble
@@ -110,7 +111,7 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
     alert = outcome.alert[at]
     other = np.where(score == alert, np.nan, alert)
     numbers = np.column_stack([*(column[at] for column in floats), score, other, votes])
-    simple = ~outcome.anomaly[at] & ~outcome.drift[at] & ~result_json.needs_escape(keys)
+    simple = ~outcome.anomaly[at] & ~outcome.drift[at] & (outcome.maintenance[at] < 0) & ~result_json.needs_escape(keys)
     status, voted = outcome.status[at], ~np.isnan(votes).all(axis=1)
     scored = simple & (status == outcomes.OK) & voted
     unscored = simple & (status == outcomes.WARMING_UP) & (score == 0.0) & (alert == 0.0)
@@ -216,6 +217,7 @@ def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -
         SEVERITY[severity.severities(np.where(anomaly, outcome.peak[rows], outcome.alert[rows]))].tolist(),
         STATUS[outcome.status[rows]].tolist(),
         DIRECTION[outcome.direction[rows]].tolist(),
+        _maintenance(outcome, rows),
         DRIFT[outcome.drift[rows].astype(np.int64)].tolist() if outcome.drift.any() else repeat(UNSET),
         _votes(outcome, rows),
         _weights(outcome, rows, anomaly),
@@ -245,6 +247,13 @@ def _episodes(prefix: str, outcome: Outcome, rows: Any, anomaly: np.ndarray) -> 
         return repeat(UNSET)
     ids = _ids(prefix, outcome.episode_offset[rows].tolist(), outcome.episode_index[rows].tolist())
     return [id if inside else UNSET for id, inside in zip(ids, anomaly.tolist())]
+
+
+def _maintenance(outcome: Outcome, rows: Any) -> Iterable[Any]:
+    if outcome.maintenance.max(initial=-1) < 0:
+        return repeat(UNSET)
+    found = zip(outcome.profile[rows].tolist(), outcome.maintenance[rows].tolist())
+    return [UNSET if at < 0 else outcome.profiles[number].maintenance.spans[at].name for number, at in found]
 
 
 def _votes(outcome: Outcome, rows: Any) -> list[Any]:

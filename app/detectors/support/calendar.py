@@ -143,6 +143,12 @@ def zone(name: str) -> tzinfo:
         return ZoneInfo.from_file(file, name)
 
 
+def instant(text: str, of: tzinfo) -> float:
+    """Epoch s of an ISO 8601 time, which is local to the zone where it has none of its own; a date is its midnight."""
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=of)).timestamp()
+
+
 @cache
 def holidays_of(country: str | None, region: str | None) -> Callable[[int], tuple[bool]] | None:
     """Whether a day since 1970 is a public holiday there; None without a country. ConfigurationError if unknown."""

@@ -87,7 +87,7 @@ def _result(result: ConfigResult, decimals: dict[str, int | None]) -> dict[str, 
         "ready": int(judged[0]) if len(judged) else len(score),  # points before this one were not judged
         "score": score,
         "alert": None if alert == score else alert,
-        "repeat": runs(result.repeat),
+        "repeat": runs(result.repeat | result.maintenance),  # points that change no episode
         "lasts": runs(result.lasts),
         "adapted": runs(result.adapted),
         "episodes": _episodes(result),
@@ -103,7 +103,7 @@ def _band(lower: np.ndarray, upper: np.ndarray, decimals: int | None) -> list | 
 def _episodes(result: ConfigResult) -> list[tuple]:
     """Of each episode: its first point, the point after its last, and what people are told of it."""
     starts = np.flatnonzero(result.opened)
-    stops = np.flatnonzero(np.append(~result.inside | result.opened, True))
+    stops = np.flatnonzero(np.append(~result.inside & ~result.maintenance | result.opened, True))
     ends = stops[np.searchsorted(stops, starts, side="right")]
     return [(start, end, *result.episodes[start]) for start, end in zip(starts.tolist(), ends.tolist())]
 

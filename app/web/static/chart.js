@@ -146,6 +146,7 @@ export function describe(p, metric) {
   parts.push(`score ${score(p.anomaly_score)}`);
   if (p.status === "warming_up") parts.push("warming up");
   else if (p.is_anomaly) parts.push(["anomalous", severity(p.severity), p.kind].filter(Boolean).join(", "));
+  if (p.maintenance) parts.push(`maintenance: ${p.maintenance}`);
   if (p.drift) parts.push("drift: scores have settled on another level");
   return parts.join("   ");
 }

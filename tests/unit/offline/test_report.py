@@ -33,7 +33,7 @@ def scored(source="pump", points=200, seed=3, windows=((60, 70), (150, 151)), re
         judged = np.arange(points) >= 10
         told = {int(i): ToldEpisode(f"episode at {i}", "level", "recovered") for i in np.flatnonzero(opened)}
         repeat, lasts, adapted = (rng.random(points) < share for share in (0.05, 0.1, 0.02))
-        columns = (score, alert, inside, opened, judged, repeat, lasts, adapted)
+        columns = (score, alert, inside, opened, judged, repeat, np.zeros(points, bool), lasts, adapted)
         made.append(ConfigResult(*columns, 0.8, 0.8, 1, lower, upper, told))
     time = 1.7e9 + np.arange(points) * 60.0 + 0.25
     labelled = None if windows is None else [Window(*each) for each in windows]

@@ -68,6 +68,10 @@ def test_nothing_given_is_the_defaults_and_they_are_in_range():
     )
 
 
+def spans(end):
+    return f"[{{name: x, start: 2026-12-24T18:00, end: {end}}}]"
+
+
 # Setting, what its value is, what must be said of it: allowed and found.
 WRONG = [
     ("kafka", "bootstrap_servers", "[localhost]", "kafka.bootstrap_servers[0]", "host:port", "'localhost'"),
@@ -109,6 +113,11 @@ WRONG = [
     ("detection", "holidays", "{country: NO}", "detection.holidays.country", '"NO" in quotes', "False"),
     ("detection", "holidays", "{country: DE, region: X}", "detection.holidays.region", "BW, BY", "'X'"),
     ("detection", "holidays", "{region: BY}", "detection.holidays.region", "given with holidays.country", "'BY'"),
+    ("detection", "maintenance", "[5]", "detection.maintenance[0]", "a mapping of settings", "5"),
+    ("detection", "maintenance", "[{name: x, end: 2027-01-01, start: 1}]", "detection.maintenance[0].start", "ISO", "1"),
+    ("detection", "maintenance", spans("tomorrow"), "detection.maintenance[0].end", "ISO 8601", "'tomorrow'"),
+    ("detection", "maintenance", spans("2300-01-01"), "detection.maintenance[0].end", "1970 to", "date(2300, 1, 1)"),
+    ("detection", "maintenance", spans("2026-12-24"), "detection.maintenance[0].end", "later than start", "12-24'"),
     ("anomaly_detection", "threshold", "2", "detection.threshold", "a number above 0 and of at most 1", "2"),
     ("input", "timestamp_unit", "us", "input.timestamp_unit", "s | ms", "'us'"),
     ("input", "value_fields", "[a, b, a]", "input.value_fields", "each field once", "'a'"),
@@ -213,6 +222,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         load(bad, {})
 
 
+def test_a_span_ends_after_it_starts_also_if_only_one_of_its_times_is_local(tmp_path):
+    file = tmp_path / "anomaly.yaml"
+    span = '{name: x, start: 2026-12-24 18:00:00, end: "2026-12-24T17:30Z"}'  # PyYAML makes a date of the first
+    file.write_text(f"detection: {{timezone: Europe/Berlin, maintenance: [{span}]}}")
+    assert load(file, {}).detection.maintenance[0].start == "2026-12-24T18:00:00"
+    said = wrong(f"detection: {{timezone: Europe/London, maintenance: [{span}]}}", tmp_path=tmp_path)
+    assert "detection.maintenance[0].end" in said
+    said = wrong(f"sources: [{{match: a, maintenance: [{span}]}}]", tmp_path=tmp_path)
+    assert "sources[0].maintenance[0].end" in said
+
+
 def test_a_plausible_range_is_not_empty(tmp_path):
     said = wrong("detection: {range_highest: 5}\nsources:\n- {match: a, range_lowest: 5.0}\n", tmp_path=tmp_path)
     assert said.startswith("sources[0].range_lowest")
@@ -236,7 +256,10 @@ def test_a_variable_beats_the_file_and_the_command_line_beats_both(tmp_path):
     assert origins["kafka.anomalies_topic"] == "default"
 
 
-@pytest.mark.parametrize("path", [path for path in leaves() if path[-1] not in ("detectors", "sources")], ids=".".join)
+STRUCTURED = ("detectors", "sources", "maintenance")
+
+
+@pytest.mark.parametrize("path", [path for path in leaves() if path[-1] not in STRUCTURED], ids=".".join)
 def test_every_setting_can_be_given_as_a_variable(path):
     """Its default as text, put into a variable, is its default again."""
     value = attrgetter(".".join(path))(Settings())

@@ -13,6 +13,7 @@ from app.detectors.kinds import KINDS
 from app.pipeline import Pipeline
 from app.pipeline.outcome import Outcome, Rejected
 from app.pipeline.points import Points
+from app.scoring.maintenance import Maintenance, Span
 from app.settings import Detection, InputSettings
 from app.wire.reader import Reader
 from app.wire.results import encode_episodes, encode_results
@@ -20,11 +21,12 @@ from app.wire.results import encode_episodes, encode_results
 ORDER = [
     *("id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper"),
     *("anomaly_score", "alert_score", "is_anomaly", "episode", "kind", "severity", "status", "direction"),
-    *("drift", "detectors", "weights", "attribution", "explanation", "config_hash"),
+    *("maintenance", "drift", "detectors", "weights", "attribution", "explanation", "config_hash"),
 ]
+SPANS = Maintenance([Span("A", 0.0, 1.0, "*"), Span("Büro \"7\"", 0.0, 1.0, "*")])
 PROFILES = (
-    SimpleNamespace(detectors=("moving_average", "Half-Space Trees"), config_hash="0badcafe"),
-    SimpleNamespace(detectors=("zscore",), config_hash="deadbeef"),
+    SimpleNamespace(detectors=("moving_average", "Half-Space Trees"), config_hash="0badcafe", maintenance=SPANS),
+    SimpleNamespace(detectors=("zscore",), config_hash="deadbeef", maintenance=SPANS),
 )
 NAN = math.nan
 score = st.floats(0, 1).map(lambda s: math.floor(s * 1e6 + 0.5) / 1e6)
@@ -75,6 +77,7 @@ def scored(draw, several: bool | None = None):
         anomaly=anomaly,
         status=column(st.integers(0, 2), dtype=np.uint8),
         direction=column(st.integers(-1, 1), dtype=np.int8),
+        maintenance=column(st.integers(-1, 1), dtype=np.int64),
         drift=column(st.booleans(), dtype=bool),
         votes=column(score | st.just(NAN), 2 * n).reshape(n, 2),
         shares=column(score | st.just(NAN), 2 * n).reshape(n, 2),
@@ -143,6 +146,8 @@ def expected(points: Points, outcome: Outcome, i: int) -> dict:
     found["status"] = ["warming_up", "ok", "degraded"][outcome.status[i]]
     if outcome.direction[i]:
         found["direction"] = "above" if outcome.direction[i] > 0 else "below"
+    if outcome.maintenance[i] >= 0:
+        found["maintenance"] = SPANS.spans[outcome.maintenance[i]].name
     if outcome.drift[i]:
         found["drift"] = True
     votes = {d: float(v) for d, v in zip(profile.detectors, outcome.votes[i]) if not math.isnan(v)}
