@@ -68,8 +68,8 @@ def test_nothing_given_is_the_defaults_and_they_are_in_range():
     )
 
 
-def spans(end):
-    return f"[{{name: x, start: 2026-12-24T18:00, end: {end}}}]"
+def spans(end, start="2026-12-24T18:00"):
+    return f"[{{name: x, start: {start}, end: {end}}}]"
 
 
 # Setting, what its value is, what must be said of it: allowed and found.
@@ -114,7 +114,7 @@ WRONG = [
     ("detection", "holidays", "{country: DE, region: X}", "detection.holidays.region", "BW, BY", "'X'"),
     ("detection", "holidays", "{region: BY}", "detection.holidays.region", "given with holidays.country", "'BY'"),
     ("detection", "maintenance", "[5]", "detection.maintenance[0]", "a mapping of settings", "5"),
-    ("detection", "maintenance", "[{name: x, end: 2027-01-01, start: 1}]", "detection.maintenance[0].start", "ISO", "1"),
+    ("detection", "maintenance", spans("2027-01-01", "1"), "detection.maintenance[0].start", "ISO 8601", "1"),
     ("detection", "maintenance", spans("tomorrow"), "detection.maintenance[0].end", "ISO 8601", "'tomorrow'"),
     ("detection", "maintenance", spans("2300-01-01"), "detection.maintenance[0].end", "1970 to", "date(2300, 1, 1)"),
     ("detection", "maintenance", spans("2026-12-24"), "detection.maintenance[0].end", "later than start", "12-24'"),
