@@ -157,6 +157,7 @@ class Detect:
         """Score one file; a summary for each configuration."""
         from app.cli.summary import Summary
         from app.offline.files import read
+        from app.state.series import parted
         from app.wire.results import encode_results
 
         found, size = [Summary() for _ in self.pipelines], each.size()
@@ -180,7 +181,7 @@ class Detect:
                     self.recorder.add(chunk, outcomes)
                 self.line.show(lambda: progress(each.name, found[0].points, file.tell(), size))
         for summary, state in zip(found, states):
-            summary.end(len(state))
+            summary.end(len({parted(name)[0] for name in state.slots}))
         if self.recorder is not None:
             self.recorder.end(each.name)
         return found

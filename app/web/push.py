@@ -7,10 +7,11 @@ Messages are JSON objects with a `type`:
 
     anomalies  {"anomalies": [..]}              episodes that opened or closed, as in /api/anomalies
     sources    {"sources": [..]}                latest results that changed, those in an episode first
-    points     {"source": .., "points": [..]}   new points of the source this client watches
+    points     {"source": .., "metric": .., "points": [..]}
+                                                new points of the series this client watches; metric "": its source
     statistics {"statistics": {..}}             as /api/statistics, once a second
 
-A client may send {"watch": "<source>"} or {"watch": null}, nothing else.
+A client may send {"watch": "<source>", "metric": "<metric>"} or {"watch": null}, nothing else.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from typing import Any
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from app.state.series import joined
 from app.web.recent_results import RecentResults
 from app.web.records import SORTS, row
 
@@ -38,6 +40,7 @@ class Watch(msgspec.Struct, forbid_unknown_fields=True):
     """The only message that a client may send."""
 
     watch: str | None
+    metric: str = ""
 
 
 class Client:
@@ -45,7 +48,7 @@ class Client:
 
     def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self.socket, self.transport = socket, transport
-        self.watch: str | None = None
+        self.watch: str | None = None  # the name of a series
         self.queue: asyncio.Queue[str] = asyncio.Queue(QUEUED_MESSAGES)
 
     async def write(self) -> None:
@@ -80,9 +83,11 @@ class Push:
             first = nsmallest(MAX_SOURCES, changes.sources.values(), key=SORTS["score"])
             rows = [row(*series.last(1)) for series in first]
             self._queue(everybody, {"type": "sources", "sources": rows})
-        for source, new in changes.points.items():
-            watching = [client for client in everybody if client.watch == source]
-            self._queue(watching, {"type": "points", "source": source, "points": changes.sources[source].last(new)})
+        for name, new in changes.points.items():
+            watching = [client for client in everybody if client.watch == name]
+            series = changes.sources[name]
+            of = {"source": series.source, "metric": series.metric or ""}
+            self._queue(watching, {"type": "points", **of, "points": series.last(new)})
         self._queue(everybody, {"type": "statistics", "statistics": self._statistics()})
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -114,9 +119,10 @@ class Push:
 
     def _handle(self, client: Client, text: str) -> bool:
         try:
-            client.watch = msgspec.json.decode(text, type=Watch).watch
+            asked = msgspec.json.decode(text, type=Watch)
         except (msgspec.DecodeError, UnicodeError):
             return False
+        client.watch = None if asked.watch is None else joined(asked.watch, asked.metric)
         self._watched()
         return True
 

@@ -1,4 +1,7 @@
-"""What the web view knows: latest result of each source, recent points, recent episodes; all of it bounded.
+"""What the web view knows: latest result of each series, recent points, recent episodes; all of it bounded.
+
+A series is a source, or a source and the metric that its results name: see app/state/series.py, whose names it has
+here. As most are sources, it is called a source too.
 
 Bytes of records in, rows for the page out; no Kafka, clock or network. Records are checked as they come, kept as the
 bytes they came in and decoded when they are requested: memory can be bounded in bytes, whatever the number of metrics
@@ -19,21 +22,22 @@ from typing import Any
 
 import msgspec
 
+from app.state.series import joined
 from app.web.records import SORTS, Event, ShownEpisode, ShownResult, decode_event, decode_result
 
 RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unreadable
 # What Python adds to a record: its header, its place in a list, rounding. What a source takes without its points and
 # its name, and may take with a name; what an episode takes besides its records and its name.
-POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES = 56, 432, 512, 500
+POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES = 56, 440, 520, 510
 
 
 class RecentPoints:
-    """The last points of one source, as bytes, and what sources are sorted by: of the latest result."""
+    """The last points of one series, as bytes, and what series are sorted by: of the latest result."""
 
-    __slots__ = ("alert_score", "anomaly_score", "is_anomaly", "nbytes", "points", "source", "timestamp")
+    __slots__ = ("alert_score", "anomaly_score", "is_anomaly", "metric", "nbytes", "points", "source", "timestamp")
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    def __init__(self, source: str, metric: str | None = None) -> None:
+        self.source, self.metric = source, metric
         self.points: list[bytes] = []
         self.nbytes = 0  # of the points
         self.timestamp = 0.0
@@ -55,14 +59,22 @@ class RecentPoints:
         return [decode_result(raw) for raw in self.points[max(len(self.points) - limit, 0) :]]
 
     @property
+    def words(self) -> str:
+        """What it can be found by."""
+        return f"{self.source} {self.metric}" if self.metric else self.source
+
+    @property
     def own_bytes(self) -> int:
         """Of all but its points."""
-        return SOURCE_OWN_BYTES + sys.getsizeof(self.source)
+        size = SOURCE_OWN_BYTES + sys.getsizeof(self.source)
+        if self.metric:  # and the name of the series, of characters of four bytes at most
+            size += sys.getsizeof(self.metric) + sys.getsizeof(joined(self.source, self.metric))
+        return size
 
 
 @dataclass(slots=True)
 class Changes:
-    """Changes since the last call of drain(): sources by name, episodes that opened or closed by id."""
+    """Changes since the last call of drain(): series by name, episodes that opened or closed by id."""
 
     sources: dict[str, RecentPoints] = field(default_factory=dict)
     points: dict[str, int] = field(default_factory=dict)  # how many, of watched sources only
@@ -87,7 +99,7 @@ class RecentResults:
         episode_bytes: int = 4 << 20,
     ) -> None:
         self.results = self.unreadable = self.opened = 0
-        self.watched: set[str] = set()  # sources whose new points drain() counts
+        self.watched: set[str] = set()  # series whose new points drain() counts
         self._max_sources, self._kept_sources, self._max_episodes = max_sources, kept, max_episodes
         self._points, self._kept_bytes, self._shared_bytes = series_points, kept_bytes, shared_bytes
         self._series: OrderedDict[str, RecentPoints] = OrderedDict()  # least recently active first
@@ -100,7 +112,7 @@ class RecentResults:
         self._changes = Changes()
 
     def __len__(self) -> int:
-        """Sources known."""
+        """Series known."""
         return len(self._series)
 
     @property
@@ -113,19 +125,19 @@ class RecentResults:
         result = self._decoded(decode_result, raw)
         if result is None:
             return
-        source = result.source
+        name = joined(result.source, result.metric or "")
         self.results += 1
-        series = self._series.get(source)
+        series = self._series.get(name)
         if series is None:
-            series = self._series[source] = RecentPoints(source)
+            series = self._series[name] = RecentPoints(result.source, result.metric)
             self.source_bytes += series.own_bytes
             self._make_room()
-        self._series.move_to_end(source)
+        self._series.move_to_end(name)
         self.nbytes += series.add(raw, result)
-        self._changes.sources[source] = series
-        if source in self.watched:
-            self._changes.points[source] = self._changes.points.get(source, 0) + 1
-        self._trim(source)
+        self._changes.sources[name] = series
+        if name in self.watched:
+            self._changes.points[name] = self._changes.points.get(name, 0) + 1
+        self._trim(name)
         while self.nbytes > self._max_bytes and len(self._series) > 1:  # results of hundreds of metrics
             self._forget_oldest()
 
@@ -141,7 +153,7 @@ class RecentResults:
             return
         if event.event == "opened":
             self.opened += 1
-            self._keep(event.source)
+            self._keep(joined(event.source, event.metric or ""))
         self._episodes[name] = self._changes.episodes[name] = after
         self.episode_bytes += _size(name, after) - (_size(name, before) if before else 0)
         while len(self._episodes) > 1 and (
@@ -152,25 +164,35 @@ class RecentResults:
             self._changes.episodes.pop(oldest, None)
 
     def sources(self, search: str = "", sort: str = "score", limit: int = 200) -> tuple[int, list[ShownResult]]:
-        """How many sources match, and the first of them in one of the orders `SORTS`: their latest results."""
+        """How many series match, and the first of them in one of the orders `SORTS`: their latest results.
+
+        ``search`` is a part of a source's name, of a metric's, or of both with a space between.
+        """
         needle = search.casefold()
-        found = [series for name, series in self._series.items() if needle in name.casefold()]
+        found = [series for series in self._series.values() if needle in series.words.casefold()]
         return len(found), [series.last(1)[0] for series in nsmallest(limit, found, key=SORTS[sort])]
 
-    def series(self, source: str, limit: int = 500) -> list[ShownResult] | None:
-        """The last points of a source, in order of arrival; None when it is unknown.
+    def series(self, name: str, limit: int = 500) -> list[ShownResult] | None:
+        """The last points of the series of this name, in order of arrival; None when it is unknown.
 
-        The source keeps a full series from now on, until `kept` others were requested.
+        All its points are kept from now on, until `kept` others were requested.
         """
-        series = self._series.get(source)
+        series = self._series.get(name)
         if series is None:
             return None
-        self._keep(source)
+        self._keep(name)
         return series.last(limit)
 
-    def anomalies(self, limit: int = 100, source: str | None = None) -> list[dict[str, Any]]:
-        """The newest episodes, latest change first, of one source or of all."""
-        found = [(e.told_at, e.opened_at, name, e) for name, e in self._episodes.items() if source in (None, e.source)]
+    def anomalies(self, limit: int = 100, source: str | None = None, metric: str | None = None) -> list[dict[str, Any]]:
+        """The newest episodes, latest change first, of one source or of all.
+
+        ``metric``: only those of that metric's series, or with "" of that of the whole source.
+        """
+        found = [
+            (e.told_at, e.opened_at, name, e)
+            for name, e in self._episodes.items()
+            if source in (None, e.source) and metric in (None, e.metric)
+        ]
         found.sort(reverse=True)
         return [episode.row(name) for *_, name, episode in found[:limit]]
 
@@ -194,9 +216,9 @@ class RecentResults:
             self.unreadable += 1
             return None
 
-    def _keep(self, source: str) -> None:
-        self._kept[source] = None
-        self._kept.move_to_end(source)
+    def _keep(self, name: str) -> None:
+        self._kept[name] = None
+        self._kept.move_to_end(name)
         if len(self._kept) > self._kept_sources:
             dropped, _ = self._kept.popitem(last=False)
             self._trim(dropped)
@@ -207,15 +229,15 @@ class RecentResults:
         if len(self._series) > self._rung:
             # Doubling, not dividing by the exact number: every series is trimmed at once only 7 times.
             self._rung *= 2
-            for source in self._series:
-                self._trim(source)
+            for name in self._series:
+                self._trim(name)
 
-    def _trim(self, source: str) -> None:
+    def _trim(self, name: str) -> None:
         """Drop its oldest points while they are more than its share; the newest stays."""
-        series = self._series.get(source)
+        series = self._series.get(name)
         if series is None:
             return
-        most = self._kept_bytes if source in self._kept else self._share
+        most = self._kept_bytes if name in self._kept else self._share
         points, dropped, size = series.points, 0, series.nbytes
         while len(points) - dropped > 1 and (len(points) - dropped > self._points or size > most):
             size -= len(points[dropped]) + POINT_BYTES
@@ -225,13 +247,19 @@ class RecentResults:
         series.nbytes = size
 
     def _forget_oldest(self) -> None:
-        source, series = self._series.popitem(last=False)
+        name, series = self._series.popitem(last=False)
         self.nbytes -= series.nbytes
         self.source_bytes -= series.own_bytes
-        self._kept.pop(source, None)
-        self._changes.sources.pop(source, None)
-        self._changes.points.pop(source, None)
+        self._kept.pop(name, None)
+        self._changes.sources.pop(name, None)
+        self._changes.points.pop(name, None)
 
 
 def _size(name: str, episode: ShownEpisode) -> int:
-    return EPISODE_BYTES + sys.getsizeof(name) + len(episode.opener or b"") + len(episode.end or b"")
+    return (
+        EPISODE_BYTES
+        + sys.getsizeof(name)
+        + sys.getsizeof(episode.metric)
+        + len(episode.opener or b"")
+        + len(episode.end or b"")
+    )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 
-MAX_SOURCE = 256  # characters; a worker takes no source of more bytes
+MAX_SOURCE, MAX_METRIC = 256, 128  # characters; a worker takes no name of more bytes
 
 PerMetric = float | dict[str, float | None] | None
 
@@ -20,7 +20,7 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
     id: str
     source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
     timestamp: float
-    metric: str | None = None
+    metric: Annotated[str, msgspec.Meta(max_length=MAX_METRIC)] | None = None
     value: float | None = None
     values: dict[str, float] | None = None
     expected: PerMetric = None
@@ -69,20 +69,23 @@ class ShownEpisode(NamedTuple):
     told_at: float
     source: str = ""
     opened_at: float = 0.0
+    metric: str = ""
 
     def with_event(self, event: Event, raw: bytes) -> "ShownEpisode":
         """With one more record of it; what is already set stays."""
+        series: dict[str, Any] = {"source": event.source, "metric": event.metric or ""}
         if event.event == "opened" and self.opener is None:
-            return self._replace(opener=raw, source=event.source, opened_at=event.timestamp)
+            return self._replace(opener=raw, opened_at=event.timestamp, **series)
         if event.event == "closed" and self.end is None:
             if self.opener:
                 return self._replace(end=raw)
-            return self._replace(end=raw, source=event.source, opened_at=event.opened_at or event.timestamp)
+            return self._replace(end=raw, opened_at=event.opened_at or event.timestamp, **series)
         return self
 
     def row(self, episode: str) -> dict[str, Any]:
         """What the API shows: the opener's fields, and when and how it ended."""
         row = {"episode": episode, "source": self.source, "told_at": self.told_at, "opened_at": self.opened_at}
+        row |= {"metric": self.metric} if self.metric else {}
         row |= {"state": "closed" if self.end else "open"}
         if self.opener:
             row |= msgspec.to_builtins(decode_event(self.opener))
@@ -95,26 +98,31 @@ class ShownEpisode(NamedTuple):
 
 
 class Sorted(Protocol):
-    """What sources are sorted by."""
+    """What series are sorted by."""
 
     source: str
+    metric: str | None
     timestamp: float
     anomaly_score: float | None
     alert_score: float | None
     is_anomaly: bool | None
 
 
-def _by_alert(result: Sorted) -> tuple[bool, float, str]:
+def _by_name(result: Sorted) -> tuple[str, str]:
+    return result.source, result.metric or ""
+
+
+def _by_alert(result: Sorted) -> tuple[bool, float, tuple[str, str]]:
     """In an episode first, then high alert scores; below that by name, or noise would shuffle the list."""
     score = result.alert_score or 0.0
-    return not result.is_anomaly, -score if score >= 0.5 else 0.0, result.source
+    return not result.is_anomaly, -score if score >= 0.5 else 0.0, _by_name(result)
 
 
 SORTS: dict[str, Callable[[Sorted], Any]] = {
-    "score": lambda r: (-(r.anomaly_score or 0.0), r.source),
+    "score": lambda r: (-(r.anomaly_score or 0.0), _by_name(r)),
     "alert": _by_alert,
-    "source": lambda r: r.source,
-    "recent": lambda r: (-r.timestamp, r.source),
+    "source": _by_name,
+    "recent": lambda r: (-r.timestamp, _by_name(r)),
 }
 
 

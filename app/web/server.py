@@ -4,11 +4,11 @@
     GET /static/{path}           its script and style
     GET /api/health              what the worker says about itself; always 200
     GET /api/statistics          counts, rates and lag
-    GET /api/sources             latest result of each source: ?search= &sort=score|alert|source|recent &limit=
-    GET /api/series              last points of one, in order of arrival: ?source= &limit=
-    GET /api/series/{source}     the same: ?limit=
-    GET /api/anomalies           newest episodes, of all or one: ?source= &limit=
-    GET /api/anomalies/{source}  the same: ?limit=
+    GET /api/sources             latest result of each series: ?search= &sort=score|alert|source|recent &limit=
+    GET /api/series              last points of one, in order of arrival: ?source= &metric= &limit=
+    GET /api/series/{source}     the same: ?metric= &limit=
+    GET /api/anomalies           newest episodes, of all or one: ?source= &metric= &limit=
+    GET /api/anomalies/{source}  the same: ?metric= &limit=
     GET /ws                      what is new, as it comes (app/web/push.py)
     GET /metrics                 for Prometheus
     GET /livez                   200, or 503: restart me
@@ -21,7 +21,6 @@ Origin must be this host, a strict content security policy. There is no authenti
 address by default.
 """
 
-import fnmatch
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from aiohttp import web
 from app import __version__
 from app.metrics import Metrics
 from app.settings import Settings
+from app.state.series import joined, shown
 from app.web.hosts import only_for
 from app.web.probes import Check
 from app.web.push import Push
@@ -150,19 +150,20 @@ class Server:
         return json({"known": len(self.recent), "matching": matching, "sources": [row(result) for result in found]})
 
     async def series(self, request: web.Request) -> web.Response:
-        asked = query(request, source=request.match_info.get("source"), limit=500)
-        source = asked.pop("source")
+        asked = query(request, source=request.match_info.get("source"), metric="", limit=500)
+        source, metric = asked.pop("source"), asked.pop("metric")
         if source is None:
             raise web.HTTPBadRequest(text="source: is missing; give ?source=")
-        points = self.recent.series(source, **asked)
+        name = joined(source, metric)
+        points = self.recent.series(name, **asked)
         if points is None:
-            raise web.HTTPNotFound(text=f"no result of source {source!r} since this view started")
-        sampled = self._results.skipped > 0
-        return json({"source": source, "threshold": self.threshold(source), "sampled": sampled, "points": points})
+            raise web.HTTPNotFound(text=f"no result of {shown(name)} since this view started")
+        found = {"source": source, "metric": metric, "threshold": self.threshold(source, metric)}
+        return json({**found, "sampled": self._results.skipped > 0, "points": points})
 
     async def anomalies(self, request: web.Request) -> web.Response:
         source = request.match_info.get("source") or request.query.get("source")
-        asked = query(request, source=source, limit=50 if source else 100)
+        asked = query(request, source=source, metric=None, limit=50 if source else 100)
         return json({"anomalies": self.recent.anomalies(**asked)})
 
     async def websocket(self, request: web.Request) -> web.WebSocketResponse:
@@ -173,10 +174,12 @@ class Server:
             raise web.HTTPForbidden(text=f"Origin must be this server, {request.host!r}, got {origin!r}")
         return await self.push.serve(request)
 
-    def threshold(self, source: str) -> float:
-        """The alert score at which an episode of this source opens."""
+    def threshold(self, source: str, metric: str = "") -> float:
+        """The alert score at which an episode of this series opens."""
+        if self._settings.input.value_fields:  # results name a metric, and the series is the source
+            metric = ""
         for override in self._settings.sources:
-            if fnmatch.fnmatchcase(source, override.match):
+            if override.applies_to(source, metric):
                 return self._settings.detection.overridden(override).threshold
         return self._settings.detection.threshold
 

@@ -10,6 +10,7 @@ from browser import CHROMIUM, browser
 
 from app.metrics import Metrics
 from app.settings import Settings
+from app.state.series import joined
 from app.web.probes import Health
 from app.web.recent_results import RecentResults
 from app.web.server import Server
@@ -129,6 +130,43 @@ def test_an_anomaly_arrives_while_one_looks():
         assert "pump-7, critical" in await page.run("document.querySelector('#announce').textContent")
 
     look(scenario, fed("pump-7", "pump-8"))
+
+
+def test_each_metric_that_comes_alone_is_a_row_and_a_chart():
+    recent, names = RecentResults(), [*HOSTILE[:4], "cpu", *HOSTILE[5:]]
+    for at in range(40):
+        for name in names:
+            recent.take_result(result("host", at, metric=name[:128]))
+        recent.take_result(result("host", at))
+    recent.take_result(anomaly("host", 50, metric="cpu"))
+    recent.take_event(anomaly("host", 50, metric="cpu", event="opened"))
+    titles = {f"host\n{name}": f"host{name}" for name in names} | {"host": "host"}
+
+    async def scenario(page, url, server):
+        await page.open(url)
+        await page.until("document.querySelectorAll('#rows tr').length === 10")
+        assert await page.run("document.querySelector('#sources-note').textContent") == "10 series"
+        assert await page.run("document.querySelector('#episodes a').title") == "host\ncpu"
+        for title, shown in titles.items():
+            await page.run(
+                f"[...document.querySelectorAll('#rows a')].find(a => a.title === {json.dumps(title)}).click()"
+            )
+            await page.until(f"document.querySelector('#detail-name').textContent === {json.dumps(shown)}")
+            points = 41 if shown == "hostcpu" else 40
+            await page.until(f"document.querySelector('#chart-note').textContent.startsWith('{points} points')")
+            await page.until("document.querySelectorAll('tr.chosen').length === 1")
+            episodes = await page.until("document.querySelector('#detail-episodes h3').textContent")
+            assert (episodes == "Last episodes") == (shown == "hostcpu")
+        await page.run("location.hash = '#source=host&metric=cpu'")
+        await page.until("document.querySelector('#detail-name').textContent === 'hostcpu'")
+        while server.recent.watched != {joined("host", "cpu")}:
+            await asyncio.sleep(0.05)
+        server.recent.take_result(result("host", 60, metric="cpu"))
+        server.recent.take_result(result("host", 60))
+        await page.until("document.querySelector('#chart-note').textContent.startsWith('42 points')")
+        assert await page.run("window.hit === undefined && !document.querySelector('img, script:not([src])')")
+
+    look(scenario, recent)
 
 
 def test_an_episode_shows_its_kind_its_band_and_why_it_ended():

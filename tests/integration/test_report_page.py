@@ -223,6 +223,33 @@ def test_no_anomaly_vanishes_among_100_000_points():
     look(scenario)
 
 
+def test_each_metric_that_comes_alone_is_a_series():
+    rng = np.random.default_rng(5)
+    lines = [
+        {"source": source, "timestamp": 1.7e9 + 60 * i, "metric": metric, "value": float(rng.normal())}
+        for i in range(90)
+        for source in ("host", "other")
+        for metric in ("cpu", "<b>mem</b>")
+    ]
+    lines += [{"source": "host", "timestamp": 1.7e9 + 60 * i, "values": {"in": 1.0, "out": i % 3}} for i in range(90)]
+    Path("hosts.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    call("detect", "hosts.ndjson", *CONFIGS, "--report", "report.html")
+
+    async def scenario(page):
+        names = "[...document.querySelectorAll('#rows a')].map(a => a.title.split('\\n').slice(0, -1).join('/'))"
+        assert await page.run(names) == ["host/cpu", "host/<b>mem</b>", "other/cpu", "other/<b>mem</b>", "host"]
+        await page.run("document.querySelectorAll('#rows a')[1].click()")
+        await page.until("document.querySelector('#detail-name').textContent === 'host<b>mem</b>'")
+        assert await page.run("document.querySelectorAll('#metrics button').length") == 0
+        await page.run("document.querySelectorAll('#rows a')[4].click()")
+        await page.until("document.querySelectorAll('#metrics button').length === 2")
+        await page.run("document.querySelector('#search').value = 'host c'")
+        await page.run("document.querySelector('#search').dispatchEvent(new Event('input')), 1")
+        assert await page.run("document.querySelectorAll('#rows tr').length") == 1
+
+    look(scenario)
+
+
 @pytest.mark.parametrize("width", [400, 700, 1000, 1400])
 def test_it_fits_the_window_with_many_sources(width):
     sources = [f"building-{n % 7}/line-{n}/temperature-sensor-{n}" for n in range(60)]

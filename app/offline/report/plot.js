@@ -3,7 +3,7 @@
 
 import { clamp, clock, label, line, range, round, scale, ticks } from "./axes.js";
 import { FULL, fateOf, reach } from "./counts.js";
-import { count, number, svg } from "./dom.js";
+import { count, number, svg, titleOf } from "./dom.js";
 
 const TOP = 8, BOTTOM = 20, RIGHT = 12, ROW = 9, STRIP = 56;
 const LEFT = 64; // at least: for "episodes" in small letters
@@ -19,7 +19,7 @@ export class Plot {
     this.place();
     this.picture = svg("svg", {
       viewBox: `0 0 ${this.width} ${this.zero + BOTTOM}`, width: this.width, height: this.zero + BOTTOM, role: "img", tabindex: 0,
-      "aria-label": `${this.series.source}: ${count(this.series.n)} points, ${count(this.episodes.length)} episodes. Arrow keys read points.`,
+      "aria-label": `${titleOf(this.series).replace("\n", ", ")}: ${count(this.series.n)} points, ${count(this.episodes.length)} episodes. Arrow keys read points.`,
     });
     this.cut = { "clip-path": `url(#clip-${this.id})` };
     this.picture.append(svg("clipPath", { id: `clip-${this.id}` },

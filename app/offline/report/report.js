@@ -2,7 +2,7 @@
 
 import { clamp, spread } from "./axes.js";
 import { FULL, episodesAt, fateOf, prepare, reach, sum, tally, unpacked } from "./counts.js";
-import { count, duration, el, h, iso, number, rough, say, score } from "./dom.js";
+import { count, duration, el, h, iso, nameOf, number, rough, say, score, titleOf } from "./dom.js";
 import { Plot } from "./plot.js";
 
 let report = null, allSeries = [], labelled = false;
@@ -96,7 +96,7 @@ function plan(configuration) {
 
 const orders = {
   read: ["in file order", (a, b) => a.place - b.place],
-  name: ["by name", (a, b) => (a.source < b.source ? -1 : a.source > b.source ? 1 : a.place - b.place)],
+  name: ["by name", (a, b) => (titleOf(a) < titleOf(b) ? -1 : titleOf(a) > titleOf(b) ? 1 : a.place - b.place)],
   episodes: ["most episodes", (a, b) => most(b, "episodes") - most(a, "episodes") || a.place - b.place],
   false: ["most false alerts", (a, b) => most(b, "falseAlerts") - most(a, "falseAlerts") || a.place - b.place],
   missed: ["most missed", (a, b) => missed(b) - missed(a) || a.place - b.place],
@@ -131,13 +131,15 @@ function showIndex() {
 // No labels where others have them, or too few points to be judged.
 const nothingToSay = (series, place) => (labelled ? series.windows === null : series.results[place].ready === series.n);
 
+const words = ({ source, metric }) => (metric ? `${source} ${metric}` : source); // as in the view
+
 function fillRows() {
   const wanted = el("search").value.toLowerCase();
-  const found = allSeries.filter((series) => `${series.source}\n${series.file}`.toLowerCase().includes(wanted)).sort(orders[el("sort").value][1]);
+  const found = allSeries.filter((series) => `${words(series)}\n${series.file}`.toLowerCase().includes(wanted)).sort(orders[el("sort").value][1]);
   const single = report.configurations.length === 1, columns = heads();
   const held = el("rows").contains(document.activeElement) ? document.activeElement.dataset.place : null;
   el("rows").replaceChildren(...found.map((series) => {
-    const link = h("a", { href: `#${series.place}`, title: `${series.source}\n${series.file}`, "data-place": series.place }, h("bdi", {}, series.source));
+    const link = h("a", { href: `#${series.place}`, title: `${titleOf(series)}\n${series.file}`, "data-place": series.place }, ...nameOf(series));
     const row = h("tr", { class: series === shown.series ? "chosen" : "" },
       h("th", { scope: "row" }, link, series.folder ? h("span", { class: "file" }, series.folder) : null),
       ...columns.map(([, , text], i) => h("td", { class: "figure" }, nothingToSay(series, single ? 0 : i) ? "–" : text(tallies[single ? 0 : i][series.place]))));
@@ -147,15 +149,15 @@ function fillRows() {
   if (held !== null) el("rows").querySelector(`[data-place="${held}"]`)?.focus({ preventScroll: true });
 }
 
-// Where sources of several files have the same name, the part of the path that differs.
+// Where series of several files have the same name, the part of the path that differs.
 function addFolders() {
   const files = [...new Set(allSeries.map((series) => series.file))].map((file) => file.split("/")), named = new Map();
-  for (const { source } of allSeries) named.set(source, (named.get(source) ?? 0) + 1);
+  for (const series of allSeries) named.set(titleOf(series), (named.get(titleOf(series)) ?? 0) + 1);
   let same = 0;
   while (files.length > 1 && files.every((parts) => parts.length > same + 1 && parts[same] === files[0][same])) same++;
   for (const series of allSeries) {
     const own = series.file.split("/").slice(same), repeats = own.at(-1).replace(/\.[^.]*$/, "") === series.source;
-    series.folder = named.get(series.source) < 2 ? "" : own.slice(0, repeats ? -1 : undefined).join("/");
+    series.folder = named.get(titleOf(series)) < 2 ? "" : own.slice(0, repeats ? -1 : undefined).join("/");
   }
 }
 
@@ -165,8 +167,8 @@ function choose(series) {
   if (!series) return;
   Object.assign(shown, { series, metric: 0, cursor: null });
   showAll();
-  el("detail-name").replaceChildren(h("bdi", {}, series.source));
-  el("detail-name").title = `${series.source}\n${series.file}`;
+  el("detail-name").replaceChildren(...nameOf(series));
+  el("detail-name").title = `${titleOf(series)}\n${series.file}`;
   const buttons = series.metrics.length < 2 ? [] : series.metrics.map(({ name }, i) => {
     const button = h("button", { type: "button", title: name, "aria-pressed": i === 0 }, h("bdi", {}, name));
     button.addEventListener("click", () => { chooseMetric(i); drawAll(); });
@@ -339,7 +341,7 @@ function point(cursor) {
 function showSummary() {
   const windows = allSeries.reduce((all, series) => all + (series.windows?.length ?? 0), 0);
   const facts = [
-    ["Files", count(new Set(allSeries.map((series) => series.file)).size)], ["Sources", count(allSeries.length)],
+    ["Files", count(new Set(allSeries.map((series) => series.file)).size)], ["Series", count(allSeries.length)],
     ["Points", count(allSeries.reduce((all, series) => all + series.n, 0))], ["Labelled windows", labelled ? count(windows) : "none"],
   ];
   el("summary").replaceChildren(...facts.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text))));

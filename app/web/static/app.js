@@ -1,17 +1,17 @@
 // The page: requests to the API, and what it shows of them. Without an answer, a banner says how old the figures are.
 
 import { Chart } from "./chart.js";
-import { cell, count, duration, el, h, iso, metricsOf, number, rate, rough, say, score, severity, time, valueOf } from "./dom.js";
+import { cell, count, duration, el, h, iso, metricsOf, nameOf, number, rate, rough, say, score, severity, time, titleOf, valueOf } from "./dom.js";
 
 const LIST_MS = 5000;       // the list's order, counts and health; values in between come over the WebSocket
 const SOURCES = 200, EPISODES = 100, POINTS = 500;
 
-const rows = new Map();     // source -> row of the table
+const rows = new Map();     // key of a series (keyOf) -> row of the table
 const episodes = new Map(); // episode -> entry of the list
 let updates = null;         // push, poll or off: the worker says
 let socket = null, retries = 0;
 let answered = null;        // when the worker last answered, ms
-let shown = null;           // the source in the detail panel: {name, points, metric, threshold, sampled}
+let shown = null;           // the series in the detail panel: {key, of, points, metric, threshold, sampled}
 let topic = "raw-data";
 let asked = 0;              // number of the last request for the list: an older answer must not win
 
@@ -21,6 +21,12 @@ async function get(path) {
   if (!answer.ok) throw Object.assign(new Error(body.error ?? answer.statusText), { status: answer.status });
   return body;
 }
+
+// --- series: a source, or a source and the metric that its results name
+
+const keyOf = ({ source, metric }) => JSON.stringify([source, metric ?? ""]);
+const hrefOf = ({ source, metric }) =>
+  `#source=${encodeURIComponent(source)}${metric ? `&metric=${encodeURIComponent(metric)}` : ""}`;
 
 // --- header
 
@@ -86,8 +92,8 @@ function state(point) {
   return ["ok", ""];
 }
 
-function makeRow(source) {
-  const link = h("a", { href: `#source=${encodeURIComponent(source)}`, title: source }, h("bdi", {}, source));
+function makeRow(series) {
+  const link = h("a", { href: hrefOf(series), title: titleOf(series) }, ...nameOf(series));
   const row = {
     node: null, value: h("td", { class: "number value" }), fill: h("span", { class: "fill" }), score: h("span", { class: "figure" }),
     status: h("td", { class: "status" }), time: h("td", { class: "number time" }),
@@ -110,7 +116,7 @@ function patch(row, point) {
   row.time.title = iso(point.timestamp);
   row.status.title = point.is_anomaly ? "in an episode" : "";
   row.point = point;
-  row.node.className = `${point.is_anomaly ? "anomalous" : ""} ${kind} ${point.source === shown?.name ? "chosen" : ""}`;
+  row.node.className = `${point.is_anomaly ? "anomalous" : ""} ${kind} ${keyOf(point) === shown?.key ? "chosen" : ""}`;
 }
 
 // A row must not move away under a pointer or the keyboard.
@@ -124,11 +130,13 @@ function arrange(order) {
   if (order.length !== body.children.length || order.some((node, i) => node !== body.children[i])) body.replaceChildren(...order);
 }
 
+const precedes = (a, b) => a.source < b.source || (a.source === b.source && (a.metric ?? "") < (b.metric ?? ""));
+
 // Rows sorted by their scores stay so while new scores come in.
 function sortByScore() {
   if (el("sort").value !== "score" || isHeld()) return;
   const found = [...rows.values()].filter((row) => row.point);
-  found.sort((a, b) => (b.point.anomaly_score ?? 0) - (a.point.anomaly_score ?? 0) || (a.point.source < b.point.source ? -1 : 1));
+  found.sort((a, b) => (b.point.anomaly_score ?? 0) - (a.point.anomaly_score ?? 0) || (precedes(a.point, b.point) ? -1 : 1));
   arrange(found.map((row) => row.node));
 }
 
@@ -139,20 +147,20 @@ async function loadSources(force = false) {
   if (number !== asked) return;
   const held = !force && isHeld();
   if (!held) {
-    const wanted = new Set(list.sources.map((point) => point.source));
-    for (const source of rows.keys()) if (!wanted.has(source)) rows.delete(source);
-    for (const { source } of list.sources) if (!rows.has(source)) rows.set(source, makeRow(source));
-    arrange(list.sources.map(({ source }) => rows.get(source).node));
+    const wanted = new Map(list.sources.map((point) => [keyOf(point), point]));
+    for (const key of rows.keys()) if (!wanted.has(key)) rows.delete(key);
+    for (const [key, point] of wanted) if (!rows.has(key)) rows.set(key, makeRow(point));
+    arrange([...wanted.keys()].map((key) => rows.get(key).node));
   }
   showPoints(list.sources);
   mark();
   const empty = el("no-sources");
   empty.hidden = list.matching > 0;
   if (list.known === 0) empty.replaceChildren(...howToBegin());
-  else if (list.matching === 0) empty.replaceChildren(h("p", {}, `No source's name contains “${search}”.`));
+  else if (list.matching === 0) empty.replaceChildren(h("p", {}, `No name contains “${search}”.`));
   const total = list.matching === list.known ? count(list.known) : `${count(list.matching)} matching of ${count(list.known)}`;
   say(el("sources-note"), list.known === 0 ? "" : list.sources.length < list.matching
-    ? `The first ${count(list.sources.length)} of ${total}; filter by name to see others` : `${total} ${list.known === 1 ? "source" : "sources"}`);
+    ? `The first ${count(list.sources.length)} of ${total}; filter by name to see others` : `${total} series`);
 }
 
 function howToBegin() {
@@ -166,13 +174,13 @@ function howToBegin() {
 
 function showPoints(points) {
   for (const point of points) {
-    const row = rows.get(point.source);
+    const row = rows.get(keyOf(point));
     if (row) patch(row, point);
   }
 }
 
 function mark() {
-  for (const [source, row] of rows) row.node.classList.toggle("chosen", source === shown?.name);
+  for (const [key, row] of rows) row.node.classList.toggle("chosen", key === shown?.key);
 }
 
 // --- episodes
@@ -198,7 +206,7 @@ function makeEpisode(row, withSource) {
   const peak = row.peak_score ?? row.anomaly_score;
   facts.push([ended ? "peak" : "score", score(peak)]);
   if (ended && row.points) facts.push(["", `${count(row.points)} ${row.points === 1 ? "point" : "points"} in ${duration(row.closed_at - row.opened_at)}`]);
-  const link = h("a", { href: `#source=${encodeURIComponent(row.source)}`, title: row.source }, h("bdi", {}, row.source));
+  const link = h("a", { href: hrefOf(row), title: titleOf(row) }, ...nameOf(row));
   return h("article", { class: `episode ${kind} ${ended ? "closed" : "open"}`, title: withSource ? null : row.explanation },
     h("div", { class: "line" },
       h("time", { datetime: iso(row.opened_at), title: iso(row.opened_at) }, time(row.opened_at)),
@@ -218,7 +226,7 @@ function showEpisodes(found, fresh = false) {
     const node = makeEpisode(row, true);
     if (fresh && !before) {
       node.classList.add("fresh");
-      say(el("announce"), `Episode opened: ${row.source}, ${severity(row.severity)}`);
+      say(el("announce"), `Episode opened: ${[row.source, row.metric, severity(row.severity)].filter(Boolean).join(", ")}`);
     }
     before?.node.remove();
     episodes.set(row.episode, { row, node });
@@ -232,7 +240,7 @@ function showEpisodes(found, fresh = false) {
   el("no-episodes").hidden = order.length > 0;
   el("no-episodes").replaceChildren(h("p", { class: "strong" }, "No anomalies yet"),
     h("p", {}, "An entry appears here when a source's alert score reaches its threshold."));
-  if (shown && found.some((row) => row.source === shown.name)) loadOwnEpisodes().catch(lost);
+  if (shown && found.some((row) => keyOf(row) === shown.key)) loadOwnEpisodes().catch(lost);
 }
 
 // An episode that opens moves its source up at once, not at the next turn.
@@ -245,15 +253,15 @@ async function loadEpisodes() {
   showEpisodes((await get(`/api/anomalies?limit=${EPISODES}`)).anomalies);
 }
 
-// --- one source
+// --- one series
 
 const chart = new Chart(el("chart"), (text) => say(el("readout"), text));
 
-async function open(name) {
-  shown = { name, points: [], metric: null, threshold: null, sampled: false };
+async function open(of) {
+  shown = { key: keyOf(of), of, points: [], metric: null, threshold: null, sampled: false };
   el("detail").hidden = false;
-  el("detail-name").replaceChildren(h("bdi", {}, name));
-  el("detail-name").title = name;
+  el("detail-name").replaceChildren(...nameOf(of));
+  el("detail-name").title = titleOf(of);
   el("detail-episodes").replaceChildren();
   el("metrics").replaceChildren();
   say(el("chart-note"), "");
@@ -275,8 +283,8 @@ function close() {
 async function loadSeries() {
   const own = shown;
   try {
-    const found = await get(`/api/series?${new URLSearchParams({ source: own.name, limit: POINTS })}`);
-    Object.assign(own, found);
+    const found = await get(`/api/series?${new URLSearchParams({ ...own.of, limit: POINTS })}`);
+    Object.assign(own, { points: found.points, threshold: found.threshold, sampled: found.sampled });
   } catch (error) {
     if (error.status !== 404) throw error;
     own.missing = error.message;
@@ -286,14 +294,14 @@ async function loadSeries() {
 
 async function loadOwnEpisodes() {
   const own = shown;
-  const { anomalies } = await get(`/api/anomalies?${new URLSearchParams({ source: own.name, limit: 4 })}`);
+  const { anomalies } = await get(`/api/anomalies?${new URLSearchParams({ ...own.of, limit: 4 })}`);
   if (own !== shown) return;
-  const head = h("h3", {}, anomalies.length ? "Last episodes" : "No recent episode of this source");
+  const head = h("h3", {}, anomalies.length ? "Last episodes" : "No recent episode of this series");
   el("detail-episodes").replaceChildren(head, ...anomalies.map((row) => makeEpisode(row, false)));
 }
 
-function addPoints(source, points) {
-  if (source !== shown?.name) return;
+function addPoints(series, points) {
+  if (keyOf(series) !== shown?.key) return;
   const last = shown.points.at(-1)?.id;
   const known = new Set(shown.points.map((point) => point.id));
   shown.points = [...shown.points, ...points.filter((point) => !known.has(point.id))].slice(-POINTS);
@@ -333,11 +341,11 @@ function worst(point) {
 }
 
 function route() {
-  const found = /^#source=(.+)$/.exec(location.hash);
-  let name = null;
-  try { name = found && decodeURIComponent(found[1]); } catch { name = null; }
-  if (name === null) { if (shown) close(); return; }
-  if (name !== shown?.name) open(name).catch(lost);
+  const found = /^#source=(.+?)(?:&metric=(.+))?$/s.exec(location.hash);
+  let of = null;
+  try { of = found && { source: decodeURIComponent(found[1]), metric: decodeURIComponent(found[2] ?? "") }; } catch { of = null; }
+  if (of === null) { if (shown) close(); return; }
+  if (keyOf(of) !== shown?.key) open(of).catch(lost);
 }
 
 // --- updates
@@ -358,14 +366,14 @@ function connect() {
 }
 
 function sendWatch() {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ watch: shown?.name ?? null }));
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(shown ? { watch: shown.of.source, metric: shown.of.metric } : { watch: null }));
 }
 
 function receive(message) {
   noteAnswer();
   if (message.type === "sources") { showPoints(message.sources); sortByScore(); }
   else if (message.type === "anomalies") { showEpisodes(message.anomalies, true); loadSoon(); }
-  else if (message.type === "points") addPoints(message.source, message.points);
+  else if (message.type === "points") addPoints(message, message.points);
   else if (message.type === "statistics") showStatistics(message.statistics);
 }
 

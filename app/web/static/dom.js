@@ -72,6 +72,10 @@ export function duration(seconds) {
 const SEVERITIES = ["low", "medium", "high", "critical"];
 export const severity = (value) => (SEVERITIES.includes(value) ? value : "low");
 
+// The name of a series: its source, and the metric where it is one of several series of its source.
+export const nameOf = ({ source, metric }) => [h("bdi", {}, source), ...(metric ? [h("span", { class: "of" }, h("bdi", {}, metric))] : [])];
+export const titleOf = ({ source, metric }) => (metric ? `${source}\n${metric}` : source);
+
 // A point's cell of one metric: results hold plain numbers for one metric, objects by name for several.
 export function cell(point, field, metric) {
   const found = point[field];

@@ -6,6 +6,7 @@ from collections import deque
 
 import pytest
 
+from app.state.series import joined
 from app.web.recent_results import POINT_BYTES, RECORD_BYTES, RecentResults, _size
 from app.web.records import SORTS, decode_result
 
@@ -66,6 +67,10 @@ FLOODS = {  # how many results; (source, fields) of each
     "results of many metrics": (1_500, lambda at: (f"s{at % 90}", wide(100))),
     "few of so many metrics that one fills it": (100, lambda at: (f"s{at % 7}", wide(20_000) if at < 12 else {})),
     "names as long as they may be": (6_000, lambda at: (f"{at % 3_000:x}".rjust(256, "\U0001f600"), {})),
+    "names of metrics as long as they may be": (
+        6_000,
+        lambda at: ("\U0001f600" * 250, {"metric": f"{at % 3_000:x}".rjust(128, "\U0001f600")}),
+    ),
     "explanations that never end": (
         2_000,
         lambda at: (f"s{at % 300}", {"explanation": "x" * (10**5 if at < 900 else 9)}),
@@ -198,6 +203,33 @@ def test_search_finds_parts_of_names_in_any_case():
         recent.take_result(result(source))
     assert recent.sources("PUMP", sort="source")[0] == 2
     assert recent.sources("*")[0] == 0
+
+
+def test_each_metric_of_a_source_that_results_name_is_a_series():
+    recent, cpu, mem = RecentResults(), joined("host", "cpu"), joined("host", "mem")
+    recent.watched = {cpu}
+    for at, fields in enumerate([{}, {"metric": "cpu"}, {"metric": "mem"}, {"metric": "cpu"}]):
+        recent.take_result(result("host", at, **fields))
+    assert (times(recent, "host"), times(recent, cpu), times(recent, mem)) == ([0], [1, 3], [2])
+    assert recent.series("cpu") is None and len(recent) == 3
+    assert recent.drain().points == {cpu: 2}
+    order = [(found.source, found.metric) for found in recent.sources(sort="source")[1]]
+    assert order == [("host", None), ("host", "cpu"), ("host", "mem")]
+    found = {search: recent.sources(search)[0] for search in ("HOST", "cpu", "host c", "t m", "hostc")}
+    assert found == {"HOST": 3, "cpu": 1, "host c": 1, "t m": 1, "hostc": 0}
+
+
+def test_an_episode_is_of_the_series_it_names():
+    recent = RecentResults()
+    recent.take_event(opened("a", "host", metric="cpu"))
+    recent.take_event(opened("b", "host"))
+    recent.take_event(closed("a", "host", metric="cpu"))
+    recent.take_event(closed("c", "host", metric="mem"))
+    episodes = {one["episode"]: one for one in recent.anomalies(source="host")}
+    assert {name: one.get("metric") for name, one in episodes.items()} == {"a": "cpu", "b": None, "c": "mem"}
+    assert episodes["a"]["state"] == "closed"
+    assert [one["episode"] for one in recent.anomalies(source="host", metric="")] == ["b"]
+    assert [one["episode"] for one in recent.anomalies(source="host", metric="cpu")] == ["a"]
 
 
 def test_an_episode_opens_and_closes_once_however_often_it_is_told():

@@ -121,6 +121,33 @@ def test_a_source_without_results_is_named():
     assert status == 404 and "'pump-8'" in body["error"]
 
 
+def test_a_series_of_one_metric_is_asked_for_by_source_and_metric():
+    recent = fed()
+    for at, metric in enumerate(["a&metric=b", "", "cpu"]):
+        recent.take_result(result("host", 30.0 + at, **({"metric": metric} if metric else {})))
+    recent.take_event(opened("host", 40.0))
+    for metric, at in (("a&metric=b", 30.0), ("", 31.0), ("cpu", 32.0)):
+        asked = urlencode({"source": "host", "metric": metric})
+        found, by_path, anomalies = ask(
+            f"/api/series?{asked}", f"/api/series/host?{urlencode({'metric': metric})}", f"/api/anomalies?{asked}",
+            server=make(recent),
+        )  # fmt: skip
+        assert found[0] == 200 and found[2] == by_path[2]
+        assert (found[2]["source"], found[2]["metric"]) == ("host", metric)
+        assert [point["timestamp"] for point in found[2]["points"]] == [at]
+        assert len(anomalies[2]["anomalies"]) == (metric == "")
+    missing = ask("/api/series?source=host&metric=mem", "/api/series?source=host%FFcpu", server=make(recent))
+    assert [one[0] for one in missing] == [404, 404]
+    assert missing[0][2]["error"].startswith("no result of series 'mem' of source 'host'")
+
+
+def test_the_threshold_of_a_series_follows_the_pattern_of_metrics():
+    sources = [{"match": "disk-*", "metric": "us*", "threshold": 0.95}, {"match": "disk-*", "threshold": 0.9}]
+    server = make(sources=sources)
+    assert [server.threshold("disk-1", metric) for metric in ("usage", "load", "")] == [0.95, 0.9, 0.9]
+    assert make(sources=sources[1:], input={"value_fields": ["usage"]}).threshold("disk-1", "usage") == 0.9
+
+
 def test_a_series_says_its_own_threshold_and_whether_it_is_a_sample():
     settings = {"detection": {"threshold": 0.7}, "sources": [{"match": "line*", "threshold": 0.95}]}
     bodies = [ask(f"/api/series/{name}", server=make(**settings))[2] for name in ("pump-7", "line%203%2Fboiler")]
@@ -273,6 +300,22 @@ def test_new_anomalies_and_results_are_pushed():
         assert statistics["statistics"]["pages_open"] == 1
         server.push.send_changes()
         await received(socket, "statistics")
+
+    with_socket(scenario)
+
+
+def test_points_of_the_watched_series_are_pushed():
+    async def scenario(server, socket, client):
+        await socket.send_json({"watch": "host", "metric": "cpu"})
+        while not server.recent.watched:
+            await asyncio.sleep(0)
+        for at, metric in ((30.0, "cpu"), (31.0, "mem"), (32.0, "cpu")):
+            server.recent.take_result(result("host", at, metric=metric))
+        server.recent.take_result(result("host", 33.0))
+        server.push.send_changes()
+        _, points, _ = await received(socket, "sources", "points", "statistics")
+        assert (points["source"], points["metric"]) == ("host", "cpu")
+        assert [point["timestamp"] for point in points["points"]] == [30.0, 32.0]
 
     with_socket(scenario)
 
