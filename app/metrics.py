@@ -112,12 +112,12 @@ class Metrics:
         self.assigned_partitions = gauge("assigned_partitions", "Input partitions assigned to this worker.")
 
         # State, snapshots, recovery.
-        self.sources_active = gauge("sources_active", "Sources in memory.")
-        self.sources_warming_up = gauge("sources_warming_up", "Sources of which all detectors are warming up.")
+        self.sources_active = gauge("sources_active", "Series in memory: sources, and metrics of them that come alone.")
+        self.sources_warming_up = gauge("sources_warming_up", "Series of which all detectors are warming up.")
         self.sources_forgotten = counter(
-            "sources_forgotten_total", "Sources deleted from memory and changelog after state.forget_after_records."
+            "sources_forgotten_total", "Series deleted from memory and changelog after state.forget_after_records."
         )
-        self.state_bytes = gauge("state_bytes", "Memory used by the state of the sources.")
+        self.state_bytes = gauge("state_bytes", "Memory used by the state of the series.")
         self.snapshots = counter("snapshots_total", "Snapshots acknowledged in the changelog.")
         self.snapshot_bytes = counter("snapshot_bytes_total", "Size of these snapshots.")
         self.recovery_seconds = gauge("recovery_seconds", "Duration of the last recovery.")

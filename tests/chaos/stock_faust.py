@@ -18,6 +18,7 @@ import faust
 from app.pipeline import Pipeline
 from app.settings import load
 from app.state import snapshot
+from app.state.series import to_bytes
 from app.wire.reader import Reader
 from app.wire.results import encode_results
 
@@ -64,12 +65,12 @@ def make(config: str) -> faust.App:
             reader = Reader(settings.input, kafka.input_topic, message.partition, partitions > 1)
             read, refused, _ = reader.read([record])
             sources = pipeline.sources()
-            for source in dict.fromkeys(read.source):
-                if (saved := states.get(source.encode())) is not None:
+            for name in dict.fromkeys(read.series()):
+                if (saved := states.get(to_bytes(name))) is not None:
                     snapshot.loads(sources, saved)
             outcome = pipeline.run(sources, read)
-            for slot, source in enumerate(sources.names):
-                states[source.encode()] = snapshot.dumps(sources, slot, message.offset)
+            for slot, name in enumerate(sources.names):
+                states[to_bytes(name)] = snapshot.dumps(sources, slot, message.offset)
             for key, value in encode_results(read, outcome, kafka.input_topic, message.partition):
                 await results.send(key=key, value=value, partition=message.partition)
             for letter in refused:

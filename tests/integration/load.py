@@ -66,7 +66,7 @@ def _real(source: str, time_of: tuple[str, str], *columns: tuple[str, str]) -> d
 def records(
     seed: int, sources: int = 80, real: Mapping[str, list[bytes]] | None = None
 ) -> Iterator[tuple[bytes, bytes | None]]:
-    """(key, value), without end: points, arrays, vectors, spikes, repeats, rare sources and 1 % that cannot be read.
+    """(key, value), without end: points, arrays, vectors, series, spikes, repeats, rare sources, 1 % that cannot be read.
 
     With ``real`` (see ``real_series``) a third of the records are from there, over and over.
     """
@@ -111,6 +111,9 @@ def _point(rng: random.Random, i: int, name: str, at: float) -> dict:
         if rng.random() < 0.1:
             del values["pressure"]  # a metric may be missing in a point
         return {"source": name, "timestamp": at, "values": values}
+    if i % 7 == 6:  # metrics that come one by one, each a series of its own, between plain values
+        name_of = ("cpu", "mem", None)[int(1000 * value) % 3]
+        return {"source": name, "timestamp": at, "metric": name_of, "value": value}
     if i % 7 == 5:
         return {"source": name, "value": value}  # its time is Kafka's
     return {"source": name, "timestamp": at, "value": value}
