@@ -9,8 +9,8 @@ Score: float in [0, 1e9], distance of the interval above the mean interval, in s
 
 A point with the same time as the last one is not scored and not learned. Neither is one with an earlier time: it is
 late, and the next interval is measured from the newest time; but after ten in a row the clock was set back, and the
-next interval is measured from there. Intervals are clipped at 6 deviations when learned, so that an outage does not
-hide the next one.
+next interval is measured from there. After a span of maintenance the interval is measured from its end, and not
+learned. Intervals are clipped at 6 deviations when learned, so that an outage does not hide the next one.
 
 References
 ----------
@@ -52,7 +52,8 @@ def step(s, p, x, at, w):
         s.begun = 1
         s.time = at.time
         return 0.0
-    interval = at.time - s.time
+    resumed = at.since > s.time
+    interval = at.time - (at.since if resumed else s.time)
     if interval <= 0.0:
         s.behind += 1 if interval < 0.0 else 0
         if s.behind >= BEHIND:
@@ -62,10 +63,12 @@ def step(s, p, x, at, w):
     s.behind = 0
     s.time = at.time
     if s.intervals.seen == 0:
-        learn_weighted(s.intervals, interval, p.decay)
+        if not resumed:
+            learn_weighted(s.intervals, interval, p.decay)
         return 0.0
     mean = s.intervals.mean
     spread = max(deviations_of(s.intervals), LEAST * mean)
-    cut = min(interval, mean + CUT * spread) if s.intervals.seen >= SETTLED else interval
-    learn_weighted(s.intervals, cut, p.decay)
+    if not resumed:
+        cut = min(interval, mean + CUT * spread) if s.intervals.seen >= SETTLED else interval
+        learn_weighted(s.intervals, cut, p.decay)
     return max(0.0, deviation(interval, mean, spread))

@@ -151,8 +151,11 @@ class Pipeline:
         """Both passes over points of one profile: fills in p and cells as well."""
         profile = self.profiles[number]
         t = self._tables[number]
-        p["maintenance"] = profile.maintenance.places(p["time"], p["slot"], lambda slot: parted(sources.names[slot])[0])
+        of = p["time"], p["slot"], lambda slot: parted(sources.names[slot])[0]
+        p["maintenance"] = profile.maintenance.places(*of)
         at = places(p["time"], p["last"] - p["first"], profile.calendar)
+        if profile.looks_for_gaps:
+            at["since"] = profile.maintenance.ends(*of)
         raw = np.empty((len(cells), len(profile.members) + len(profile.reasoned)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
         width = len(profile.weights)

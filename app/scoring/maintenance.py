@@ -36,6 +36,14 @@ class Maintenance:
         """As settings give them; ``zone`` is that of times without one."""
         return cls([Span(one.name, instant(one.start, zone), instant(one.end, zone), one.sources) for one in given])
 
+    def ends(self, times: np.ndarray, slots: np.ndarray, source_of: Callable[[int], str]) -> np.ndarray:
+        """f8[n]: where the last span before each of n points ended, epoch s; -inf if there was none."""
+        found = np.full(len(times), -np.inf)
+        for span in self.spans:
+            later = np.flatnonzero((times >= span.end) & (found < span.end))
+            found[later[self._matching(span, slots[later], source_of)]] = span.end
+        return found
+
     def places(self, times: np.ndarray, slots: np.ndarray, source_of: Callable[[int], str]) -> np.ndarray:
         """i8[n]: which span each of n points lies in, NONE outside. ``source_of``: the source that has a slot."""
         found = np.full(len(times), NONE, np.int64)
@@ -47,7 +55,14 @@ class Maintenance:
             if span.end <= first or span.start > last:
                 continue
             inside = np.flatnonzero((span.start <= times) & (times < span.end))
-            if span.sources != "*":
-                inside = inside[[fnmatchcase(source_of(slot), span.sources) for slot in slots[inside].tolist()]]
-            found[inside] = place
+            found[inside[self._matching(span, slots[inside], source_of)]] = place
         return found
+
+    @staticmethod
+    def _matching(span: Span, slots: np.ndarray, source_of: Callable[[int], str]) -> np.ndarray:
+        """bool[n]: is the span for the sources of these slots?"""
+        if span.sources == "*":
+            return np.ones(len(slots), bool)
+        different, places = np.unique(slots, return_inverse=True)
+        matches = [fnmatchcase(source_of(slot), span.sources) for slot in different.tolist()]
+        return np.array(matches, bool)[places]

@@ -139,6 +139,7 @@ class Profile:
         self.adapters: list[tuple[Member, Adapter]] = [
             (m, m.detector) for m in with_models if not isinstance(m.detector, Kernel)
         ]
+        self.looks_for_gaps = any(m.detector.targets == "gaps" for m in self.kernels)  # type: ignore[union-attr]
         self.banded = [m for m in self.kernels if m.detector.band]  # type: ignore[union-attr]
         self.reasoned = [m for m in self.kernels if m.detector.why]  # type: ignore[union-attr]
         by_skill = {part for group in self.groups if group.mode == "skill" for part in group.parts}

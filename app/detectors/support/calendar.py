@@ -23,7 +23,8 @@ import numpy as np
 from app.compiled import rows
 from app.errors import ConfigurationError
 
-AT = [("time", "f8"), ("week", "f8"), ("metrics", "i8")]  # what kernels see of a point, see ``detectors/api.py``
+# What kernels see of a point, see ``detectors/api.py``.
+AT = [("time", "f8"), ("week", "f8"), ("metrics", "i8"), ("since", "f8")]
 DAY_S, WEEK_S = 86_400.0, 604_800.0
 MONDAY = 345_600.0  # the first Monday 00:00 UTC, epoch s
 SUNDAY_S = 6.0 * DAY_S  # its second of the week
@@ -175,8 +176,8 @@ UTC_CALENDAR = Calendar()
 def places(
     times: Sequence[float] | np.ndarray, metrics: int | np.ndarray = 1, calendar: Calendar = UTC_CALENDAR
 ) -> np.ndarray:
-    """``AT`` of points at these times, epoch s, of so many metrics each."""
+    """``AT`` of points at these times, epoch s, of so many metrics each, without any maintenance before them."""
     found = np.zeros(len(times), rows.dtype(AT))
-    found["time"], found["metrics"] = times, metrics
+    found["time"], found["metrics"], found["since"] = times, metrics, -np.inf
     found["week"] = calendar.weeks(found["time"])
     return found

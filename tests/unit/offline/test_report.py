@@ -68,6 +68,18 @@ def test_every_point_is_there_as_it_was():
     assert shown["results"][0]["alert"] is None and shown["results"][1]["alert"] is not None
 
 
+def test_points_in_maintenance_are_in_an_episode_that_goes_on_after_them_and_change_none():
+    one = scored(results=1)
+    result = one.results[0]
+    result.opened[:], result.inside[:], result.repeat[:] = False, False, False
+    result.opened[50], result.inside[50:60], result.inside[70:80], result.maintenance[60:70] = True, True, True, True
+    result.maintenance[100:110] = True
+    result.episodes[50] = ToldEpisode("", "level", "recovered")
+    [found] = data([one], ["a"])["series"][0]["results"]
+    assert [tuple(each[:2]) for each in found["episodes"]] == [(50, 80)]
+    assert [tuple(each) for each in found["repeat"]] == [(60, 70), (100, 110)]
+
+
 def test_episodes_are_runs_of_points_inside_them():
     one = scored()
     for result, found in zip(one.results, data([one], ["a", "b"])["series"][0]["results"]):

@@ -68,6 +68,7 @@ def test_a_series_holds_what_the_pipeline_said_of_its_source(pipelines):
             assert result.inside.tolist() == outcome.anomaly[at].tolist()
             assert result.opened.tolist() == outcome.opened[at].tolist()
             assert result.repeat.tolist() == outcome.repeat[at].tolist()
+            assert result.maintenance.tolist() == (outcome.maintenance[at] >= 0).tolist()
             assert result.lasts.tolist() == outcome.lasts[at].tolist()
             assert result.adapted.tolist() == outcome.adapted[at].tolist()
             assert result.judged.tolist() == (outcome.status[at] != WARMING_UP).tolist()

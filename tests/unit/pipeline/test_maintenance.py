@@ -232,3 +232,25 @@ def test_spans_are_part_of_the_config_hash():
 
     assert hashed() == Pipeline(Detection(), engine="python").profiles[0].config_hash
     assert len({hashed(), hashed(span(0, 1)), hashed(span(0, 2)), hashed(span(0, 1), span(0, 2))}) == 4
+
+
+@ENGINES
+@pytest.mark.parametrize("sends", [True, False], ids=["with points in the span", "silent in the span"])
+def test_the_pause_of_a_span_is_no_gap(engine, sends):
+    def alerts(later, *spans):
+        at = [*range(100), *(range(100, 200) if sends else []), *range(later, later + 20)]
+        made = points([5.0] * len(at))
+        made.timestamp = [60.0 * i for i in at]
+        pipeline = Pipeline(detection("gaps", maintenance=list(spans)), engine=engine)
+        return [at[i] for i in np.flatnonzero(pipeline.run(pipeline.sources(), made).opened)]
+
+    assert alerts(200, span(100, 200)) == []
+    assert alerts(200, span(100, 200, sources="b")) == alerts(200) == ([] if sends else [200])
+    assert alerts(230, span(100, 200)) == [230], "a pause after its end is one"
+    assert alerts(230, span(100, 150), span(150, 229), span(120, 130)) == []
+
+
+def test_the_last_end_before_a_point_counts():
+    spans = [Span("x", 10.0, 20.0, "a"), Span("y", 15.0, 30.0, "*"), Span("z", 0.0, 5.0, "*")]
+    times, slots = np.array([4.0, 5.0, 20.0, 29.0, 30.0, 20.0]), np.array([0, 0, 0, 0, 0, 1])
+    assert Maintenance(spans).ends(times, slots, "ab".__getitem__).tolist() == [-np.inf, 5.0, 20.0, 20.0, 30.0, 5.0]
