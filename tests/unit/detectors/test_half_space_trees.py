@@ -68,7 +68,7 @@ def twins(given, values):
     """Raw scores of the kernel, in CPython."""
     checked = KERNEL.params.check("trees", given)
     p, s = KERNEL.params.values(checked), rows.Row(rows.dtype(KERNEL.fields(checked)))
-    return [KERNEL.step(s, p, x, 0.0, 0.0, None) for x in values]
+    return [KERNEL.step(s, p, x, None, None) for x in values]
 
 
 def rarity(score):
