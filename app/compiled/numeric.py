@@ -18,6 +18,7 @@ __all__ = [
     "log",
     "nan",
     "rounded",
+    "single",
     "sqrt",
     "whole",
 ]
@@ -77,6 +78,15 @@ def exp(x):
     )
     y = 1.0 - ((low - (r * c) / (2.0 - c)) - high)
     return ldexp(y, k)
+
+
+def single(x):
+    """x in single precision, as a field of f4 holds it; cut at 3e38 either side, 0.0 below 1e-37 in size."""
+    x = min(max(x, -3e38), 3e38)
+    if abs(x) < 1e-37:
+        return 0.0
+    high = x * 536870913.0  # 2**29 + 1: T. J. Dekker (1971), A floating-point technique, Numerische Mathematik 18
+    return high - (high - x)
 
 
 def whole(x):

@@ -20,7 +20,8 @@ A kernel detector is one plain file in this directory, found by its name. It dec
     INVARIANT    optional: ("scale", "shift"), one of them or none (the default): scores stay the same when all values
                  are multiplied by a number above 0, or another is added to them, as units are; tested likewise
     SEASONAL     optional, True: it uses at.week, so that its state depends on time zone and holidays; tested likewise
-    EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}
+    EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}; with ``why`` also {figure},
+                 {usual} and {beside}, on which side of that figure's usual size the value lies
     KINDS        optional, what an episode is that it opens: one of ``kinds.KINDS``, "value" unless said
 
 and where it is not as most are
@@ -31,11 +32,13 @@ and where it is not as most are
                  its only metric, or what its channels say jointly (without a detector of channels in the same
                  settings: each metric by itself)
     ROLE         "score" (unless said), or "episodes": its vote is the alert score, and no part of the anomaly score
-    why(s, p, x, w) -> int      called after step: which of several templates in EXPLANATION, then a tuple, is meant;
-                 KINDS is then a tuple too, one kind for each
+    why(s, p, x, w) -> (which, figure, usual)   called after step: which of several templates in EXPLANATION, then a
+                 tuple, is meant (a float); KINDS is then a tuple too, one kind for each. And the figure that it is
+                 about, with its usual size or what it is compared with: {figure} and {usual} in the template,
+                 and {beside}: on which side of the usual one the value lies
     lasts(s, p, x, w) -> int    called after step: 1 where the source at x is still where the episode that this
-                 detector opened began: the episode goes on. 2 where that has become the new normal: it ends here,
-                 unless another detector says 1. Else 0.
+                 detector opened began: the episode goes on. 2 where that has become the new normal, 3 where it is
+                 over: it ends here, unless another detector says 1. Else 0.
 
 where s is its state, p its parameters, and w the window of past values. ``at`` is where the value belongs: at.time, its
 event time in UTC epoch seconds; at.week, the same in seconds since Monday 00:00 of the calendar, 0 <= week < 604800
@@ -59,7 +62,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
-from app.compiled.numeric import BIGGEST, deviation, exp, finite, floored, inf, log, nan, sqrt, whole
+from app.compiled.numeric import BIGGEST, deviation, exp, finite, floored, inf, log, nan, single, sqrt, whole
+from app.detectors.support.block_maxima import BLOCK, DECADE, MAXIMA, begin_maxima, end_block, size_of, surprise
 from app.detectors.support.calendar import places
 from app.detectors.support.exponentially_weighted import (
     SQUARES,
@@ -73,6 +77,25 @@ from app.detectors.support.exponentially_weighted import (
     rms,
 )
 from app.detectors.support.forecast import FORECAST, expected, residual
+from app.detectors.support.interval import INTERVAL, begin_interval, learn_interval
+from app.detectors.support.predictors import (
+    CONSTANT,
+    DAY,
+    DAY_NEXT,
+    PREDICTORS,
+    SLOT,
+    SLOTS,
+    WEEK,
+    begin_predictors,
+    clip,
+    learn_course,
+    learn_errors,
+    learn_means,
+    move,
+    predict,
+    slot_of,
+    smallest,
+)
 from app.detectors.support.seeded_uniform import seeded_uniform
 from app.detectors.support.window import (
     MOMENTS,
@@ -97,13 +120,28 @@ from app.parameters import Parameter
 
 __all__ = [
     "BIGGEST",
+    "BLOCK",
+    "CONSTANT",
+    "DAY",
+    "DAY_NEXT",
+    "DECADE",
     "FORECAST",
+    "INTERVAL",
+    "MAXIMA",
     "MOMENTS",
+    "PREDICTORS",
+    "SLOT",
+    "SLOTS",
     "SQUARES",
+    "WEEK",
     "WEIGHTED",
     "Adapter",
     "average",
     "before",
+    "begin_interval",
+    "begin_maxima",
+    "begin_predictors",
+    "clip",
     "count",
     "cut",
     "cut_error",
@@ -111,13 +149,18 @@ __all__ = [
     "derived",
     "deviation",
     "deviations_of",
+    "end_block",
     "exp",
     "expected",
     "finite",
     "floored",
     "highest",
     "inf",
+    "learn_course",
     "learn_error",
+    "learn_errors",
+    "learn_interval",
+    "learn_means",
     "learn_weighted",
     "log",
     "lowest",
@@ -125,19 +168,26 @@ __all__ = [
     "mean",
     "mean_distance",
     "median",
+    "move",
     "nan",
     "param",
     "params",
     "percentile",
+    "predict",
     "quantile",
     "residual",
     "rms",
     "run",
     "seeded_uniform",
+    "single",
+    "size_of",
     "slide",
+    "slot_of",
+    "smallest",
     "spread",
     "sqrt",
     "std",
+    "surprise",
     "whole",
     "z",
 ]

@@ -1,7 +1,7 @@
 """Novel values, reported where an episode starts: the alert score of the default set.
 
 Four features are observed, each by its distance to the nearest earlier value of the same feature, so that a value
-that has occurred before, however rarely, is not novel:
+that has occurred before, however rarely, is not novel (numbers are kept in single precision):
 
 - the value,
 - its distance from the last values at this hour of the week; where an hour has more than 30 points, from the
@@ -27,19 +27,17 @@ of which every part was seen before (something that is missing, a known shape at
 without scores for the first 250 points. On plain noise it reports two or three times before point 750, as the range of
 the noise is not known yet, and later once in 2000 points.
 
-It also decides how long an episode lasts. When it reports, it records which values are usual: those of the
-window (its middle nine tenths, and half of their width beyond) and those within 2 standard deviations of all past. As
-long as the source lies outside both, the episode goes on, for at most ``hold_points`` points: then the
-fault is taken as the new level. An episode inside that range (a stuck value, a missing season) lasts while its points
-are anomalous.
+What it says of a point is that feature whose surprise is largest: a record (a value beyond all before), a value unusual
+for its hour, a value far from its mean, or values that scatter as they seldom do. A value between two that were seen
+counts half, and only beside one of the others.
 
 Time: the hour of the week is that of the event time, and everything else counts points: gaps, duplicates and backward
 times are scored by their own hour and change nothing else. Constant series score 0.0; their first change is reported.
 
-Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .3 is worth an alert, and 1 more is ten
+Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .5 is worth an alert, and 1 more is ten
 times as rare.
 
-O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 224); 5.8 KB.
+O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 224); 4.0 KB.
 
 References
 ----------
@@ -61,15 +59,15 @@ Examples
 from app.detectors.api import (
     FORECAST,
     MOMENTS,
-    before,
     derived,
+    deviation,
     exp,
     inf,
     log,
     param,
     params,
-    quantile,
     residual,
+    single,
     slide,
     spread,
     sqrt,
@@ -78,8 +76,7 @@ from app.detectors.api import (
 
 VERSION = 2
 PARAMS = params(
-    threshold=param(0.3, "surprise at which a point alerts, a decimal logarithm", above=0, keeps_state=True),
-    hold_points=param(1000, "most points that values out of range keep an episode open", at_least=0),
+    threshold=param(0.5, "surprise at which a point alerts, a decimal logarithm", above=0, keeps_state=True),
     window_size=param(20, "points of which the standard deviation is observed", at_least=2, at_most=4096),
     warmup=param(1, "points scored before the first vote", at_least=1, keeps_state=True),
     silent=derived(lambda p: FEWEST * BLOCK),
@@ -92,7 +89,7 @@ HOLD = 64  # points of which a total must be the highest
 PEAKS = 32  # that are remembered
 SEEN = [
     ("n", "i8"),  # values seen
-    ("values", "f8", (KEPT + 1,)),  # some of them, in order
+    ("values", "f4", (KEPT + 1,)),  # some of them, in order; of values, how far from the first
     ("kept", "i8"),  # how many these are
     ("narrowest", "f8"),  # the gap that the value dropped last has left
     ("mean", "f8"),
@@ -110,24 +107,25 @@ STATE = [
     ("slow", SEEN),
     ("noise", SEEN),
     ("recent", MOMENTS),
-    ("week", "f8", (168,)),  # the last values of an hour of the week, averaged
+    ("week", "f4", (168,)),  # how far from the first the last values of an hour of the week, averaged
     ("weeks", "u1", (168,)),  # how many they are, at most 2
     ("hour", "u1"),  # of the last point
     ("stay", "u1"),  # points in this hour so far, at most 255
     ("many", "u1"),  # the hour before it had more than MANY
+    ("first", "f8"),  # value
+    ("since", "f8"),  # its time
     ("overall", "f8"),  # mean
     ("slow_mean", "f8"),
     ("place", "i8"),  # points in this block
     ("blocks", "i8"),  # full ones so far
-    ("totals", "f8", (HOLD,)),  # of the last points
+    ("totals", "f4", (HOLD,)),  # of the last points
     ("peak", "f8"),  # decaying
-    ("peaks", "f8", (PEAKS,)),  # totals that were the highest of their time
+    ("peaks", "f4", (PEAKS,)),  # totals that were the highest of their time
     ("peaked", "i8", (PEAKS,)),  # at which point
     ("told", "i8"),  # peaks reported so far
-    ("low", "f8"),
-    ("high", "f8"),  # the usual range at the last report
-    ("left", "i8"),  # points for which that still matters
-    ("led", "i8"),  # which of EXPLANATION says best what was the largest surprise at the last point
+    ("said", "i8"),  # which of EXPLANATION says best what was the largest surprise at the last point
+    ("figure", "f8"),  # that it is about
+    ("usual", "f8"),  # what it is compared with
 ]
 SCALE = "surprise"
 ALERT_AT = "threshold"
@@ -135,17 +133,20 @@ INVARIANT = ("scale", "shift")
 SEASONAL = True
 SCOPE = "source"
 ROLE = "episodes"
-KINDS = ("record", "season", "level", "noise", "value")
+KINDS = ("record", "season", "level", "noise", "level", "record")
 EXPLANATION = (
-    "{value} is far from every value seen before; expected was {expected}",
-    "{value} is farther from what is usual at this hour of the week than ever before; expected was {expected}",
-    "{value} is farther from its slow mean than ever before; expected was {expected}",
-    "the last points, {value} among them, scatter as never before; expected was {expected}",
-    "{value} is farther from the values just before it than ever before; expected was {expected}",
+    "{value} is the highest of all {figure} values so far, in {usual} days",
+    "{value} is {figure} usual distances {beside} {usual}, the mean at this hour of the week",
+    "{value} is {figure} usual distances {beside} {usual}, the mean of about 400 points",
+    "the last {count} values have a standard deviation of {figure}, usually {usual}; {value} is the last of them",
+    "{value} is {figure} usual distances {beside} {usual}, the mean of the last values",
+    "{value} is the lowest of all {figure} values so far, in {usual} days",
 )
 
 GATE = 2.0  # mean absolute errors
-VALUE, WEEKLY, SLOW, NOISE = 1.0, 1.0, 0.5, 0.5  # weights of the surprises
+HIGHEST, AT_THIS_HOUR, FROM_MEAN, SCATTERED, AMONG_LAST, LOWEST = 0, 1, 2, 3, 4, 5  # sentences
+RECORD, BETWEEN = 1.0, 0.5  # weight of the surprise of a value, beyond all values and between some
+WEEKLY, SLOW, NOISE = 1.0, 0.5, 0.5  # weights of the others
 NORM = 0.6324555320336759  # 1 / square root of the sum of their squares
 MOST = 6.0  # of a total: rarer is the same
 NEAREST, FARTHEST = 1e-3, 1e12  # standard deviations: what is nearer, or farther, is the same
@@ -161,38 +162,51 @@ DECADE = 2.302585092994046  # log(10)
 def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
     n = s.forecast.n
+    if n == 0:
+        s.first = x
+        s.since = at.time
     hour = whole(at.week / 3600.0)
     _enter(s, hour)
-    weekly = x - (s.week[hour] if s.weeks[hour] > 0 else s.overall) if n > 0 else 0.0
+    by_hour = s.first + s.week[hour] if s.weeks[hour] > 0 else s.overall
+    weekly = x - by_hour if n > 0 else 0.0
     slow = x - s.slow_mean if n > 0 else 0.0
     steady = 1e-3 * sqrt(s.forecast.var)
     slide(s.recent, w, x, p.window_size)
     noise = spread(s.recent) + steady
-    mean = s.forecast.mean
-    reach = 2.0 * sqrt(s.forecast.var)
     _, residue = residual(s.forecast, x, at.time, at.week)
     listens = residue >= GATE and s.blocks >= FEWEST
-    by_value = VALUE * _watch(s, s.value, x, listens)
-    by_week = WEEKLY * _watch(s, s.weekly, weekly, listens)
-    by_level = SLOW * _watch(s, s.slow, slow, listens)
-    by_noise = 0.0
+    y = single(x - s.first)
+    is_record = s.value.kept > 0 and not s.value.values[0] <= y <= s.value.values[s.value.kept - 1]
+    usual_weekly = _usual_size(s.weekly)
+    usual_slow = _usual_size(s.slow)
+    usual_noise = exp(s.noise.mean)
+    surprise_value = (RECORD if is_record else BETWEEN) * _watch(s, s.value, y, listens)
+    surprise_week = WEEKLY * _watch(s, s.weekly, weekly, listens)
+    surprise_slow = SLOW * _watch(s, s.slow, slow, listens)
+    surprise_noise = 0.0
     if n >= p.window_size and noise > 0.0:
-        by_noise = NOISE * _watch(s, s.noise, log(noise), listens)
-    s.led = 0 if by_value >= max(by_week, by_level, by_noise) else 1 if by_week >= max(by_level, by_noise) else 2
-    if s.led == 2 and by_noise > by_level:
-        s.led = 3
-    if s.led == 1 and (s.many or s.stay > MANY):
-        s.led = 4
-    total = min(NORM * (by_value + by_week + by_level + by_noise), MOST)
-    s.left = max(s.left - 1, 0)
+        surprise_noise = NOISE * _watch(s, s.noise, log(noise), listens)
+    total = surprise_week + surprise_slow + surprise_noise
+    if is_record or total > 0.0:
+        total += surprise_value
+    total = min(NORM * total, MOST)
+    if is_record and surprise_value >= max(surprise_week, surprise_slow, surprise_noise):
+        _say(s, HIGHEST if y > s.value.values[0] else LOWEST, float(n + 1), max(at.time - s.since, 0.0) / 86400.0)
+    elif surprise_week >= max(surprise_slow, surprise_noise):
+        lately = s.many or s.stay > MANY
+        _say(s, AMONG_LAST if lately else AT_THIS_HOUR, deviation(abs(weekly), 0.0, usual_weekly), by_hour)
+    elif surprise_slow >= surprise_noise:
+        _say(s, FROM_MEAN, deviation(abs(slow), 0.0, usual_slow), s.slow_mean)
+    else:
+        _say(s, SCATTERED, noise, usual_noise)
+    # Else nobody would believe it: a number between others, near to what is usual.
+    if s.said in (AT_THIS_HOUR, FROM_MEAN, AMONG_LAST) and s.figure < 2.0:
+        total = 0.0
     score = 0.0
     if _is_high(s, n, total):
         score = max(0.0, total - log(1.0 + _repeats(s, n, total)) / DECADE - _youth(s))
         _tell(s, n, total)
-        if score > 0.0 and lasts(s, p, before(w, 1), w) == 0:
-            _note_usual(s, w, mean - reach, mean + reach)
-            s.left = p.hold_points
-    s.totals[n % HOLD] = total
+    s.totals[n % HOLD] = single(total)
     s.peak = max(s.peak * DECAY, total)
     _learn_course(s, x, n, hour)
     s.place += 1
@@ -201,23 +215,20 @@ def step(s, p, x, at, w):
     return score
 
 
-def lasts(s, p, x, w):
-    """Is the source, at x, still outside what was usual when the episode began?"""
-    return 1 if s.left > 0 and not s.low <= x <= s.high else 0
-
-
 def why(s, p, x, w):
-    """Which of the sentences fits best."""
-    return s.led
+    """Which of the sentences fits best, the figure it is about, and what is usual."""
+    return float(s.said), s.figure, s.usual
 
 
-def _note_usual(s, w, low, high):
-    """The range of the window, without its extremes, and that of all past: outside both is unusual."""
-    below = quantile(w, 0.05)
-    above = quantile(w, 0.95)
-    margin = 0.5 * (above - below)
-    s.low = min(below - margin, low)
-    s.high = max(above + margin, high)
+def _say(s, sentence, figure, usual):
+    s.said = sentence
+    s.figure = figure
+    s.usual = usual
+
+
+def _usual_size(c):
+    """Root mean square of what was watched."""
+    return sqrt(c.var + c.mean * c.mean)
 
 
 def _enter(s, hour):
@@ -239,7 +250,8 @@ def _enter(s, hour):
 
 def _learn_course(s, x, n, hour):
     weeks = s.weeks[hour]
-    s.week[hour] += (x - s.week[hour]) * max(LATELY, 1.0 / (weeks + 1))
+    last = s.week[hour]
+    s.week[hour] = single(last + (x - s.first - last) * max(LATELY, 1.0 / (weeks + 1)))
     if weeks < 2:
         s.weeks[hour] = weeks + 1
     s.overall += (x - s.overall) / (n + 1)
@@ -248,6 +260,7 @@ def _learn_course(s, x, n, hour):
 
 def _watch(s, c, y, listens):
     """The surprise of y among what c has seen, at least 0.0; then learn it."""
+    y = single(y)
     place = _below(c, y)
     sd = sqrt(c.var)
     distance = 0.0
@@ -400,9 +413,9 @@ def _tell(s, n, total):
     """Remember a peak; one that follows another within HOLD points takes its place."""
     last = (s.told - 1) % PEAKS
     if s.told > 0 and n - s.peaked[last] <= HOLD:
-        s.peaks[last] = max(s.peaks[last], total)
+        s.peaks[last] = single(max(s.peaks[last], total))
         s.peaked[last] = n
         return
-    s.peaks[s.told % PEAKS] = total
+    s.peaks[s.told % PEAKS] = single(total)
     s.peaked[s.told % PEAKS] = n
     s.told += 1

@@ -20,7 +20,7 @@ def by_profile(
     placed = p["slot"] != NONE
     profile = np.where(placed, sources.profile[p["slot"]], 0)
     width = max(len(one.weights) for one in profiles)
-    columns = max(len(one.weights) + len(one.reasoned) for one in profiles)
+    columns = max(len(one.weights) + 3 * len(one.reasoned) for one in profiles)
     votes, shares = np.full((2, len(p), width), np.nan)
     raw, bands = np.full((len(cells), columns), np.nan), np.full((len(cells), 3 * columns), np.nan)
     for number, chosen in _parts(profiles, profile, placed, p["slot"]):

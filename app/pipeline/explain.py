@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.pipeline.outcome import BEYOND, Computed, Outcome
+from app.compiled.numeric import nan
+from app.pipeline.outcome import BEYOND, Computed, Figure, Outcome
 from app.pipeline.points import Points
 from app.scoring.profile import Member, Profile
 from app.state.sources import NONE
 
 DEFAULT = "{value} is unusual: {name} scores it {score}"
+JOINTLY = "all metrics together: "  # the value is then their common distance from their levels
+NO_FIGURE = Figure(nan, nan)
 OUTSIDE = "{value} is {side} {bound}, the {end} plausible value"
 
 
@@ -27,47 +30,67 @@ def explain_anomalies(outcome: Outcome, points: Points, p: np.ndarray, cells: np
             lowest, highest = profile.rules["lowest"], profile.rules["highest"]
             sentences = [outside(value, lowest, highest) for value in cells["x"][p["top"][led]].tolist()]
         elif lead >= 0:
-            sentences = _by_detector(profile, profile.members[lead], p[led], cells, found)
+            sentences, figures = _by_detector(profile, profile.members[lead], p[led], cells, found)
+            outcome.figure.update((i, one) for i, one in zip(led.tolist(), figures) if one is not NO_FIGURE)
         else:
             continue  # no detector voted
         outcome.explanation.update(zip(led.tolist(), sentences))
 
 
-def _by_detector(profile: Profile, member: Member, points: np.ndarray, cells: np.ndarray, found: Computed) -> list[str]:
-    """The detector's sentence for each of these points."""
+def _by_detector(
+    profile: Profile, member: Member, points: np.ndarray, cells: np.ndarray, found: Computed
+) -> tuple[list[str], list[Figure]]:
+    """The detector's sentence for each of these points, and what it is about."""
     top, joint = points["top"], points["joint"]
-    scored = np.where((member.scope == "source") & (joint != NONE), joint, top)  # the cell that it scored
+    jointly = (member.scope == "source") & (joint != NONE)
+    scored = np.where(jointly, joint, top)  # the cell that it scored
     banded = member in profile.banded
-    expected = found.bands[top, 3 * profile.banded.index(member)] if banded else cells["expected"][top]
+    expected = found.bands[top, 3 * profile.banded.index(member)] if banded else cells["expected"][scored]
     count = np.minimum(cells["count"][scored], member.params.get("window_size") or profile.window_points)
-    columns = (cells["x"][top], found.raw[scored, member.place], expected, count)
     template = getattr(member.detector, "explanation", "") or DEFAULT
-    templates = [template] * len(points)
+    templates, figures = [template] * len(points), [NO_FIGURE] * len(points)
     if member in profile.reasoned:
-        templates = [template[int(why)] for why in found.raw[scored, profile.why(member)].tolist()]
-    rows = zip(*(column.tolist() for column in columns))
-    return [explain(one, member.name, *row) for one, row in zip(templates, rows)]
+        why = found.raw[scored, profile.why(member) :][:, :3].tolist()
+        templates = [template[int(reason)] for reason, *_ in why]
+        figures = [Figure(about, usual) for _, about, usual in why]
+    columns = (cells["x"][scored], found.raw[scored, member.place], expected, count)
+    numbers = zip(*(column.tolist() for column in columns))
+    sentences = [
+        explain(one, member.name, *row, figure=figure) for one, row, figure in zip(templates, numbers, figures, strict=True)
+    ]
+    return [JOINTLY + said if both else said for said, both in zip(sentences, jointly.tolist())], figures
 
 
-def figure(number: float) -> str:
+def digits(number: float) -> str:
     """Four significant figures, and every digit before the point: for reading, not for computing."""
     return f"{number:.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.4g}"
 
 
-def explain(template: str, name: str, value: float, score: float, expected: float, count: int) -> str:
-    """``score``: the detector's raw score; ``expected``: nan when unknown; ``count``: points it looked back on.
+def explain(
+    template: str,
+    name: str,
+    value: float,
+    score: float,
+    expected: float,
+    count: int,
+    figure: Figure = NO_FIGURE,
+) -> str:
+    """``score``: the detector's raw score; ``expected``: nan when unknown; ``count``: points it looked at.
 
     The part of a template after a semicolon is left out where no value is expected.
     """
-    if expected != expected:
+    if expected != expected and "{expected}" in template:
         template = template.partition(";")[0]
     return template.format(
         name=name,
-        value=figure(value),
-        score=figure(score),
-        expected=figure(expected),
+        value=digits(value),
+        score=digits(score),
+        expected=digits(expected),
         side="below" if value < expected else "above",
         count=count,
+        figure=digits(figure.about),
+        usual=digits(figure.usual),
+        beside="below" if value < figure.usual else "above",
     )
 
 
@@ -75,8 +98,8 @@ def outside(value: float, lowest: float, highest: float) -> str:
     """The sentence for a value outside the plausible range of the settings."""
     above = value > highest
     return OUTSIDE.format(
-        value=figure(value),
+        value=digits(value),
         side="above" if above else "below",
-        bound=figure(highest if above else lowest),
+        bound=digits(highest if above else lowest),
         end="highest" if above else "lowest",
     )

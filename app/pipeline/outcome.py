@@ -28,6 +28,13 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class Figure(NamedTuple):
+    """The figure that a sentence is about: docs/records.md says for each kind what it is."""
+
+    about: float
+    usual: float  # what it is compared with
+
+
 class Computed(NamedTuple):
     """What the passes over n points, of D detectors, give beside the columns of POINT and CELL that they fill in."""
 
@@ -79,6 +86,7 @@ class Outcome:
     upper: np.ndarray  # f8[cells]
     cell_score: np.ndarray  # f8[cells] anomaly score of each metric
     explanation: dict[int, str]  # position -> sentence, where anomaly
+    figure: dict[int, Figure]  # position -> what the sentence is about, where anomaly and the detector says it
     attribution: dict[int, dict[str, float]]  # position -> {metric: score}, where anomaly
     rejected: list[Rejected]
     expired: list[ExpiredEpisode] = field(default_factory=list)  # by position
@@ -142,6 +150,7 @@ POINT = rows.dtype(
         ("own", "?"),
         ("repeat", "?"),
         ("lasts", "?"),  # a detector reports that the cause of the open episode continues
+        ("recovered", "?"),
         ("adapted", "?"),  # a detector reports that it has become normal
         ("anomaly", "?"),
         ("drift", "?"),

@@ -137,6 +137,7 @@ class Pipeline:
             **{name: own[name] for name in ("expected", "lower", "upper")},
             cell_score=own["score"],
             explanation={},
+            figure={},
             attribution={},
             rejected=rejected,
             expired=expired,
@@ -156,7 +157,7 @@ class Pipeline:
         at = places(p["time"], p["last"] - p["first"], profile.calendar)
         if profile.looks_for_gaps:
             at["since"] = profile.maintenance.ends(*of)
-        raw = np.empty((len(cells), len(profile.members) + len(profile.reasoned)))
+        raw = np.empty((len(cells), len(profile.members) + 3 * len(profile.reasoned)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
         width = len(profile.weights)
         votes, shares = np.full((len(p), width), np.nan), np.empty((len(p), width))

@@ -158,7 +158,7 @@ def _compiled() -> None:
     of_member(step, "step", f8, f8, at_type)
     of_member(band, "band_of", types.UniTuple(f8, 3), at_type)
     of_member(lasts, "lasts", types.int64, f8)
-    of_member(why, "why", f8, f8)
+    of_member(why, "why", types.UniTuple(f8, 3), f8)
 
 
 if AVAILABLE:

@@ -64,6 +64,8 @@ def follow(source, p, point):
                 source.below = 0
             if source.below >= p.close_points:
                 point.reason = RECOVERED
+            if point.recovered and point.alert < p.threshold and not point.lasts:
+                point.reason = RECOVERED
             if point.adapted and point.alert < p.threshold and not point.lasts:
                 point.reason = ADAPTED
             if point.reason > 0:

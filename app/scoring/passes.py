@@ -49,6 +49,7 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
         learns = not again and point.maintenance < 0
         point.lasts = False
         point.adapted = False
+        point.recovered = False
         squares = 0.0
         several = point.joint >= 0
         for place in range(point.first, point.last + (1 if several else 0)):
@@ -81,8 +82,10 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
                         says = lasts(cell, p, m, x)
                         point.lasts = point.lasts or says == 1
                         point.adapted = point.adapted or says == 2
+                        point.recovered = point.recovered or says == 3
                     if m.reason >= 0:
-                        raw[c, m.reason] = why(cell, p, m, x)
+                        reason, figure, usual = why(cell, p, m, x)
+                        raw[c, m.reason], raw[c, m.reason + 1], raw[c, m.reason + 2] = float(reason), figure, usual
                     if m.channel and finite(score):
                         squares += score * score
                 if m.channel and joint:
@@ -114,7 +117,7 @@ def judge(
         alert = 0.0
         alerting = -1
         alerted = -1
-        raised = False
+        shown = -1
         ready = False
         failed = False
         some = False
@@ -126,8 +129,8 @@ def judge(
             value = values[c]
             cell = cell_at(cells, value.row)
             strongest = -1.0
-            loudest = 0.0
             lead = -1
+            banded = -1
             value.expected = nan
             value.lower = nan
             value.upper = nan
@@ -142,6 +145,7 @@ def judge(
                     and finite(float(raw[c, k]))
                     and value.expected != value.expected
                 ):
+                    banded = k
                     value.expected = float(bands[c, m.band])
                     value.lower = float(bands[c, m.band + 1])
                     value.upper = float(bands[c, m.band + 2])
@@ -173,12 +177,10 @@ def judge(
                         vote = on_surprise(score, m.alert_at)
                     if m.shown & case and not votes[i, k] >= vote:
                         votes[i, k] = vote
-                    if m.alerts:
-                        loudest = max(loudest, vote)
-                        if vote > alert:
-                            alert = vote
-                            alerting = k
-                            alerted = c
+                    if m.alerts and vote > alert:
+                        alert = vote
+                        alerting = k
+                        alerted = c
                     if m.scores & case:
                         own[k] = vote
                         if leads[k] * vote > strongest:
@@ -205,8 +207,7 @@ def judge(
                     own[group.column] = combine(group.mode, of, own, weights)
                     if not votes[i, group.column] >= own[group.column]:
                         votes[i, group.column] = own[group.column]
-            combined = combine(root.mode, parts[root.first : root.last], own, weights)
-            value.score = max(combined, loudest)
+            value.score = combine(root.mode, parts[root.first : root.last], own, weights)
             if not joint:
                 value.lower = within(p, value.lower)
                 value.upper = within(p, value.upper)
@@ -216,21 +217,24 @@ def judge(
                     value.score = 1.0
             if joint or value.score > best or beyond == c:
                 best = value.score
-                raised = loudest > combined
                 for k in range(len(own)):
                     top_own[k] = own[k]
                     top_weights[k] = weights[k]
                 if not joint:
                     point.top = c
                     point.lead = lead
+                    shown = banded
         point.alert = alert if p.by_alerts else best
-        # Not less unusual than that somebody should look at it: whoever sorts by the score finds it.
-        point.score = max(best, point.alert)
-        raised = raised or point.alert > best
-        if alerting >= 0 and (raised or alert >= p.threshold):
+        point.score = best
+        if p.by_alerts and alert >= p.threshold:
+            # Who sorts by the anomaly score finds every opening, and the metric that it is about.
+            point.score = max(best, p.threshold)
             point.lead = alerting
             if alerted != point.joint:
                 point.top = alerted
+                values[alerted].score = max(values[alerted].score, alert if several else p.threshold)
+        elif shown >= 0 and members[shown].alerts:
+            point.lead = shown  # inside an episode: how far the value is from what is shown as expected
         top = values[point.top]
         point.status = 2 if failed else 1 if ready else 0
         point.direction = 1 if top.x > top.expected else -1 if top.x < top.expected else 0
@@ -255,7 +259,7 @@ def judge(
         follow(source, p, point)
         for k in range(shares.shape[1]):
             shares[i, k] = nan
-        if point.anomaly and not raised:
+        if point.anomaly and best >= point.score:
             for g in range(len(groups)):
                 of = parts[groups[g].first : groups[g].last]
                 for k in of:

@@ -130,7 +130,8 @@ class Profile:
         self.joins = any(m.scope == "channel" for m in self.members)
         self.kernels = [m for m in self.members if m.is_kernel]
         read = [m.detector.window_points(m.params) for m in self.kernels]  # type: ignore[union-attr]
-        self.window_points = max(detection.window_points, *read, 2)
+        own_sizes = detection.effective_method == "auto"  # each has a window_size
+        self.window_points = max(2 if own_sizes else detection.window_points, *read, 2)
         self.calendar = Calendar(detection.timezone, detection.holidays.country, detection.holidays.region)
         self.maintenance = Maintenance.of(detection.maintenance, self.calendar.zone)
         self.drift = _drift(detection.drift)
@@ -169,7 +170,7 @@ class Profile:
 
     def why(self, m: Member) -> int:
         """The column, after the raw scores, that holds which of its reasons a detector gave."""
-        return len(self.members) + self.reasoned.index(m)
+        return len(self.members) + 3 * self.reasoned.index(m)
 
     def _cell_type(self) -> np.dtype:
         """One metric of one source: its window, and a section per detector."""

@@ -266,6 +266,6 @@ def _code(profile: Profile, m: Member, params: np.ndarray) -> dict[str, tuple]:
         "step": (detector.step, x, s, p, x, at, w),
         "band_of": (detector.band, UniTuple(x, 3), s, p, at, w),
         "lasts": (detector.lasts, int64, s, p, x, w),
-        "why": (detector.why, x, s, p, x, w),
+        "why": (detector.why, UniTuple(x, 3), s, p, x, w),
     }
     return {name: one for name, one in found.items() if one[0]}

@@ -29,7 +29,7 @@ DEAD_LETTERS, CHANGELOG = "-dead-letters", "-sources-changelog"
 NAME_LENGTH = 249  # Kafka's limit for a topic's name
 SOURCE_NAMES = ("source", "sourceId", "entity_id")  # of a record without input.source_field; the first counts
 # The detectors of method auto, with their weights.
-AUTO = {"residual": 1.0, "level": 1.0, "novelty": 1.0, "StandardAbsoluteDeviation": 0.05}
+AUTO = {"prediction_interval": 1.0, "residual": 1.0, "level": 1.0, "novelty": 1.0, "StandardAbsoluteDeviation": 0.05}
 
 
 def _matching(pattern: str) -> AfterValidator:
@@ -263,7 +263,11 @@ class Detection(SettingsSection):
         [], "classes, in addition to River's, that method river may use", expected="import paths"
     )
     window_points: int = setting(
-        100, "number of past points that detectors can use", unit="points", at_least=2, at_most=4096
+        100,
+        "number of past points that detectors can use; those of method auto have their own sizes",
+        unit="points",
+        at_least=2,
+        at_most=4096,
     )
     direction: Literal["both", "above", "below"] = setting(
         "both", "side of the expected value on which values can be anomalies"

@@ -64,6 +64,8 @@ class Result(msgspec.Struct, gc=False):
     weights: dict[str, float] | UnsetType  # share of each vote in the score, or in that of its ensemble
     attribution: dict[str, float] | UnsetType
     explanation: str | UnsetType
+    figure: float | UnsetType  # that the explanation is about: docs/records.md says what it is for each kind
+    usual: float | UnsetType  # what it is compared with
     config_hash: str
 
 
@@ -223,6 +225,7 @@ def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -
         _weights(outcome, rows, anomaly),
         _where(outcome.attribution, at),
         _where(outcome.explanation, at),
+        *_figures(outcome, at),
         [outcome.profiles[number].config_hash for number in outcome.profile[rows].tolist()],
     )
     return list(map(Result, *columns))
@@ -240,6 +243,12 @@ def _ids(prefix: str, offsets: list[int], indices: list[int]) -> list[str]:
 
 def _where(known: dict[int, Any], at: Sequence[int]) -> Iterable[Any]:
     return [known.get(i, UNSET) for i in at] if known else repeat(UNSET)
+
+
+def _figures(outcome: Outcome, at: Sequence[int]) -> Sequence[Iterable[Any]]:
+    if not outcome.figure:
+        return repeat(UNSET), repeat(UNSET)
+    return list(zip(*(outcome.figure.get(i, (UNSET, UNSET)) for i in at)))
 
 
 def _episodes(prefix: str, outcome: Outcome, rows: Any, anomaly: np.ndarray) -> Iterable[Any]:
