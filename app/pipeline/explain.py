@@ -56,7 +56,8 @@ def _by_detector(
     columns = (cells["x"][scored], found.raw[scored, member.place], expected, count)
     numbers = zip(*(column.tolist() for column in columns))
     sentences = [
-        explain(one, member.name, *row, figure=figure) for one, row, figure in zip(templates, numbers, figures, strict=True)
+        explain(one, member.name, value, score, middle, looked_at, figure)
+        for one, (value, score, middle, looked_at), figure in zip(templates, numbers, figures, strict=True)
     ]
     return [JOINTLY + said if both else said for said, both in zip(sentences, jointly.tolist())], figures
 
