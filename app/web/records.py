@@ -9,6 +9,8 @@ from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 
+from app.scoring.severity import severity
+
 MAX_SOURCE, MAX_METRIC = 256, 128  # characters; a worker takes no name of more bytes
 
 PerMetric = float | dict[str, float | None] | None
@@ -83,7 +85,7 @@ class ShownEpisode(NamedTuple):
         return self
 
     def row(self, episode: str) -> dict[str, Any]:
-        """What the API shows: the opener's fields, and when and how it ended."""
+        """What the API shows: the opener's fields, and when and how it ended; severity is then that of its peak."""
         row = {"episode": episode, "source": self.source, "told_at": self.told_at, "opened_at": self.opened_at}
         row |= {"metric": self.metric} if self.metric else {}
         row |= {"state": "closed" if self.end else "open"}
@@ -94,6 +96,8 @@ class ShownEpisode(NamedTuple):
             end = decode_event(self.end)
             row |= {"closed_at": end.timestamp, "points": end.points, "peak_score": end.peak_score}
             row |= {"kind": end.kind, "reason": end.reason}
+            if end.peak_score is not None:
+                row["severity"] = severity(end.peak_score)
         return row
 
 

@@ -57,6 +57,8 @@ def faults(method):
     for column in (outcome.score, outcome.alert, outcome.cell_score):
         if not (np.isfinite(column).all() and column.min() >= 0.0 and column.max() <= 1.0):
             yield "scores outside 0..1"
+    if (outcome.score < outcome.alert).any():
+        yield "a score below that of the alert"
     if (outcome.status == 2).any():
         yield "degraded"
     if not np.isfinite(outcome.votes[outcome.status == 1]).all():

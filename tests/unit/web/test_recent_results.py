@@ -244,7 +244,7 @@ def test_an_episode_opens_and_closes_once_however_often_it_is_told():
     assert recent.open_episodes == 0 and recent.opened == 1
     assert episode["explanation"] == "9.3 deviations above the mean"
     assert (episode["state"], episode["opened_at"], episode["closed_at"]) == ("closed", 9.0, 12.0)
-    assert (episode["points"], episode["peak_score"], episode["severity"]) == (3, 0.97, "high")
+    assert (episode["points"], episode["peak_score"], episode["severity"]) == (3, 0.97, "critical"), "of its peak"
 
 
 def test_the_end_of_an_episode_whose_start_was_not_read_is_shown():
