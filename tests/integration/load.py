@@ -66,7 +66,7 @@ def _real(source: str, time_of: tuple[str, str], *columns: tuple[str, str]) -> d
 def records(
     seed: int, sources: int = 80, real: Mapping[str, list[bytes]] | None = None
 ) -> Iterator[tuple[bytes, bytes | None]]:
-    """(key, value), without end: points, arrays, vectors, series, spikes, repeats, rare sources, 1 % that cannot be read.
+    """(key, value), without end: points, arrays, vectors, series, spikes, repeats, rare sources, 1 % of damaged ones.
 
     With ``real`` (see ``real_series``) a third of the records are from there, over and over.
     """

@@ -146,6 +146,18 @@ def test_points_the_pipeline_refuses_are_told_too(monkeypatch):
     assert "pump.ndjson: row 1: source 's' may have 1 metrics" in got.stderr and "1 row unreadable" in got.stderr
 
 
+def test_metrics_that_come_alone_are_series_and_vectors_stay_vectors():
+    said = [{"metric": "a", "value": 1}, {"values": {"a": 1}}, {"value": 1}, {"values": {"a": 1, "b": 2}}]
+    lines = [{"source": "s", "timestamp": i, **one} for i, one in enumerate(said)]
+    Path("pump.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    got = detect("pump.ndjson")
+    found = results(got.stdout)
+    assert [{name: one[name] for name in ("metric", "value", "values") if name in one} for one in found] == said
+    assert "4 points of 1 source" in got.stderr
+    Path("two.csv").write_text("timestamp,x,y\n1,5,7\n2,5,\n")
+    assert [one["values"] for one in results(detect("two.csv").stdout)] == [{"x": 5.0, "y": 7.0}, {"x": 5.0}]
+
+
 def test_options_name_the_columns():
     Path("a.csv").write_text("when;who;x;y\n01.02.2024 10:00;p;5;7\n")
     words = ["--time", "when", "--source", "who", "--value", "y", "--time-format", "%d.%m.%Y %H:%M"]

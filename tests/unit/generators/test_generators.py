@@ -1,5 +1,6 @@
 """Generators: the same options give the same points, and labels tell the truth."""
 
+import json
 import statistics
 from collections import Counter
 from itertools import groupby, islice, pairwise
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import generators
+from app.cli.feed import encode
 from app.errors import ConfigurationError
 from generators.api import GeneratedRecord, Remark
 from generators.file import bundled
@@ -153,6 +155,15 @@ def test_rows_become_records_and_what_cannot_be_read_a_remark(pump):
     ]
     [remark] = [each for each in got if isinstance(each, Remark)]
     assert remark.unreadable and remark.text.startswith(f"{pump}:4: column 'a'")
+
+
+def test_a_series_of_one_metric_is_replayed_as_one(tmp_path):
+    said = [{"metric": "a", "value": 1.0}, {"values": {"a": 1.0}}, {"value": 1.0}, {"values": {"a": 1.0, "b": 2.0}}]
+    lines = [{"source": "s", "timestamp": float(i), **one} for i, one in enumerate(said)]
+    file = tmp_path / "pump.ndjson"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sent = [json.loads(encode(record, labels=False)) for record in generators.load("file")((str(file),))]
+    assert sent == lines
 
 
 def test_start_moves_the_times(pump):

@@ -140,6 +140,13 @@ def test_a_wrong_setting_is_named_with_its_line_its_range_and_what_was_found(
     assert "\n" not in said
 
 
+def test_a_pattern_of_metrics_needs_points_that_name_theirs(tmp_path):
+    text = "input: {value_fields: [cpu]}\nsources:\n- {match: '*', metric: 'c*'}\n- {match: '*', metric: 5}\n"
+    said = wrong(text, tmp_path=tmp_path)
+    assert "sources[0].metric (" in said and "must not be given with input.value_fields" in said and "got 'c*'" in said
+    assert "sources[1].metric (" in said and "must be a pattern with" in said
+
+
 @pytest.mark.parametrize("path", leaves(), ids=".".join)
 def test_every_setting_is_refused_by_name_and_line_where_it_stands(path, tmp_path):
     lines: dict[tuple[str, ...], str] = {}
