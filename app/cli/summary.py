@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from app.pipeline.points import Points
 
 TOP = 10
+NAMED = 0.2  # share of points that are not judged from which on a series is named
 
 
 @dataclass(order=True)
@@ -38,7 +39,7 @@ class EpisodeSummary:
 
 
 @dataclass
-class LittleJudged:
+class NotJudged:
     """A series of one file, with the points from which its detectors only learned."""
 
     name: str  # the source, and its metric if the series is one
@@ -58,11 +59,11 @@ class Summary:
     empty: int = 0
     sources: int = 0
     unjudged: int = 0  # points at which no episode could open, as the detectors had not seen enough
-    little: list[LittleJudged] = field(default_factory=list)  # series with most points not judged; at most TOP
-    waiting: int = 0  # how many such series there are
+    named: list[NotJudged] = field(default_factory=list)  # that are named; at most TOP
+    waiting: int = 0  # how many of them there are
     top: list[EpisodeSummary] = field(default_factory=list)  # a heap
     _open: dict[int, tuple[tuple[int, int], EpisodeSummary]] = field(default_factory=dict)  # by the source's slot
-    _counts: dict[int, LittleJudged] = field(default_factory=dict)  # likewise
+    _counts: dict[int, NotJudged] = field(default_factory=dict)  # likewise
 
     def add(self, points: Points, outcome: Outcome) -> None:
         """Results of one file, in its order."""
@@ -97,9 +98,9 @@ class Summary:
         for _, episode in self._open.values():
             self._keep(episode)
         self._open.clear()
-        little = [one for one in self._counts.values() if 2 * one.unjudged > one.points]
-        self.waiting += len(little)
-        self._keep_little(little)
+        named = [one for one in self._counts.values() if one.unjudged >= NAMED * one.points]
+        self.waiting += len(named)
+        self._keep_waiting(named)
         self._counts.clear()
 
     def __iadd__(self, other: Summary) -> Summary:
@@ -107,7 +108,7 @@ class Summary:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for episode in other.top:
             self._keep(episode)
-        self._keep_little(other.little)
+        self._keep_waiting(other.named)
         return self
 
     def counts(self) -> str:
@@ -118,7 +119,7 @@ class Summary:
         return text + (f", {many(self.empty, 'row')} without a value" if self.empty else "")
 
     def lines(self) -> Iterator[str]:
-        """The episodes with the highest scores, in order of time; sources of which little could be judged."""
+        """The episodes with the highest scores, in order of time; series of which a good part could not be judged."""
         if len(self.top) < self.episodes:
             yield f"The {len(self.top)} highest of {self.episodes:,} anomalies:"
         shown = sorted(self.top, key=lambda each: (each.source, each.timestamp))
@@ -126,13 +127,13 @@ class Summary:
         widths = [max(map(len, column)) for column in zip(*rows)]
         for row in rows:
             yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-        for one in self.little:
+        for one in self.named:
             which = f"the first {one.unjudged:,}" if one.unjudged == one.learns_first else f"{one.unjudged:,} of them"
             which = "none of them" if one.unjudged == one.points else f"{which} not"
             first = f"its detectors only learn from the first {many(one.learns_first, 'point')}"
             yield f"{one.name}: {many(one.points, 'point')}, {which} judged: {first}"
-        if self.waiting > len(self.little):
-            yield f"and likewise {self.waiting - len(self.little):,} more series"
+        if self.waiting > len(self.named):
+            yield f"and likewise {self.waiting - len(self.named):,} more series"
 
     def _count(self, points: Points, outcome: Outcome) -> None:
         """By source, points and those of them that are not judged."""
@@ -146,14 +147,14 @@ class Summary:
             if slot not in self._counts:
                 profile = outcome.profiles[int(outcome.profile[at])]
                 name = f"{points.source[at]} {points.metric[at] if points.metric else ''}".rstrip()
-                self._counts[slot] = LittleJudged(name, profile.learns_first)
+                self._counts[slot] = NotJudged(name, profile.learns_first)
             one = self._counts[slot]
             one.points += count
             one.unjudged += int(waiting[slot])
 
-    def _keep_little(self, more: list[LittleJudged]) -> None:
+    def _keep_waiting(self, more: list[NotJudged]) -> None:
         """Those with the most points."""
-        self.little = sorted([*self.little, *more], key=lambda one: (-one.points, one.name))[:TOP]
+        self.named = sorted([*self.named, *more], key=lambda one: (-one.points, one.name))[:TOP]
 
     def _keep(self, episode: EpisodeSummary, reason: str = "") -> None:
         episode.reason = reason or episode.reason
