@@ -42,6 +42,8 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
     weights: dict[str, float] | None = None
     attribution: dict[str, float] | None = None
     explanation: str | None = None
+    figure: float | None = None
+    usual: float | None = None
 
 
 class Event(ShownResult, kw_only=True):

@@ -20,7 +20,7 @@ START = 1_700_000_000.0
 FIELDS = (
     "id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper",
     "anomaly_score", "alert_score", "is_anomaly", "episode", "kind", "severity", "status", "direction",
-    "detectors", "weights", "attribution", "explanation", "config_hash",
+    "detectors", "weights", "attribution", "explanation", "figure", "usual", "config_hash",
 )  # fmt: skip
 ALWAYS = {
     "id", "source", "timestamp", "anomaly_score", "alert_score", "is_anomaly", "severity", "status", "config_hash",
