@@ -314,7 +314,7 @@ def _below(c, y):
 def _keep(c, y, place):
     """Let y stand among the values, if none is as near as those that had to go."""
     if place < c.kept and (
-        c.values[place] == y or (place > 0 and c.kept == KEPT and c.values[place] - c.values[place - 1] <= c.narrowest)
+        c.values[place] == y or (place > 0 and c.kept == KEPT and _gap(c, place - 1, place) <= c.narrowest)
     ):
         return
     for i in range(c.kept, place, -1):
@@ -325,12 +325,17 @@ def _keep(c, y, place):
         _drop(c)
 
 
+def _gap(c, i, j):
+    # 1.0: compiled code would subtract in single precision, CPython never does.
+    return 1.0 * c.values[j] - c.values[i]
+
+
 def _drop(c):
     """Give up the value that leaves the narrowest gap; never the lowest or the highest."""
     c.narrowest = inf
     place = 1
     for i in range(1, KEPT):
-        gap = c.values[i + 1] - c.values[i - 1]
+        gap = _gap(c, i - 1, i + 1)
         if gap < c.narrowest:
             c.narrowest = gap
             place = i

@@ -152,6 +152,7 @@ STATE = [
 SCALE = "surprise"
 ALERT_AT = "threshold"
 INVARIANT = ("scale", "shift")
+SEASONAL = True
 ROLE = "episodes"
 WINDOW = None
 VALUE, SEASON, MISSING, LEVEL, NOISE, STUCK, RATE, LOWER = 0, 1, 2, 3, 4, 5, 6, 7

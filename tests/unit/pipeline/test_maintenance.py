@@ -120,7 +120,7 @@ def test_vectors_of_metrics_are_not_learned_either(engine):
         [dict(zip("pq", (rng.normal(0.0, 1.0, 2) + (50.0 if 300 <= i < 330 else 0.0)).tolist())) for i in range(400)]
     )
     found = check_nothing_is_learned(Detection(), made, 300, 330, engine)
-    assert found.score[300:].max() > 0.9 and not found.anomaly[300:].any()
+    assert found.score[300:].max() > 0.8 and not found.anomaly[300:].any()
 
 
 @ENGINES
