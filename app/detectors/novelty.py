@@ -319,7 +319,7 @@ def _keep(c, y, place):
         return
     for i in range(c.kept, place, -1):
         c.values[i] = c.values[i - 1]
-    c.values[place] = y
+    c.values[place] = single(y)
     c.kept += 1
     if c.kept > KEPT:
         _drop(c)

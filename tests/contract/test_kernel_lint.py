@@ -10,10 +10,10 @@ import pytest
 from app import detectors
 from app.compiled import numeric
 from app.detectors import api
-from app.detectors.support import exponentially_weighted, forecast, window
+from app.detectors.support import block_maxima, exponentially_weighted, forecast, interval, predictors, window
 from app.scoring import calibration, deviation_rules, ensemble, episodes, passes
 
-SUPPORT = (numeric, window, exponentially_weighted, forecast)
+SUPPORT = (numeric, window, exponentially_weighted, forecast, predictors, interval, block_maxima)
 SHARED = {m.__name__: m for m in (*SUPPORT, calibration, ensemble, episodes, deviation_rules)}
 FILES = {name: k.module for name, k in detectors.KERNELS.items()} | SHARED
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -46,8 +46,66 @@ def faults(source, imports_from, extra=frozenset()):
             elif isinstance(node, ast.Name) and node.id in MODULES - names:
                 yield f"{node.lineno}: names {node.id}"
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and node.value in ("f4", "f2", "i4", "u4", "i2", "i1", "u8"):
+        if isinstance(node, ast.Constant) and node.value in ("f2", "i4", "u4", "i2", "i1", "u8"):
             yield f"{node.lineno}: a field of {node.value}; counters and numbers have 64 bits (i8, f8)"
+    yield from unrounded(tree)
+
+
+def unrounded(tree):
+    """What differs of fields of f4: CPython computes with 64 bits, compiled code with 32 where both sides have 32.
+
+    A value that is written must be rounded by ``single``: where it is written, or where its name was assigned. Another
+    field of f4 and the numbers 0 and 1 are exact. Two fields are not subtracted and so on without a number of 64 bits.
+    """
+    singles = {
+        field.elts[0].value
+        for field in ast.walk(tree)
+        if isinstance(field, ast.Tuple)
+        and len(field.elts) >= 2
+        and all(isinstance(e, ast.Constant) for e in field.elts[:2])
+        and field.elts[1].value == "f4"
+    }
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        given = {}
+        for node in ast.walk(function):
+            for target, value in assigned(node):
+                if isinstance(target, ast.Name):
+                    given.setdefault(target.id, []).append(value)
+        rounded = {name for name, values in given.items() if all(is_single(v, singles, set()) for v in values)}
+        for node in ast.walk(function):
+            for target, value in assigned(node):
+                if field_of(target) in singles and not is_single(value, singles, rounded):
+                    yield f"{node.lineno}: writes {ast.unparse(value)} to a field of f4 without single()"
+            if isinstance(node, ast.BinOp) and field_of(node.left) in singles and field_of(node.right) in singles:
+                yield f"{node.lineno}: {ast.unparse(node)} has 32 bits in compiled code; 1.0 * one of them has 64"
+
+
+def assigned(node):
+    """(target, value) of an assignment; the value None where it is computed with what was there."""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            if isinstance(target, ast.Tuple):
+                values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value] * len(target.elts)
+                yield from zip(target.elts, values)
+            else:
+                yield target, node.value
+    elif isinstance(node, ast.AugAssign):
+        yield node.target, ast.BinOp(node.target, node.op, node.value)
+
+
+def field_of(node):
+    """The last name of ``s.name[i]`` or ``s.name``, else None."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node.attr if isinstance(node, ast.Attribute) else None
+
+
+def is_single(value, singles, rounded):
+    if isinstance(value, ast.Call):
+        return isinstance(value.func, ast.Name) and value.func.id == "single"
+    if isinstance(value, ast.Constant):
+        return value.value in (0, 1)
+    return field_of(value) in singles or (isinstance(value, ast.Name) and value.id in rounded)
 
 
 def of(name):
@@ -91,6 +149,36 @@ BAD = {
 def test_a_kernel_that_would_differ_is_flagged(expression):
     found = list(faults(f"def step(s, p, x, at, w):\n    return {expression}\n", {"app.detectors.api"}))
     assert any(BAD[expression] in fault for fault in found)
+
+
+SINGLE = "STATE = [('n', 'i8'), ('h', 'f4', (9,)), ('m', 'f4')]\n\n\ndef step(s, p, x, at, w):\n"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "s.m = x",
+        "s.h[0] = 0.1",
+        "s.h[0] += single(x)",
+        "s.n, s.m = single(x), x",
+        "y = single(x)\n    y = y * x\n    s.m = y",
+    ],
+)
+def test_a_write_to_single_precision_that_is_not_rounded_is_flagged(write):
+    found = list(faults(f"{SINGLE}    {write}\n", set(), {"single"}))
+    assert len(found) == 1 and "without single()" in found[0]
+
+
+@pytest.mark.parametrize("expression", ["s.h[1] - s.h[0]", "s.m / s.h[0]"])
+def test_arithmetic_in_single_precision_is_flagged(expression):
+    found = list(faults(f"{SINGLE}    return {expression}\n", set(), {"single"}))
+    assert len(found) == 1 and "32 bits" in found[0]
+    assert not list(faults(f"{SINGLE}    return {expression.replace('s.', '1.0 * s.', 1)}\n", set(), {"single"}))
+
+
+@pytest.mark.parametrize("write", ["s.m = single(x)", "s.h[0] = s.h[1]", "s.m = 0.0", "y = single(x)\n    s.h[1] = y"])
+def test_a_write_to_single_precision_that_is_rounded_is_not(write):
+    assert not list(faults(f"{SINGLE}    {write}\n", set(), {"single"}))
 
 
 @pytest.mark.parametrize("line", ["import math", "from random import random", "STATE = [('n', 'i4')]"])

@@ -208,7 +208,7 @@ def learn_course(f, x, at, fresh, calm):
         f.product = 0.998 * f.product + now * before
         f.product_self = 0.998 * f.product_self + before * before
     f.off_day = off
-    if f.sd > 0.0 and fresh:
+    if f.sd > 0.0 and fresh and f.n >= 20:  # the deviation of the first few values can be far too small a unit
         _learn_lags(f, (x - f.mean) / f.sd)
     if calm or f.n < 30:
         delta = x - f.mean

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,16 +26,22 @@ def test_log_and_exp_answer_at_their_edges():
     assert numeric.exp(0.0) == 1.0 and numeric.log(1.0) == 0.0
 
 
-def test_compiled_log_and_exp_have_the_same_bits():
+def test_compiled_code_has_the_same_bits():
     import numba
 
     from app.compiled import jit
     from app.compiled.code_cache import called_by
 
-    jit.let_be_called(*(one for f in (numeric.log, numeric.exp, numeric.rounded) for one in called_by(f)[0]))
-    both = numba.njit(error_model="numpy")(lambda x: (numeric.log(abs(x)), numeric.exp(x), numeric.rounded(x)))
-    for x in [0.0, 1e-310, 0.3, 1.0, 2.5, 55.5, 700.0, -700.0, -0.1, 1e300]:
-        assert both(x) == (numeric.log(abs(x)), numeric.exp(x), numeric.rounded(x))
+    jit.let_be_called(
+        *(one for f in (numeric.log, numeric.exp, numeric.rounded, numeric.single) for one in called_by(f)[0])
+    )
+
+    def all_of(x):
+        return numeric.log(abs(x)), numeric.exp(x), numeric.rounded(x), numeric.single(x)
+
+    both = numba.njit(error_model="numpy")(all_of)
+    for x in [0.0, 1e-310, 0.3, 1.0, 2.5, 55.5, 700.0, -700.0, -0.1, 1e300, *near_ties()]:
+        assert both(x) == all_of(x)
 
 
 def test_a_deviation_counts_standard_deviations_with_a_sign():
@@ -67,3 +74,45 @@ def test_scores_are_rounded_to_six_decimals(score):
     assert abs(numeric.rounded(score) - score) <= 5.000001e-7
     assert numeric.rounded(numeric.rounded(score)) == numeric.rounded(score)
     assert len(repr(numeric.rounded(score))) <= 8 or "e" in repr(numeric.rounded(score))
+
+
+def near_ties():
+    """Numbers halfway between two of single precision, and the nearest ones on both sides of these."""
+    for exponent in range(-120, 126, 7):
+        for odd in (1.0, 1.0 + 2.0**-23, 2.0 - 2.0**-23):
+            half = math.ldexp(odd + 2.0**-24, exponent)
+            yield from (half, math.nextafter(half, 0.0), math.nextafter(half, math.inf), math.ldexp(odd, exponent))
+
+
+@given(st.one_of(st.floats(1e-37, 3e38), st.floats(0.0, 1.0).map(lambda u: 10.0 ** (75.0 * u - 37.0))))
+def test_single_rounds_as_a_field_of_single_precision_does(x):
+    assert numeric.single(x) == float(np.float32(x)) and numeric.single(-x) == -numeric.single(x)
+
+
+def test_single_rounds_ties_to_even_at_every_magnitude():
+    for x in near_ties():
+        assert numeric.single(x) == float(np.float32(x)), x.hex()
+
+
+def test_single_cuts_what_single_precision_has_not():
+    largest = float(np.float32(3e38))
+    assert [numeric.single(x) for x in (1e39, 1e300, math.inf, -math.inf)] == [largest, largest, largest, -largest]
+    assert [numeric.single(x) for x in (0.0, -0.0, 9e-38, -1e-300)] == [0.0] * 4
+
+
+def test_single_of_a_single_is_itself():
+    """So a field that is read and written back keeps its bits."""
+    some = np.random.default_rng(1).integers(0, 2**32, 20_000, dtype=np.uint32).view(np.float32)
+    with np.errstate(invalid="ignore"):
+        size = np.abs(some.astype(np.float64))
+    for x in some[(size >= 1e-37) & (size <= 3e38)].tolist():
+        assert numeric.single(x) == x
+
+
+def test_a_rounding_that_only_cuts_bits_is_seen_to_differ():
+    """The negative control."""
+
+    def cut(x):
+        return float((np.float64(x).view(np.uint64) >> np.uint64(29) << np.uint64(29)).view(np.float64))
+
+    assert any(cut(x) != float(np.float32(x)) for x in near_ties())
