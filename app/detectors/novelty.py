@@ -34,7 +34,7 @@ counts half, and only beside one of the others.
 Time: the hour of the week is that of the event time, and everything else counts points: gaps, duplicates and backward
 times are scored by their own hour and change nothing else. Constant series score 0.0; their first change is reported.
 
-Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .5 is worth an alert, and 1 more is ten
+Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .6 is worth an alert, and 1 more is ten
 times as rare.
 
 O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 224); 4.0 KB.
@@ -76,7 +76,7 @@ from app.detectors.api import (
 
 VERSION = 2
 PARAMS = params(
-    threshold=param(0.5, "surprise at which a point alerts, a decimal logarithm", above=0, keeps_state=True),
+    threshold=param(0.6, "surprise at which a point alerts, a decimal logarithm", above=0, keeps_state=True),
     window_size=param(20, "points of which the standard deviation is observed", at_least=2, at_most=4096),
     warmup=param(1, "points scored before the first vote", at_least=1, keeps_state=True),
     silent=derived(lambda p: FEWEST * BLOCK),

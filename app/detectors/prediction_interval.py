@@ -108,7 +108,8 @@ OPEN = [
     ("usual", "i8"),  # points in a row that were as usual
     ("told", "i8"),  # 0: it is a habit
     ("habit", "i8"),  # which; -1: none
-    ("run", "i8"),  # of equal values at its opening
+    ("run", "i8"),  # of equal values
+    ("reach", "f8"),  # of the band when it opened
     ("mean", "f8", (2,)),  # distance from the prediction, in the former and the later 100 of 200 points
     ("size", "f8", (2,)),  # mean distance from these means
 ]
@@ -174,6 +175,7 @@ LEAST = 30  # points before errors, and changes before a counter, are known
 PART = 100  # points of which two must agree before a level is accepted
 LONGEST = 1000  # points of an episode
 USUAL = 5  # points in a row that end it
+KEPT = 0.7  # of the line, as which a value that was told is remembered: the same one is told again
 MOST = 8.0  # of a surprise: rarer is the same
 
 
@@ -291,7 +293,8 @@ def _judge(s, p, x, at):
         calm = False
         if s.episode.age > 0:
             _explain(s, VALUE, x, error, expected, unit, level, noise)
-        usual = out <= 1.3 and abs(distance) <= max(5.0 * slow_unit, 1.3 * max(up, down))
+        near = 1.3 * s.episode.reach
+        usual = abs(error) <= near and abs(distance) <= max(5.0 * slow_unit, near)
         if _follow(s, usual, same, level, noise, distance, slow_unit, floor) and score == 0.0:
             score = p.threshold
     _learn_evidence(s, need, calm, out, level, noise, known)
@@ -360,6 +363,7 @@ def _open(s, at, kind, error, reach):
             s.back = -s.back
         quiet = _is_habit(s, at, error > 0.0)
     s.open = 1
+    e.reach = reach
     e.kind = kind
     e.age = 0
     e.usual = 0
@@ -494,7 +498,7 @@ def _learn_evidence(s, need, calm, out, level, noise, known):
             s.noise.highest = max(s.noise.highest, noise)
     elif s.open == 1 and s.episode.age == 1:
         if s.episode.kind == VALUE:
-            s.value.highest = max(s.value.highest, min(out, size_of(s.value, need)))
+            s.value.highest = max(s.value.highest, min(out, size_of(s.value, KEPT * need)))
         elif s.episode.kind == LEVEL:
             s.level.highest = max(s.level.highest, min(level, size_of(s.level, need)))
         elif s.episode.kind == NOISE:
@@ -510,7 +514,7 @@ def _learn_evidence(s, need, calm, out, level, noise, known):
 
 def _learn(s, x, at, error, unit, floor, fresh, calm, outside):
     f = s.predictors
-    if f.n >= 5:
+    if f.n >= 5 and (calm or s.episode.age <= LAST):  # else a long fault would widen the band
         most = 10.0 * unit if f.n > 60 and s.interval.unit > 0.0 else inf
         learn_interval(s.interval, error, unit, floor, outside, most)
     if calm:

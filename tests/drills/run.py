@@ -103,7 +103,9 @@ def _points(source: str, case: Case) -> Points:
     n, rows = len(case), list(_rows(case))
     points = Points(list(range(n)), [0] * n, [source] * n, case.time.tolist(), [True] * n)
     points.values = [x for row in rows for _, x in row]
-    if list(case.values) != ["value"]:
+    if list(case.values) != ["value"] and all(len(row) == 1 for row in rows):
+        points.metric = [metric for [(metric, _)] in rows]
+    elif list(case.values) != ["value"]:
         points.metrics = [metric for row in rows for metric, _ in row]
         points.start = np.cumsum([0, *map(len, rows)]).tolist()
     return points
