@@ -251,7 +251,11 @@ def _enter(s, hour):
 def _learn_course(s, x, n, hour):
     weeks = s.weeks[hour]
     last = s.week[hour]
-    s.week[hour] = single(last + (x - s.first - last) * max(LATELY, 1.0 / (weeks + 1)))
+    off = x - s.first - last
+    if weeks > 0:  # else one outlier would make the next value at this hour a week later look odd
+        most = 4.0 * _usual_size(s.weekly)
+        off = min(max(off, -most), most)
+    s.week[hour] = single(last + off * max(LATELY, 1.0 / (weeks + 1)))
     if weeks < 2:
         s.weeks[hour] = weeks + 1
     s.overall += (x - s.overall) / (n + 1)
