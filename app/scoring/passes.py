@@ -99,6 +99,12 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
             remember(source, point)
 
 
+def foreseen(value):
+    """A peak or dip that was expected here: the value lies in the band, and that lies apart from the values before."""
+    wide = value.upper - value.lower
+    return value.lower <= value.x <= value.upper and abs(value.expected - value.middle) > 2.0 * wide
+
+
 def judge(
     sources, cells, profile, members, groups, parts, kinds, weighing, points, values, raw, bands, votes, shares, room
 ):
@@ -177,7 +183,7 @@ def judge(
                         vote = on_surprise(score, m.alert_at)
                     if m.shown & case and not votes[i, k] >= vote:
                         votes[i, k] = vote
-                    if m.alerts and vote > alert:
+                    if m.alerts and vote > alert and not (m.band < 0 and foreseen(value)):
                         alert = vote
                         alerting = k
                         alerted = c
