@@ -73,6 +73,7 @@ from app.detectors.api import (
     begin_predictors,
     clip,
     derived,
+    deviation,
     end_block,
     inf,
     learn_course,
@@ -156,8 +157,8 @@ INVARIANT = ("scale", "shift")
 SEASONAL = True
 ROLE = "episodes"
 WINDOW = None
-VALUE, SEASON, MISSING, LEVEL, NOISE, STUCK, RATE, LOWER = 0, 1, 2, 3, 4, 5, 6, 7
-KINDS = ("value", "season", "missing", "level", "noise", "stuck", "rate", "level")
+VALUE, SEASON, MISSING, LEVEL, NOISE, STUCK, RATE, LOWER, CHANGED = 0, 1, 2, 3, 4, 5, 6, 7, 8
+KINDS = ("value", "season", "missing", "level", "noise", "stuck", "rate", "level", "value")
 EXPLANATION = (
     "{value} is {figure} usual errors {side} the expected {expected}",
     "{value} is {figure} usual errors {side} {expected}, which is expected at this time",
@@ -167,6 +168,7 @@ EXPLANATION = (
     "{value} for {figure} points more; outside episodes never more than {usual} lately",
     "{figure} more than at the last point, expected were {usual} more",
     "the last 20 values are {figure} usual distances below their level on average, the last one {value}",
+    "{value} after {figure} values of {usual}",
 )
 
 YOUNG, OLD = 2.0, 2000.0  # so much higher is the line at first, until so many points are known
@@ -377,7 +379,7 @@ def _explain(s, kind, x, error, expected, unit, level, noise):
     """Note which sentence is true of it, and its figures."""
     f = s.predictors
     s.reason = kind
-    s.figure = abs(error) / unit
+    s.figure = deviation(abs(error), 0.0, unit)
     s.usual = 1.0
     if kind == LEVEL:
         s.figure = level
@@ -392,6 +394,10 @@ def _explain(s, kind, x, error, expected, unit, level, noise):
         s.reason = RATE
         s.figure = x
         s.usual = expected
+    elif s.run >= LEAST and error != 0.0 and 2 * (s.repeats + s.run) >= f.n:
+        s.reason = CHANGED  # errors of a constant have no size
+        s.figure = s.run + 1.0
+        s.usual = f.last
     elif f.best == DAY or f.best == WEEK or f.best == DAY_NEXT:
         normal = 3.0 * f.absolute[CONSTANT]
         if abs(x - f.constant) <= normal:
