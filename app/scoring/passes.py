@@ -32,6 +32,7 @@ from app.scoring.episodes import follow, may_repeat, meet, remember
 
 ALONE, ONE_OF_SEVERAL, JOINT = 1, 2, 4  # a cell: its point's only one; what the metrics of a point say jointly
 DEVIATIONS, OWN_PAST = 0, 1  # scales
+LINE = 0.8  # the vote of a detector at its alert line: see calibration
 
 
 def learn(sources, cells, keep, profile, members, points, at, values, raw, bands):
@@ -232,13 +233,16 @@ def judge(
                     shown = banded
         point.alert = alert if p.by_alerts else best
         point.score = best
+        if p.by_alerts and alert >= min(p.threshold, LINE):
+            # Who sorts by the anomaly score finds every opening, and the metric that it is about. The same score with
+            # every threshold that is above this alert or below it: see episodesAt in app/offline/report/counts.js.
+            point.score = max(best, min(alert, LINE))
+            if alerted != point.joint:
+                values[alerted].score = max(values[alerted].score, alert if several else min(alert, LINE))
         if p.by_alerts and alert >= p.threshold:
-            # Who sorts by the anomaly score finds every opening, and the metric that it is about.
-            point.score = max(best, p.threshold)
             point.lead = alerting
             if alerted != point.joint:
                 point.top = alerted
-                values[alerted].score = max(values[alerted].score, alert if several else p.threshold)
         elif shown >= 0 and members[shown].alerts:
             point.lead = shown  # inside an episode: how far the value is from what is shown as expected
         top = values[point.top]

@@ -164,10 +164,10 @@ def test_several_metrics_are_scored_jointly(with_channels, engine):
     assert outcome.cell_score.tolist()[2:] == pytest.approx([3 / 4, 4 / 5, 6 / 7, 8 / 9, 5 / 6], abs=1e-6)
     surprises = [round(1 - 0.2 * 10 ** (3.0 - e), 6) if e > 2.3 else 0.0 for e in joint[1:]]
     assert outcome.alert[1:].tolist() == pytest.approx(surprises, abs=1e-6)
-    assert outcome.score[1:].tolist() == pytest.approx(np.maximum(expected[1:], surprises).tolist(), abs=1e-6)
+    assert outcome.score[1:].tolist() == pytest.approx(np.maximum(expected[1:], 0.8).tolist(), abs=1e-6)
     assert list(sources.metrics(0)) == ["p", "q", JOINT]
     assert outcome.anomaly.tolist() == [False, True, True, True]
-    assert outcome.explanation[2] == "8 told by teller, 7.071 decades"
+    assert outcome.explanation[2] == "all metrics together: 7.071 told by teller, 7.071 decades"
 
 
 def test_one_metric_alone_has_no_channels(with_channels):
@@ -222,19 +222,25 @@ def test_a_repeated_point_ends_no_episode(with_channels, engine):
 
 
 @each_engine
-def test_no_point_scores_less_than_its_alert(with_channels, engine):
-    outcome, _, _ = run(points([1.0, 1.2] * 5 + [5.5] + [1.0] * 9), engine, detectors=members(**TWO))
-    votes = np.nan_to_num(outcome.votes)  # of moving_average and teller
-    assert (outcome.alert == votes[:, 1]).all() and outcome.alert[10] > 0.9
-    assert (outcome.score == votes.max(axis=1)).all() and (outcome.cell_score == outcome.score).all()
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.9])
+def test_a_point_that_opens_an_episode_scores_as_much_as_it_alerts_up_to_the_line(with_channels, engine, threshold):
+    given = members(moving_average={"warmup": 2, "threshold_multiplier": 1e6}, teller={"threshold": 5.0})
+    made = points([1.0, 1.2] * 5 + [4.7] + [-1.0] * 5 + [9.0] + [-1.0] * 5)
+    outcome, _, _ = run(made, engine, detectors=given, threshold=threshold)
+    alert = outcome.alert[[10, 16]].tolist()
+    assert 0.5 < alert[0] < 0.8 and alert[1] > 0.9
+    assert np.flatnonzero(outcome.opened).tolist() == ([10, 16] if threshold < 0.8 else [16])
+    assert outcome.score[16] == 0.8 and (outcome.score[10] == alert[0]) == (threshold < 0.8)
+    others = [i for i in range(22) if i not in (10, 16)]
+    assert (outcome.score[others] < 0.01).all() and (outcome.cell_score == outcome.score).all()
 
 
 @each_engine
-def test_where_the_alert_is_the_score_no_vote_has_a_share_in_it(with_channels, engine):
+def test_where_the_alert_makes_the_score_no_vote_has_a_share_in_it(with_channels, engine):
     given = members(moving_average={"warmup": 2, "threshold_multiplier": 1e6}, zscore={"warmup": 2}, teller={})
     outcome, _, _ = run(points([1.0, 1.2] * 9 + [9.0, 2.1]), engine, detectors=given)
-    assert outcome.anomaly[18:].all() and outcome.score[18] == outcome.alert[18] > outcome.alert[19]
-    assert np.isnan(outcome.shares[18]).all() and outcome.attribution[18] == {"value": outcome.alert[18]}
+    assert outcome.anomaly[18:].all() and outcome.score[18] == 0.8 < outcome.alert[18] > outcome.alert[19]
+    assert np.isnan(outcome.shares[18]).all() and outcome.attribution[18] == {"value": 0.8}
     assert outcome.shares[19, :2].sum() == 1.0 and outcome.score[19] > outcome.alert[19]
 
 
@@ -302,7 +308,7 @@ def test_the_largest_snapshot_counts_what_metrics_say_jointly(with_channels):
 def test_an_explanation_is_the_one_that_the_detector_says(monkeypatch, with_channels):
     templates = ("{value} is high", "{value} is low")
     monkeypatch.setattr(teller, "EXPLANATION", templates)
-    monkeypatch.setattr(teller, "why", lambda s, p, x, w: 1 if x < 10.0 else 0, raising=False)
+    monkeypatch.setattr(teller, "why", lambda s, p, x, w: (x < 10.0, 0.0, 0.0), raising=False)
     detectors.register(teller)
     given = members(moving_average={"warmup": 2}, teller={})
     outcome, _, _ = run(points([1.0, 1.0, 9.0, 1.0, 12.0]), "python", detectors=given)
@@ -310,7 +316,7 @@ def test_an_explanation_is_the_one_that_the_detector_says(monkeypatch, with_chan
 
 
 def lowly(s, p, x, w):
-    return 1.0 if x < 10.0 else 0.0
+    return (1.0 if x < 10.0 else 0.0), 0.0, 0.0
 
 
 @each_engine
