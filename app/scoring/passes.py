@@ -234,8 +234,8 @@ def judge(
         point.alert = alert if p.by_alerts else best
         point.score = best
         if p.by_alerts and alert >= min(p.threshold, LINE):
-            # Who sorts by the anomaly score finds every opening, and the metric that it is about. The same score with
-            # every threshold that is above this alert or below it: see episodesAt in app/offline/report/counts.js.
+            # Who sorts by the anomaly score finds every opening, and the metric that it is about. From LINE up the
+            # threshold makes no difference, so the report can judge by other ones: app/offline/report/counts.js.
             point.score = max(best, min(alert, LINE))
             if alerted != point.joint:
                 values[alerted].score = max(values[alerted].score, alert if several else min(alert, LINE))
