@@ -115,12 +115,13 @@ def test_an_unread_model_is_stored_as_none():
 def test_the_default_ensemble_is_small_and_goes_on_after_a_restore():
     pipeline = Pipeline(Detection())
     names = pipeline.profiles[0].detectors
-    assert names == ("residual", "level", "novelty", "StandardAbsoluteDeviation")
+    assert names == ("prediction_interval", "residual", "level", "novelty", "StandardAbsoluteDeviation")
     sources, restored = pipeline.sources(), pipeline.sources()
     o = pipeline.run(sources, points([*gaussian(300), 100.0]))
     assert np.isfinite(np.delete(o.votes[-1], names.index("level"))).all() and o.anomaly[-1]
     data = snapshot.dumps(sources, 0, 300)
-    assert len(data) < 9000 and len(data) <= pipeline.max_snapshot_bytes()
+    assert pipeline.profiles[0].cell.itemsize <= 10_000, "docs/operations.md tells how much memory a source takes"
+    assert len(data) < 10_500 and len(data) <= pipeline.max_snapshot_bytes()
     snapshot.loads(restored, data)
     later = points(gaussian(100, seed=8), start=301)
     assert columns([pipeline.run(sources, later)]) == columns([pipeline.run(restored, later)])

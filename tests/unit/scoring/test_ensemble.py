@@ -305,18 +305,19 @@ def test_the_largest_snapshot_counts_what_metrics_say_jointly(with_channels):
     assert size <= pipeline.max_snapshot_bytes() < size + pipeline.profiles[0].cell.itemsize
 
 
+def lowly(s, p, x, w):
+    return (1.0 if x < 10.0 else 0.0), x, p.threshold
+
+
 def test_an_explanation_is_the_one_that_the_detector_says(monkeypatch, with_channels):
-    templates = ("{value} is high", "{value} is low")
+    templates = ("{value} is high", "{value} is low, {figure} {beside} {usual}")
     monkeypatch.setattr(teller, "EXPLANATION", templates)
-    monkeypatch.setattr(teller, "why", lambda s, p, x, w: (x < 10.0, 0.0, 0.0), raising=False)
+    monkeypatch.setattr(teller, "why", lowly, raising=False)
     detectors.register(teller)
     given = members(moving_average={"warmup": 2}, teller={})
     outcome, _, _ = run(points([1.0, 1.0, 9.0, 1.0, 12.0]), "python", detectors=given)
-    assert outcome.explanation[2] == "9 is low" and outcome.explanation[4] == "12 is high"
-
-
-def lowly(s, p, x, w):
-    return (1.0 if x < 10.0 else 0.0), 0.0, 0.0
+    assert outcome.explanation[2] == "9 is low, 9 above 3" and outcome.explanation[4] == "12 is high"
+    assert outcome.figure == {2: (9.0, 3.0), 4: (12.0, 3.0)}, "at 3 another leads"
 
 
 @each_engine

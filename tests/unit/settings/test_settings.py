@@ -305,6 +305,7 @@ def test_variables_reach_into_lists_detectors_and_overrides():
     assert given.kafka.sasl_username is None
     assert given.detection.effective_method == "auto"
     assert given.detection.members() == {
+        "prediction_interval": DetectorSettings(method="prediction_interval", weight=1.0),
         "residual": DetectorSettings(method="residual", threshold=4.5, weight=1.0),
         "level": DetectorSettings(method="level", weight=1.0),
         "novelty": DetectorSettings(method="novelty", weight=1.0),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.detectors.kinds import KINDS
 from app.pipeline import Pipeline
-from app.pipeline.outcome import Outcome, Rejected
+from app.pipeline.outcome import Figure, Outcome, Rejected
 from app.pipeline.points import Points
 from app.scoring.maintenance import Maintenance, Span
 from app.settings import Detection, InputSettings
@@ -21,7 +21,7 @@ from app.wire.results import encode_episodes, encode_results
 ORDER = [
     *("id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper"),
     *("anomaly_score", "alert_score", "is_anomaly", "episode", "kind", "severity", "status", "direction"),
-    *("maintenance", "drift", "detectors", "weights", "attribution", "explanation", "config_hash"),
+    *("maintenance", "drift", "detectors", "weights", "attribution", "explanation", "figure", "usual", "config_hash"),
 ]
 SPANS = Maintenance([Span("A", 0.0, 1.0, "*"), Span("Büro \"7\"", 0.0, 1.0, "*")])
 PROFILES = (
@@ -99,6 +99,7 @@ def scored(draw, several: bool | None = None):
         upper=column(number | st.just(NAN), flat),
         cell_score=column(score, flat),
         explanation={i: f"because {i}" for i in np.flatnonzero(anomaly).tolist()},
+        figure=draw(st.fixed_dictionaries({}, optional={i: st.builds(Figure, number, number) for i in range(n)})),
         attribution={i: {"a": 0.5} for i in np.flatnonzero(anomaly).tolist()},
         rejected=[],
     )
@@ -160,6 +161,8 @@ def expected(points: Points, outcome: Outcome, i: int) -> dict:
         found["attribution"] = outcome.attribution[i]
     if i in outcome.explanation:
         found["explanation"] = outcome.explanation[i]
+    if i in outcome.figure:
+        found |= {"figure": outcome.figure[i].about, "usual": outcome.figure[i].usual}
     return found | {"config_hash": profile.config_hash}
 
 
