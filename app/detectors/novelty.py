@@ -177,9 +177,9 @@ def step(s, p, x, at, w):
     listens = residue >= GATE and s.blocks >= FEWEST
     y = single(x - s.first)
     is_record = s.value.kept > 0 and not s.value.values[0] <= y <= s.value.values[s.value.kept - 1]
-    usual_weekly = _usual_size(s.weekly)
-    usual_slow = _usual_size(s.slow)
-    usual_noise = exp(s.noise.mean)
+    usual_weekly = _usual_size(s.weekly) if listens else 0.0
+    usual_slow = _usual_size(s.slow) if listens else 0.0
+    usual_noise = exp(s.noise.mean) if listens else 0.0
     surprise_value = (RECORD if is_record else BETWEEN) * _watch(s, s.value, y, listens)
     surprise_week = WEEKLY * _watch(s, s.weekly, weekly, listens)
     surprise_slow = SLOW * _watch(s, s.slow, slow, listens)

@@ -281,10 +281,12 @@ def _judge(s, p, x, at):
     known = s.summed >= LAST
     level = abs(s.distance_sum) / LAST / slow_unit if known else 0.0
     noise = s.size_sum / LAST / unit if known else 0.0
-    need = _line(s, p, n, at.metrics)
+    s.told *= FORGOTTEN
+    odd = same or s.open == 1 or out > 1.0 or level > s.level.above or noise > s.noise.above
+    need = _line(s, p, n, at.metrics) if odd else inf
     calm = True
     score = 0.0
-    if s.open == 0 and n >= p.silent:
+    if odd and s.open == 0 and n >= p.silent:
         lively = slow_unit > 2.0 * floor and 2 * s.repeats <= n  # else the series is constant but for steps
         kind, rarity = _rarest(s, need, out, level, noise, same, lively)
         if rarity >= need:
@@ -324,7 +326,6 @@ def _sum(s, distance, size):
 
 def _line(s, p, n, metrics):
     """The surprise from which on something is told."""
-    s.told *= FORGOTTEN
     need = p.threshold + log(1.0 + s.told) / DECADE
     if metrics > 1:
         need += log(float(metrics)) / DECADE

@@ -23,6 +23,7 @@ MIDDLE = 24.0  # the bin that begins at 1 unit
 LN_2 = 0.6931471805599453
 NORMAL = 40.0  # weight of the normal distribution on each side
 OLDER = 1.001001001001001  # times the weight of an error that of the next one is
+EDGES = 4  # errors after which the edges are found anew
 SHARE = 0.01  # of the newest error in their mean size
 INTERVAL = [
     ("unit", "f8"),  # mean size of an error
@@ -75,9 +76,10 @@ def learn_interval(c, error, unit, smallest, outside, most):
                 c.above[i] = single(c.above[i] / c.weight)
             c.total /= c.weight
             c.weight = 1.0
-        want = 0.5 * outside * c.total
-        c.up = _edge(c.above, want)
-        c.down = _edge(c.below, want)
+        if c.learned < 100 or c.learned % EDGES == 0:
+            want = 0.5 * outside * c.total
+            c.up = _edge(c.above, want)
+            c.down = _edge(c.below, want)
     c.learned += 1
     c.unit += max(1.0 / c.learned, SHARE) * (min(size, most) - c.unit)
 

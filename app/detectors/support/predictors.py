@@ -58,6 +58,8 @@ PREDICTORS = [
     ("squared", "f8", (ALL,)),  # mean squared error
     ("absolute", "f8", (ALL,)),  # mean absolute error
     ("errors", "i8", (ALL,)),  # errors learned
+    ("asked", "f8"),  # the time that ``next`` is for,
+    ("asked_n", "i8"),  # after so many values
     ("best", "i8"),
     ("best_slow", "i8"),  # of those that do not need the values just before
     ("slot", "i8"),  # of the last value; -1: none
@@ -122,9 +124,13 @@ def slot_of(at):
 
 def predict(f, at):
     """Fill in what each predictor says of ``at``, and which are best; False where the last values are too long ago."""
+    fresh = f.n > 0 and at.time - f.time <= 5.0 * f.interval + 1e-9
+    if f.asked == at.time and f.asked_n == f.n and f.n > 0:
+        return fresh  # ``band`` has asked before
+    f.asked = at.time
+    f.asked_n = f.n
     slot = slot_of(at)
     hour = whole(at.week / 3600.0)
-    fresh = f.n > 0 and at.time - f.time <= 5.0 * f.interval + 1e-9
     f.next[CONSTANT] = f.constant
     f.next[SLOW] = f.level
     day = f.first + f.day[slot] if f.day_seen[slot] > 0 else f.level
@@ -182,7 +188,7 @@ def learn_errors(f, x, at, fresh, limit):
             if f.n > 30 and limit > 0.0:
                 error = min(error, limit)
             f.errors[k] += 1
-            share = max(1.0 / f.errors[k], 0.002)
+            share = 0.002 if f.errors[k] >= 500 else 1.0 / f.errors[k]
             f.squared[k] += share * (error * error - f.squared[k])
             f.absolute[k] += share * (error - f.absolute[k])
 
