@@ -177,7 +177,7 @@ LEAST = 30  # points before errors, and changes before a counter, are known
 PART = 100  # points of which two must agree before a level is accepted
 LONGEST = 1000  # points of an episode
 USUAL = 5  # points in a row that end it
-KEPT = 0.7  # of the line, as which a value that was told is remembered: the same one is told again
+KEPT = 0.6  # of the line, as which a value that was told is remembered: the same one is told again
 MOST = 8.0  # of a surprise: rarer is the same
 
 
