@@ -522,9 +522,9 @@ def _learn_evidence(s, need, calm, out, level, noise, known):
 def _learn(s, x, at, error, unit, floor, fresh, calm, outside):
     f = s.predictors
     if f.n >= 5 and (calm or s.episode.age <= LAST):  # else a long fault would widen the band
-        most = 10.0 * unit if f.n > 60 and s.interval.unit > 0.0 else inf
+        most = max(10.0 * unit, f.sd) if f.n > 60 and s.interval.unit > 0.0 else inf
         learn_interval(s.interval, error, unit, floor, outside, most)
     if calm:
-        learn_errors(f, x, at, fresh, 50.0 * unit)
-        learn_means(f, x, 4.0 * unit)
+        learn_errors(f, x, at, fresh, max(50.0 * unit, f.sd))
+        learn_means(f, x, max(4.0 * unit, f.sd))
     learn_course(f, x, at, fresh, calm)
