@@ -24,8 +24,8 @@ Not every surprise is reported. A total counts only
 
 Fits every kind of series without a setting: levels, daily and weekly courses, spikes, sparse counts. Blind to windows
 of which every part was seen before (something that is missing, a known shape at the wrong time of the hour), and
-without scores for the first 250 points. On plain noise it reports two or three times before point 750, as the range of
-the noise is not known yet, and later once in 2000 points.
+without scores for the first 250 points. On plain noise it reports about once before point 750, as the range of the
+noise is not known yet, and later once in 2000 points.
 
 What it says of a point is that feature whose surprise is largest: a record (a value beyond all before), a value unusual
 for its hour, a value far from its mean, or values that scatter as they seldom do. A value between two that were seen
@@ -189,7 +189,7 @@ def step(s, p, x, at, w):
     total = surprise_week + surprise_slow + surprise_noise
     if is_record or total > 0.0:
         total += surprise_value
-    total = min(NORM * total, MOST)
+    total = single(min(NORM * total, MOST))  # as it is kept, so that an equal one is not higher
     if is_record and surprise_value >= max(surprise_week, surprise_slow, surprise_noise):
         _say(s, HIGHEST if y > s.value.values[0] else LOWEST, float(n + 1), max(at.time - s.since, 0.0) / 86400.0)
     elif surprise_week >= max(surprise_slow, surprise_noise):
