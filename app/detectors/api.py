@@ -20,8 +20,9 @@ A kernel detector is one plain file in this directory, found by its name. It dec
     INVARIANT    optional: ("scale", "shift"), one of them or none (the default): scores stay the same when all values
                  are multiplied by a number above 0, or another is added to them, as units are; tested likewise
     SEASONAL     optional, True: it uses at.week, so that its state depends on time zone and holidays; tested likewise
-    EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}; with ``why`` also {figure},
-                 {usual} and {beside}, on which side of that figure's usual size the value lies
+    EXPLANATION  template with any of {value} {score} {expected} {side} {count} {name}; with ``why`` also {figure} and
+                 {usual}. Where the figure is a distance of the value, below 0 for a lower one: {beside}, above or
+                 below, and {middle}, from where. Where the usual one is a number of days: {span}, the same in words
     KINDS        optional, what an episode is that it opens: one of ``kinds.KINDS``, "value" unless said
 
 and where it is not as most are
@@ -34,8 +35,7 @@ and where it is not as most are
     ROLE         "score" (unless said), or "episodes": its vote is the alert score, and no part of the anomaly score
     why(s, p, x, w) -> (which, figure, usual)   called after step: which of several templates in EXPLANATION, then a
                  tuple, is meant (a float); KINDS is then a tuple too, one kind for each. And the figure that it is
-                 about, with its usual size or what it is compared with: {figure} and {usual} in the template,
-                 and {beside}: on which side of the usual one the value lies
+                 about, with its usual size or what it is compared with
     lasts(s, p, x, w) -> int    called after step: 1 where the source at x is still where the episode that this
                  detector opened began: the episode goes on. 2 where that has become the new normal, 3 where it is
                  over: it ends here, unless another detector says 1. Else 0.

@@ -28,7 +28,8 @@ without scores for the first 250 points. On plain noise it reports about once be
 noise is not known yet, and later once in 2000 points.
 
 What it says of a point is that feature whose surprise is largest: a record (a value beyond all before), a value unusual
-for its hour, a value far from its mean, or values that scatter as they seldom do. A value between two that were seen
+for its hour, a value far from its mean, or values that scatter as they seldom do. A usual distance is the root mean
+square of all so far, a usual standard deviation their geometric mean. A value between two that were seen
 counts half, and only beside one of the others.
 
 Time: the hour of the week is that of the event time, and everything else counts points: gaps, duplicates and backward
@@ -133,18 +134,19 @@ INVARIANT = ("scale", "shift")
 SEASONAL = True
 SCOPE = "source"
 ROLE = "episodes"
-KINDS = ("record", "season", "level", "noise", "level", "record")
+KINDS = ("record", "season", "level", "noise", "level", "record", "value")
 EXPLANATION = (
-    "{value} is the highest of all {figure} values so far, in {usual} days",
-    "{value} is {figure} usual distances {beside} {usual}, the mean at this hour of the week",
-    "{value} is {figure} usual distances {beside} {usual}, the mean of about 400 points",
-    "the last {count} values have a standard deviation of {figure}, usually {usual}; {value} is the last of them",
-    "{value} is {figure} usual distances {beside} {usual}, the mean of the last values",
-    "{value} is the lowest of all {figure} values so far, in {usual} days",
+    "{value} is the highest of all {figure} values so far, in {span}",
+    "{value} is {figure} {beside} {middle}, the mean at this hour of the week; the usual distance is {usual}",
+    "{value} is {figure} {beside} {middle}, the mean of about 400 points; the usual distance is {usual}",
+    "the last {count} values have a standard deviation of {figure}, usually {usual}",
+    "{value} is {figure} {beside} {middle}, the mean of the last values; the usual distance is {usual}",
+    "{value} is the lowest of all {figure} values so far, in {span}",
+    "{value} is {figure} {beside} {middle}, the mean of all values so far; the usual distance is {usual}",
 )
 
 GATE = 2.0  # mean absolute errors
-HIGHEST, AT_THIS_HOUR, FROM_MEAN, SCATTERED, AMONG_LAST, LOWEST = 0, 1, 2, 3, 4, 5  # sentences
+HIGHEST, AT_THIS_HOUR, FROM_MEAN, SCATTERED, AMONG_LAST, LOWEST, SO_FAR = 0, 1, 2, 3, 4, 5, 6  # sentences
 RECORD, BETWEEN = 1.0, 0.5  # weight of the surprise of a value, beyond all values and between some
 WEEKLY, SLOW, NOISE = 1.0, 0.5, 0.5  # weights of the others
 NORM = 0.6324555320336759  # 1 / square root of the sum of their squares
@@ -167,12 +169,14 @@ def step(s, p, x, at, w):
         s.since = at.time
     hour = whole(at.week / 3600.0)
     _enter(s, hour)
-    by_hour = s.first + s.week[hour] if s.weeks[hour] > 0 else s.overall
+    is_known = s.weeks[hour] > 0
+    by_hour = s.first + s.week[hour] if is_known else s.overall
     weekly = x - by_hour if n > 0 else 0.0
     slow = x - s.slow_mean if n > 0 else 0.0
     steady = 1e-3 * sqrt(s.forecast.var)
     slide(s.recent, w, x, p.window_size)
-    noise = spread(s.recent) + steady
+    scatter = spread(s.recent)
+    noise = scatter + steady
     _, residue = residual(s.forecast, x, at.time, at.week)
     listens = residue >= GATE and s.blocks >= FEWEST
     y = single(x - s.first)
@@ -194,13 +198,13 @@ def step(s, p, x, at, w):
         _say(s, HIGHEST if y > s.value.values[0] else LOWEST, float(n + 1), max(at.time - s.since, 0.0) / 86400.0)
     elif surprise_week >= max(surprise_slow, surprise_noise):
         lately = s.many or s.stay > MANY
-        _say(s, AMONG_LAST if lately else AT_THIS_HOUR, deviation(abs(weekly), 0.0, usual_weekly), by_hour)
+        _say(s, AMONG_LAST if lately else AT_THIS_HOUR if is_known else SO_FAR, weekly, usual_weekly)
     elif surprise_slow >= surprise_noise:
-        _say(s, FROM_MEAN, deviation(abs(slow), 0.0, usual_slow), s.slow_mean)
+        _say(s, FROM_MEAN, slow, usual_slow)
     else:
-        _say(s, SCATTERED, noise, usual_noise)
+        _say(s, SCATTERED, scatter, usual_noise)
     # Else nobody would believe it: a number between others, near to what is usual.
-    if s.said in (AT_THIS_HOUR, FROM_MEAN, AMONG_LAST) and s.figure < 2.0:
+    if s.said in (AT_THIS_HOUR, FROM_MEAN, AMONG_LAST, SO_FAR) and deviation(abs(s.figure), 0.0, s.usual) < 2.0:
         total = 0.0
     score = 0.0
     if _is_high(s, n, total):

@@ -12,8 +12,9 @@ one of these is rarer than ``threshold``:
 - *noise*: the mean size of the last 20 errors.
 - *stuck*: a run of equal values, three times as long as any before, and improbable by how often values are equal.
 
-A counter (never falling but for resets: in its first 30 changes it rose 27 times and did not fall) is judged by what
-was added since the last value, kind *rate*; a value after a reset is not judged.
+A counter is judged by what was added since the last value, kind *rate*; a value after a reset is not judged. It is
+recognized: in its first 30 changes it rose 27 times and did not fall. With ``counter`` 1 it is one from the first value
+on, with -1 never.
 
 What is rare must be rarer where many are looked at: the line rises by log10 of the metrics of a point, and by log10 of
 1 + the number of recent episodes (each counts half after 2,000 points). It is up to 2 higher in the first 2,000 points.
@@ -38,7 +39,7 @@ nothing. Late points are judged at their own time and learned.
 Score: surprise less what the line is above ``threshold``: 0.0 where no episode opens, else a decimal logarithm from
 ``threshold`` up; 1 more is ten times as rare. 0.0 for the first 60 points.
 
-O(1) time at most points, O(3 * 10 * 128) once in 50, O(456) when a level is accepted; 4.2 KB.
+O(1) time at most points, O(3 * 10 * 128) once in 50, O(456) when a level is accepted; 5.1 KB.
 
 References
 ----------
@@ -73,7 +74,6 @@ from app.detectors.api import (
     begin_predictors,
     clip,
     derived,
-    deviation,
     end_block,
     inf,
     learn_course,
@@ -98,18 +98,24 @@ VERSION = 1
 PARAMS = params(
     threshold=param(2.5, "surprise at which a point alerts, a decimal logarithm", above=0),
     coverage=param(0.99, "share of the values that lie inside the band", at_least=0.5, at_most=0.9999),
+    counter=param(
+        0,
+        "1: the values are a counter; -1: they are none; 0: that is found out",
+        at_least=-1,
+        at_most=1,
+    ),
     warmup=param(1, "points scored before the first vote", at_least=1, keeps_state=True),
     silent=derived(lambda p: 60),
 )
 LAST = 20  # values whose mean is the level, and whose errors are the noise
 HABITS = 12
 OPEN = [
-    ("kind", "i8"),
-    ("age", "i8"),  # points so far
-    ("usual", "i8"),  # points in a row that were as usual
-    ("told", "i8"),  # 0: it is a habit
-    ("habit", "i8"),  # which; -1: none
-    ("run", "i8"),  # of equal values
+    ("kind", "i4"),
+    ("age", "i4"),  # points so far
+    ("usual", "i4"),  # points in a row that were as usual
+    ("told", "i4"),  # 0: it is a habit
+    ("habit", "i4"),  # which; -1: none
+    ("run", "i4"),  # of equal values
     ("reach", "f8"),  # of the band when it opened
     ("mean", "f8", (2,)),  # distance from the prediction, in the former and the later 100 of 200 points
     ("size", "f8", (2,)),  # mean distance from these means
@@ -120,36 +126,40 @@ STATE = [
     ("value", MAXIMA),
     ("level", MAXIMA),
     ("noise", MAXIMA),
-    ("place", "i8"),  # points in this block
+    ("place", "i4"),  # points in this block
     ("distances", "f4", (LAST,)),  # from the slow prediction
     ("sizes", "f4", (LAST,)),  # of errors
-    ("summed", "i8"),  # of them
+    ("summed", "i4"),  # of them
+    ("values", "f4", (LAST,)),  # less the first one of all
+    ("slow", "f4", (LAST,)),  # the slow predictions of them, less the same
     ("distance_sum", "f8"),
     ("size_sum", "f8"),
-    ("run", "i8"),  # equal values in a row, less 1
+    ("run", "i4"),  # equal values in a row, less 1
     ("longest", "f8"),  # run outside episodes, slowly forgotten
-    ("runs", "i8"),
-    ("repeats", "i8"),  # values equal to the one before
+    ("longest_now", "i4"),  # run outside episodes that were told, in this thousand of runs
+    ("longest_before", "i4"),  # and in the thousand before
+    ("runs", "i4"),
+    ("repeats", "i4"),  # values equal to the one before
     ("stuck", "f8"),  # episodes of that kind lately
     ("told", "f8"),  # episodes lately
-    ("open", "i8"),  # 1: inside an episode
+    ("open", "i4"),  # 1: inside an episode
     ("episode", OPEN),
     ("back", "f8"),  # from this level to the former one
-    ("moved", "i8"),  # 1: there was a former one
+    ("moved", "i4"),  # 1: there was a former one
     ("habit_slot", "u2", (HABITS,)),  # of the day
     ("habit_side", "u1", (HABITS,)),  # 1 above, 0 below
     ("habit_seen", "u1", (HABITS,)),  # how often; 0: no habit
-    ("habit_day", "i8", (HABITS,)),  # the last one
+    ("habit_day", "i4", (HABITS,)),  # the last one
     ("habit_points", "u2", (HABITS,)),  # of the longest episode
-    ("says", "i8"),  # what lasts() answers
-    ("reason", "i8"),  # which sentence
-    ("figure", "f8"),  # it is about
+    ("says", "i4"),  # what lasts() answers
+    ("reason", "i4"),  # which sentence
+    ("figure", "f8"),  # that it is about
     ("usual", "f8"),  # what that is compared with
-    ("counter", "i8"),  # 1: it is one; 2: it is none
+    ("counter", "i4"),  # 1: it is one; 2: it is none
     ("raw", "f8"),  # the last value, of a counter too
-    ("rises", "i8"),
-    ("falls", "i8"),
-    ("changes", "i8"),
+    ("rises", "i4"),
+    ("falls", "i4"),
+    ("changes", "i4"),
 ]
 SCALE = "surprise"
 ALERT_AT = "threshold"
@@ -157,23 +167,29 @@ INVARIANT = ("scale", "shift")
 SEASONAL = True
 ROLE = "episodes"
 WINDOW = None
-VALUE, SEASON, MISSING, LEVEL, NOISE, STUCK, RATE, LOWER, CHANGED = 0, 1, 2, 3, 4, 5, 6, 7, 8
-KINDS = ("value", "season", "missing", "level", "noise", "stuck", "rate", "level", "value")
+# Sentences, and the first six of them are kinds of episodes too; RATE and those that follow are about a counter.
+VALUE, SEASON, MISSING, LEVEL, NOISE, STUCK = 0, 1, 2, 3, 4, 5
+RATE, RATE_LEVEL, RATE_NOISE, RATE_STUCK, RESET, CHANGED = 6, 7, 8, 9, 10, 11
+KINDS = ("value", "season", "missing", "level", "noise", "stuck", "rate", "rate", "noise", "stuck", "rate", "value")
 EXPLANATION = (
-    "{value} is {figure} usual errors {side} the expected {expected}",
-    "{value} is {figure} usual errors {side} {expected}, which is expected at this time",
-    "{value}, but {expected} is expected at this time: {figure} usual errors {side} it",
-    "the last 20 values are {figure} usual distances above their level on average, the last one {value}",
-    "the last 20 values are {figure} from what was expected on average, usually {usual}; the last one is {value}",
-    "{value} for {figure} points more; outside episodes never more than {usual} lately",
-    "{figure} more than at the last point, expected were {usual} more",
-    "the last 20 values are {figure} usual distances below their level on average, the last one {value}",
+    "{value} is {figure} {beside} the expected {expected}; the usual error is {usual}",
+    "{value} is {figure} {beside} {expected}, which is expected at this time; the usual error is {usual}",
+    "{value}, but {expected} is expected at this time: {figure} {beside} it; the usual error is {usual}",
+    "the last 20 values are {figure} on average, and {usual} was expected",
+    "the last 20 values are on average at least {figure} from what was expected; the usual error is {usual}",
+    "unchanged at {value} for {figure} points; outside episodes lately never for more than {usual}",
+    "{value} is {figure} more than at the last point, and {usual} more was expected",
+    "the last 20 points added {figure} on average, and {usual} was expected",
+    "what the last 20 points added is on average at least {figure} from what was expected; the usual error is {usual}",
+    "{figure} points in a row added the same; outside episodes lately never more than {usual} did",
+    "{figure} after {usual}: the counter began anew",
     "{value} after {figure} values of {usual}",
 )
 
 YOUNG, OLD = 2.0, 2000.0  # so much higher is the line at first, until so many points are known
 FORGOTTEN = 0.99965  # of an episode at each point: half after 2,000
 LEAST = 30  # points before errors, and changes before a counter, are known
+RUNS = 1000  # whose longest is known
 PART = 100  # points of which two must agree before a level is accepted
 LONGEST = 1000  # points of an episode
 USUAL = 5  # points in a row that end it
@@ -203,7 +219,9 @@ def _reach(s, f):
 
 def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
-    if s.changes == 0 and s.predictors.n == 0:
+    first = s.changes == 0
+    if first:
+        s.counter = 1 if p.counter == 1 else 2 if p.counter == -1 else 0
         _begin(s, p, x)
     elif x > s.raw:
         s.rises += 1
@@ -213,15 +231,23 @@ def step(s, p, x, at, w):
     s.raw = x
     s.changes += 1
     s.says = 0
-    if s.counter == 0 and s.changes == LEAST + 1 and s.falls == 0 and s.rises >= 0.9 * LEAST:
-        s.counter = 1
-        _begin(s, p, x - before)
-    elif s.counter == 1 and s.falls > 0.02 * s.changes + 3.0:
-        s.counter = 2
-        _begin(s, p, x)
+    if p.counter == 0:
+        if s.counter == 0 and s.changes == LEAST + 1 and s.falls == 0 and s.rises >= 0.9 * LEAST:
+            s.counter = 1
+            _begin(s, p, x - before)
+        elif s.counter == 1 and s.falls > 0.02 * s.changes + 3.0:
+            s.counter = 2
+            _begin(s, p, x)
     if s.counter != 1:
         return _judge(s, p, x, at)
-    return _judge(s, p, x - before, at) if x >= before else 0.0
+    if first:
+        return 0.0
+    if x < before:
+        _say(s, RESET, x, before)
+        return 0.0
+    if s.predictors.n == 0:
+        _begin(s, p, x - before)
+    return _judge(s, p, x - before, at)
 
 
 def lasts(s, p, x, w):
@@ -231,7 +257,13 @@ def lasts(s, p, x, w):
 
 def why(s, p, x, w):
     """Which sentence, the figure that it is about, and what is usual."""
-    return s.reason, s.figure, s.usual
+    return float(s.reason), s.figure, s.usual
+
+
+def _say(s, sentence, figure, usual):
+    s.reason = sentence
+    s.figure = figure
+    s.usual = usual
 
 
 def _begin(s, p, x):
@@ -245,6 +277,8 @@ def _begin(s, p, x):
     s.moved = 0
     s.run = 0
     s.longest = 0.0
+    s.longest_now = 0
+    s.longest_before = 0
     s.runs = 0
     s.repeats = 0
     s.told = 0.0
@@ -277,6 +311,8 @@ def _judge(s, p, x, at):
     out = error / up if error > 0.0 else -error / down
     same = n > 0 and abs(x - f.last) <= 1e-9 * abs(x)
     s.run = s.run + 1 if same else s.run
+    s.values[s.summed % LAST] = single(x - f.first)
+    s.slow[s.summed % LAST] = single(x - distance - f.first)
     _sum(s, clip(distance, 3.0 * slow_unit), min(abs(error), 4.0 * unit))
     known = s.summed >= LAST
     level = abs(s.distance_sum) / LAST / slow_unit if known else 0.0
@@ -286,17 +322,27 @@ def _judge(s, p, x, at):
     need = _line(s, p, n, at.metrics) if odd else inf
     calm = True
     score = 0.0
+    if s.counter == 1:
+        _say(s, RATE, x, expected)
+    elif not same and s.run >= LEAST and 2 * (s.repeats + s.run) >= n:
+        _say(s, CHANGED, s.run + 1.0, f.last)  # errors of a constant have no size
+    else:
+        _say(s, VALUE, error, s.interval.unit)
     if odd and s.open == 0 and n >= p.silent:
         lively = slow_unit > 2.0 * floor and 2 * s.repeats <= n  # else the series is constant but for steps
         kind, rarity = _rarest(s, need, out, level, noise, same, lively)
         if rarity >= need:
             _open(s, at, kind, error, max(up, down))
-            _explain(s, kind, x, error, expected, unit, level, noise)
+            _explain(s, kind)
+            if s.reason == VALUE:
+                _tell_time(s, x, error, max(up, down))
             score = p.threshold + min(rarity, MOST) - need if s.episode.told == 1 else 0.0
     if s.open == 1:
         calm = False
         if s.episode.age > 0:
-            _explain(s, VALUE, x, error, expected, unit, level, noise)
+            _explain(s, s.episode.kind if same or s.episode.kind != STUCK else VALUE)
+            if s.reason == VALUE and _by_time(f):
+                s.reason = SEASON
         near = 1.3 * s.episode.reach
         usual = abs(error) <= near and abs(distance) <= max(5.0 * slow_unit, near)
         if _follow(s, usual, same, level, noise, distance, slow_unit, floor) and score == 0.0:
@@ -306,7 +352,12 @@ def _judge(s, p, x, at):
     if not same:
         if n > 0 and calm:
             s.longest = max(0.9995 * s.longest, float(s.run))
+        if calm or s.episode.told == 0 or s.episode.age == 1:
+            s.longest_now = max(s.longest_now, s.run)
         s.runs += 1
+        if s.runs % RUNS == 0:
+            s.longest_before = s.longest_now
+            s.longest_now = 0
         s.repeats += s.run
         s.run = 0
     return score
@@ -376,34 +427,44 @@ def _open(s, at, kind, error, reach):
         s.told += 1.0
 
 
-def _explain(s, kind, x, error, expected, unit, level, noise):
-    """Note which sentence is true of it, and its figures."""
-    f = s.predictors
-    s.reason = kind
-    s.figure = deviation(abs(error), 0.0, unit)
-    s.usual = 1.0
+def _explain(s, kind):
+    """Note the sentence, and its figures, if something else than the value by itself is meant."""
+    rate = s.counter == 1
     if kind == LEVEL:
-        s.figure = level
-        s.reason = LEVEL if s.distance_sum > 0.0 else LOWER
+        total = 0.0
+        slow = 0.0
+        for i in range(LAST):
+            total += s.values[i]
+            slow += s.slow[i]
+        first = s.predictors.first
+        _say(s, RATE_LEVEL if rate else LEVEL, first + total / LAST, first + slow / LAST)
     elif kind == NOISE:
-        s.figure = noise * unit
-        s.usual = unit
+        _say(s, RATE_NOISE if rate else NOISE, s.size_sum / LAST, s.interval.unit)
     elif kind == STUCK:
-        s.figure = s.run
-        s.usual = whole(s.longest)
-    elif s.counter == 1:
-        s.reason = RATE
-        s.figure = x
-        s.usual = expected
-    elif s.run >= LEAST and error != 0.0 and 2 * (s.repeats + s.run) >= f.n:
-        s.reason = CHANGED  # errors of a constant have no size
-        s.figure = s.run + 1.0
-        s.usual = f.last
-    elif f.best == DAY or f.best == WEEK or f.best == DAY_NEXT:
-        normal = 3.0 * f.absolute[CONSTANT]
-        if abs(x - f.constant) <= normal:
-            peak = abs(expected - f.constant) > max(normal, 2.0 * abs(x - f.constant))
-            s.reason = MISSING if peak else SEASON
+        longest = max(s.longest_now, s.longest_before)
+        _say(s, RATE_STUCK if rate else STUCK, s.run + 1.0, longest + 1.0)
+
+
+def _by_time(f):
+    """Is it expected of this time of the day or week? On its first day a series cannot know."""
+    return (f.best == DAY or f.best == WEEK or f.best == DAY_NEXT) and f.n * f.interval >= 86400.0
+
+
+def _tell_time(s, x, error, reach):
+    """Tell apart a value that would be usual at another time of the day, and a peak that did not come."""
+    f = s.predictors
+    if not _by_time(f):
+        return
+    lowest = inf
+    highest = -inf
+    for i in range(SLOTS):
+        if f.day_seen[i] > 0:
+            lowest = min(lowest, f.first + f.day[i])
+            highest = max(highest, f.first + f.day[i])
+    if lowest - reach <= x <= highest + reach:
+        beyond = abs(x - error - f.constant)
+        peak = beyond > max(3.0 * f.absolute[CONSTANT], 2.0 * abs(x - f.constant))
+        s.reason = MISSING if peak else SEASON
 
 
 def _is_habit(s, at, above):

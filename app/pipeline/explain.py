@@ -12,6 +12,7 @@ from app.state.sources import NONE
 
 DEFAULT = "{value} is unusual: {name} scores it {score}"
 JOINTLY = "all metrics together: "  # the value is then their common distance from their levels
+UNITS = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0))
 NO_FIGURE = Figure(nan, nan)
 OUTSIDE = "{value} is {side} {bound}, the {end} plausible value"
 
@@ -30,7 +31,7 @@ def explain_anomalies(outcome: Outcome, points: Points, p: np.ndarray, cells: np
             lowest, highest = profile.rules["lowest"], profile.rules["highest"]
             sentences = [outside(value, lowest, highest) for value in cells["x"][p["top"][led]].tolist()]
         elif lead >= 0:
-            sentences, figures = _by_detector(profile, profile.members[lead], p[led], cells, found)
+            sentences, figures = _by_detector(profile, profile.members[lead], p[led], cells, found, points)
             outcome.figure.update((i, one) for i, one in zip(led.tolist(), figures) if one is not NO_FIGURE)
         else:
             continue  # no detector voted
@@ -38,17 +39,17 @@ def explain_anomalies(outcome: Outcome, points: Points, p: np.ndarray, cells: np
 
 
 def _by_detector(
-    profile: Profile, member: Member, points: np.ndarray, cells: np.ndarray, found: Computed
+    profile: Profile, member: Member, p: np.ndarray, cells: np.ndarray, found: Computed, points: Points
 ) -> tuple[list[str], list[Figure]]:
     """The detector's sentence for each of these points, and what it is about."""
-    top, joint = points["top"], points["joint"]
+    top, joint = p["top"], p["joint"]
     jointly = (member.scope == "source") & (joint != NONE)
     scored = np.where(jointly, joint, top)  # the cell that it scored
     banded = member in profile.banded
     expected = found.bands[top, 3 * profile.banded.index(member)] if banded else cells["expected"][scored]
     count = np.minimum(cells["count"][scored], member.params.get("window_size") or profile.window_points)
     template = getattr(member.detector, "explanation", "") or DEFAULT
-    templates, figures = [template] * len(points), [NO_FIGURE] * len(points)
+    templates, figures = [template] * len(p), [NO_FIGURE] * len(p)
     if member in profile.reasoned:
         why = found.raw[scored, profile.why(member) :][:, :3].tolist()
         templates = [template[int(reason)] for reason, *_ in why]
@@ -59,7 +60,11 @@ def _by_detector(
         explain(one, member.name, value, score, middle, looked_at, figure)
         for one, (value, score, middle, looked_at), figure in zip(templates, numbers, figures, strict=True)
     ]
-    return [JOINTLY + said if both else said for said, both in zip(sentences, jointly.tolist())], figures
+    about = [
+        JOINTLY if both else f"{points.metrics[cell]}: " if several and points.metrics else ""
+        for both, several, cell in zip(jointly.tolist(), (p["last"] - p["first"] > 1).tolist(), top.tolist())
+    ]
+    return [subject + said for subject, said in zip(about, sentences)], figures
 
 
 def digits(number: float) -> str:
@@ -89,10 +94,19 @@ def explain(
         expected=digits(expected),
         side="below" if value < expected else "above",
         count=count,
-        figure=digits(figure.about),
+        figure=digits(abs(figure.about)) if "{beside}" in template else digits(figure.about),
         usual=digits(figure.usual),
-        beside="below" if value < figure.usual else "above",
+        beside="below" if figure.about < 0.0 else "above",
+        middle=digits(value - figure.about),
+        span=span(figure.usual),
     )
+
+
+def span(days: float) -> str:
+    """A number of days in the unit in which it reads best, three significant figures: 36.4 hours."""
+    unit, seconds = next((one for one in UNITS if 86400.0 * days >= 2.0 * one[1]), ("seconds", 1.0))
+    length = 86400.0 * days / seconds
+    return f"{length:.0f} {unit}" if length >= 100.0 else f"{length:.3g} {unit}"
 
 
 def outside(value: float, lowest: float, highest: float) -> str:

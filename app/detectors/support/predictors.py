@@ -57,11 +57,11 @@ PREDICTORS = [
     ("next", "f8", (ALL,)),  # what each predicts
     ("squared", "f8", (ALL,)),  # mean squared error
     ("absolute", "f8", (ALL,)),  # mean absolute error
-    ("errors", "i8", (ALL,)),  # errors learned
+    ("errors", "i4", (ALL,)),  # errors learned
     ("asked", "f8"),  # the time that ``next`` is for,
     ("asked_n", "i8"),  # after so many values
-    ("best", "i8"),
-    ("best_slow", "i8"),  # of those that do not need the values just before
+    ("best", "i4"),
+    ("best_slow", "i4"),  # of those that do not need the values just before
     ("slot", "i8"),  # of the last value; -1: none
     ("hour", "i8"),
     ("day", "f4", (SLOTS,)),  # mean less the first value

@@ -186,7 +186,7 @@ def test_a_vector_is_as_odd_as_its_oddest_metric():
     p, t = (scores(pipeline, [one[m] for one in given]) for m in ("p", "t"))
     assert o.cell_score.tolist() == [v for pair in zip(p, t) for v in pair]
     assert o.score.tolist() == [max(pair) for pair in zip(p, t)]
-    assert o.attribution[40] == {"p": p[40], "t": t[40]} and o.explanation[40].startswith("3 is ")
+    assert o.attribution[40] == {"p": p[40], "t": t[40]} and o.explanation[40].startswith("p: 3 is ")
 
 
 def test_a_missing_metric_is_not_learned():
