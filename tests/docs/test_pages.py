@@ -5,6 +5,7 @@ import random
 import re
 
 import pytest
+from claims import SENTENCES, parsed
 from contract.test_routes import PROMISED
 
 from app import detectors
@@ -54,8 +55,18 @@ def test_every_detector_is_listed():
 
 
 def test_every_kind_of_an_episode_and_every_reason_of_its_end_is_listed():
-    listed = re.findall(r"^\| `(\w+)` \|", TEXT[RECORDS].partition("## Episodes")[2], re.M)
+    listed = re.findall(
+        r"^\| `(\w+)` \|", TEXT[RECORDS].partition("## Episodes")[2].partition("### Sentences")[0], re.M
+    )
     assert sorted(listed) == sorted([*KINDS, *filter(None, REASONS)])
+
+
+def test_an_example_of_every_sentence_of_the_default_is_shown_with_its_kind():
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", TEXT[RECORDS].partition("### Sentences")[2].partition("##")[0], re.M)
+    shown = [(parsed(sentence)[0], kind) for kind, sentence in rows]
+    assert sorted(which for which, _ in shown) == sorted((detector, number) for detector, number, _ in SENTENCES)
+    for (detector, number), kind in shown:
+        assert detectors.kernel(detector).kinds[number] == kind
 
 
 def test_the_settings_shown_are_valid(tmp_path):
