@@ -9,7 +9,7 @@ that has occurred before, however rarely, is not novel (numbers are kept in sing
 - its distance from a slow mean (of about 400 points),
 - the logarithm of the standard deviation of the last ``window_size`` points, this one included.
 
-How rare is such a distance? Its logarithm is ranked among the highest of each of the last 224 blocks of 50 points
+How rare is such a distance? Its logarithm is ranked among the highest of each of the last 192 blocks of 50 points
 of this source; above the highest twentieth of them, the tail is an exponential. That gives each a surprise, a decimal
 logarithm; their weighted sum, as in Fisher's method, is the total. Blocks of maxima need no assumption on the values
 and are comparable between sources.
@@ -38,7 +38,7 @@ times are scored by their own hour and change nothing else. Constant series scor
 Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .6 is worth an alert, and 1 more is ten
 times as rare.
 
-O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 224); 4.0 KB.
+O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 192); 4.0 KB.
 
 References
 ----------
@@ -84,7 +84,7 @@ PARAMS = params(
 )
 KEPT = 48  # values that stand for all seen
 BLOCK = 50  # points
-BLOCKS = 224  # whose maxima are kept
+BLOCKS = 192  # whose maxima are kept
 FEWEST = 5  # blocks before anything is rare
 HOLD = 64  # points of which a total must be the highest
 PEAKS = 32  # that are remembered
@@ -122,7 +122,7 @@ STATE = [
     ("totals", "f4", (HOLD,)),  # of the last points
     ("peak", "f8"),  # decaying
     ("peaks", "f4", (PEAKS,)),  # totals that were the highest of their time
-    ("peaked", "i8", (PEAKS,)),  # at which point
+    ("peaked", "f4", (PEAKS,)),  # at which point
     ("told", "i8"),  # peaks reported so far
     ("said", "i8"),  # which of EXPLANATION says best what was the largest surprise at the last point
     ("figure", "f8"),  # that it is about
@@ -427,8 +427,8 @@ def _tell(s, n, total):
     last = (s.told - 1) % PEAKS
     if s.told > 0 and n - s.peaked[last] <= HOLD:
         s.peaks[last] = single(max(s.peaks[last], total))
-        s.peaked[last] = n
+        s.peaked[last] = single(float(n))
         return
     s.peaks[s.told % PEAKS] = single(total)
-    s.peaked[s.told % PEAKS] = n
+    s.peaked[s.told % PEAKS] = single(float(n))
     s.told += 1

@@ -31,6 +31,7 @@ ALL = 7
 WITHOUT_LAST_VALUES = 4  # so many, the first ones, do not need the values just before
 ORDER = 5  # of the autoregression
 SIZE = ORDER + 1
+HALF = SIZE * (SIZE + 1) // 2
 SLOT = 300.0  # s
 SLOTS = 288  # of a day
 HOURS = 168  # of a week
@@ -50,14 +51,14 @@ PREDICTORS = [
     ("level_weight", "f8"),
     ("lags", "f8", (ORDER,)),  # the last values, in standard deviations from the mean
     ("coefficients", "f8", (SIZE,)),
-    ("inverse", "f8", (SIZE * SIZE,)),  # of the correlation matrix
+    ("inverse", "f8", (HALF,)),  # of the correlation matrix: its rows from the diagonal on
     ("product", "f8"),  # of distances from DAY, one after the other: their autocovariance
     ("product_self", "f8"),  # and their variance
     ("off_day", "f8"),  # the last one
     ("next", "f8", (ALL,)),  # what each predicts
     ("squared", "f8", (ALL,)),  # mean squared error
     ("absolute", "f8", (ALL,)),  # mean absolute error
-    ("errors", "i4", (ALL,)),  # errors learned
+    ("errors", "u2", (ALL,)),  # errors learned, at most 1000
     ("asked", "f8"),  # the time that ``next`` is for,
     ("asked_n", "i8"),  # after so many values
     ("best", "i4"),
@@ -79,10 +80,12 @@ def clip(x, limit):
 
 def begin_predictors(f, x):
     """Set up the state for the first value x."""
+    place = 0
     for i in range(SIZE):
-        for j in range(SIZE):
-            f.inverse[i * SIZE + j] = 10.0 if i == j else 0.0
         f.coefficients[i] = 0.0
+        for j in range(i, SIZE):
+            f.inverse[place] = 10.0 if i == j else 0.0
+            place += 1
     f.coefficients[1] = 0.5
     for k in range(ALL):
         f.squared[k] = 0.0
@@ -187,7 +190,7 @@ def learn_errors(f, x, at, fresh, limit):
             error = abs(x - f.next[k])
             if f.n > 30 and limit > 0.0:
                 error = min(error, limit)
-            f.errors[k] += 1
+            f.errors[k] = min(f.errors[k] + 1, 1000)
             share = 0.002 if f.errors[k] >= 500 else 1.0 / f.errors[k]
             f.squared[k] += share * (error * error - f.squared[k])
             f.absolute[k] += share * (error - f.absolute[k])
@@ -308,20 +311,22 @@ def _learn_lags(f, y):
         error = clip(error, 5.0 * f.absolute[LAGS] / f.sd)
     a, b, c, d, e = f.lags[0], f.lags[1], f.lags[2], f.lags[3], f.lags[4]
     g0 = p[0] + p[1] * a + p[2] * b + p[3] * c + p[4] * d + p[5] * e
-    g1 = p[6] + p[7] * a + p[8] * b + p[9] * c + p[10] * d + p[11] * e
-    g2 = p[12] + p[13] * a + p[14] * b + p[15] * c + p[16] * d + p[17] * e
-    g3 = p[18] + p[19] * a + p[20] * b + p[21] * c + p[22] * d + p[23] * e
-    g4 = p[24] + p[25] * a + p[26] * b + p[27] * c + p[28] * d + p[29] * e
-    g5 = p[30] + p[31] * a + p[32] * b + p[33] * c + p[34] * d + p[35] * e
+    g1 = p[1] + p[6] * a + p[7] * b + p[8] * c + p[9] * d + p[10] * e
+    g2 = p[2] + p[7] * a + p[11] * b + p[12] * c + p[13] * d + p[14] * e
+    g3 = p[3] + p[8] * a + p[12] * b + p[15] * c + p[16] * d + p[17] * e
+    g4 = p[4] + p[9] * a + p[13] * b + p[16] * c + p[18] * d + p[19] * e
+    g5 = p[5] + p[10] * a + p[14] * b + p[17] * c + p[19] * d + p[20] * e
     gains = (g0, g1, g2, g3, g4, g5)
     scale = 1.0 / (0.999 + g0 + g1 * a + g2 * b + g3 * c + g4 * d + g5 * e)
-    trace = p[0] + p[7] + p[14] + p[21] + p[28] + p[35]
+    trace = p[0] + p[6] + p[11] + p[15] + p[18] + p[20]
     grown = 1.0 / 0.999 if trace < 1e4 else 1.0  # without a limit it grows for ever where a value never changes
+    place = 0
     for i in range(SIZE):
         gain = gains[i] * scale
         f.coefficients[i] += gain * error
-        for j in range(SIZE):
-            p[i * SIZE + j] = (p[i * SIZE + j] - gain * gains[j]) * grown
+        for j in range(i, SIZE):
+            p[place] = (p[place] - gain * gains[j]) * grown
+            place += 1
 
 
 def move(f, delta):
