@@ -275,6 +275,8 @@ def _learn_hour(f, x, hour, calm):
     seen = f.week_seen[hour]
     y = x - f.first
     if seen == 0:
+        if f.errors[WEEK] > 20:  # else a whole hour would be expected to be as one outlier
+            y = f.next[WEEK] - f.first + clip(x - f.next[WEEK], 4.0 * f.absolute[WEEK])
         f.week[hour] = single(y)
         f.week_seen[hour] = 1
         return

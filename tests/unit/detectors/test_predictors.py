@@ -290,6 +290,14 @@ def test_one_far_value_is_learned_as_a_near_one():
     assert max(map(abs, p.f.next)) < 30.0
 
 
+def test_one_far_value_is_not_expected_for_the_rest_of_an_hour_that_was_not_seen_before():
+    p, t = known()
+    assert not p.f.week_seen[72]
+    p.feed(1e9, t, limit=5.0)
+    p.predict(t + 900.0)
+    assert abs(p.f.next[WEEK]) < 10.0
+
+
 def test_in_an_episode_a_far_value_is_not_learned_at_all():
     p, t = known(days=8)
     day, week, mean = list(p.f.day), list(p.f.week), p.f.mean
@@ -311,7 +319,7 @@ def test_a_move_of_the_level_moves_what_every_mean_says():
     p.predict(t)
     before = np.array(p.f.next)
     predictors.move(p.f, 1000.0)
-    p.predict(t)
+    p.predict(t + 1.0)
     assert np.array(p.f.next)[:LAGS] - before[:LAGS] == pytest.approx([1000.0] * LAGS, rel=1e-6)
 
 
