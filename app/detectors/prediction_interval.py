@@ -111,8 +111,8 @@ LAST = 20  # values whose mean is the level, and whose errors are the noise
 HABITS = 12
 OPEN = [
     ("kind", "i4"),
-    ("age", "i4"),  # points so far
-    ("usual", "i4"),  # points in a row that were as usual
+    ("age", "u2"),  # points so far
+    ("usual", "u1"),  # points in a row that were as usual
     ("told", "i4"),  # 0: it is a habit
     ("habit", "i4"),  # which; -1: none
     ("run", "i4"),  # of equal values
@@ -126,7 +126,7 @@ STATE = [
     ("value", MAXIMA),
     ("level", MAXIMA),
     ("noise", MAXIMA),
-    ("place", "i4"),  # points in this block
+    ("place", "u1"),  # points in this block
     ("distances", "f4", (LAST,)),  # from the slow prediction
     ("sizes", "f4", (LAST,)),  # of errors
     ("summed", "i4"),  # of them
@@ -191,6 +191,7 @@ FORGOTTEN = 0.99965  # of an episode at each point: half after 2,000
 LEAST = 30  # points before errors, and changes before a counter, are known
 RUNS = 1000  # whose longest is known
 PART = 100  # points of which two must agree before a level is accepted
+MANY = 1 << 30  # where counts end: they have 32 bits
 LONGEST = 1000  # points of an episode
 USUAL = 5  # points in a row that end it
 KEPT = 0.6  # of the line, as which a value that was told is remembered: the same one is told again
@@ -224,12 +225,12 @@ def step(s, p, x, at, w):
         s.counter = 1 if p.counter == 1 else 2 if p.counter == -1 else 0
         _begin(s, p, x)
     elif x > s.raw:
-        s.rises += 1
+        s.rises = min(s.rises + 1, MANY)
     elif x < s.raw:
-        s.falls += 1
+        s.falls = min(s.falls + 1, MANY)
     before = s.raw
     s.raw = x
-    s.changes += 1
+    s.changes = min(s.changes + 1, MANY)
     s.says = 0
     if p.counter == 0:
         if s.counter == 0 and s.changes == LEAST + 1 and s.falls == 0 and s.rises >= 0.9 * LEAST:
@@ -310,7 +311,7 @@ def _judge(s, p, x, at):
     distance = x - f.next[f.best_slow]
     out = error / up if error > 0.0 else -error / down
     same = n > 0 and abs(x - f.last) <= 1e-9 * abs(x)
-    s.run = s.run + 1 if same else s.run
+    s.run = min(s.run + 1, MANY) if same else s.run
     s.values[s.summed % LAST] = single(x - f.first)
     s.slow[s.summed % LAST] = single(x - distance - f.first)
     _sum(s, clip(distance, 3.0 * slow_unit), min(abs(error), 4.0 * unit))
@@ -354,11 +355,11 @@ def _judge(s, p, x, at):
             s.longest = max(0.9995 * s.longest, float(s.run))
         if calm or s.episode.told == 0 or s.episode.age == 1:
             s.longest_now = max(s.longest_now, s.run)
-        s.runs += 1
+        s.runs = s.runs + 1 if s.runs < 2 * RUNS else RUNS + 1
         if s.runs % RUNS == 0:
             s.longest_before = s.longest_now
             s.longest_now = 0
-        s.repeats += s.run
+        s.repeats = min(s.repeats + s.run, MANY)
         s.run = 0
     return score
 
@@ -372,7 +373,7 @@ def _sum(s, distance, size):
     s.size_sum += size - s.sizes[i]
     s.distances[i] = distance
     s.sizes[i] = size
-    s.summed += 1
+    s.summed = s.summed + 1 if s.summed < 2 * LAST else LAST + 1
 
 
 def _line(s, p, n, metrics):

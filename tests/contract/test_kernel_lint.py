@@ -46,9 +46,38 @@ def faults(source, imports_from, extra=frozenset()):
             elif isinstance(node, ast.Name) and node.id in MODULES - names:
                 yield f"{node.lineno}: names {node.id}"
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and node.value in ("f2", "i4", "u4", "i2", "i1", "u8"):
+        if isinstance(node, ast.Constant) and node.value in ("f2", "u4", "i2", "i1", "u8"):
             yield f"{node.lineno}: a field of {node.value}; counters and numbers have 64 bits (i8, f8)"
     yield from unrounded(tree)
+    yield from unbounded(tree)
+
+
+def fields_of(tree, kind):
+    """Names of the fields of a kind that the file declares."""
+    return {
+        field.elts[0].value
+        for field in ast.walk(tree)
+        if isinstance(field, ast.Tuple)
+        and len(field.elts) >= 2
+        and all(isinstance(e, ast.Constant) for e in field.elts[:2])
+        and field.elts[1].value == kind
+    }
+
+
+def unbounded(tree):
+    """Counts in fields of i4 that no min() or comparison ends: CPython goes on where compiled code begins anew."""
+    counts = fields_of(tree, "i4") - fields_of(tree, "f8")  # of two of one name neither is known
+    for node in ast.walk(tree):
+        for target, value in assigned(node):
+            if field_of(target) in counts and not is_bounded(ast.unparse(target), value):
+                yield f"{node.lineno}: {ast.unparse(target)} has 32 bits and no end; min(.., MANY), or i8"
+
+
+def is_bounded(target, value):
+    if isinstance(value, ast.IfExp):
+        ends = isinstance(value.test, ast.Compare) and target in ast.unparse(value.test)
+        return ends or (is_bounded(target, value.body) and is_bounded(target, value.orelse))
+    return not isinstance(value, ast.BinOp)
 
 
 def unrounded(tree):
@@ -57,14 +86,7 @@ def unrounded(tree):
     A value that is written must be rounded by ``single``: where it is written, or where its name was assigned. Another
     field of f4 and the numbers 0 and 1 are exact. Two fields are not subtracted and so on without a number of 64 bits.
     """
-    singles = {
-        field.elts[0].value
-        for field in ast.walk(tree)
-        if isinstance(field, ast.Tuple)
-        and len(field.elts) >= 2
-        and all(isinstance(e, ast.Constant) for e in field.elts[:2])
-        and field.elts[1].value == "f4"
-    }
+    singles = fields_of(tree, "f4")
     for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
         given = {}
         for node in ast.walk(function):
@@ -151,6 +173,22 @@ def test_a_kernel_that_would_differ_is_flagged(expression):
     assert any(BAD[expression] in fault for fault in found)
 
 
+COUNT = "STATE = [('n', 'i4'), ('m', 'i4', (2,))]\n\n\ndef step(s, p, x, at, w):\n"
+
+
+@pytest.mark.parametrize("write", ["s.n += 1", "s.m[0] = s.m[1] + 1", "s.n = s.n + 1 if x > 0.0 else 0"])
+def test_a_count_of_32_bits_without_an_end_is_flagged(write):
+    found = list(faults(f"{COUNT}    {write}\n", set()))
+    assert len(found) == 1 and "32 bits and no end" in found[0]
+
+
+@pytest.mark.parametrize(
+    "write", ["s.n = min(s.n + 1, 9)", "s.m[0] = 0", "s.n = s.n + 1 if s.n < 9 else 1", "s.n = at"]
+)
+def test_one_that_ends_is_not(write):
+    assert not list(faults(f"{COUNT}    {write}\n", set()))
+
+
 SINGLE = "STATE = [('n', 'i8'), ('h', 'f4', (9,)), ('m', 'f4')]\n\n\ndef step(s, p, x, at, w):\n"
 
 
@@ -181,7 +219,7 @@ def test_a_write_to_single_precision_that_is_rounded_is_not(write):
     assert not list(faults(f"{SINGLE}    {write}\n", set(), {"single"}))
 
 
-@pytest.mark.parametrize("line", ["import math", "from random import random", "STATE = [('n', 'i4')]"])
+@pytest.mark.parametrize("line", ["import math", "from random import random", "STATE = [('n', 'i2')]"])
 def test_a_file_that_brings_other_things_is_flagged(line):
     assert list(faults(line, {"app.detectors.api"}))
 
