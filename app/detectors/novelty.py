@@ -38,7 +38,7 @@ times are scored by their own hour and change nothing else. Constant series scor
 Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .6 is worth an alert, and 1 more is ten
 times as rare.
 
-O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 192); 4.0 KB.
+O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 192); 3.7 KB.
 
 References
 ----------

@@ -39,7 +39,7 @@ nothing. Late points are judged at their own time and learned.
 Score: surprise less what the line is above ``threshold``: 0.0 where no episode opens, else a decimal logarithm from
 ``threshold`` up; 1 more is ten times as rare. 0.0 for the first 60 points.
 
-O(1) time at most points, O(3 * 10 * 128) once in 50, O(456) when a level is accepted; 5.1 KB.
+O(1) time at most points, O(3 * 10 * 128) once in 50, O(456) when a level is accepted; 5.0 KB.
 
 References
 ----------

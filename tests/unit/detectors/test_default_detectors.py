@@ -446,8 +446,12 @@ def test_compiled_and_plain_code_agree_in_every_bit_over_long_series(name):
 
 
 def test_their_states_are_small():
-    sizes = {n: rows.dtype(detectors.kernel(n).fields({})).itemsize for n in ("residual", "level", "novelty")}
-    assert sizes == {"residual": 368, "level": 168, "novelty": 3976}, "their docstrings say so"
+    names = ("residual", "level", "novelty", "prediction_interval")
+    kernels = {name: detectors.kernel(name) for name in names}
+    sizes = {name: rows.dtype(k.fields(k.params.check(name, {}))).itemsize for name, k in kernels.items()}
+    assert sizes == {"residual": 368, "level": 168, "novelty": 3720, "prediction_interval": 4952}
+    told = {name: kernels[name].module.__doc__ for name in ("novelty", "prediction_interval")}
+    assert all(f"{sizes[name] / 1000:.1f} KB" in text for name, text in told.items()), "their docstrings say so"
 
 
 # --- what is expected
