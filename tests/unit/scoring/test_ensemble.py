@@ -251,7 +251,7 @@ def test_a_point_of_several_metrics_is_explained_by_the_one_that_alerts(monkeypa
     given = members(moving_average={"warmup": 2}, teller={})
     made = vectors([{"p": 1.0 + 0.1 * (i % 2), "q": 1.0} for i in range(9)] + [{"p": 2.9, "q": 9.0}])
     outcome, _, _ = run(made, engine, detectors=given)
-    assert outcome.explanation[9].startswith("9 told by teller")
+    assert outcome.explanation[9].startswith("q: 9 told by teller")
     assert outcome.attribution[9]["q"] == outcome.score[9] == outcome.alert[9]
 
 
