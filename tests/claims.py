@@ -134,11 +134,12 @@ class Series:
 
     def slack(self, i: int) -> float:
         """What the errors before the first one shown may still have in the usual error, and rounding."""
-        first = 0.99 ** (i - self.shown_from) * np.nanmax(np.abs(self.errors[: i + 1]), initial=0.0)
+        learned = np.count_nonzero(self.age[self.shown_from : i] <= LAST)
+        first = 0.99**learned * np.nanmax(np.abs(self.errors[: i + 1]), initial=0.0)
         # Of several metrics, results do not show whose episode it is, and so which errors were learned.
-        unknown = (0.1 if self.one_of_several else 0.01) * self.usual_errors[i]
+        unknown = (0.1 if self.one_of_several else 0.03) * self.usual_errors[i]
         # Nor do they show an episode that was not told because it is a habit.
-        lately = slice(max(self.shown_from, i - 200), i)
+        lately = slice(max(self.shown_from, i - 500), i)
         if (~self.inside & (np.abs(self.errors) > 4.0 * self.usual_errors))[lately].any():
             unknown = 0.3 * self.usual_errors[i]
         return float(first + unknown + 4e-16 * abs(self.x[i]))
