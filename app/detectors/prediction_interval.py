@@ -221,34 +221,35 @@ def _reach(s, f):
 def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
     first = s.changes == 0
-    if first:
-        s.counter = 1 if p.counter == 1 else 2 if p.counter == -1 else 0
-        _begin(s, p, x)
-    elif x > s.raw:
-        s.rises = min(s.rises + 1, MANY)
-    elif x < s.raw:
-        s.falls = min(s.falls + 1, MANY)
+    anew = first
     before = s.raw
     s.raw = x
-    s.changes = min(s.changes + 1, MANY)
     s.says = 0
+    if first:
+        s.counter = 1 if p.counter == 1 else 2 if p.counter == -1 else 0
+    elif x > before:
+        s.rises = min(s.rises + 1, MANY)
+    elif x < before:
+        s.falls = min(s.falls + 1, MANY)
+    s.changes = min(s.changes + 1, MANY)
     if p.counter == 0:
         if s.counter == 0 and s.changes == LEAST + 1 and s.falls == 0 and s.rises >= 0.9 * LEAST:
             s.counter = 1
-            _begin(s, p, x - before)
+            anew = True
         elif s.counter == 1 and s.falls > 0.02 * s.changes + 3.0:
             s.counter = 2
-            _begin(s, p, x)
-    if s.counter != 1:
-        return _judge(s, p, x, at)
-    if first:
-        return 0.0
-    if x < before:
-        _say(s, RESET, x, before)
-        return 0.0
-    if s.predictors.n == 0:
-        _begin(s, p, x - before)
-    return _judge(s, p, x - before, at)
+            anew = True
+    y = x
+    if s.counter == 1:
+        if x < before and not first:
+            _say(s, RESET, x, before)
+            return 0.0
+        y = x - before if not first else 0.0
+        anew = anew or s.predictors.n == 0
+    # Each call stands once: compiled code has a copy of what is called for every call.
+    if anew:
+        _begin(s, p, y)
+    return _judge(s, p, y, at) if s.counter != 1 or not first else 0.0
 
 
 def lasts(s, p, x, w):
