@@ -18,6 +18,7 @@ from app.errors import ConfigurationError
 from app.offline.csv_columns import parse_time
 from app.offline.evaluation import PROBATION, LabelledScores, Window, between, probation, runs
 from app.offline.files import Chunk
+from app.pipeline.explain import JOINTLY
 from app.pipeline.outcome import Outcome
 from app.state.series import parted
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class ToldEpisode(NamedTuple):
     """What people are told of an episode."""
 
-    explanation: str  # of its first point; METRIC: before, if there are several
+    explanation: str  # of its first point; if there are several metrics, one of them stands before it
     kind: str
     reason: str  # why it ended; empty: it is still open
 
@@ -183,7 +184,7 @@ class _File:
         ends = {opener: reason for part in parts for opener, reason in part.ends().items()}
         told = {
             int(start) + i: ToldEpisode(
-                _by_metric(part.attribution.get(i, {})) + part.explanation.get(i, ""),
+                _by_metric(part.explanation.get(i, ""), part.attribution.get(i, {})),
                 KINDS[part.kind[i]],
                 ends.get((int(part.offset[i]), int(part.index[i])), ""),
             )
@@ -220,9 +221,11 @@ class _File:
         return found
 
 
-def _by_metric(attribution: dict[str, float]) -> str:
-    """The metric an explanation is about, where there are several."""
-    return f"{max(attribution, key=lambda metric: attribution[metric])}: " if len(attribution) > 1 else ""
+def _by_metric(explanation: str, attribution: dict[str, float]) -> str:
+    """With the metric that was the oddest before it, where it is about all of them."""
+    if not explanation.startswith(JOINTLY):
+        return explanation
+    return f"{max(attribution, key=lambda metric: attribution[metric])}: {explanation}"
 
 
 @dataclass

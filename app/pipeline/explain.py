@@ -29,7 +29,9 @@ def explain_anomalies(outcome: Outcome, points: Points, p: np.ndarray, cells: np
         led = at[[pair == (number, lead) for pair in leads]]
         if lead == BEYOND:
             lowest, highest = profile.rules["lowest"], profile.rules["highest"]
-            sentences = [outside(value, lowest, highest) for value in cells["x"][p["top"][led]].tolist()]
+            subjects = _subjects(points, p[led])
+            values = cells["x"][p["top"][led]].tolist()
+            sentences = [one + outside(value, lowest, highest) for one, value in zip(subjects, values)]
         elif lead >= 0:
             sentences, figures = _by_detector(profile, profile.members[lead], p[led], cells, found, points)
             outcome.figure.update((i, one) for i, one in zip(led.tolist(), figures) if one is not NO_FIGURE)
@@ -60,11 +62,16 @@ def _by_detector(
         explain(one, member.name, value, score, middle, looked_at, figure)
         for one, (value, score, middle, looked_at), figure in zip(templates, numbers, figures, strict=True)
     ]
-    about = [
-        JOINTLY if both else f"{points.metrics[cell]}: " if several and points.metrics else ""
-        for both, several, cell in zip(jointly.tolist(), (p["last"] - p["first"] > 1).tolist(), top.tolist())
+    subjects = [JOINTLY if both else one for both, one in zip(jointly.tolist(), _subjects(points, p))]
+    return [subject + said for subject, said in zip(subjects, sentences)], figures
+
+
+def _subjects(points: Points, p: np.ndarray) -> list[str]:
+    """The metric that each of these points is about, where it has several."""
+    several, top = p["last"] - p["first"] > 1, p["top"]
+    return [
+        f"{points.metrics[k]}: " if many and points.metrics else "" for many, k in zip(several.tolist(), top.tolist())
     ]
-    return [subject + said for subject, said in zip(about, sentences)], figures
 
 
 def digits(number: float) -> str:

@@ -46,12 +46,6 @@ def recorded(pipelines, data, chunk_points=10**9, file="pump.csv", **options):
     return recorder.series
 
 
-def said(attribution, text):
-    """With the metric it is about, where the point has several."""
-    highest = max(attribution.values())
-    return text if len(attribution) == 1 else f"{next(m for m in attribution if attribution[m] == highest)}: {text}"
-
-
 def test_a_series_holds_what_the_pipeline_said_of_its_source(pipelines):
     all_series = recorded(pipelines, table(), bands=True)
     assert [(each.file, each.source) for each in all_series] == [("pump.csv", "a"), ("pump.csv", "b")]
@@ -75,7 +69,7 @@ def test_a_series_holds_what_the_pipeline_said_of_its_source(pipelines):
             ended = set(outcome.episode_offset[outcome.closed].tolist())
             assert result.episodes == {
                 k: (
-                    said(outcome.attribution[i], outcome.explanation[i]),
+                    outcome.explanation[i],
                     "value",
                     "recovered" if points.offset[i] in ended else "",
                 )

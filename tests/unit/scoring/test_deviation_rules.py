@@ -121,7 +121,7 @@ def test_of_several_metrics_each_is_held_to_it(engine, method):
     assert cells[60, 0] > 0.8 and cells[60, 1] == 0.0 and found.score[60] == cells[60, 0]
     assert cells[66, 0] == 0.0 and found.score[66] < 0.8
     assert cells[67, 1] == 1.0 == found.score[67]
-    assert found.explanation[67] == "500 is above 400, the highest plausible value"
+    assert found.explanation[67] == "b: 500 is above 400, the highest plausible value"
 
 
 def test_rules_leave_the_state_of_detectors_as_it_is():
@@ -205,4 +205,4 @@ def test_what_metrics_say_jointly_counts_where_one_of_them_does(with_channels, e
     assert (free.score[30:] > 0.8).all()
     assert ruled.score[30] == free.score[30] and ruled.score[31] == 0.0 and ruled.score[32] == 1.0
     assert ruled.cell_score.reshape(-1, 2)[30, 1] == 0.0 < ruled.cell_score.reshape(-1, 2)[30, 0]
-    assert ruled.explanation[32] == "99 is above 50, the highest plausible value"
+    assert ruled.explanation[32] == "b: 99 is above 50, the highest plausible value"
