@@ -9,7 +9,7 @@ that has occurred before, however rarely, is not novel (numbers are kept in sing
 - its distance from a slow mean (of about 400 points),
 - the logarithm of the standard deviation of the last ``window_size`` points, this one included.
 
-How rare is such a distance? Its logarithm is ranked among the highest of each of the last 192 blocks of 50 points
+How rare is such a distance? Its logarithm is ranked among the highest of each of the last 180 blocks of 50 points
 of this source; above the highest twentieth of them, the tail is an exponential. That gives each a surprise, a decimal
 logarithm; their weighted sum, as in Fisher's method, is the total. Blocks of maxima need no assumption on the values
 and are comparable between sources.
@@ -38,7 +38,7 @@ times are scored by their own hour and change nothing else. Constant series scor
 Score: surprise, a decimal logarithm in [0, 6]: 0.0 at most points; .6 is worth an alert, and 1 more is ten
 times as rare.
 
-O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 192); 3.7 KB.
+O(log 48) time at most points, O(48) where a value is kept, and once in 50 points O(8 * 180); 3.7 KB.
 
 References
 ----------
@@ -84,7 +84,7 @@ PARAMS = params(
 )
 KEPT = 48  # values that stand for all seen
 BLOCK = 50  # points
-BLOCKS = 192  # whose maxima are kept
+BLOCKS = 180  # whose maxima are kept
 FEWEST = 5  # blocks before anything is rare
 HOLD = 64  # points of which a total must be the highest
 PEAKS = 32  # that are remembered

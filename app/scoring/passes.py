@@ -32,6 +32,7 @@ from app.scoring.episodes import follow, may_repeat, meet, remember
 
 ALONE, ONE_OF_SEVERAL, JOINT = 1, 2, 4  # a cell: its point's only one; what the metrics of a point say jointly
 DEVIATIONS, OWN_PAST = 0, 1  # scales
+RATE = 7  # the place of that kind in KINDS
 LINE = 0.8  # the vote of a detector at its alert line: see calibration
 
 
@@ -156,6 +157,10 @@ def judge(
                     value.expected = float(bands[c, m.band])
                     value.lower = float(bands[c, m.band + 1])
                     value.upper = float(bands[c, m.band + 2])
+            rated = False  # a counter: only its rate says something
+            if banded >= 0 and members[banded].reason >= 0:
+                m = members[banded]
+                rated = kinds[m.kind + whole(float(raw[c, m.reason]))] == RATE
             if joint:
                 counted = some
             else:
@@ -184,7 +189,7 @@ def judge(
                         vote = on_surprise(score, m.alert_at)
                     if m.shown & case and not votes[i, k] >= vote:
                         votes[i, k] = vote
-                    if m.alerts and vote > alert and not (m.band < 0 and foreseen(value)):
+                    if m.alerts and vote > alert and not (m.band < 0 and (rated or foreseen(value))):
                         alert = vote
                         alerting = k
                         alerted = c

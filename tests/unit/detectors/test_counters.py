@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from points import points
 
+from app.detectors.kinds import KINDS
 from app.pipeline import Pipeline
+from app.scoring import passes
 from app.settings import Detection, DetectorSettings
 from app.wire.results import encode_results
 
@@ -59,3 +61,12 @@ def test_a_counter_that_often_falls_remains_one_where_that_is_said():
 def test_values_that_only_rise_are_no_counter_where_that_is_said():
     found = results(counter(), counter=-1)
     assert "rate" not in {one.get("kind") for one in found}
+
+
+def test_in_the_default_set_no_other_detector_tells_of_a_counter():
+    """Of a record at each point, or of a value far below the last ones after a reset."""
+    assert KINDS.index("rate") == passes.RATE
+    pipeline, made = Pipeline(Detection()), points(counter(3000, falls=(1500, 2200)))
+    found = [json.loads(one) for _, one in encode_results(made, pipeline.run(pipeline.sources(), made), "raw-data", 0)]
+    assert {kind for at, kind in told(found) if at > 31} == {"rate"}
+    assert not [at for at, _ in told(found) if at in (1500, 1501, 2200, 2201)]
