@@ -156,7 +156,7 @@ def test_counts_follow_the_slider_as_the_pipeline_would(name):
             fixed = {} if threshold >= 0.8 else {each: configured[0][each] for each in ("best", "ap")}
             assert await figures(page, 0) == expected(name, threshold=threshold) | fixed, threshold
             seen.add(await page.run("document.querySelectorAll('[data-result=\"0\"] circle.mark').length"))
-        assert len(seen) > 3, "the marks change with the threshold"
+        assert len(seen) > 2, "the marks change with the threshold"
         assert await figures(page, 1) == configured[1], "the other configuration keeps its own"
         await page.run("document.querySelectorAll('.threshold-of button')[0].click(), 1")
         await page.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
