@@ -188,6 +188,7 @@ EXPLANATION = (
 
 YOUNG, OLD = 2.0, 2000.0  # so much higher is the line at first, until so many points are known
 FORGOTTEN = 0.99965  # of an episode at each point: half after 2,000
+FEWEST = 8  # blocks before levels and noise are ranked
 LEAST = 30  # points before errors, and changes before a counter, are known
 RUNS = 1000  # whose longest is known
 PART = 100  # points of which two must agree before a level is accepted
@@ -320,7 +321,9 @@ def _judge(s, p, x, at):
     level = abs(s.distance_sum) / LAST / slow_unit if known else 0.0
     noise = s.size_sum / LAST / unit if known else 0.0
     s.told *= FORGOTTEN
-    odd = same or s.open == 1 or out > 1.0 or level > s.level.above or noise > s.noise.above
+    odd = same or s.open == 1 or out > 1.0
+    if s.level.blocks >= FEWEST:  # as many as those of noise
+        odd = odd or level > s.level.above or noise > s.noise.above
     need = _line(s, p, n, at.metrics) if odd else inf
     calm = True
     score = 0.0
@@ -392,8 +395,8 @@ def _rarest(s, need, out, level, noise, same, lively):
     kind = VALUE
     rarity = surprise(s.value, out) if out > 1.0 else 0.0
     if rarity < need and lively:
-        by_level = surprise(s.level, level) - 0.3 if s.level.blocks >= 8 else 0.0
-        by_noise = surprise(s.noise, noise) - 0.3 if s.noise.blocks >= 8 else 0.0
+        by_level = surprise(s.level, level) - 0.3 if s.level.blocks >= FEWEST else 0.0
+        by_noise = surprise(s.noise, noise) - 0.3 if s.noise.blocks >= FEWEST else 0.0
         if by_level > rarity:
             kind = LEVEL
             rarity = by_level

@@ -76,7 +76,7 @@ def learn_interval(c, error, unit, smallest, outside, most):
                 c.above[i] = single(c.above[i] / c.weight)
             c.total /= c.weight
             c.weight = 1.0
-        if c.learned < 100 or c.learned % EDGES == 0:
+        if c.learned % EDGES == 0 or c.learned < EDGES:
             want = 0.5 * outside * c.total
             c.up = _edge(c.above, want)
             c.down = _edge(c.below, want)
