@@ -64,7 +64,16 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 from app.compiled.numeric import BIGGEST, deviation, exp, finite, floored, inf, log, nan, single, sqrt, whole
-from app.detectors.support.block_maxima import BLOCK, DECADE, MAXIMA, begin_maxima, end_block, size_of, surprise
+from app.detectors.support.block_maxima import (
+    BLOCK,
+    DECADE,
+    MAXIMA,
+    begin_maxima,
+    end_block,
+    reached,
+    size_of,
+    surprise,
+)
 from app.detectors.support.calendar import places
 from app.detectors.support.exponentially_weighted import (
     SQUARES,
@@ -176,6 +185,7 @@ __all__ = [
     "percentile",
     "predict",
     "quantile",
+    "reached",
     "residual",
     "rms",
     "run",

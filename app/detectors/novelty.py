@@ -67,6 +67,7 @@ from app.detectors.api import (
     log,
     param,
     params,
+    reached,
     residual,
     single,
     slide,
@@ -375,25 +376,14 @@ def _end(c, place, size):
     for i in range(size):
         lowest = min(lowest, c.maxima[i])
         highest = max(highest, c.maxima[i])
-    # The highest line that so many maxima reach.
-    low, high = lowest, highest
-    while low < high:
-        middle = (low + high + 1) >> 1
-        reach = 0
-        for i in range(size):
-            if c.maxima[i] >= middle:
-                reach += 1
-        if reach >= c.top:
-            low = middle
-        else:
-            high = middle - 1
+    line = reached(c, size, c.top, lowest, highest)
     above = 0
     for i in range(size):
-        if c.maxima[i] > low:
-            above += c.maxima[i] - low
+        if c.maxima[i] > line:
+            above += c.maxima[i] - line
     # Two more, from the range of all maxima: a tail of one point is none.
     wide = 0.1 * (highest - lowest) / max(log(float(size)) + 0.577, 1.0)
-    c.line = 0.1 * low - 7.0
+    c.line = 0.1 * line - 7.0
     c.scale = max((0.1 * above + 2.0 * wide) / (c.top + 2), 1e-3)
 
 

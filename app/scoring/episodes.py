@@ -58,15 +58,11 @@ def follow(source, p, point):
     maintained = point.maintenance >= 0
     if not point.repeat and not maintained:
         if source.open == 1:
-            if point.score < p.close_below and point.alert < p.threshold and not point.lasts:
-                source.below += 1
-            else:
-                source.below = 0
-            if source.below >= p.close_points:
+            may_end = point.alert < p.threshold and not point.lasts
+            source.below = source.below + 1 if may_end and point.score < p.close_below else 0
+            if source.below >= p.close_points or (may_end and point.recovered):
                 point.reason = RECOVERED
-            if point.recovered and point.alert < p.threshold and not point.lasts:
-                point.reason = RECOVERED
-            if point.adapted and point.alert < p.threshold and not point.lasts:
+            if may_end and point.adapted:
                 point.reason = ADAPTED
             if point.reason > 0:
                 source.open = 0

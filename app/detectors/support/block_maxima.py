@@ -71,8 +71,8 @@ def _fit(c):
     for i in range(size):
         lowest = min(lowest, c.maxima[i])
         highest = max(highest, c.maxima[i])
-    line = _reached(c, size, c.top, lowest, highest)
-    middle = _reached(c, size, size - (size - 1) // 2, lowest, highest)
+    line = reached(c, size, c.top, lowest, highest)
+    middle = reached(c, size, size - (size - 1) // 2, lowest, highest)
     above = 0
     for i in range(size):
         if c.maxima[i] > line:
@@ -84,8 +84,8 @@ def _fit(c):
     c.scale = max((0.05 * above + 3.0 * wide + 0.12) / (c.top + 5.0), 0.02)
 
 
-def _reached(c, size, number, lowest, highest):
-    """The highest line that so many maxima reach."""
+def reached(c, size, number, lowest, highest):
+    """The highest line that ``number`` of ``size`` maxima reach, which lie between ``lowest`` and ``highest``."""
     low, high = lowest, highest
     while low < high:
         middle = (low + high + 1) >> 1
