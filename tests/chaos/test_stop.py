@@ -11,6 +11,7 @@ from integration.workers import wait_for
 from app.kafka import topics
 
 PER_S = 1200  # records
+UNSAVED = {"ANOMALY_STATE__IDLE_SNAPSHOT_S": "3600"}  # on a slow machine a worker under load looks idle for .5 s
 
 
 
@@ -46,8 +47,7 @@ def test_sigterm_saves_everything_and_the_next_start_replays_nothing(run):
 def test_sigterm_amid_a_revocation_hands_over_everything_once(run):
     """Asked to leave while its partitions are being taken: stopped between two rounds of snapshots, then told."""
     with Load(run.kafka.bootstrap_servers, run.kafka.input_topic, PARTITIONS, PER_S) as load:
-        leaving = run.start(FAUST_ANOMALY_FAILPOINT="draining_revoked:2:stop").until_ready()
-        time.sleep(1.0)
+        leaving = run.start(FAUST_ANOMALY_FAILPOINT="draining_revoked:2:stop", **UNSAVED).until_ready()
         staying = run.start()
         wait_for(lambda: leaving.is_stopped, lambda: leaving.said)
         leaving.process.terminate()

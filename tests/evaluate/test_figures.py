@@ -22,7 +22,7 @@ def given():
     ("data", "figure", "floor"),
     [
         ("nab", "standard", 80.0),
-        ("nab", "reward_low_FP_rate", 74.0),
+        ("nab", "reward_low_FP_rate", 73.0),
         ("nab", "reward_low_FN_rate", 84.0),
         ("kpi", "delay_f1", 0.90),
         ("kpi_core", "ap", 0.74),
@@ -35,9 +35,10 @@ def test_each_set_reaches_its_floor_with_one_configuration(given, data, figure, 
 
 @needs_data
 def test_false_alerts_are_few_at_the_default_threshold(given):
-    assert given["fixed"]["false_alerts_per_1000"] <= 0.6
+    """Half as many as `novelty` without a band made, and so fewer windows of NAB: what lies in its band is not told."""
+    assert given["fixed"]["false_alerts_per_1000"] <= 0.4
     hit, windows = map(int, given["fixed"]["nab_windows_hit"].split("/"))
-    assert windows == 59 and hit >= 53
+    assert windows == 59 and hit >= 44
 
 
 def test_the_series_that_ship_reach_theirs():
