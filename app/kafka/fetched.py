@@ -1,15 +1,19 @@
 """What a consumer fetched, as it came from the broker: recovery reads it by compiled code.
 
 aiokafka makes Python objects of each record, 2 us of the event loop's time; recovery wants the bytes that its threads
-find snapshots and results in. Record batches that are compressed, or of an older format, are left to aiokafka.
+find snapshots and results in. Compressed record batches are unpacked by the functions that aiokafka has for them. What
+a transaction wrote that was aborted is passed over, as are the marks that end transactions. Record batches of an older
+format than Kafka 0.11's are left to aiokafka.
 
 The layout is that of https://kafka.apache.org/documentation/#recordbatch; tests/unit/kafka/test_fetched.py compares
 with aiokafka's own parser.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from aiokafka import codec
 
 from app.compiled.byte_columns import RecordColumns
 from app.compiled.checksum import CRC32C, crc, tables
@@ -17,10 +21,12 @@ from app.compiled.jit import compiled
 from app.errors import StateError
 
 MAGIC = 2
-LENGTH_AT, MAGIC_AT, CRC_AT, ATTRIBUTES_AT, LAST_AT, COUNT_AT, HEADER = 8, 16, 17, 21, 23, 57, 61
+LENGTH_AT, MAGIC_AT, CRC_AT, ATTRIBUTES_AT, LAST_AT, PRODUCER_AT, COUNT_AT, HEADER = 8, 16, 17, 21, 23, 43, 57, 61
 COUNTED_FROM = 12  # the length is of what follows it
-COMPRESSED, CONTROL = 0x07, 0x20  # attributes
+CODEC, TRANSACTIONAL, CONTROL = 0x07, 0x10, 0x20  # attributes
 SMALLEST = 7  # bytes of a record
+UNPACKED = {1: codec.gzip_decode, 2: codec.snappy_decode, 3: codec.lz4_decode, 4: codec.zstd_decode}
+AT, END, BASE, COUNT, ATTRIBUTES, PRODUCER = range(6)  # columns of a survey: i8 for each record batch
 
 _CRC32C = tables(CRC32C)
 
@@ -32,29 +38,94 @@ class Fetched:
     data: bytes
     first: int  # offset asked for: records before it may come along
     end: int  # offset after the last record
-    count: int  # of records
+    count: int  # of records, without those passed over
+    batches: np.ndarray = field(repr=False)  # i8[n, 6]: the survey of ``data``
+    wanted: np.ndarray = field(repr=False)  # bool[n]: neither a mark nor of an aborted transaction
 
     @classmethod
-    def of(cls, data: bytes, first: int) -> "Fetched | None":
-        """None when aiokafka must read it."""
-        plain, count, end = _survey(np.frombuffer(data, np.uint8))
-        return cls(data, first, max(end, first), count) if plain else None
+    def of(cls, data: bytes, first: int, aborted: Sequence[tuple[int, int]] = ()) -> "Fetched | None":
+        """None when aiokafka must read it.
+
+        ``aborted``: (producer, first offset) of the aborted transactions in it, as the broker names them to readers of
+        what is committed.
+        """
+        batches = np.empty((len(data) // HEADER, 6), np.int64)
+        found, end = _survey(np.frombuffer(data, np.uint8), batches)
+        if found < 0:
+            return None
+        batches = batches[:found]
+        codecs = batches[:, ATTRIBUTES] & CODEC
+        if codecs.max(initial=0) > max(UNPACKED):
+            return None
+        wanted = batches[:, ATTRIBUTES] & CONTROL == 0
+        if aborted:
+            wanted &= ~_aborted(data, batches, aborted)
+        return cls(data, first, max(end, first), int(batches[wanted, COUNT].sum()), batches, wanted)
 
     def records(self) -> RecordColumns:
         """The records from ``first`` on. Raises StateError when a batch is damaged."""
-        data = np.frombuffer(self.data, np.uint8)
+        damaged = _damaged(np.frombuffer(self.data, np.uint8), self.batches, _CRC32C)
+        if damaged >= 0:
+            raise _damage(self.batches[damaged, BASE], "its checksum is wrong")
+        plain, parts = self._plain()
+        data = np.frombuffer(plain, np.uint8)
         room = min(self.count, len(data) // SMALLEST)
         offsets, spans = np.empty(room, np.int64), np.empty((room, 4), np.int64)
-        read, damaged = _read(data, self.first, _CRC32C, offsets, spans)
+        read, damaged = _read(data, parts, self.first, offsets, spans)
         if damaged >= 0:
-            at = int.from_bytes(self.data[damaged : damaged + 8], "big")
-            raise StateError(f"@{at}: the record batch is damaged: its checksum or its lengths are wrong")
-        return RecordColumns(self.data, offsets[:read], spans[:read])
+            raise _damage(parts[damaged, BASE], "its lengths are wrong")
+        return RecordColumns(plain, offsets[:read], spans[:read])
+
+    def _plain(self) -> tuple[bytes, np.ndarray]:
+        """Bytes that hold the wanted records unpacked, and the survey with where they are in them."""
+        parts = self.batches[self.wanted]
+        parts[:, AT] += HEADER
+        if not (parts[:, ATTRIBUTES] & CODEC).any():
+            return self.data, parts
+        packed, pieces, at = memoryview(self.data), [], 0
+        for part in parts:
+            piece: bytes | memoryview = packed[part[AT] : part[END]]
+            if part[COUNT] and (unpack := UNPACKED.get(int(part[ATTRIBUTES]) & CODEC)):
+                try:
+                    piece = unpack(bytes(piece))
+                except Exception as error:  # each library has its own
+                    raise _damage(part[BASE], f"it cannot be unpacked: {error}") from error
+            pieces.append(piece)
+            part[AT], part[END] = at, at + len(piece)
+            at += len(piece)
+        return b"".join(pieces), parts
 
 
 def whole(key: bytes) -> bytes:
     """As ``key_deserializer`` of a consumer: its getmany gives each fetch as one Fetched (app/kafka/patches.py)."""
     return key
+
+
+def _damage(base: int, why: str) -> StateError:
+    return StateError(f"@{base}: the record batch is damaged: {why}")
+
+
+def _aborted(data: bytes, batches: np.ndarray, aborted: Sequence[tuple[int, int]]) -> np.ndarray:
+    """bool[n]: the batch is of an aborted transaction. One begins at its first offset and ends at its mark."""
+    waiting = sorted(aborted, key=lambda one: one[1], reverse=True)
+    open_: set[int] = set()
+    found = np.zeros(len(batches), np.bool_)
+    for i, (at, end, base, count, attributes, producer) in enumerate(batches.tolist()):
+        while waiting and waiting[-1][1] <= base:
+            open_.add(waiting.pop()[0])
+        if not attributes & CONTROL:
+            found[i] = attributes & TRANSACTIONAL and producer in open_
+        elif count and is_abort(data[at + HEADER : end]):
+            open_.discard(producer)
+    return found
+
+
+def is_abort(record: bytes) -> bool:
+    """Whether this record of a control batch, which is never compressed, marks the end of an aborted transaction."""
+    i = 0
+    for attributes in (0, 1, 0, 0):  # length, behind the attributes time, offset, length of the key: version, type
+        _, i = _varint(record, i + attributes, len(record))
+    return record[i + 2 : i + 4] == b"\0\0"
 
 
 def _big(data, i, size):
@@ -66,21 +137,41 @@ def _big(data, i, size):
 
 
 @compiled
-def _survey(data):
-    """(all batches are such as _read reads, their records, offset after the last); the end may cut a batch off."""
+def _survey(data, batches):
+    """Fill in ``batches``: (how many, or -1 with one of an older format; offset after the last).
+
+    The end may cut a batch off.
+    """
+    n = 0
     at = 0
-    count = 0
     end = 0
-    while at + HEADER <= len(data):
+    while at + MAGIC_AT < len(data):
         after = at + COUNTED_FROM + _big(data, at + LENGTH_AT, 4)
         if after > len(data):
             break
-        if data[at + MAGIC_AT] != MAGIC or data[at + ATTRIBUTES_AT + 1] & COMPRESSED or after < at + HEADER:
-            return False, 0, 0
-        count += _big(data, at + COUNT_AT, 4)
-        end = _big(data, at, 8) + _big(data, at + LAST_AT, 4) + 1
+        if data[at + MAGIC_AT] != MAGIC or after < at + HEADER:
+            return -1, 0
+        base = _big(data, at, 8)
+        batches[n, AT] = at
+        batches[n, END] = after
+        batches[n, BASE] = base
+        batches[n, COUNT] = _big(data, at + COUNT_AT, 4)
+        batches[n, ATTRIBUTES] = data[at + ATTRIBUTES_AT + 1]
+        batches[n, PRODUCER] = _big(data, at + PRODUCER_AT, 8)
+        end = base + _big(data, at + LAST_AT, 4) + 1
         at = after
-    return True, count, end
+        n += 1
+    return n, end
+
+
+@compiled
+def _damaged(data, batches, tables):
+    """The first batch whose checksum is wrong, or -1."""
+    for n in range(len(batches)):
+        at = batches[n, AT]
+        if crc(tables, data, at + ATTRIBUTES_AT, batches[n, END]) != _big(data, at + CRC_AT, 4):
+            return n
+    return -1
 
 
 def _varint(data, i, end):
@@ -97,36 +188,28 @@ def _varint(data, i, end):
 
 
 @compiled
-def _read(data, first, tables, offsets, spans):
-    """Fill in the records from offset ``first`` on: (how many, where the damaged batch begins or -1)."""
+def _read(data, parts, first, offsets, spans):
+    """Fill in the records from offset ``first`` on: (how many, the damaged part or -1)."""
     n = 0
-    at = 0
-    while at + HEADER <= len(data):
-        end = at + COUNTED_FROM + _big(data, at + LENGTH_AT, 4)
-        if end > len(data):
-            break
-        if crc(tables, data, at + ATTRIBUTES_AT, end) != _big(data, at + CRC_AT, 4):
-            return n, at
-        count = 0 if data[at + ATTRIBUTES_AT + 1] & CONTROL else _big(data, at + COUNT_AT, 4)
-        base = _big(data, at, 8)
-        i = at + HEADER
-        for _ in range(count):
+    for part in range(len(parts)):
+        end = parts[part, END]
+        i = parts[part, AT]
+        for _ in range(parts[part, COUNT]):
             size, i = _varint(data, i, end)
             after = i + size
             if size < 0 or after > end or n >= len(offsets):
-                return n, at
+                return n, part
             _, i = _varint(data, i + 1, after)  # behind the attributes: time
             delta, i = _varint(data, i, after)
-            offsets[n] = base + delta
+            offsets[n] = parts[part, BASE] + delta
             for k in (0, 2):  # key, value
                 size, i = _varint(data, i, after)
                 spans[n, k] = i if size >= 0 else -1
                 i += max(size, 0)
                 spans[n, k + 1] = i
                 if i > after:
-                    return n, at
+                    return n, part
             if offsets[n] >= first:
                 n += 1
             i = after  # behind the headers
-        at = end
     return n, -1

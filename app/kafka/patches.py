@@ -13,6 +13,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.producer.message_accumulator import MessageBatch
+from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
@@ -46,6 +47,7 @@ def apply(
     close_tls_connections_at_once()
     report_lost_batches(on_lost_batch)
     keep_records_as_parsed(parsed)
+    pass_over_emptied_marks()
     unpack_fetches(partly_read, whole_fetches)
 
 
@@ -91,6 +93,20 @@ def keep_records_as_parsed(topics: Collection[str]) -> None:
     PartitionRecords._consumer_record = consumer_record
 
 
+def pass_over_emptied_marks() -> None:
+    """Read on behind the mark of a transaction that compaction has emptied.
+
+    The broker keeps a batch of a producer's last offset, without a record when its mark is old enough. aiokafka raises
+    KafkaError for one, so that a worker would end there again after each restart. Java's consumer passes it over.
+    """
+
+    def contains_abort_marker(self: PartitionRecords, batch: Any) -> bool:
+        mark = next(batch, None)
+        return mark is not None and ControlRecord.parse(mark.key) == ABORT_MARKER
+
+    PartitionRecords._contains_abort_marker = contains_abort_marker
+
+
 def unpack_fetches(partly_read: Collection[str], whole_fetches: bool) -> None:
     """Change what a consumer makes of a fetch.
 
@@ -109,7 +125,9 @@ def unpack_fetches(partly_read: Collection[str], whole_fetches: bool) -> None:
     def unpack(self: PartitionRecords) -> Iterator[Any]:
         fetch = proxy(self) if self._tp.topic in partly_read else self  # whoever asks for a record holds the fetch
         asked = whole_fetches and self._key_deserializer is whole
-        found = Fetched.of(self._records.data, self.next_fetch_offset) if asked else None
+        # Named by the broker to readers of what is committed, and to no others.
+        aborted = self._aborted_transactions if asked else ()
+        found = Fetched.of(self._records.data, self.next_fetch_offset, aborted) if asked else None
         return _only(fetch, found) if found else _unpack_records(fetch)
 
     fetcher.MemoryRecords = _KeepsData if whole_fetches else MemoryRecords

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import hashlib
 import inspect
+import struct
 import subprocess
 import sys
 import weakref
@@ -15,9 +16,11 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
 
 from app.kafka import patches
 
@@ -25,6 +28,7 @@ ORIGINALS = {  # as they are before any test of this process calls a patch
     (AIOKafkaConnection, "close"): AIOKafkaConnection.close,
     (MessageBatch, "failure"): MessageBatch.failure,
     (PartitionRecords, "_consumer_record"): PartitionRecords._consumer_record,
+    (PartitionRecords, "_contains_abort_marker"): PartitionRecords._contains_abort_marker,
     (PartitionRecords, "_unpack_records"): PartitionRecords._unpack_records,
     (fetcher, "MemoryRecords"): MemoryRecords,
 }
@@ -32,6 +36,7 @@ READ = {
     AIOKafkaConnection.close: "28f164aa1e4f0bbc",
     MessageBatch.failure: "719b2122c318e955",
     PartitionRecords._consumer_record: "e668541600b047ab",
+    PartitionRecords._contains_abort_marker: "17e9ad2322ef4e0a",
     PartitionRecords._unpack_records: "b803e6d46480732c",
 }
 
@@ -120,6 +125,21 @@ def fetch(first=0, topic="t"):
 def test_records_of_some_topics_are_kept_as_parsed():
     applied()
     assert [isinstance(next(fetch(topic=topic)), ConsumerRecord) for topic in ("p", "t")] == [False, True]
+
+
+def test_a_mark_of_a_transaction_that_compaction_has_emptied_is_passed_over():
+    emptied = DefaultRecordBatchBuilder(2, 0, 1, 5, 0, 0, 1000).build()
+    struct.pack_into(">h", emptied, 21, 0x30)
+    struct.pack_into(">I", emptied, 17, calc_crc32c(bytes(emptied[21:])))
+
+    def read():
+        records = fetcher.MemoryRecords(bytes(emptied))
+        return list(PartitionRecords(TopicPartition("t", 0), records, [], 0, None, None, True, 1))
+
+    with pytest.raises(KafkaError, match="Control batch did not contain any records"):
+        read()
+    applied()
+    assert read() == []
 
 
 def test_a_fetch_that_is_read_in_part_is_freed_at_once():
