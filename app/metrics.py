@@ -77,6 +77,7 @@ class Metrics:
         # Input and output.
         self.records_consumed = counter("records_consumed_total", "Records taken from the input topic.")
         self._invalid = counter("invalid_total", "Points and records written as dead letters.", "reason")
+        self._skipped = counter("skipped_total", "Records and elements without a point, by intention.", "reason")
         self._scored = counter("points_scored_total", "Points with a score of the detector.", "detector")
         self.results_delivered = counter("results_delivered_total", "Results acknowledged by the broker.")
         self.results_suppressed = counter(
@@ -143,6 +144,10 @@ class Metrics:
     def invalid(self, reasons: Mapping[str, int]) -> None:
         """Count a batch's dead letters: label of the reason -> how many."""
         _count(self._invalid, reasons)
+
+    def skipped(self, reasons: Mapping[str, int]) -> None:
+        """Add records that were skipped, by reason."""
+        _count(self._skipped, reasons)
 
     def scored(self, detectors: Mapping[str, int]) -> None:
         """Count a batch's votes: detector -> points it voted on."""

@@ -26,9 +26,7 @@ SERIES = Path(__file__).with_name("series")
 def records(
     files: Annotated[tuple[str, ...], Parameter("files, - for standard input, or names of bundled series")],
     *,
-    loop: Annotated[
-        bool, Parameter("repeat the files without end, with the times moved on")
-    ] = False,
+    loop: Annotated[bool, Parameter("repeat the files without end, with the times moved on")] = False,
     start: Annotated[float | None, Time("move the times so that each file begins at this time")] = None,
     time: Annotated[str | None, Parameter("column of the time")] = None,
     source: Annotated[str | None, Parameter("column of the source; none: the file's name")] = None,

@@ -60,7 +60,7 @@ class Path:
 
     def records(self, values: list[bytes | None]) -> None:
         batch = [Record(self.offset + i, b"k", value) for i, value in enumerate(values)]
-        found, letters, _ = self.reader.read(batch)
+        found, letters, *_ = self.reader.read(batch)
         self.offset += len(batch)
         counts["records"] += len(batch)
         counts["letters"] += len(letters)

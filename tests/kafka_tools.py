@@ -90,9 +90,7 @@ async def aend_offsets(servers: str, topic: str) -> dict[int, int]:
 
 async def aconsume(servers: str, topic: str, timeout_s: float = HANG_S) -> list[ConsumerRecord]:
     """Every record up to the present end of the topic: by partition, then offset."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False)
     await consumer.start()
     try:
         partitions = await _partitions(consumer, topic)
@@ -109,9 +107,7 @@ async def aconsume(servers: str, topic: str, timeout_s: float = HANG_S) -> list[
         await consumer.stop()
 
 
-async def await_records(
-    servers: str, topic: str, count: int, timeout_s: float = HANG_S
-) -> list[ConsumerRecord]:
+async def await_records(servers: str, topic: str, count: int, timeout_s: float = HANG_S) -> list[ConsumerRecord]:
     """Every record of the topic, as soon as there are ``count`` in all of its partitions."""
     async with asyncio.timeout(timeout_s):
         while sum((await aend_offsets(servers, topic)).values()) < count:

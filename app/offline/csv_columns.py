@@ -23,7 +23,7 @@ from app.compiled.numeric import LARGEST, LARGEST_TEXT
 from app.errors import ConfigurationError, InvalidPoint
 from app.settings import InputSettings
 from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
-from app.wire.reader import END_OF_TIME
+from app.wire.times import END_OF_TIME
 
 TIME_NAMES = ("timestamp", "datetime", "time", "ts", "date")
 SOURCE_NAMES = ("source", "sourceid", "entityid")
@@ -54,7 +54,7 @@ class CsvColumns:
         self, name: str, header: list[str], fields: InputSettings, source: str, time_format: str | None = None
     ) -> None:
         self.name, self.source = name, source
-        self.unit, self.time_format = fields.timestamp_unit, time_format
+        self.unit, self.time_format = fields.timestamp_unit or "s", time_format
         self.notes: list[str] = []  # decisions that may surprise
         self.headless = all(is_number(cell) or _is_time(cell) for cell in header)
         self.header = _made_up(header) if self.headless else [cell.strip() for cell in header]

@@ -206,7 +206,7 @@ def _ndjson(lines: Lines, source: str, fields: InputSettings, chunk_points: int)
             at[number] = lines.number
             number += 1
         if len(records) >= chunk_points or (records and not lines.ready):
-            points, bad, _ = reader.read(records)
+            points, bad, *_ = reader.read(records)
             for dead_letter in bad:
                 reason = dead_letter.reason.partition(": ")[2]
                 dead_letter.reason = f"{lines.name}:{at[dead_letter.offset]}: {reason}"

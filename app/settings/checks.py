@@ -253,9 +253,7 @@ def check_state(trial: Trial) -> None:
         trial.given.problem(said, f"{few} {'.'.join(other)} = {limit}, got {found}")
 
 
-def detector_problems(
-    method: str, params: dict[str, Any], allow_classes: Sequence[str] = ()
-) -> list[tuple[str, str]]:
+def detector_problems(method: str, params: dict[str, Any], allow_classes: Sequence[str] = ()) -> list[tuple[str, str]]:
     """(parameter or "method", what is wrong) of every problem, from the registry of detectors."""
     from app import detectors  # here: it takes its time, and most who import the settings' types do without
 

@@ -28,7 +28,6 @@ from app.settings.words import SECRET, allowed, unit
 OTHER_NAMES = {"anomaly_detection": "detection"}
 
 
-
 def load(config: str | Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Read and check all settings.
 

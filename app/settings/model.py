@@ -162,7 +162,9 @@ class InputSettings(SettingsSection):
         "fields that are metrics, under their own names; none: value or values",
         expected="names, separated by commas",
     )
-    timestamp_unit: Literal["s", "ms"] = setting("s", "unit of numeric timestamps")
+    timestamp_unit: Literal["s", "ms", "us", "ns"] | None = setting(
+        None, "unit of numeric timestamps; none: found out for each by its size", expected="s | ms | us | ns"
+    )
     max_metrics: int = setting(
         32,
         "most metrics in values of a source; a point with more is a dead letter",

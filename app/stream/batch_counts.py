@@ -13,12 +13,16 @@ from app.wire.dead_letters import DeadLetter
 
 @dataclass
 class BatchCounts:
-    """Points and dead letters that an earlier owner emitted are counted as suppressed only."""
+    """Points that an earlier owner emitted are counted as suppressed only; his dead letters and skipped records are
+    not counted.
+    """
 
     records: int = 0
     replayed: int = 0  # points learned again, among those that some snapshot may hold
     suppressed: int = 0  # points
     invalid: Counter[str] = field(default_factory=Counter)  # reason -> dead letters
+    skipped: Counter[str] = field(default_factory=Counter)  # reason -> records and elements
+    time_units: set[str] = field(default_factory=set)  # found so far in the partition's timestamps: app/wire/times.py
     votes: list[dict[str, int]] = field(default_factory=list)  # of each profile: detector -> points it voted on
     anomalous: int = 0
     opened: Counter[str] = field(default_factory=Counter)  # severity -> episodes
@@ -50,6 +54,8 @@ class BatchCounts:
         metrics.results_suppressed.inc(self.suppressed)
         if self.invalid:
             metrics.invalid(self.invalid)
+        if self.skipped:
+            metrics.skipped(self.skipped)
         for votes in self.votes:
             metrics.scored(votes)
         metrics.anomalous_points.inc(self.anomalous)

@@ -90,7 +90,9 @@ class PartitionState:
         began = self._clock()
         output = self._open(records[0].offset, records[-1].offset + 1)
         output.counts.records = len(records)
-        points, dead_letters, elements = self._reader.read(records)
+        points, dead_letters, elements, skipped = self._reader.read(records)
+        output.counts.skipped.update(one.why for one in skipped if one.offset > self._watermark[0])
+        output.counts.time_units = self._reader.units
         decoded = self._clock()
         points = self._not_yet_learned(points, output.counts)
         outcome = self._pipeline.run(self.sources.rows, points)

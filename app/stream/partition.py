@@ -10,6 +10,7 @@ watermark that tells a successor which points are done: see app/stream/takeover.
 """
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,7 +24,10 @@ from app.stream.job import Job
 from app.stream.ledger import Ledger
 from app.stream.outbox import Sent
 from app.stream.stall_detector import deleted, recreated
+from app.wire import times
 from app.wire.reader import Record
+
+log = logging.getLogger(__name__)
 
 IN_FLIGHT = 4  # batches computed whose acks are still out
 WAITING = 8  # fetched batches that may wait for their turn
@@ -192,11 +196,22 @@ class Partition:
         began = time.monotonic()
         output = self.state.compute_batch(records)
         output.counts.add_to(self._job.metrics, time.time())
+        if new := output.counts.time_units - self._job.time_units:
+            self._job.time_units |= new
+            self._say_units(records[0].offset)
         self._last_record_at = time.monotonic()
         if output.counts.suppressed:
             failpoints.reach("suppressing")
         failpoints.reach("computed")
         self._put(InFlight(output, began))
+
+    def _say_units(self, offset: int) -> None:
+        """Once a worker, and again when there is another unit."""
+        topic, units = self._job.settings.kafka.input_topic, self._job.time_units
+        found = " and ".join(words for name, words in times.WORDS.items() if name in units)
+        say = log.info if len(units) == 1 else log.warning
+        where = f"{topic}[{self.number}]@{offset}"
+        say("%s: numeric timestamps are %s, by their size; input.timestamp_unit says which there are", where, found)
 
     # --- deliver
 

@@ -176,8 +176,8 @@ def _complaints(found: Any, names: Names, path: str) -> Iterator[tuple[str, str]
         yield "wrong_type", f"{path} must be an object, got {shown(found)}"
         return
     for name in names.source:
-        if not isinstance(source := found.get(name), str | None):
-            yield "bad_source", f"{path}.{name} must be text, got {shown(source)}"
+        if not _is_name(source := found.get(name)):
+            yield "bad_source", f"{path}.{name} must be text or a whole number, got {shown(source)}"
     time = found.get(names.timestamp)
     if isinstance(time, NotFinite) or not _is_time(time):
         wanted = 'epoch seconds or a time such as "2023-10-27T09:37:40Z"'
@@ -193,8 +193,8 @@ def _complaints(found: Any, names: Names, path: str) -> Iterator[tuple[str, str]
                 yield from _number(value, f"{path}.values.{_cut(name)}")
     elif values is not None:
         yield "wrong_type", f"{path}.values must be an object of numbers, got {shown(values)}"
-    if not isinstance(metric := found.get("metric"), str | None):
-        yield "bad_metric", f"{path}.metric must be text, got {shown(metric)}"
+    if not _is_name(metric := found.get("metric")):
+        yield "bad_metric", f"{path}.metric must be text or a whole number, got {shown(metric)}"
 
 
 _NUMBERS = (float, int, type(None))
@@ -205,6 +205,10 @@ def _number(value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield "not_finite", f"{path} must be finite, got {shown(value)}"
     elif isinstance(value, bool) or not isinstance(value, int | float | None):
         yield "wrong_type", f"{path} must be a number, got {shown(value)}"
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int | None) and not isinstance(value, bool)
 
 
 def _is_time(value: Any) -> bool:

@@ -1,16 +1,17 @@
 """Bytes of the input topic to points; what cannot be read becomes a dead letter.
 
 A record is an object, or an array of objects each of which is decoded on its own, so that one bad element
-does not spoil the others. Every record gives at least one point or dead letter, whatever its bytes are.
+does not spoil the others. Every record gives at least one point, dead letter or ``Skipped``, whatever its bytes are.
 
     {"source": "pump-7", "timestamp": 1698401060.0 | "2023-10-27T09:37:40Z", "value": 45.2}
     {"source": "pump-7", "metric": "temperature", "value": 45.2}
     {"source": "pump-7", "values": {"temperature": 45.2, "pressure": 2.1}}
 
 Rules: unknown fields are ignored; of a field given twice, the last counts; null means absent; source is
-preferred to sourceId, and that to entity_id; a time without zone is UTC. Refused are NaN and Infinity, text
-or true for a number, |value| > 1e150, times outside 1970..2200, bad UTF-8 and nesting deeper than 128, in
-ignored fields too.
+preferred to sourceId, and that to entity_id; a whole number for a name is its text; a time without zone is UTC,
+and ``times`` says of a number what unit it is in. Refused are NaN and Infinity, text or true for a number,
+|value| > 1e150, times outside 1970..2200, bad UTF-8 and nesting deeper than 128, in ignored fields too. ``framing``
+says what may stand around JSON, ``keys`` what keys may look like. A record without a value, a tombstone, is skipped.
 
 A whole batch is tried at once: one msgspec call for each record, then checks that run over lists in C (.4 us
 a record; record by record, 1.5 us). Where any of it fails, the batch is read record by record: that path is
@@ -22,6 +23,7 @@ process and a dead letter in another.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -33,11 +35,10 @@ from app.pipeline.points import Points
 from app.settings.model import SOURCE_NAMES, InputSettings
 from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
 from app.state.sources import VALUE
-from app.wire import malformed, schema
+from app.wire import framing, keys, malformed, schema, times
 from app.wire.dead_letters import DeadLetter
 from app.wire.malformed import shown
-
-END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
+from app.wire.times import END_OF_TIME
 
 MAX_DEAD_LETTERS = 100  # for elements of one record; one more stands for all elements after them
 
@@ -54,17 +55,28 @@ class Record(Protocol):
 
 Elements = dict[int, Sequence[bytes]]
 NO_METRICS: list[str] = []
+SKIPPED = ("tombstone",)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A record or element that is no point and no mistake; ``why`` is one of SKIPPED."""
+
+    offset: int
+    index: int
+    why: str
 
 
 class Decoded(NamedTuple):
     """What the records of one partition hold.
 
-    ``elements``: by offset, the elements of each record that is an array, as they were sent.
+    ``elements``: by offset, the elements of each record that has several, as they were sent.
     """
 
     points: Points
     dead_letters: list[DeadLetter]
     elements: Elements
+    skipped: list[Skipped]
 
 
 class Reader:
@@ -78,12 +90,18 @@ class Reader:
         Named in reasons.
     keyed
         A record's key must be its source. False where the topic has one partition: any key will do.
+
+    Attributes
+    ----------
+    units
+        In which numeric timestamps were read, where the settings do not say it.
     """
 
     def __init__(self, input: InputSettings, topic: str, partition: int, keyed: bool) -> None:
         self._topic, self._partition, self._keyed = topic, partition, keyed
         self._max_metrics = input.max_metrics
-        self._per_second = 1000.0 if input.timestamp_unit == "ms" else 1.0
+        self._unit = input.timestamp_unit
+        self.units: set[str] = set()
         self._names = schema.Names(
             (input.source_field,) if input.source_field else SOURCE_NAMES,
             input.timestamp_field or "timestamp",
@@ -101,7 +119,7 @@ class Reader:
     def read(self, records: Sequence[Record]) -> Decoded:
         """Points and dead letters of these records, each in the records' order; never raises for their bytes."""
         points = self._read_at_once(records) if self._decode_plain and records else None
-        return self._read_each(records) if points is None else Decoded(points, [], {})
+        return self._read_each(records) if points is None else Decoded(points, [], {}, [])
 
     def rejected(
         self, records: Iterable[Record], elements: Elements, points: Points, rejected: Iterable[tuple]
@@ -127,6 +145,8 @@ class Reader:
         raw: list[Any] = [record.value for record in records]
         if None in raw:
             return None
+        if raw[0][:1] in framing.FIRST:
+            raw = list(map(framing.unframed, raw))
         if max(map(len, raw)) > malformed.MAX_DEPTH and any(map(malformed.too_deep, raw)):
             return None
         try:
@@ -138,8 +158,12 @@ class Reader:
             return None
         source = [point.source for point in found]
         values = [point.value for point in found]
-        names = list(map(str.encode, source))
-        if self._keyed and names != [record.key for record in records]:
+        try:
+            names = list(map(str.encode, source))
+        except TypeError:  # numbers among them
+            source = list(map(str, source))
+            names = list(map(str.encode, source))
+        if self._keyed and not _keyed([record.key for record in records], names, source):
             return None
         if b"" in names or max(map(len, names)) > MAX_SOURCE_BYTES:
             return None
@@ -160,22 +184,28 @@ class Reader:
             points.metrics, points.start, points.single = [self._plain_metric] * n, list(range(n + 1)), True
         return points
 
-    def _metrics(self, given: list[str | None]) -> list[str] | None:
+    def _metrics(self, given: list[schema.Name | None]) -> list[str] | None:
         """The metric of each point's series; no list when none has one; None when a name is not allowed."""
         different = set(given)
         if different <= {None, VALUE}:
             return NO_METRICS
         for name in different:
-            if name is not None and not 0 < len(name.encode()) <= MAX_METRIC_BYTES:
+            if name is not None and not 0 < len(str(name).encode()) <= MAX_METRIC_BYTES:
                 return None
-        return ["" if name is None or name == VALUE else name for name in given]
+        return ["" if name is None or name == VALUE else str(name) for name in given]
 
     def _times(self, given: list[Any]) -> list[float] | None:
         """Epoch seconds of times that are all numbers or all texts; None when they are not."""
         kinds = set(map(type, given))
-        if kinds == {float}:
-            return given if self._per_second == 1.0 else [time / self._per_second for time in given]
-        return list(map(_epoch, given)) if kinds == {datetime} else None
+        if kinds != {float}:
+            return list(map(_epoch, given)) if kinds == {datetime} else None
+        unit: str | None = self._unit
+        if unit is None:
+            unit = times.unit_of(given[0])
+            if unit is None or (unit != "s" and not times.unit_of(min(given)) == unit == times.unit_of(max(given))):
+                return None
+            self.units.add(unit)
+        return given if unit == "s" else [times.seconds(time, unit) for time in given]
 
     # --- record by record
 
@@ -183,7 +213,11 @@ class Reader:
         points = Points(metrics=[], start=[0], metric=[], single=self._single)
         dead_letters: list[DeadLetter] = []
         elements: Elements = {}
+        skipped: list[Skipped] = []
         for record in records:
+            if record.value is None:
+                skipped.append(Skipped(record.offset, 0, "tombstone"))
+                continue
             try:
                 found = self._decode(record.value)
                 if isinstance(found, Sequence):
@@ -198,7 +232,7 @@ class Reader:
             points.metrics = points.start = None
         if not any(points.metric):
             points.metric = None
-        return Decoded(points, dead_letters, elements)
+        return Decoded(points, dead_letters, elements, skipped)
 
     def _read_elements(self, points: Points, elements: Sequence[Any], record: Record) -> list[DeadLetter]:
         """Dead letters of the bad elements; after MAX_DEAD_LETTERS of them the others are not read.
@@ -244,11 +278,11 @@ class Reader:
         reason = f"{self._topic}[{self._partition}]@{record.offset}: {invalid}"
         return DeadLetter(record.offset, index, reason, invalid.label, record.key, value, record.headers)
 
-    def _decode(self, value: bytes | None) -> Any:
+    def _decode(self, given: bytes) -> Any:
         """The object, or the raw elements of the array, of which some may hold NaN. Raises InvalidPoint."""
-        if not value:
-            found = "null" if value is None else "no bytes"
-            raise InvalidPoint("empty", f"value must be a JSON object or an array of them, got {found}")
+        if not given:
+            raise InvalidPoint("empty", "value must be a JSON object or an array of them, got no bytes")
+        value = framing.unframed(given)
         if len(value) > malformed.MAX_DEPTH and malformed.too_deep(value):
             raise malformed.nested()
         try:
@@ -256,11 +290,16 @@ class Reader:
                 value.decode()
             found = self._decode_any(value)
         except UnicodeDecodeError as error:
-            raise InvalidPoint("invalid_json", f"value must be UTF-8, byte {error.start} is not") from None
+            raise InvalidPoint(
+                "invalid_json", _begins(given, f"value must be UTF-8, byte {error.start} is not")
+            ) from None
         except msgspec.DecodeError as error:
-            if elements := malformed.elements(value):
+            if elements := malformed.elements(value) or framing.objects(value):
                 return elements
-            raise malformed.explain(value, self._names, str(error), "$") from None
+            invalid = malformed.explain(value, self._names, str(error), "$")
+            if invalid.label == "invalid_json":
+                invalid = InvalidPoint(invalid.label, _begins(given, str(invalid)))
+            raise invalid from None
         except RecursionError:  # a caller with next to no stack left
             raise malformed.nested() from None
         if found == []:
@@ -288,32 +327,37 @@ class Reader:
         if source is None:
             wanted = " or ".join(f"{path}.{name}" for name in self._names.source)
             raise InvalidPoint("bad_source", f"{wanted} must name the source, got nothing")
+        source = str(source)
         raw = source.encode()
         if not 0 < len(raw) <= MAX_SOURCE_BYTES:
             wanted = f"must be 1 to {MAX_SOURCE_BYTES} bytes"
             raise InvalidPoint("bad_source", f"{path}.{name} {wanted}, got {len(raw)}: {shown(source)}")
-        if self._keyed and record.key != raw:
+        if self._keyed and record.key != raw and not keys.is_source(record.key, source):
             key = "none" if record.key is None else shown(record.key.decode("utf-8", "backslashreplace"))
             reason = f"{path}.{name} must be the record's key, got {shown(source)} under the key {key}"
-            raise InvalidPoint("key_mismatch", f"{reason}; key the records by source")
+            raise InvalidPoint("key_mismatch", f"{reason}; key the records by source, or set input.rekey: true")
         return source
 
     def _timestamp(self, one: Any, record: Record, path: str) -> float:
         given = one.timestamp
+        unit: str | None = "s"
         if given is None:
             time = record.timestamp / 1000.0
+        elif isinstance(given, datetime):
+            time = _epoch(given)
         else:
-            time = _epoch(given) if isinstance(given, datetime) else given / self._per_second
+            unit = self._unit or times.unit_of(given)
+            time = times.seconds(given, unit) if unit else -1.0
         if 0.0 <= time < END_OF_TIME:
+            if self._unit is None and isinstance(given, float):
+                self.units.add(unit)  # type: ignore[arg-type]
             return time
         if given is None:
             what, found = "Kafka's timestamp (the record holds none)", f"{record.timestamp} ms"
         else:
             what = f"{path}.{self._names.timestamp}"
-            found = given.isoformat() if isinstance(given, datetime) else f"{given:.15g}"
-        hint = ""
-        if isinstance(given, float) and self._per_second == 1.0 and 0.0 < time / 1000.0 < END_OF_TIME:
-            hint = "; it looks like milliseconds: set input.timestamp_unit to ms"
+            found = given.isoformat() if isinstance(given, datetime) else f"{given:.19g}"
+        hint = times.hint(given, self._unit) if isinstance(given, float) else ""
         raise InvalidPoint("bad_timestamp", f"{what} must be a time in 1970..2199, got {found}{hint}")
 
     def _cells(self, one: Any, path: str) -> list[tuple[str, float]]:
@@ -339,6 +383,17 @@ class Reader:
                     f"{path}: a metric's name must be 1 to {MAX_METRIC_BYTES} bytes, got {shown(name)}",
                 )
         return cells
+
+
+def _keyed(given: Sequence[bytes | None], names: list[bytes], source: list[str]) -> bool:
+    """Whether each key stands for its source, whose bytes are in ``names``."""
+    return names == given or all(map(keys.is_source, given, source))
+
+
+def _begins(value: bytes, reason: str) -> str:
+    """The reason, with what the first bytes seem to be."""
+    what = framing.named(value)
+    return f"{reason}; it begins like {what}" if what else reason
 
 
 def _epoch(time: datetime) -> float:

@@ -12,6 +12,7 @@ from app.settings.model import SOURCE_NAMES
 from app.state.sources import VALUE
 
 Time = float | datetime | None
+Name = str | int  # a number is read as its text
 
 
 class Names(NamedTuple):
@@ -25,15 +26,15 @@ class Names(NamedTuple):
 class Usual(msgspec.Struct, gc=False):
     """A point with the usual names."""
 
-    source: str | None = None
-    sourceId: str | None = None
-    entity_id: str | None = None
+    source: Name | None = None
+    sourceId: Name | None = None
+    entity_id: Name | None = None
     timestamp: Time = None
     value: float | None = None
     values: dict[str, float | None] | None = None
-    metric: str | None = None
+    metric: Name | None = None
 
-    def named(self) -> tuple[str, str | None]:
+    def named(self) -> tuple[str, Name | None]:
         """The field that names the source, and the name."""
         if self.source is not None:
             return "source", self.source
@@ -42,14 +43,14 @@ class Usual(msgspec.Struct, gc=False):
     def cells(self, path: str) -> list[tuple[str, float]]:
         """Metrics and their values, in the order of the record, without those that are null."""
         if self.values is None:
-            return [] if self.value is None else [(VALUE if self.metric is None else self.metric, self.value)]
+            return [] if self.value is None else [(VALUE if self.metric is None else str(self.metric), self.value)]
         if self.value is not None:
             raise InvalidPoint("wrong_type", f"{path} must have value or values, got both")
         return [cell for cell in self.values.items() if cell[1] is not None]  # type: ignore[misc]
 
     def series_metric(self) -> str:
         """The metric whose series the point belongs to, "" where that is the source's."""
-        return self.metric if self.metric is not None and self.metric != VALUE and self.values is None else ""
+        return str(self.metric) if self.metric is not None and self.metric != VALUE and self.values is None else ""
 
     def path(self, metric: str) -> str:
         return VALUE if self.values is None else f"values.{metric}"
@@ -58,7 +59,7 @@ class Usual(msgspec.Struct, gc=False):
 class Named(msgspec.Struct, gc=False):
     """A point with other names: the base of the type made for them."""
 
-    def named(self) -> tuple[str, str | None]:
+    def named(self) -> tuple[str, Name | None]:
         known = [(name, source) for name, source in self._given("source") if source is not None]
         return known[0] if known else (self.__struct_encode_fields__[0], None)
 
@@ -80,7 +81,7 @@ def full(names: Names) -> Any:
     """A type for every point with these names: named(), timestamp, cells(), series_metric(), path(metric)."""
     if names == Names():
         return Usual
-    fields: list[tuple] = [(f"source{i}", str | None, None) for i in range(len(names.source))]
+    fields: list[tuple] = [(f"source{i}", Name | None, None) for i in range(len(names.source))]
     rename = {f"source{i}": name for i, name in enumerate(names.source)} | {"timestamp": names.timestamp}
     fields.append(("timestamp", Time, None))
     if names.values:
@@ -89,7 +90,7 @@ def full(names: Names) -> Any:
         return msgspec.defstruct("Mapped", fields, bases=(Named,), rename=rename, gc=False)
     usual = {"cells": Usual.cells, "series_metric": Usual.series_metric, "path": Usual.path}
     fields += [("value", float | None, None), ("values", dict[str, float | None] | None, None)]
-    fields.append(("metric", str | None, None))
+    fields.append(("metric", Name | None, None))
     return msgspec.defstruct("Mapped", fields, bases=(Named,), namespace=usual, rename=rename, gc=False)
 
 
@@ -102,10 +103,10 @@ def plain(names: Names) -> Any:
     if len(names.values) > 1:
         return None
     rename = {"source": names.source[0], "timestamp": names.timestamp, "value": (*names.values, VALUE)[0]}
-    fields: list[tuple] = [("source", str), ("value", float), ("timestamp", Time, None)]
+    fields: list[tuple] = [("source", Name), ("value", float), ("timestamp", Time, None)]
     others = [*names.source[1:], *(() if names.values else ("values",))]
     if not names.values:
-        fields.append(("metric", str | None, None))
+        fields.append(("metric", Name | None, None))
     fields += [(f"other{i}", None, None) for i in range(len(others))]
     rename |= {f"other{i}": name for i, name in enumerate(others)}
     return msgspec.defstruct("Plain", fields, rename=rename, gc=False)

@@ -119,7 +119,10 @@ def aiokafka_loop_batch(run: Run, worker: int) -> Command:
 CONTESTANTS = (
     Contestant("faust-anomaly", faust_anomaly, faust_anomaly_topics, promises=True),
     Contestant(
-        "faust-anomaly, default set", faust_anomaly_default, faust_anomaly_topics, compared=0,
+        "faust-anomaly, default set",
+        faust_anomaly_default,
+        faust_anomaly_topics,
+        compared=0,
         note="method auto instead of the job's moving average; answers are counted, not compared",
     ),
     Contestant("stock Faust, tuned", stock_faust, share=0.1, note="with a tenth of the records"),

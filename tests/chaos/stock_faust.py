@@ -63,7 +63,7 @@ def make(config: str) -> faust.App:
             message = event.message
             record = Record(message.key, message.value, (), int(message.timestamp * 1000), message.offset)
             reader = Reader(settings.input, kafka.input_topic, message.partition, partitions > 1)
-            read, refused, _ = reader.read([record])
+            read, refused, *_ = reader.read([record])
             sources = pipeline.sources()
             for name in dict.fromkeys(read.series()):
                 if (saved := states.get(to_bytes(name))) is not None:

@@ -14,7 +14,6 @@ PER_S = 1200  # records
 UNSAVED = {"ANOMALY_STATE__IDLE_SNAPSHOT_S": "3600"}  # on a slow machine a worker under load looks idle for .5 s
 
 
-
 @pytest.fixture
 def run(job, tmp_path):
     with Run(job, tmp_path) as run:

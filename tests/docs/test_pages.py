@@ -138,7 +138,7 @@ def test_the_records_shown_are_real_ones():
     records = [Record(i, value) for i, value in enumerate(usual)]
     records[5658] = Record(5658, point["value"])
     reader = Reader(settings.input, "raw-data", 3, keyed=True)
-    read, letters, _ = reader.read(records)
+    read, letters, *_ = reader.read(records)
     outcome = pipeline.run(pipeline.sources(), read)
     real = json.loads(encode_results(read, outcome, "raw-data", 3)[5658][1], parse_float=figure)
     assert not letters and list(real) == list(result)

@@ -118,7 +118,7 @@ class Half:
     def run(self, first: int, end: int) -> bytes:
         """Results of the points first..end-1, a line each."""
         reader = Reader(InputSettings(), TOPIC, PARTITION, keyed=True)
-        points, dead_letters, _ = reader.read(list(records(self.case))[first:end])
+        points, dead_letters, *_ = reader.read(list(records(self.case))[first:end])
         assert not dead_letters and len(points) == end - first
         outcome = self._pipeline.run(self.sources, points)
         self._covered = end - 1

@@ -66,7 +66,7 @@ def _fold(settings: Settings, pipeline: Pipeline, number: int, keyed: bool, reco
     topic = settings.kafka.input_topic
     sources = pipeline.sources()
     reader = Reader(settings.input, topic, number, keyed)
-    points, letters, elements = reader.read(records)
+    points, letters, elements, _ = reader.read(records)
     outcome = pipeline.run(sources, points)
     letters += reader.rejected(records, elements, points, outcome.rejected)
     rows = zip(points.series(), points.offset, outcome.slot.tolist(), strict=True)

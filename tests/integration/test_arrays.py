@@ -15,7 +15,6 @@ from app.stream.transport import BATCH_BYTES
 LARGEST = 1_048_000  # bytes of a record of raw-data, under the broker's usual limit
 
 
-
 def array(element) -> bytes:
     """As many elements as a record of raw-data holds."""
     elements, size = [], 2

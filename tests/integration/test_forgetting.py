@@ -13,7 +13,6 @@ AFTER = 1000  # records of a partition
 STATE = {"forget_after_records": AFTER, "replay_records": 1000, "snapshot_every": 16, "max_sources": 26}
 
 
-
 def churning(rng: random.Random, first: int, count: int) -> list[tuple[int, bytes, bytes]]:
     """Records of sources that speak for a while and then never again, beside one that stays and one that returns."""
     made = []

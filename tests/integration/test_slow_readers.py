@@ -106,6 +106,7 @@ def test_readers_that_do_not_read_hold_nobody_up(job, tmp_path):
             return json.loads(worker.get("/api/statistics")[1])
 
         wait_for(lambda: statistics()["pages_open"] == len(pages))
+
         def done():
             return time.monotonic(), worker.metric("results_delivered_total"), worker.metric("commits_total")
 

@@ -153,7 +153,7 @@ class Group:
             self._round = None
 
     def heartbeat(self, number: int, generation: int) -> str:
-        """"ok", "rebalance" or "unknown"."""
+        """ "ok", "rebalance" or "unknown"."""
         if number not in self.members or generation != self.generation:
             return "unknown"
         self._touch(number)

@@ -119,7 +119,7 @@ WRONG = [
     ("detection", "maintenance", spans("2300-01-01"), "detection.maintenance[0].end", "1970 to", "date(2300, 1, 1)"),
     ("detection", "maintenance", spans("2026-12-24"), "detection.maintenance[0].end", "later than start", "12-24'"),
     ("anomaly_detection", "threshold", "2", "detection.threshold", "a number above 0 and of at most 1", "2"),
-    ("input", "timestamp_unit", "us", "input.timestamp_unit", "s | ms", "'us'"),
+    ("input", "timestamp_unit", "min", "input.timestamp_unit", "s | ms | us | ns", "'min'"),
     ("input", "value_fields", "[a, b, a]", "input.value_fields", "each field once", "'a'"),
     ("input", "source_field", "timestamp", "input.source_field", "not name 'timestamp'", "input.timestamp_field"),
     ("input", "value_fields", "[entity_id]", "input.value_fields", "not name 'entity_id'", "input.source_field"),
@@ -272,7 +272,14 @@ def test_every_setting_can_be_given_as_a_variable(path):
     value = attrgetter(".".join(path))(Settings())
     others = {"ANOMALY_DETECTION__HOLIDAYS__COUNTRY": "DE"} if path[-1] == "region" else {}
     if value is None:
-        known = {"method": "zscore", "range_lowest": -5.5, "range_highest": 7.25, "country": "DE", "region": "BY"}
+        known = {
+            "method": "zscore",
+            "range_lowest": -5.5,
+            "range_highest": 7.25,
+            "country": "DE",
+            "region": "BY",
+            "timestamp_unit": "us",
+        }
         value = known.get(path[-1], "some-text")
     variable = "ANOMALY_" + "__".join(path).upper()
     given = load(None, others | {variable: shown(value) if value != [] else "a.one,a.two"})

@@ -188,9 +188,7 @@ def test_a_replay_from_snapshots_of_different_ages_comes_to_the_same(seed, begin
     rest = [i for i, offset in enumerate(given.offset) if offset >= replay and offset > covered[i]]
     o = pipeline.run(again, given.select(rest))
     found, last = lives(given, AFTER, most)
-    assert {rest[r.position]: r.label for r in o.rejected} == (
-        {i: found[i] for i in rest if isinstance(found[i], str)}
-    )
+    assert {rest[r.position]: r.label for r in o.rejected} == ({i: found[i] for i in rest if isinstance(found[i], str)})
     end = given.offset[-1]
     assert live(again, found, last, end) == live(straight, found, last, end)
 

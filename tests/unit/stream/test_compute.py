@@ -44,6 +44,15 @@ def test_a_batch_holds_results_dead_letters_and_the_snapshots_that_are_due():
     assert set(output.counts.stage_s) == {"decode", "score", "encode"} and min(output.counts.stage_s.values()) > 0.0
 
 
+def test_tombstones_are_counted_and_passed():
+    one = state(watermark=(1, 0))
+    output = one.compute_batch([record(i, None) for i in range(3)])
+    assert (output.batch.first, output.batch.end, one.ledger.next) == (0, 3, 3)
+    assert (output.results.pairs(), output.dead_letters, output.counts.skipped) == ([], [], {"tombstone": 1})
+    output = one.compute_batch([*records(3, 2), record(5, None)])
+    assert len(output.results.pairs()) == 2 and output.counts.time_units == {"s"}
+
+
 def test_what_an_earlier_owner_emitted_is_learned_and_not_emitted():
     output = state(watermark=(5, 0)).compute_batch(records(0, 9))
     assert [json.loads(value)["id"] for _, value in output.results.pairs()] == [f"raw-data:5:{i}:0" for i in (6, 7, 8)]

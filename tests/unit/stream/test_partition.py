@@ -93,13 +93,13 @@ class Bench:
         made.active, made.generation = True, 1
         return made
 
-    async def feed(self, names, skip=0):
+    async def feed(self, names, skip=0, **fields):
         """One batch, a point of each of these sources, so many offsets on; what stands in the changelog of it."""
         before = len(self.changelog)
         self.next += skip
         records = []
         for name in names:
-            value = json.dumps({"source": name, "value": 1.0 + self.next % 7}).encode()
+            value = json.dumps({"source": name, "value": 1.0 + self.next % 7, **fields}).encode()
             records.append(ConsumerRecord("raw-data", 0, self.next, 10**12, 0, name.encode(), value, 0, 1, 1, ()))
             self.next += 1
         await self.partition.take(SimpleNamespace(records=records, generation_id=1))
@@ -248,3 +248,16 @@ def test_a_dirty_source_is_never_dropped():
         assert len(bench.partition.state.sources.rows) == 101
 
     asyncio.run(run())
+
+
+def test_the_unit_of_times_is_said_once_and_a_second_one_is_a_warning(caplog):
+    async def run():
+        bench = Bench()
+        for time in (1.7e9, 1.7e9, 1.7e12, 1.7e12):
+            await bench.feed(["a", "b"], timestamp=time)
+
+    with caplog.at_level("INFO", "app.stream.partition"):
+        asyncio.run(run())
+    first, second = [(each.levelname, each.getMessage()) for each in caplog.records]
+    assert first[0] == "INFO" and first[1].startswith("raw-data[0]@0: numeric timestamps are seconds, by their size")
+    assert second[0] == "WARNING" and "raw-data[0]@4: numeric timestamps are seconds and milliseconds" in second[1]

@@ -104,7 +104,7 @@ class Job:
             return
         self.next += len(batch)
         reader = Reader(InputSettings(max_metrics=2), TOPIC, PARTITION, keyed=True)
-        points, letters, elements = reader.read(batch)
+        points, letters, elements, _ = reader.read(batch)
         keep = [i for i, s in enumerate(points.series()) if points.offset[i] > self.covered.get(s, -1)]
         points = points.select(keep)
         outcome = self.pipeline.run(self.sources, points)

@@ -6,6 +6,7 @@ The reference is Python's json with a reading of the wire format written for the
 import json
 import math
 import random
+import re
 import sys
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,11 +18,12 @@ from hypothesis import strategies as st
 
 from app.pipeline.points import Points
 from app.settings import InputSettings
-from app.wire import malformed
+from app.wire import framing, malformed
 from app.wire.dead_letters import DeadLetter
-from app.wire.reader import Decoded, Reader
+from app.wire.reader import Decoded, Reader, Skipped
 
 KEY = b"pump-7"
+END = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
 GOOD = [
     b'{"source": "pump-7", "timestamp": 1698401060.25, "value": 45.2}',
     b'{"source": "pump-7", "timestamp": "2023-10-27T09:37:40Z", "value": -0.5e-3}',
@@ -32,6 +34,11 @@ GOOD = [
     b'{"source":"pump-7","values":{"temperature":45.2,"pressure":2.1,"flow":null}}',
     b'[{"source":"pump-7","timestamp":1698401060.0,"value":1.0},{"source":"pump-7","value":2.5}]',
     b' {"source":"pump-7" ,\n"value":1e150,"note":"\\u00e4\\n \xc3\xa4"} ',
+    b'{"source":"pump-7","value":1,"metric":5,"timestamp":1698401060250}',
+    b'{"source":"pump-7","value":1}\n{"source":"pump-7","value":2,"timestamp":1698401060250000}\n\n',
+    b'{"source":"pump-7","value":1} {"source":"pump-7","value":2}',
+    b'\xef\xbb\xbf{"source":"pump-7","timestamp":1698401060250000123,"value":1}',
+    b'\x00\x00\x00\x00\x07 {"source":"pump-7","value":1}',
 ]
 
 
@@ -69,7 +76,11 @@ def reference(value: bytes) -> list[tuple] | None:
         raise ValueError(text)
 
     try:
-        found = json.loads(value.decode(), parse_constant=refuse)
+        value = re.sub(rb"^\x00(.{4}|.{8})(?=\s*[\[{])", b"", value, flags=re.DOTALL).removeprefix(framing.BOM)
+        try:
+            found = json.loads(value.decode(), parse_constant=refuse)
+        except json.JSONDecodeError:
+            found = json.loads(re.sub(r"}\s*{", "},{", f"[{value.decode()}]"), parse_constant=refuse)
         return [point(one, i) for i, one in enumerate(found if isinstance(found, list) else [found])] or None
     except (ValueError, TypeError, AttributeError, OverflowError):
         return None
@@ -77,6 +88,7 @@ def reference(value: bytes) -> list[tuple] | None:
 
 def point(one: dict, index: int) -> tuple:
     source = next(one[n] for n in ("source", "sourceId", "entity_id") if one.get(n) is not None) if one else None
+    source = str(source) if type(source) is int else source
     if not isinstance(source, str) or source.encode() != KEY:
         raise ValueError(source)
     time = given = one.get("timestamp")
@@ -85,18 +97,22 @@ def point(one: dict, index: int) -> tuple:
     elif isinstance(time, str):
         parsed = datetime.fromisoformat(time)
         time = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    if isinstance(time, bool) or not 0 <= time < datetime(2200, 1, 1, tzinfo=UTC).timestamp():
+    elif isinstance(time, int | float):
+        time /= next((per for per in (1e3, 1e6, 1e9) if 1e8 * per <= time < END * per), 1)
+        time = round(time, 6) if time > 1e8 else time
+    if isinstance(time, bool) or not 0 <= time < END:
         raise ValueError(time)
     metric = ""
     if one.get("values") is not None:
         cells = one["values"]
     else:
-        metric = one.get("metric") or "value"
+        metric = one["metric"] if one.get("metric") is not None else "value"
+        metric = str(metric) if type(metric) is int else metric
         cells = {metric: one.get("value")}
         metric = "" if metric == "value" else metric
     cells = {name: value for name, value in cells.items() if value is not None}
     for name, value in cells.items():
-        if isinstance(value, bool | str) or not abs(value) <= 1e150 or not isinstance(name, str):
+        if isinstance(value, bool | str) or not abs(value) <= 1e150 or not isinstance(name, str) or not name:
             raise ValueError(value)
     if not cells:
         raise ValueError(one)
@@ -115,22 +131,31 @@ def test_points_stand_in_the_order_of_the_partition():
     points, dead_letters = read(*GOOD)
     assert dead_letters == []
     assert [row[:2] for row in rows(points)] == sorted(row[:2] for row in rows(points))
-    assert points.offset == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8]
+    assert points.offset == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9, 10, 10, 11, 11, 12, 13]
 
 
 # Bytes, label, what the reason must say.
 BAD: list[tuple[bytes | None, str, str]] = [
-    (None, "empty", "value must be a JSON object or an array of them, got null"),
     (b"", "empty", "value must be a JSON object or an array of them, got no bytes"),
     (b"[]", "empty", "$ must hold at least one object, got an empty array"),
     (b" ", "invalid_json", "$ must be JSON"),
     (b"{", "invalid_json", "$ must be JSON"),
     (b"pump-7,45.2", "invalid_json", "$ must be JSON"),
-    (b"\xef\xbb\xbf" + GOOD[0], "invalid_json", "$ must be JSON"),
     (GOOD[0] + b"}", "invalid_json", "trailing"),
     (GOOD[0][:-1], "invalid_json", "$ must be JSON"),
-    (b"\x00\x00\x00\x00\x07" + GOOD[0], "invalid_json", "$ must be JSON"),
-    (GOOD[0].decode().encode("utf-16"), "invalid_json", "value must be UTF-8, byte 0 is not"),
+    (
+        b"\x00\x00\x00\x00\x07\x0cpump-7\x00",
+        "invalid_json",
+        "begins like the prefix of a schema registry, with Avro or Pr",
+    ),
+    (b"\x00\x00\x00\x00\x07\x00\n\x06pump-7", "invalid_json", "with Avro or Protobuf behind it: use the JSON (Schema)"),
+    (b"\x00\x00\x00\x00\x07{\xff", "invalid_json", "UTF-8, byte 1 is not; it begins like the prefix of a schema re"),
+    (b"\x03\x05" + bytes(16) + b"x\x9c", "invalid_json", "begins like the prefix of AWS Glue's schema registry, comp"),
+    (b"\x1f\x8b\x08" + bytes(9), "invalid_json", "begins like gzip: let Kafka compress"),
+    (b"Obj\x01\x04\x14avro.codec", "invalid_json", "begins like an Avro file"),
+    (GOOD[0].decode().encode("utf-16"), "invalid_json", "value must be UTF-8, byte 0 is not; it begins like UTF-16"),
+    (GOOD[0].decode().encode("utf-16-le"), "invalid_json", "begins like UTF-16"),
+    (GOOD[0] + b"," + GOOD[0] + b",", "invalid_json", "$ must be JSON"),
     (b'{"source":"pump-7","value":1,"note":"\xff"}', "invalid_json", "value must be UTF-8, byte 37 is not"),
     (b'{"source":"pump-7","value":1,"note":"\xed\xa0\x80"}', "invalid_json", "value must be UTF-8, byte 37 is not"),
     (b'{"source":"\\ud800","value":1}', "invalid_json", "$ must be JSON"),
@@ -161,18 +186,27 @@ BAD: list[tuple[bytes | None, str, str]] = [
     (b'{"value":1}', "bad_source", "$.source or $.sourceId or $.entity_id must name the source, got nothing"),
     (b'{"source":"","value":1}', "bad_source", '$.source must be 1 to 256 bytes, got 0: ""'),
     (b'{"sourceId":"' + b"x" * 257 + b'","value":1}', "bad_source", "$.sourceId must be 1 to 256 bytes, got 257"),
-    (b'{"source":7,"value":1}', "bad_source", "$.source must be text, got 7"),
+    (b'{"source":7.0,"value":1}', "bad_source", "$.source must be text or a whole number, got 7.0"),
     (
         b'{"source":"pump-8","value":1}',
         "key_mismatch",
         '$.source must be the record\'s key, got "pump-8" under the key "pump-7"; key',
     ),
-    (b'{"source":"pump-7","value":1,"metric":5}', "bad_metric", "$.metric must be text, got 5"),
+    (b'{"source":true,"value":1}', "bad_source", "$.source must be text or a whole number, got true"),
+    (b'{"source":"pump-7","value":1,"metric":5.5}', "bad_metric", "$.metric must be text or a whole number, got 5.5"),
     (b'{"source":"pump-7","value":1,"metric":""}', "bad_metric", "a metric's name must be 1 to 128 bytes"),
     (b'{"source":"pump-7","values":{"' + b"x" * 129 + b'":1}}', "bad_metric", "must be 1 to 128 bytes"),
-    (b'{"source":"pump-7","value":1,"timestamp":1698401060000}', "bad_timestamp", "milliseconds: set input.timestamp"),
+    (
+        b'{"source":"pump-7","value":1,"timestamp":7258118400000000000}',
+        "bad_timestamp",
+        "00000; set input.timestamp_unit",
+    ),
     (b'{"source":"pump-7","value":1,"timestamp":-1}', "bad_timestamp", "must be a time in 1970..2199, got -1"),
-    (b'{"source":"pump-7","value":1,"timestamp":7258118400}', "bad_timestamp", "$.timestamp must be a time in 1970"),
+    (
+        b'{"source":"pump-7","value":1,"timestamp":7258118400}',
+        "bad_timestamp",
+        "$.timestamp must be a time in 1970..2199, got 7258118400; set",
+    ),
     (b'{"source":"pump-7","value":1,"timestamp":NaN}', "bad_timestamp", "epoch seconds or a time such as"),
     (b'{"source":"pump-7","value":1,"timestamp":true}', "bad_timestamp", "got true"),
     (b'{"source":"pump-7","value":1,"timestamp":"yesterday"}', "bad_timestamp", 'got "yesterday"'),
@@ -243,12 +277,12 @@ def test_a_record_gets_a_bounded_share_of_the_work(monkeypatch):
     for bad in (b"0", b"NaN", b'{"source":"pump-7","value":NaN}'):
         decoded.clear(), explained.clear()
         elements = [bad] * (1_000_000 // (len(bad) + 1))
-        points, dead_letters, _ = one.read([Record(b"[" + b",".join(elements) + b"]", 0)])
+        points, dead_letters, *_ = one.read([Record(b"[" + b",".join(elements) + b"]", 0)])
         assert len(decoded) == len(explained) == 100 and len(dead_letters) == 101 and not len(points)
 
 
 def test_elements_keep_the_bytes_they_were_sent_with():
-    good = b'{"source":"pump-7","value":1,"x":"NaN, \\\" -Infinity"}'
+    good = b'{"source":"pump-7","value":1,"x":"NaN, \\" -Infinity"}'
     bad = [b'{"source": "pump-7",  "value": NaN}', b"-Infinity"]
     points, dead_letters = read(b" [ " + b" ,\n".join([bad[0], good, bad[1], good]) + b" ] ")
     assert [dead_letter.value for dead_letter in dead_letters] == bad
@@ -260,7 +294,7 @@ def test_a_point_that_the_pipeline_rejects_keeps_its_bytes_and_is_not_decoded_ag
     values = [GOOD[0], GOOD[7], b'[{"source":"pump-7","value":NaN},' + GOOD[0] + b"]"]
     records = [Record(value, offset) for offset, value in enumerate(values)]
     one = reader()
-    points, _, elements = one.read(records)
+    points, _, elements, _ = one.read(records)
     assert [row[:2] for row in rows(points)] == [(0, 0), (1, 0), (1, 1), (2, 1)]
     monkeypatch.delattr(Reader, "_decode")
     rejected = one.rejected(records, elements, points, [(i, "too_many_metrics", "no") for i in (0, 2, 3)])
@@ -364,14 +398,14 @@ def test_the_reference_would_notice_a_changed_value():
     assert not agrees(GOOD[0], [])
 
 
-@pytest.mark.parametrize("unit", ["s", "ms"])
+@pytest.mark.parametrize("unit", [None, "s", "ms", "ns"])
 def test_at_once_is_as_record_by_record(unit):
     """The path of whole batches either leaves a batch to the other or gives the same."""
     ours = reader(timestamp_unit=unit)
-    for value in GOOD + [value for value in CORPUS if value][:3000]:
+    for value in GOOD + [value for value in CORPUS if value][:2000]:
         records = [Record(GOOD[0], 0), Record(value, 1)]
         at_once = ours._read_at_once(records[1:])
-        assert at_once is None or (at_once, [], {}) == ours._read_each(records[1:]), value
+        assert at_once is None or (at_once, [], {}, []) == ours._read_each(records[1:]), value
         assert plain_elements(ours.read(records)) == plain_elements(ours._read_each(records)), value
 
 
@@ -418,7 +452,7 @@ def test_anything_that_json_can_say_gives_points_or_dead_letters(values, ascii_o
 )
 def test_a_good_point_comes_through_exactly(value, time, source):
     raw = json.dumps({"source": source, "timestamp": time, "value": value}).encode()
-    points, dead_letters, _ = reader().read([Record(raw, key=source.encode())])
+    points, dead_letters, *_ = reader().read([Record(raw, key=source.encode())])
     assert dead_letters == []
     ((_, _, *found),) = rows(points)
     assert found == [source, time, True, {"value": value}, ""]
@@ -483,23 +517,140 @@ def test_kafkas_time_is_taken_where_the_record_has_none():
         assert said in dead_letter.reason
 
 
-def test_milliseconds_are_read_where_the_settings_say_so():
-    for value in (b'{"source":"pump-7","timestamp":1698401060250,"value":1}', GOOD[2]):
-        points, dead_letters = read(value, value, timestamp_unit="ms")
-        assert dead_letters == []
-        assert points.timestamp == [1698401060.25 if b"1698" in value else 1698399460.5] * 2
+@pytest.mark.parametrize(("unit", "per_second"), [("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_the_unit_of_a_time_is_said_or_found_out(unit, per_second):
+    number = b'{"source":"pump-7","timestamp":%d,"value":1}' % (169840106025 * per_second // 100)
+    for said in (unit, None):
+        points, dead_letters = read(number, number, GOOD[2], timestamp_unit=said)
+        assert (points.timestamp, dead_letters) == ([1698401060.25, 1698401060.25, 1698399460.5], [])
+        points, dead_letters = read(number, number, timestamp_unit=said)
+        assert (points.timestamp, dead_letters) == ([1698401060.25] * 2, [])
+    _, (dead_letter,) = read(number, timestamp_unit="s")
+    assert f"conds: set input.timestamp_unit to {unit}" in dead_letter.reason
+
+
+def test_a_time_is_read_the_same_whatever_stands_beside_it():
+    """Records of each unit alone, and all of them in one batch: else a replay, with other batches, would differ."""
+    at = [0, 7_258_118_399, 10**11, 7_258_118_399_999, 10**14, 7_258_118_399_999_999, 10**17, 7_258_118_399 * 10**9]
+    values = [b'{"source":"pump-7","timestamp":%d,"value":1}' % time for time in at]
+    together = read(*values)[0].timestamp
+    assert together == [read(value)[0].timestamp[0] for value in values]
+    assert together == pytest.approx([0, 7_258_118_399, 1e8, 7_258_118_400, 1e8, 7_258_118_400, 1e8, 7_258_118_399])
+    for time in (-1, 7_258_118_400, 10**11 - 1, 7_258_118_400_000, 10**17 - 10**3, 7_258_118_400 * 10**9):
+        _, (dead_letter,) = read(b'{"source":"pump-7","timestamp":%d,"value":1}' % time)
+        assert dead_letter.label == "bad_timestamp"
+        assert ("; set input.timestamp_unit" in dead_letter.reason) == (time > 0)
+
+
+def test_the_units_that_were_found_out_are_known():
+    one = reader()
+    one.read([Record(GOOD[1])])
+    assert one.units == set()
+    one.read([Record(GOOD[0])])
+    one.read([Record(b'{"source":"pump-7","timestamp":1698401060250,"value":1}')] * 2)
+    one.read([Record(b'{"source":"pump-7","timestamp":1698401060250000,"value":1}'), Record(b"")])
+    assert one.units == {"s", "ms", "us"}
+    said = reader(timestamp_unit="s")
+    said.read([Record(GOOD[0])])
+    assert said.units == set()
 
 
 def test_the_key_is_not_asked_where_there_is_one_partition():
     records = [Record(GOOD[0], key=key) for key in (None, b"other", b"\xff")]
     assert len(reader(keyed=False).read(records).points) == 3
-    points, dead_letters, _ = reader().read(records)
+    points, dead_letters, *_ = reader().read(records)
     assert len(points) == 0
     assert [dead_letter.reason.partition("the key ")[2].partition(";")[0] for dead_letter in dead_letters] == [
         "none",
         '"other"',
         '"\\\\xff"',
     ]
+
+
+def test_numbers_that_are_names_are_their_text():
+    for source in (b"12084", b"0", b"-5", b"123456789012345678901234567890"):
+        for value in (b'{"source":%b,"value":1}', b'{"sourceId":%b,"value":1}', b'[{"entity_id":%b,"values":{"a":1}}]'):
+            for key in (source, b'"' + source + b'"'):
+                points, dead_letters, *_ = reader().read([Record(value % source, key=key)])
+                assert (points.source, dead_letters) == ([source.decode()], [])
+    points, _, *_ = reader().read(
+        [Record(b'{"source":7,"value":1}', key=b"7"), Record(b'{"source":"8","value":1}', key=b"8")]
+    )
+    assert points.source == ["7", "8"]
+    assert read(b'{"source":"pump-7","value":1,"metric":5}')[0].metric == ["5"]
+
+
+KEYS = [
+    ("s1", [b"s1", b'"s1"', b'{"id":"s1"}', b'{"schema":{"type":"struct"},"payload":{"id":"s1"}}']),
+    ("s1", [b'\x00\x00\x00\x00\x01"s1"', b'\x00\x00\x00\x00\x01{"id":"s1"}']),
+    ("12084", [b"12084", b'"12084"', b'{"id":12084}', (12084).to_bytes(8, "big"), (12084).to_bytes(4, "big")]),
+    ("-5", [b"-5", b"\xff" * 3 + b"\xfb"]),
+    ('"s1"', [b'"s1"', b'"\\"s1\\""']),
+    ("\u00e4", [b"\xc3\xa4", b'"\\u00e4"']),
+]
+NO_KEYS = [None, b"", b"s2", b'"s2"', b'"s1', b'{"id":"s1","part":1}', b"[1]", b"\x00", b'"\xff"', b"1.0", b"{" * 9999]
+
+
+@pytest.mark.parametrize(("source", "keys"), KEYS)
+def test_a_key_is_seen_through(source, keys):
+    value = json.dumps({"source": source, "value": 1}).encode()
+    for many in (1, 3):
+        for key in keys:
+            points, dead_letters, *_ = reader().read([Record(value, key=key)] * many)
+            assert (points.source, dead_letters) == ([source] * many, [])
+        points, dead_letters, *_ = reader().read([Record(value, key=key) for key in NO_KEYS])
+        assert len(points) == 0
+        assert all(one.label == "key_mismatch" and "set input.rekey: true" in one.reason for one in dead_letters)
+
+
+def test_tombstones_are_skipped():
+    found = reader().read([Record(None, 4), Record(GOOD[0], 5), Record(None, 6)])
+    assert (found.points.offset, found.dead_letters) == ([5], [])
+    assert found.skipped == [Skipped(4, 0, "tombstone"), Skipped(6, 0, "tombstone")]
+    assert reader().read([Record(None, 4)]).skipped == [Skipped(4, 0, "tombstone")]
+
+
+FRAMES = [
+    lambda raw: framing.BOM + raw,
+    lambda raw: b"\x00\x00\x00\x00\x07" + raw,
+    lambda raw: b"\x00\x00\x00\x00\x07" + framing.BOM + raw,
+    lambda raw: b"\x00\x00\x00\x00\x00\x00\x00\x00\x07\n" + raw,
+    lambda raw: b"\x03\x00" + bytes(range(16)) + raw,
+]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_what_stands_around_json_is_seen_through(frame):
+    values = [value for value in GOOD if value[:1] in b"{[ "]
+    assert rows(read(*map(frame, values))[0]) == rows(read(*values)[0])
+    assert len(reader()._read_at_once([Record(frame(GOOD[0]), i) for i in range(3)])) == 3
+    assert rows(read(frame(GOOD[0]), GOOD[0], frame(GOOD[1]))[0]) == rows(read(GOOD[0], GOOD[0], GOOD[1])[0])
+    bad = frame(b'{"source":"pump-7","value":"x"}')
+    (dead_letter,) = read(bad)[1]
+    assert (dead_letter.value, dead_letter.label) == (bad, "wrong_type")
+
+
+def test_objects_on_lines_are_elements():
+    bad = b'{"source":"pump-7","value":NaN}'
+    for between in (b"\n", b"\r\n", b"\n \n\n"):
+        points, dead_letters = read(between.join([GOOD[0], bad, b"what", GOOD[1], GOOD[0]]) + between)
+        assert (points.index, points.values) == ([0, 3, 4], [45.2, -0.5e-3, 45.2])
+        assert [(one.index, one.label, one.value) for one in dead_letters] == [
+            (1, "not_finite", bad),
+            (2, "invalid_json", b"what"),
+        ]
+    for between in (b"", b" ", b"\n"):
+        points, dead_letters = read(
+            between.join([GOOD[0], GOOD[6], b'{"source":"pump-7","value":"\xc3\xa4}{"}', GOOD[8]])
+        )
+        assert (points.index, [one.index for one in dead_letters]) == ([0, 1, 3], [2])
+
+
+def test_a_pretty_printed_object_is_one_object():
+    value = json.dumps({"source": "pump-7", "values": {"a": 1, "b": {}}}, indent=1).encode()
+    for raw in (value, value.replace(b": 1", b": NaN"), value[:-1]):
+        (dead_letter,) = read(raw)[1]
+        assert (dead_letter.value, dead_letter.index) == (raw, 0)
 
 
 def test_other_names_are_read_as_the_settings_say():

@@ -23,7 +23,7 @@ ORDER = [
     *("anomaly_score", "alert_score", "is_anomaly", "episode", "kind", "severity", "status", "direction"),
     *("maintenance", "drift", "detectors", "weights", "attribution", "explanation", "figure", "usual", "config_hash"),
 ]
-SPANS = Maintenance([Span("A", 0.0, 1.0, "*"), Span("Büro \"7\"", 0.0, 1.0, "*")])
+SPANS = Maintenance([Span("A", 0.0, 1.0, "*"), Span('Büro "7"', 0.0, 1.0, "*")])
 PROFILES = (
     SimpleNamespace(detectors=("moving_average", "Half-Space Trees"), config_hash="0badcafe", maintenance=SPANS),
     SimpleNamespace(detectors=("zscore",), config_hash="deadbeef", maintenance=SPANS),
@@ -227,7 +227,7 @@ def test_results_of_a_real_run_are_the_same_bytes_however_it_is_split():
         pipeline = Pipeline(detection, engine="python")
         sources, results, episodes = pipeline.sources(), [], []
         for at in range(0, len(records), size):
-            points, dead_letters, _ = Reader(InputSettings(), "raw-data", 0, True).read(records[at : at + size])
+            points, dead_letters, *_ = Reader(InputSettings(), "raw-data", 0, True).read(records[at : at + size])
             outcome = pipeline.run(sources, points)
             assert dead_letters == []
             results += encode_results(points, outcome, "raw-data", 0)

@@ -1,0 +1,50 @@
+"""Numbers that are times, and the unit that they are in.
+
+Where the settings name no unit, each number is judged by its size alone, so that every process, and every replay, reads
+the same record alike: nothing is remembered of other records. The times from 1970 to 2200 in seconds, and those from
+March 1973 (10^8 s) to 2200 in the other units, do not overlap:
+
+    s 0..7.26e9   ms 1e11..7.26e12   us 1e14..7.26e15   ns 1e17..7.26e18
+
+Numbers between these ranges are refused: there a time of early 1970 in one unit is one after 2200 in the next.
+"""
+
+from __future__ import annotations
+
+END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
+UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # name -> how many are a second
+WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+SMALLEST = 1e8  # s; a time in ms, us or ns whose unit is found out is at least this
+
+
+def unit_of(number: float) -> str | None:
+    """The unit in which this number is a time; None where that is not certain.
+
+    >>> [unit_of(n) for n in (0, 1698401060, 1698401060250, 1698401060250000, 1698401060250000000, 8e9, -1)]
+    ['s', 's', 'ms', 'us', 'ns', None, None]
+    """
+    if 0.0 <= number < END_OF_TIME:
+        return "s"
+    for name, per_second in UNITS.items():
+        if SMALLEST * per_second <= number < END_OF_TIME * per_second:
+            return name
+    return None
+
+
+def seconds(number: float, unit: str) -> float:
+    """Epoch seconds; of nanoseconds to the nearest microsecond, as floats of this size are no finer.
+
+    >>> seconds(1698401060_123_000_000.0, "ns")
+    1698401060.123
+    """
+    return round(number / 1e3) / 1e6 if unit == "ns" else number / UNITS[unit]
+
+
+def hint(number: float, unit: str | None) -> str:
+    """What the reason adds of a number that is no time in this unit (None: it is found out)."""
+    if unit is None:
+        return "; set input.timestamp_unit" if number > 0.0 else ""
+    better = unit_of(number)
+    if better is None or better == unit:
+        return ""
+    return f"; it looks like {WORDS[better]}: set input.timestamp_unit to {better}"
