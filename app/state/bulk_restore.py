@@ -19,6 +19,7 @@ from app.compiled import rows
 from app.compiled.byte_columns import Column, RecordColumns, put
 from app.compiled.checksum import CRC32, crc, tables
 from app.compiled.jit import compiled
+from app.compiled.sparse import unpack_into
 from app.errors import StateError
 from app.scoring.profile import SOURCE, Profile
 from app.state import series, snapshot
@@ -43,7 +44,7 @@ class ExaminedRecords(NamedTuple):
     begins: np.ndarray  # bool[n]: not plain, or the record before is not, or has another tag
     profile: np.ndarray  # i8[n]
     covers: np.ndarray  # i8[n]: covered offset
-    parts: np.ndarray  # i8[n, 2 + adapters, 2]: where the source's row starts and ends, the metric's, and each model
+    parts: np.ndarray  # i8[n, 2 + adapters, 2]: where source's row, metric's packed row and models start and end
 
 
 def peek(data: bytes, name: bytes) -> int | None:
@@ -51,7 +52,7 @@ def peek(data: bytes, name: bytes) -> int | None:
     if crc32(data) != CHECKED or len(data) < _HEAD.size + _CHECK.size:
         return None
     magic, version, size, length, offset, _ = _HEAD.unpack_from(data)
-    known = magic == MAGIC and version in (snapshot.UNDIVIDED, snapshot.FORMAT)
+    known = magic == MAGIC and version in snapshot.READ
     if not known or (size, length) != (len(name), len(data)):
         return None
     return offset if data.startswith(name, _HEAD.size) else None
@@ -70,7 +71,8 @@ def examine(sources: Sources, records: RecordColumns, tag: int) -> ExaminedRecor
         known = Column.of([_START, _METRIC, *map(table, profiles)])
         layouts = np.array([_layout(profile) for profile in profiles], np.int64)
         data = np.frombuffer(records.data, np.uint8)
-        _examine(data, records.spans, tag, _CRC32, known.data, known.ends, layouts, *found)
+        row = np.empty(max(profile.cell.itemsize for profile in profiles), np.uint8)
+        _examine(data, records.spans, tag, _CRC32, known.data, known.ends, layouts, row, *found)
     return found
 
 
@@ -119,8 +121,8 @@ def _load(
     sources.add_values(slots)
     places = sources.value_row[slots]
     data = np.frombuffer(records.data, np.uint8)
-    for part, (held, into) in enumerate([(sources.rows, slots), (sources.cells[number], places)]):
-        _copy(data, parts, part, at, held.data.view(np.uint8), into)
+    _copy(data, parts, at, sources.rows.data.view(np.uint8), slots)
+    _unpack_all(data, parts, at, sources.cells[number].for_passes(), places)
     for part, models in enumerate(sources.models[number], 2):
         for place, model in zip(places.tolist(), records.slices(*parts[at, part].T)):
             models[place] = Stored(model) if model else None
@@ -147,28 +149,28 @@ def _same(data, i, other, start, end):
 
 
 @compiled
-def _examine(data, spans, tag, tables, known, ends, layouts, plain, begins, profile, covers, parts):
+def _examine(data, spans, tag, tables, known, ends, layouts, row, plain, begins, profile, covers, parts):
     """Fill in what ``ExaminedRecords`` names. ``known``: how a snapshot begins, its metric, and the table of each
-    profile.
+    profile; ``row``: room for the largest row of a metric.
     """
     for i in range(len(spans)):
         n = profile[i]
         table, table_end = ends[1 + n], ends[2 + n]
-        plain[i] = _is_plain(data, spans[i], tag, tables, known, ends, table, table_end, layouts[n], parts[i])
+        plain[i] = _is_plain(data, spans[i], tag, tables, known, ends, table, table_end, layouts[n], row, parts[i])
         if plain[i]:
             covers[i] = _little(data, spans[i, 2] + _OFFSET_AT, 8)
             end = spans[i, 1]
             begins[i] = i == 0 or not plain[i - 1] or not _same(data, spans[i - 1, 1] - tag, data, end - tag, end)
 
 
-def _is_plain(data, span, tag, tables, known, ends, table, table_end, layout, parts):
+def _is_plain(data, span, tag, tables, known, ends, table, table_end, layout, row, parts):
     """Whether the record of this span is plain; fills in where its parts are."""
     key, key_end, at, end = span
     own, cell, adapters, points, head, count, order, width = layout
     name = key_end - tag - key
     head_end = ends[0]
     metric_end = ends[1]
-    least = _HEAD_BYTES + name + table_end - table + own + metric_end - head_end + cell + _CHECK_BYTES
+    least = _HEAD_BYTES + name + table_end - table + own + metric_end - head_end + _CHECK_BYTES
     if key < 0 or name < 1 or at < 0 or at + least > end:
         return False
     if not _same(data, at, known, 0, head_end) or _little(data, at + _NAME_AT, 2) != name:
@@ -186,14 +188,17 @@ def _is_plain(data, span, tag, tables, known, ends, table, table_end, layout, pa
     if not _same(data, at, known, head_end, metric_end):
         return False
     at += metric_end - head_end
-    parts[1, 0], parts[1, 1] = at, at + cell
+    parts[1, 0] = at
+    at = unpack_into(data, at, end, row[:cell])
+    parts[1, 1] = at
+    if at < 0:
+        return False
     # Compiled code uses head, count and order as indices without checking them.
-    if not (0 <= _little(data, at + head, 8) < points and 0 <= _little(data, at + count, 8) <= points):
+    if not (0 <= _little(row, head, 8) < points and 0 <= _little(row, count, 8) <= points):
         return False
     for k in range(points):
-        if _little(data, at + order + k * width, width) >= points:
+        if _little(row, order + k * width, width) >= points:
             return False
-    at += cell
     for k in range(adapters):
         if at + _MODEL_BYTES > end:
             return False
@@ -204,8 +209,16 @@ def _is_plain(data, span, tag, tables, known, ends, table, table_end, layout, pa
 
 
 @compiled
-def _copy(data, parts, part, chosen, rows, places):
-    """Copy this part of the records chosen to the rows at these places."""
+def _copy(data, parts, chosen, rows, places):
+    """Copy the sources' rows of the records chosen to the rows at these places."""
     for i in range(len(chosen)):
-        start, end = parts[chosen[i], part]
+        start, end = parts[chosen[i], 0]
         put(rows, places[i] * (end - start), data, start, end)
+
+
+@compiled
+def _unpack_all(data, parts, chosen, rows, places):
+    """Write the metrics' rows of the records chosen to the rows at these places."""
+    for i in range(len(chosen)):
+        start, end = parts[chosen[i], 1]
+        unpack_into(data, start, end, rows[places[i]])

@@ -4,7 +4,8 @@
     name of the series: see app/state/series.py
     sections: name, version, digest (of the settings they were computed with), length, has a model
     the source's row
-    for each metric: its name, its row, and for each section with a model: length, bytes
+    for each metric: its name, its row without words that are 0 (app/compiled/sparse.py), and for each section with a
+    model: length, bytes
     CRC-32 of everything before
 
 A section is restored when name, version and digest are those of the present settings; otherwise it is reset, and the
@@ -20,11 +21,12 @@ others are restored. So, when settings or program are not those that wrote the s
                                                                          reset; adapters are restored
     detection.timezone, detection.holidays                               detectors that use hours or weekdays are reset
     fewer max_metrics                                                    the metrics first seen are restored
-    format 1                                                             restored, see below
+    format 1 or 2                                                        restored, see below
     another format                                                       refused, naming the format
 
-Snapshots of format 1 are of sources only, with all their metrics, those too that their points named one by one. Since
-format 2 each of those is a series, which begins anew; the state of the source is there for its other points.
+In formats 1 and 2 rows of metrics are whole. Snapshots of format 1 are of sources only, with all their metrics, those
+too that their points named one by one. Since format 2 each of those is a series, which begins anew; the state of the
+source is there for its other points.
 
 The restored state of a detector is the one it would have under the new settings too, bit for bit; an open episode
 continues, and ends by the new threshold. A refused snapshot changes nothing.
@@ -37,12 +39,13 @@ from __future__ import annotations
 
 import struct
 from functools import cache
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
+from app.compiled import sparse
 from app.errors import StateError
 from app.scoring import episodes
 from app.scoring.profile import SOURCE, Profile, StateSection
@@ -50,8 +53,10 @@ from app.state import series
 from app.state.series import MAX_METRIC_BYTES, MAX_SERIES_BYTES, MAX_SOURCE_BYTES
 from app.state.sources import JOINT, VALUE, Sources, Stored
 
-MAGIC, FORMAT = b"fasn", 2
+MAGIC, FORMAT = b"fasn", 3
 UNDIVIDED = 1  # the format of sources with all their metrics
+WHOLE_ROWS = 2  # the last format with them
+READ = (UNDIVIDED, WHOLE_ROWS, FORMAT)
 _HEAD = struct.Struct("<4sHHIqH")
 _COUNT = struct.Struct("<H")
 _SECTION = struct.Struct("<I8sI?")
@@ -84,7 +89,7 @@ def dumps(sources: Sources, slot: int, offset: int) -> bytes:
     metrics = sources.metrics(slot)
     parts = [b"", name, table(profile), sources.rows.dump(slot)]
     for metric, row in metrics.items():
-        parts += [_text(metric), cells.dump(row)]
+        parts += [_text(metric), sparse.pack(cells.dump(row))]
         for (_, adapter), models in zip(profile.adapters, sources.models[number]):
             model = models[row]
             model = b"" if model is None else model if type(model) is Stored else adapter.dumps(model)
@@ -106,17 +111,17 @@ def _opened(data: bytes) -> tuple[str, int, int, _SnapshotReader]:
     if len(data) < _HEAD.size + _CHECK.size or data[:4] != MAGIC:
         raise StateError(f"snapshot of {len(data)} bytes: must start with {MAGIC!r}, found {bytes(data[:4])!r}")
     _, version, size, length, offset, metrics = _HEAD.unpack_from(data)
-    if version not in (UNDIVIDED, FORMAT):
+    if version not in READ:
         raise StateError(
-            f"snapshot of format {version}: this release reads formats {UNDIVIDED} and {FORMAT}; run the release that "
-            "wrote it"
+            f"snapshot of format {version}: this release reads formats {', '.join(map(str, READ))}; run the release "
+            "that wrote it"
         )
     if length != len(data):
         raise StateError(f"snapshot must have {length} bytes by its head, found {len(data)}: it is cut or damaged")
     (check,) = _CHECK.unpack_from(data, length - _CHECK.size)
     if (found := crc32(memoryview(data)[: -_CHECK.size])) != check:
         raise StateError(f"snapshot is damaged: its checksum must be {check:08x}, found {found:08x}")
-    reader = _SnapshotReader(data, _HEAD.size, length - _CHECK.size)
+    reader = _SnapshotReader(data, _HEAD.size, length - _CHECK.size, version <= WHOLE_ROWS)
     try:
         return series.from_bytes(reader.take(size)), offset, metrics, reader
     except UnicodeDecodeError as e:
@@ -126,14 +131,24 @@ def _opened(data: bytes) -> tuple[str, int, int, _SnapshotReader]:
 class _SnapshotReader:
     """Slices in order; StateError rather than one too short."""
 
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data, self.at, self._end = data, at, end
+    def __init__(self, data: bytes, at: int, end: int, whole_rows: bool) -> None:
+        self.data, self.at, self._end, self._whole_rows = data, at, end, whole_rows
 
     def take(self, size: int) -> bytes:
         start, self.at = self.at, self.at + size
         if self.at > self._end:
             raise StateError(f"snapshot ends at byte {self._end}, inside a part of {size} bytes from {start}")
         return self.data[start : self.at]
+
+    def row(self, size: int) -> bytes:
+        """The next row, of ``size`` bytes."""
+        if self._whole_rows:
+            return self.take(size)
+        row, after = sparse.unpack(self.data, self.at, self._end, size)
+        if row is None:
+            raise StateError(f"snapshot ends at byte {self._end}, inside a row of {size} bytes from {self.at}")
+        self.at = after
+        return row
 
     def skip(self, expected: bytes) -> bool:
         """Go on behind these bytes, if they come next."""
@@ -226,16 +241,23 @@ def _reset(profile: Profile, stored: list[_StoredSection]) -> list[str]:
 
 def _whole(profile: Profile, reader: _SnapshotReader) -> tuple[bytes, list[Any]]:
     """The row of one metric, and the models of the profile's adapters, as they are stored."""
-    row = reader.take(profile.cell.itemsize)
+    row = reader.row(profile.cell.itemsize)
     _check_window(profile, row)
     models = [(reader.take(*reader.unpack(_MODEL)), member, adapter) for member, adapter in profile.adapters]
     return row, [adapter.loads(data, member.params) if data else None for data, member, adapter in models]
 
 
+def stored_parts(stored: list[_StoredSection], reader: _SnapshotReader) -> list[bytes]:
+    """What the next row, of one metric, has of each of these sections."""
+    row = reader.row(sum(section.length for section in stored))
+    ends = [*accumulate(section.length for section in stored)]
+    return [row[start:end] for start, end in zip([0, *ends], ends)]
+
+
 def _parts(profile: Profile, stored: list[_StoredSection], reader: _SnapshotReader) -> tuple[bytes, list[Any]]:
     """The same, with the sections that fit the profile; the others are empty."""
     row = bytearray(profile.cell.itemsize)
-    parts = [reader.take(s.length) for s in stored]
+    parts = stored_parts(stored, reader)
     bytes_of = {s.name: reader.take(*reader.unpack(_MODEL)) for s in stored if s.model}
     known = {s.name: (s, part) for s, part in zip(stored, parts)}
     models: dict[str, Any] = {}
@@ -267,7 +289,7 @@ def largest(profile: Profile, max_metrics: int) -> int:
     """The largest possible snapshot of a series with this profile, in bytes."""
     models = sum(_MODEL.size + adapter.max_state_bytes(m.params) for m, adapter in profile.adapters)
     fixed = _HEAD.size + len(table(profile)) + SOURCE.itemsize + _CHECK.size
-    row = _COUNT.size + profile.cell.itemsize + models
+    row = _COUNT.size + sparse.most(profile.cell.itemsize) + models
     joint = 1 if profile.joins and max_metrics > 1 else 0
     of_source = MAX_SOURCE_BYTES + (max_metrics + joint) * row + max_metrics * MAX_METRIC_BYTES
     return fixed + max(of_source, MAX_SERIES_BYTES + row + len(VALUE))

@@ -55,7 +55,7 @@ def parts(data: bytes) -> dict[tuple, bytes]:
     found = {("", *own): reader.take(own.length), ("", "the case"): b"%s %d" % (name.encode(), offset)}
     for _ in range(metrics):
         metric = reader.text()
-        rows = [reader.take(section.length) for section in stored]
+        rows = snapshot.stored_parts(stored, reader)
         models = [reader.take(*reader.unpack(snapshot._MODEL)) if section.model else b"" for section in stored]
         found |= {(metric, *section): row + model for section, row, model in zip(stored, rows, models)}
     reader.end()

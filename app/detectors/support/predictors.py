@@ -35,7 +35,7 @@ HALF = SIZE * (SIZE + 1) // 2
 SLOT = 300.0  # s
 SLOTS = 288  # of a day
 HOURS = 168  # of a week
-CENTRE = 100  # of a count of values far off, which is kept as 0..200: more above than below, or the other way round
+MOST_OFF = 100  # values far off that are counted
 PREDICTORS = [
     ("n", "i8"),  # values seen
     ("time", "f8"),  # the latest
@@ -67,10 +67,10 @@ PREDICTORS = [
     ("hour", "i8"),
     ("day", "f4", (SLOTS,)),  # mean less the first value
     ("day_seen", "u1", (SLOTS,)),
-    ("day_off", "u1", (SLOTS,)),
+    ("day_off", "i1", (SLOTS,)),  # values far off, one after the other; negative: those below
     ("week", "f4", (HOURS,)),
     ("week_seen", "u1", (HOURS,)),
-    ("week_off", "u1", (HOURS,)),
+    ("week_off", "i1", (HOURS,)),
 ]
 
 
@@ -91,12 +91,13 @@ def begin_predictors(f, x):
         f.squared[k] = 0.0
         f.absolute[k] = 0.0
         f.errors[k] = 0
-    for i in range(SLOTS):
-        f.day_seen[i] = 0
-        f.day_off[i] = CENTRE
-    for i in range(HOURS):
-        f.week_seen[i] = 0
-        f.week_off[i] = CENTRE
+    if f.n > 0:  # else they are 0, and a new series need not touch them
+        for i in range(SLOTS):
+            f.day_seen[i] = 0
+            f.day_off[i] = 0
+        for i in range(HOURS):
+            f.week_seen[i] = 0
+            f.week_off[i] = 0
     for i in range(ORDER):
         f.lags[i] = 0.0
     f.n = 0
@@ -258,13 +259,13 @@ def _learn_slot(f, x, slot, calm):
     if f.errors[DAY] > 20 and abs(error) > limit:
         if entered or share >= 1.0:
             f.day_off[slot] = _off(f.day_off[slot], error)
-        if abs(f.day_off[slot] - CENTRE) >= 3:
+        if abs(f.day_off[slot]) >= 3:
             f.day[slot] = single(f.day[slot] + 0.7 * error)
         elif calm:
             f.day[slot] = single(f.day[slot] + clip(error, limit) * step)
     else:
         if entered:
-            f.day_off[slot] = CENTRE
+            f.day_off[slot] = 0
         f.day[slot] = single(f.day[slot] + error * step)
         f.day_seen[slot] = min(seen + 1, 250)
 
@@ -286,13 +287,13 @@ def _learn_hour(f, x, hour, calm):
     if f.errors[WEEK] > 20 and abs(error) > limit:
         if entered:
             f.week_off[hour] = _off(f.week_off[hour], error)
-        if abs(f.week_off[hour] - CENTRE) >= 2:
+        if abs(f.week_off[hour]) >= 2:
             f.week[hour] = single(f.week[hour] + 0.5 * error)
         elif calm:
             f.week[hour] = single(f.week[hour] + clip(error, limit) * step)
     else:
         if entered:
-            f.week_off[hour] = CENTRE
+            f.week_off[hour] = 0
         f.week[hour] = single(f.week[hour] + error * step)
         f.week_seen[hour] = min(seen + 1, 250)
 
@@ -300,8 +301,8 @@ def _learn_hour(f, x, hour, calm):
 def _off(count, error):
     """The count after one more value far off on the side of the error; the other side begins anew."""
     if error > 0.0:
-        return min(max(count, CENTRE) + 1, 2 * CENTRE)
-    return max(min(count, CENTRE) - 1, 0)
+        return min(max(count, 0) + 1, MOST_OFF)
+    return max(min(count, 0) - 1, -MOST_OFF)
 
 
 def _learn_lags(f, y):
@@ -337,10 +338,10 @@ def move(f, delta):
     f.level += delta
     for i in range(SLOTS):
         f.day[i] = single(f.day[i] + delta)
-        f.day_off[i] = CENTRE
+        f.day_off[i] = 0
     for i in range(HOURS):
         f.week[i] = single(f.week[i] + delta)
-        f.week_off[i] = CENTRE
+        f.week_off[i] = 0
     # Else what the new level has taught so far would be forgotten soonest of all.
     f.constant_weight = min(f.constant_weight, 200.0)
     f.level_weight = min(f.level_weight, 20.0)

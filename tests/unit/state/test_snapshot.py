@@ -202,8 +202,8 @@ def test_a_later_format_is_refused_by_name():
     sources = pipeline.sources()
     pipeline.run(sources, points([1.0]))
     data = bytearray(snapshot.dumps(sources, 0, 9))
-    data[4:6] = struct.pack("<H", 3)
-    with pytest.raises(StateError, match="format 3: this release reads formats 1 and 2"):
+    data[4:6] = struct.pack("<H", 4)
+    with pytest.raises(StateError, match="format 4: this release reads formats 1, 2, 3;"):
         snapshot.loads(sources, rechecked(bytes(data)))
 
 
@@ -271,6 +271,8 @@ def test_no_snapshot_is_larger_than_the_largest(with_library):
     name = "ü" * 128
     assert len(name.encode()) == 256
     pipeline.run(sources, vectors([{m * 128: 1.0 for m in "abcd"}] * 3, name))
+    assert len(snapshot.dumps(sources, 0, 9)) < pipeline.max_snapshot_bytes()
+    sources.cells[0].data.view(np.uint8)[:] = 1  # no word is left out
     assert len(snapshot.dumps(sources, 0, 9)) == pipeline.max_snapshot_bytes()
 
 
