@@ -26,7 +26,7 @@ Examples
 
 from app.detectors.api import BIGGEST, WEIGHTED, cut, deviations_of, learn_weighted, param, params
 
-VERSION = 1
+VERSION = 2
 PARAMS = params(
     min_instances=param(30, "points after a reset before the first score", at_least=2),
     delta=param(0.25, "allowance subtracted from each deviation: half of the shift to be found", at_least=0),
@@ -46,7 +46,7 @@ SCALE = "deviations"
 ALERT_AT = "threshold"
 TARGETS = "shifts"
 INVARIANT = ("scale", "shift")
-KINDS = "level"
+KINDS = "drift"
 EXPLANATION = "at {value} the deviations from the running mean have summed up to {score}: the level has shifted"
 
 MOST = 4.0  # deviations that one value counts
