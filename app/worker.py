@@ -4,7 +4,9 @@
 joining the group (settings, topics, a port in use) is found by ``Preflight``, which Faust starts first.
 """
 
+import asyncio
 import gc
+import importlib.util
 import logging
 import sys
 import tempfile
@@ -12,7 +14,6 @@ import time
 from typing import Any
 
 import faust
-import uvloop
 from aiokafka.structs import TopicPartition
 from mode import Service
 
@@ -49,6 +50,7 @@ class Preflight(Service):
 
     async def on_start(self) -> None:
         job = self._app.job
+        say_what_runs(job.pipeline.engine)
         try:
             needed = permissions.of_worker(job.settings)
             found = await require(job.settings, job.pipeline.max_snapshot_bytes(), needed)
@@ -64,6 +66,14 @@ class Preflight(Service):
 
     async def on_stop(self) -> None:
         await self._view.stop()
+
+
+def say_what_runs(engine: str) -> None:
+    """One line in the log: what scores, and the event loop; a warning where it is not the fast one."""
+    loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    missing = [name for name, there in (("numba", engine == "numba"), ("uvloop", loop == "uvloop")) if not there]
+    slow = f": {' and '.join(missing)} not installed, results are the same but slower" if missing else ""
+    log.log(logging.WARNING if missing else logging.INFO, "engine %s, event loop %s%s", engine, loop, slow)
 
 
 def make(settings: Settings) -> App:
@@ -170,7 +180,10 @@ def _credentials(settings: Settings) -> Any:
 def _make_from_environment() -> App:
     try:
         settings = load()
-        uvloop.install()
+        if importlib.util.find_spec("uvloop"):  # it has no wheel for Windows
+            import uvloop
+
+            uvloop.install()
         patches.apply(
             parsed=(settings.kafka.input_topic, settings.kafka.changelog_topic),
             partly_read=(settings.kafka.output_topic, settings.kafka.anomalies_topic),

@@ -127,6 +127,8 @@ class Detect:
         self.remarks = Remarks(self.line)
         self.line.show(lambda: "compiling the detectors ...", now=True)
         self.pipelines = [Pipeline.of(each, self.fields.max_metrics) for each in configurations.values()]
+        if self.pipelines[0].engine == "python":
+            click.echo("numba is not installed: the detectors run in plain Python, with the same results", err=True)
         for pipeline in self.pipelines:
             pipeline.compile()
 

@@ -48,8 +48,8 @@ def evaluate(
 ) -> None:
     """Compare the anomalies found in labelled files with the labels; needs no Kafka.
 
-    FILE may be a folder. Labels are the column label, anomaly or is_anomaly (0 or empty: normal), or --labels. A run of
-    labelled points is a window.
+    FILE may be a folder. Labels are the column or field label, anomaly or is_anomaly (0, false, empty or absent:
+    normal), or --labels. A run of labelled points is a window.
 
     \b
     hit         windows with an alert (the first point of an episode) inside
@@ -102,9 +102,8 @@ def _labelled(series: Sequence[ScoredSeries]) -> dict[str, list[ScoredSeries]]:
         if each.file not in without:
             by_file.setdefault(each.file, []).append(each)
     if not by_file:
-        raise ConfigurationError(
-            f"{', '.join(sorted(without)) or 'no points'}: expected a column label, anomaly or is_anomaly, or --labels"
-        )
+        files = ", ".join(sorted(without)) or "no points"
+        raise ConfigurationError(f"{files}: expected a column or field label, anomaly or is_anomaly, or --labels")
     if without:
         click.echo(f"{many(len(without), 'file')} without labels left out: {', '.join(sorted(without))}", err=True)
     return {_short(file, by_file): of for file, of in by_file.items()}

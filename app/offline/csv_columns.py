@@ -95,7 +95,7 @@ class CsvColumns:
             raise InvalidPoint("too_many_metrics", f"expected {limit}, found {len(values)}; --value names some")
         source = self.source if self.source_at is None else self._source(cells[self.source_at])
         timestamp = None if self.time_at is None else self._time(cells[self.time_at])
-        label = "" if self.label_at is None else _label(cells[self.label_at])
+        label = "" if self.label_at is None else label_of(cells[self.label_at])
         return CsvPoint(source, timestamp, values, metrics, label)
 
     def _find(self, usual: Iterable[str], wanted: str | None = None, setting: str = "") -> int | None:
@@ -238,7 +238,8 @@ def _made_up(first_row: list[str]) -> list[str]:
     return ["timestamp" if time else "value" if alone else f"column_{at}" for at, time in enumerate(times, 1)]
 
 
-def _label(cell: str) -> str:
+def label_of(cell: str) -> str:
+    """The kind of anomaly that a label says; "" where it says that there is none."""
     kind = cell.strip()
     if kind.lower() in NO:
         return ""

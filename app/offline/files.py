@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
+import msgspec
+
 from app.errors import ConfigurationError, InvalidPoint
-from app.offline.csv_columns import CsvColumns, CsvPoint
+from app.offline.csv_columns import CsvColumns, CsvPoint, label_of
 from app.pipeline.points import Points
 from app.settings import InputSettings
 from app.wire.dead_letters import DeadLetter
@@ -32,7 +34,8 @@ class Chunk:
     """Some rows of a file: what could be read, and what could not."""
 
     points: Points = field(default_factory=Points)  # offset is the row, index 0 outside JSON arrays
-    labels: list[str] = field(default_factory=list)  # one a point ("" normal) where a CSV has them, else none
+    labels: list[str] = field(default_factory=list)  # one a point ("" normal); none where no point has one
+    labelled: bool = False  # the file says of its points whether they are anomalous
     bad: list[DeadLetter] = field(default_factory=list)  # the reason begins with FILE:LINE
     empty: int = 0  # rows that hold no value
     notes: list[str] = field(default_factory=list)  # decisions about the file that may surprise
@@ -164,6 +167,7 @@ def _csv(
                 chunk.points.single = len(columns.values) == 1
                 if columns.has_labels:
                     chunk.labels.append(row.label)
+                    chunk.labelled = True
         if len(chunk.points) >= chunk_points or not lines.ready:
             chunk.notes, columns.notes = columns.notes, []
             yield chunk
@@ -207,11 +211,47 @@ def _ndjson(lines: Lines, source: str, fields: InputSettings, chunk_points: int)
             number += 1
         if len(records) >= chunk_points or (records and not lines.ready):
             points, bad, *_ = reader.read(records)
+            chunk = Chunk(points, bad=bad)
+            _add_labels(chunk, records)
             for dead_letter in bad:
                 reason = dead_letter.reason.partition(": ")[2]
                 dead_letter.reason = f"{lines.name}:{at[dead_letter.offset]}: {reason}"
-            yield Chunk(points, bad=bad)
+            yield chunk
             records, at = [], {}
+
+
+class _Labelled(msgspec.Struct):
+    """What a record says about itself; one with a score is a result of ``detect``, whose verdict is no label."""
+
+    label: Any = None
+    anomaly: Any = None
+    is_anomaly: Any = None
+    anomaly_score: Any = None
+
+    def kind(self) -> str | None:
+        """None: it does not say."""
+        found = next((each for each in (self.label, self.anomaly, self.is_anomaly) if each is not None), None)
+        return None if found is None or self.anomaly_score is not None else label_of(str(found))
+
+
+_decode_labelled = msgspec.json.Decoder(_Labelled | list[_Labelled]).decode
+
+
+def _add_labels(chunk: Chunk, records: Sequence[_Line]) -> None:
+    """The labels of the points of these records, where at least one has any."""
+    found: dict[tuple[int, int], str] = {}
+    for record in records:
+        if b"label" in record.value or b"anomaly" in record.value:
+            try:
+                given = _decode_labelled(record.value)
+            except msgspec.DecodeError:  # it is told as a dead letter, or is several objects in one line
+                continue
+            for index, each in enumerate(given if isinstance(given, list) else [given]):
+                if (kind := each.kind()) is not None:
+                    found[record.offset, index] = kind
+    if found:
+        chunk.labelled = True
+        chunk.labels = [found.get(each, "") for each in zip(chunk.points.offset, chunk.points.index)]
 
 
 def _text(line: bytes) -> str:

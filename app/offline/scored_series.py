@@ -144,8 +144,10 @@ class _File:
         self.time = np.array([each for part in points for each in part.timestamp], float)
         self.value = np.array([each for part in points for each in part.values], float)
         self.label = None
-        if all(len(chunk.labels) == len(chunk.points) for chunk, _ in chunks):
-            self.label = np.array([label != "" for chunk, _ in chunks for label in chunk.labels], bool)
+        if any(chunk.labelled for chunk, _ in chunks):  # of NDJSON a chunk without anomalies may have no labels
+            normal = ([""] * len(chunk.points) for chunk, _ in chunks)
+            kinds = (chunk.labels or none for (chunk, _), none in zip(chunks, normal))
+            self.label = np.array([kind != "" for of_chunk in kinds for kind in of_chunk], bool)
         # The point and the metric of each cell.
         sizes = [np.diff(part.start) if part.start is not None else np.ones(len(part), int) for part in points]
         self.point = np.repeat(np.arange(len(self.time)), np.concatenate(sizes))

@@ -109,7 +109,7 @@ def test_files_without_labels_are_left_out_and_told():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["b.csv"], "b.csv: expected a column label, anomaly or is_anomaly, or --labels"),
+        (["b.csv"], "b.csv: expected a column or field label, anomaly or is_anomaly, or --labels"),
         (["nowhere"], "nowhere: no such file or folder"),
         (["b.csv", "--labels", "none.json"], "none.json: No such file or directory"),
         (["b.csv", "--probation", "2"], "2.0 is not in the range"),
@@ -127,3 +127,37 @@ def test_more_configurations_than_one_have_no_results_to_write():
     spiky("a.csv")
     got = call("detect", "a.csv", "--config", "quick.yaml", "--config", "slow.yaml")
     assert got.exit_code == 2 and "evaluate" in got.stderr
+
+
+def test_what_generate_writes_with_labels_is_evaluated():
+    options = ["--sources", "2", "--points", "900", "--seed", "3", "--labels"]
+    assert call("generate", "synthetic", *options, "--output", "made.ndjson").exit_code == 0
+    labelled = sum('"label"' in line for line in Path("made.ndjson").read_text().splitlines())
+    assert labelled > 10
+    got = call("evaluate", "made.ndjson", "--config", "quick.yaml", "--probation", "0", "--json")
+    assert got.exit_code == 0, got.output
+    assert json.loads(got.stdout)["quick"]["total"]["labelled"] == labelled
+
+
+@pytest.mark.parametrize(
+    "odd", ['"label": "spike"', '"label": 1', '"anomaly": true', '"is_anomaly": true, "label": null', '"label": "true"']
+)
+def test_labels_of_ndjson_are_those_of_the_same_table(odd):
+    spiky("a.csv")
+    lines = []
+    for row in Path("a.csv").read_text().splitlines()[1:]:
+        at, value, label = row.split(",")
+        said = odd if label == "1" else '"label": false' if int(at) % 7 else '"note": "label"'
+        lines.append(f'{{"source": "a", "timestamp": {at}, "value": {value}, {said}}}\n')
+    Path("a.ndjson").write_text("".join(lines))
+    Path("b.ndjson").write_text("[" + ",".join(lines).replace("\n", "") + "]\n")
+    found = [json.loads(call("evaluate", name, "--json").stdout)["default"]["total"] for name in
+             ("a.csv", "a.ndjson", "b.ndjson")]  # fmt: skip
+    assert found[0] == found[1] == found[2] and found[0]["windows"] > 2
+
+
+def test_the_verdict_in_a_result_is_no_label():
+    spiky("a.csv")
+    call("detect", "a.csv", "--config", "quick.yaml", "--output", "a.ndjson")
+    assert '"is_anomaly":true' in Path("a.ndjson").read_text()
+    assert "a.ndjson: expected a column or field label" in call("evaluate", "a.ndjson").stderr
