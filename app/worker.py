@@ -138,6 +138,8 @@ def health(app: App, watchdog: Watchdog) -> Health:
         "recovered": recovered,
         "generation": app.committer.generation,
     }
+    if notices := app.job.notices.summary():
+        details["dead_letters"] = notices
     if why:
         details["not_ready"] = why
     return Health(watchdog.alive, why is None, details)
@@ -151,6 +153,7 @@ def _attach_timers(app: App) -> None:
     @app.timer(1.0)
     async def measure() -> None:
         job, topic = app.job, app.job.settings.kafka.input_topic
+        job.notices.say()
         rows = [partition.state.sources.rows for partition in app.partitions.values()]
         job.metrics.sources_active.set(sum(map(len, rows)))
         job.metrics.sources_warming_up.set(sum(row.warming_up for row in rows))

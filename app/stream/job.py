@@ -7,6 +7,7 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.stream.committer import Committer
+from app.stream.notices import Notices
 from app.stream.outbox import Outbox
 from app.stream.sources import StateTable
 
@@ -21,6 +22,7 @@ class Job:
     table: StateTable
     outbox: Outbox
     committer: Committer
+    notices: Notices
     log_start: Callable[[int], Awaitable[int]]  # partition -> first offset still in the input topic
     partitions_of: dict[str, int] = field(default_factory=dict)  # topic -> its number of partitions
     topic_ids: dict[str, str] = field(default_factory=dict)  # topic -> its id at the start, "" when unknown

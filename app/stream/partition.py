@@ -196,6 +196,7 @@ class Partition:
         began = time.monotonic()
         output = self.state.compute_batch(records)
         output.counts.add_to(self._job.metrics, time.time())
+        self._job.notices.dead_letters(output.dead_letters)
         if new := output.counts.time_units - self._job.time_units:
             self._job.time_units |= new
             self._say_units(records[0].offset)

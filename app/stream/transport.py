@@ -34,6 +34,7 @@ from app.stream.assignment import Partitions
 from app.stream.committer import Committer
 from app.stream.crash import stop_process
 from app.stream.job import Job
+from app.stream.notices import Notices
 from app.stream.outbox import Outbox
 from app.stream.shutdown import Worker, end_within
 from app.stream.sources import StateTable
@@ -255,7 +256,10 @@ class App(faust.App):
         kafka, topic_ids = settings.kafka, dict[str, str]()
         outbox = Outbox(lambda: self.producer._producer, kafka.ack_timeout_s, BATCH_BYTES)
         self.committer = Committer(kafka, metrics, topic_ids, lambda: self.partitions.active(), self._send_commit)
-        self.job = Job(settings, pipeline, metrics, table, outbox, self.committer, self._log_start, topic_ids=topic_ids)
+        notices = Notices(kafka.dead_letters_topic)
+        self.job = Job(
+            settings, pipeline, metrics, table, outbox, self.committer, notices, self._log_start, topic_ids=topic_ids
+        )
         self.partitions = Partitions(self.job)
         self.before_joining: list[Any] = []
         super().__init__(*args, Worker=Worker, **options)

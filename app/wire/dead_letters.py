@@ -5,6 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Label of a reason -> what the operator can do; most labels are those of malformed.LABELS.
+TO_DO = {
+    "bad_metric": "Correct the producer: a metric's name has 1 to 256 bytes.",
+    "bad_source": "Correct the producer, or name the field of the source in input.source_field.",
+    "bad_timestamp": "Correct the producer, or say what timestamps are: input.timestamp_field, input.timestamp_unit.",
+    "empty": "Correct the producer: a record is a JSON object or an array of them.",
+    "invalid_json": "Correct the producer: records are JSON in UTF-8.",
+    "key_mismatch": "Key the records by source, so that all of a source are in one partition.",
+    "no_value": "Correct the producer, or name the fields with values in input.value_fields.",
+    "not_finite": "Correct the producer: NaN and Infinity are no values; leave the field out.",
+    "not_read": "Correct the producer: too many elements of one array are bad.",
+    "out_of_range": "Correct the producer: values are from -1e150 to 1e150.",
+    "too_deep": "Correct the producer: records are nested too deeply.",
+    "too_many_metrics": "Raise input.max_metrics, or send the metrics as several sources.",
+    "too_many_sources": "Raise state.max_sources, or find out which producer sends ever new names.",
+    "wrong_type": "Correct the producer, or name the right fields: input.source_field, input.value_fields.",
+}
+
 CUT_VALUE, CUT_KEY, CUT_HEADERS, CUT_REASON = 512 * 1024, 64 * 1024, 64 * 1024, 1024  # bytes
 
 
@@ -44,6 +62,11 @@ class DeadLetter:
             headers.append(header)
         key = self.key if self.key is None else self.key[:CUT_KEY]
         return key, self.value if self.value is None else self.value[:CUT_VALUE], headers
+
+
+def advice(label: str) -> str:
+    """What the operator can do about dead letters with this label."""
+    return TO_DO[label]
 
 
 def _cut(text: str, most: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -297,6 +298,24 @@ def test_it_says_since_when_the_worker_is_silent():
         text = await page.until("document.querySelector('#banner').textContent")
         assert "has not answered since" in text
         assert await page.run("document.querySelector('#health-word').textContent") == "unreachable"
+
+    look(scenario, fed("pump-7"))
+
+
+def test_it_shows_dead_letters_with_what_to_do_until_none_came_for_minutes():
+    told = {"reason": "bad_source", "total": 1234, "to_do": "Name the field."}
+    told["example"] = f"raw-data[2]@57: {HOSTILE[0]}"
+    letters = [{**told, "last": time.time() - 5}, {**told, "reason": "too_deep", "last": time.time() - 3600}]
+
+    async def scenario(page, url, server):
+        server._health = lambda: Health(True, True, {"partitions": [0], "dead_letters": letters})
+        await page.open(url)
+        text = await page.until("document.querySelector('#dead-letters').textContent")
+        assert text.startswith("1,234 dead letters of this worker: bad_source, the last at ")
+        assert text.endswith(f"UTC. Name the field. raw-data[2]@57: {HOSTILE[0]}") and "too_deep" not in text
+        assert "dead_letters" not in await page.run("document.querySelector('#health-details').textContent")
+        letters.pop(0)
+        await page.until("document.querySelector('#dead-letters').hidden")
 
     look(scenario, fed("pump-7"))
 

@@ -30,6 +30,7 @@ from app.stream.assignment import Partitions
 from app.stream.committer import Committer
 from app.stream.crash import guard
 from app.stream.job import Job
+from app.stream.notices import Notices
 from app.stream.outbox import Outbox
 from app.stream.takeover import take_over
 from tables.sources import SourcesTable
@@ -155,7 +156,8 @@ class Worker(Process):
         outbox = Outbox(lambda: self.producer, kafka.ack_timeout_s, BATCH_BYTES)  # type: ignore[arg-type,return-value]
         table = SourcesTable(pipeline)
         self.committer = Committer(kafka, metrics, {}, lambda: self.partitions.active(), self._send_commit)
-        self.job = Job(settings, pipeline, metrics, table, outbox, self.committer, self._log_start)
+        notices = Notices(kafka.dead_letters_topic, lambda: 0.0)
+        self.job = Job(settings, pipeline, metrics, table, outbox, self.committer, notices, self._log_start)
         topics = (kafka.input_topic, kafka.dead_letters_topic, kafka.anomalies_topic)
         self.job.partitions_of.update(dict.fromkeys(topics, broker.group._partitions))
         self.partitions = Partitions(self.job)

@@ -4,6 +4,7 @@ import { Chart } from "./chart.js";
 import { cell, count, duration, el, h, iso, metricsOf, nameOf, number, rate, rough, say, score, severity, time, titleOf, valueOf } from "./dom.js";
 
 const LIST_MS = 5000;       // the list's order, counts and health; values in between come over the WebSocket
+const DEAD_LETTERS_S = 300; // so long ago the last one of a reason may be
 const SOURCES = 200, EPISODES = 100, POINTS = 500;
 
 const rows = new Map();     // key of a series (keyOf) -> row of the table
@@ -56,9 +57,17 @@ function showHealth({ alive, ready, details }) {
   if (!alive) pill("failing", "bad");
   else if (!ready) pill("not ready", "warn");
   else pill("ready", "good");
-  const facts = Object.entries(details).map(([name, value]) =>
+  const { dead_letters: letters = [], ...others } = details;
+  showDeadLetters(letters.filter(({ last }) => Date.now() / 1000 - last < DEAD_LETTERS_S));
+  const facts = Object.entries(others).map(([name, value]) =>
     h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))));
   el("health-details").replaceChildren(...(facts.length ? facts : [h("div", {}, "The worker gives no details.")]));
+}
+
+function showDeadLetters(letters) {
+  el("dead-letters").hidden = !letters.length;
+  el("dead-letters").replaceChildren(...letters.map(({ reason, total, last, example, to_do }) =>
+    h("li", {}, `${count(total)} dead letters of this worker: ${reason}, the last at ${time(last)} UTC. ${to_do} ${example}`)));
 }
 
 function showStatistics(statistics) {

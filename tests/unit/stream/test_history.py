@@ -16,6 +16,7 @@ from app.stream.committer import metadata
 from app.stream.compute import PartitionState
 from app.stream.job import Job
 from app.stream.ledger import Ledger
+from app.stream.notices import Notices
 from app.stream.partition import Partition
 from app.stream.takeover import WHOLE, Takeover
 from tables.sources import SourcesTable
@@ -104,7 +105,7 @@ def fed(fetches, monkeypatch, log_start=0):
         pipeline = Pipeline(SETTINGS.detection, (), 4, engine="python")
         job = Job(
             SETTINGS, pipeline, Metrics("python"), SourcesTable(pipeline), None,
-            SimpleNamespace(confirm=confirm), start_of_log, {KAFKA.input_topic: 4},
+            SimpleNamespace(confirm=confirm), Notices("dead"), start_of_log, {KAFKA.input_topic: 4},
         )  # fmt: skip
         state = PartitionState(
             3, SETTINGS, pipeline, True, SimpleNamespace(covers=-1), Ledger(100, 100, 256, 1000), (99, WHOLE),

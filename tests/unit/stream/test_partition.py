@@ -20,6 +20,7 @@ from app.stream.committer import Committer
 from app.stream.compute import PartitionState
 from app.stream.job import Job
 from app.stream.ledger import Ledger
+from app.stream.notices import Notices
 from app.stream.outbox import Sent
 from app.stream.partition import Partition
 from tables.sources import TAG, SourcesTable
@@ -79,7 +80,7 @@ class Bench:
         self.committed = []  # what each commit brought
         committer = Committer(kafka, self.metrics, {}, lambda: [], self._commit)
         self.job = Job(self.settings, pipeline, self.metrics, SourcesTable(pipeline), self.broker, committer,
-                       self._never, dict.fromkeys(topics, 1))  # fmt: skip
+                       Notices("dead"), self._never, dict.fromkeys(topics, 1))  # fmt: skip
         self.next = 0
         self.partition = self.owner(self.job.table.take_over())
 
