@@ -160,7 +160,7 @@ def _attach_timers(app: App) -> None:
         job.metrics.state_bytes.set(sum(row.nbytes for row in rows))
         for number, partition in app.partitions.items():
             ledger = partition.ledger
-            end = app.consumer.highwater(TopicPartition(topic, number)) or ledger.position
+            end = app.consumer.readable_end(TopicPartition(topic, number)) or ledger.position
             job.metrics.lag(number, ledger.position, end)
             job.metrics.replay_backlog(number, ledger.position - ledger.replay_point)
 

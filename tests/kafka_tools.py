@@ -89,8 +89,13 @@ async def aend_offsets(servers: str, topic: str) -> dict[int, int]:
 
 
 async def aconsume(servers: str, topic: str, timeout_s: float = HANG_S) -> list[ConsumerRecord]:
-    """Every record up to the present end of the topic: by partition, then offset."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False)
+    """Every record up to the present end of the topic, as committed: by partition, then offset."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
     await consumer.start()
     try:
         partitions = await _partitions(consumer, topic)

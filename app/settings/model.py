@@ -129,6 +129,9 @@ class KafkaSettings(SettingsSection):
         at_least=1.0,
         at_most=600.0,
     )
+    isolation_level: Literal["read_committed", "read_uncommitted"] = setting(
+        "read_committed", "whether records of open and aborted transactions are left out or scored"
+    )
     fetch_min_bytes: int = setting(3000, "minimum bytes per fetch response", unit="bytes", at_least=1, at_most=2**30)
     fetch_max_wait_ms: int = setting(
         5, "longest wait of a broker for fetch_min_bytes", unit="ms", at_least=0, at_most=60_000

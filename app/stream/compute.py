@@ -85,10 +85,13 @@ class PartitionState:
         self._postponed: list[int] = []  # slots that were due for a snapshot when the budget was spent
         self._clock = clock
 
-    def compute_batch(self, records: Sequence[Record]) -> BatchOutput:
-        """Score the records, which follow all earlier ones; take the snapshots that are due."""
+    def compute_batch(self, records: Sequence[Record], end: int = 0) -> BatchOutput:
+        """Score the records, which follow all earlier ones; take the snapshots that are due.
+
+        ``end``: offset up to which the log was read, where that is beyond the last record.
+        """
         began = self._clock()
-        output = self._open(records[0].offset, records[-1].offset + 1)
+        output = self._open(records[0].offset, max(records[-1].offset + 1, end))
         output.counts.records = len(records)
         points, dead_letters, elements, skipped = self._reader.read(records)
         output.counts.skipped.update(one.why for one in skipped if one.offset > self._watermark[0])
@@ -109,6 +112,10 @@ class PartitionState:
             "encode": self._clock() - scored,
         }
         return output
+
+    def pass_over(self, end: int) -> BatchOutput:
+        """A batch without points: up to ``end`` the log has none."""
+        return self._open(self.ledger.next, end)
 
     def save(self, limit: int) -> BatchOutput:
         """A batch without points: snapshots of the oldest dirty sources."""

@@ -34,13 +34,17 @@ WAITING = 8  # fetched batches that may wait for their turn
 
 
 class FetchedRecords(Protocol):
-    """The records of one partition from one fetch."""
+    """The records of one partition from one fetch; none where only marks or aborted transactions were."""
 
     @property
     def partition(self) -> int: ...
 
     @property
     def records(self) -> list[Record]: ...
+
+    @property
+    def end(self) -> int:
+        """Offset up to which it was read: after the last record, or beyond."""
 
     @property
     def generation_id(self) -> int:
@@ -156,28 +160,35 @@ class Partition:
             await self._job.committer.confirm()
             for expected, got in self._gaps(fetches):
                 await self._check_gap(expected, got)
-            records = self._current(fetches)
+            current = self._current(fetches)
             # From here to the queue no await: nobody may see state, open batches and snapshots disagree.
-            if records:
-                self._compute(records)
+            if current:
+                fetched = [one.records for one in current]
+                records = fetched[0] if len(fetched) == 1 else [record for batch in fetched for record in batch]
+                self._compute(records, current[-1].end)
             else:
                 self._room.release()
 
-    def _current(self, fetches: list[FetchedRecords]) -> list[Record]:
-        """The records that were fetched since we became the owner and are not computed yet."""
-        if not self.active:
-            return []
-        fetched = [one.records for one in fetches if one.generation_id == self.generation]
-        return fetched[0] if len(fetched) == 1 else [record for batch in fetched for record in batch]
+    def _current(self, fetches: list[FetchedRecords]) -> list[FetchedRecords]:
+        """Those that were fetched since we became the owner and are not computed yet."""
+        return [one for one in fetches if self.active and one.generation_id == self.generation]
 
     def _gaps(self, fetches: list[FetchedRecords]) -> list[tuple[int, int]]:
-        """(expected, got) where a fetch does not begin at the offset after the last one."""
+        """(expected, got) where a fetch does not begin at the offset after the last one, or has no record at its end.
+
+        What is passed over inside a fetch is none: the broker read it.
+        """
         gaps, expected = [], self.ledger.next
         for one in fetches:
-            if self.active and one.generation_id == self.generation:
+            if not self.active or one.generation_id != self.generation:
+                continue
+            if one.records:
                 if (got := one.records[0].offset) != expected:
                     gaps.append((expected, got))
                 expected = one.records[-1].offset + 1
+            if one.end != expected:
+                gaps.append((expected, one.end))
+                expected = one.end
         return gaps
 
     async def _check_gap(self, expected: int, got: int) -> None:
@@ -192,9 +203,12 @@ class Partition:
         if begin > expected:
             raise HistoryLost(deleted(name, expected, got, begin))
 
-    def _compute(self, records: list[Record]) -> None:
+    def _compute(self, records: list[Record], end: int) -> None:
         began = time.monotonic()
-        output = self.state.compute_batch(records)
+        if not records:
+            self._put(InFlight(self.state.pass_over(end), began))
+            return
+        output = self.state.compute_batch(records, end)
         output.counts.add_to(self._job.metrics, time.time())
         self._job.notices.dead_letters(output.dead_letters)
         if new := output.counts.time_units - self._job.time_units:

@@ -10,7 +10,6 @@ import logging
 import time
 from typing import Any
 
-import aiokafka
 from aiokafka.errors import IllegalStateError
 from aiokafka.structs import TopicPartition
 from faust.tables import TableManager
@@ -19,6 +18,7 @@ from mode import Service
 
 from app.kafka.client import client_options
 from app.kafka.fetched import whole
+from app.kafka.log_reader import LogReader
 from app.stream import failpoints
 from app.stream.crash import stop_process
 from app.stream.takeover import take_over
@@ -26,14 +26,15 @@ from app.stream.takeover import take_over
 log = logging.getLogger(__name__)
 
 
-def reader_of(kafka: Any) -> aiokafka.AIOKafkaConsumer:
+def reader_of(kafka: Any) -> LogReader:
     """What the logs of partitions are read with; not started. ``kafka`` are the settings."""
-    reader = aiokafka.AIOKafkaConsumer(
+    reader = LogReader(
         **client_options(kafka),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=2 << 20,  # twice as much was slower: such memory comes and goes by pages
         fetch_max_wait_ms=50,
+        isolation_level="read_committed",
         key_deserializer=whole,
     )
     # So that it asks for these topics as it starts: it waits .1 s for each that it does not know when it needs it.

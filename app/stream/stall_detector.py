@@ -31,14 +31,15 @@ class Observation:
     problems: Sequence[str] = ()  # of the topics, as app.kafka.topics reports them
     begin: Mapping[int, int] = field(default_factory=dict)
     end: Mapping[int, int] = field(default_factory=dict)
+    readable: Mapping[int, int] = field(default_factory=dict)  # end of what may be read: an open transaction holds more
     own: Mapping[int, OwnPartition] = field(default_factory=dict)
     committed: Mapping[int, int] = field(default_factory=dict)  # by the group; not asked when there are own
     taken: frozenset[int] = frozenset()  # partitions that some member of the group has; not asked when there are own
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Records past the group's positions, where there are any."""
-        lag = {n: end - max(self.committed.get(n, 0), self.begin.get(n, 0)) for n, end in self.end.items()}
+        """Records past the group's positions that may be read, where there are any."""
+        lag = {n: end - max(self.committed.get(n, 0), self.begin.get(n, 0)) for n, end in self.readable.items()}
         return {number: records for number, records in lag.items() if records > 0}
 
 
@@ -114,11 +115,11 @@ class StallDetector:
         for number in self._own.keys() - seen.own.keys():
             del self._own[number]
         for number, own in sorted(seen.own.items()):
-            waits = own.queued or seen.end.get(number, 0) > max(own.next, own.fetched) or not own.recovered
+            waits = own.queued or seen.readable.get(number, 0) > max(own.next, own.fetched) or not own.recovered
             progress = (own.next, own.answered, own.recovered) if waits else None
             unchanged_s = self._own.setdefault(number, UnchangedFor(self._clock)).seconds(progress)
             if unchanged_s >= self._stall_s:
-                where = f"at offset {own.next} of {seen.end.get(number)}" if own.recovered else "during recovery"
+                where = f"at offset {own.next} of {seen.readable.get(number)}" if own.recovered else "during recovery"
                 return Stalled(
                     f"{self._kafka.input_topic}[{number}]: assigned here, no progress {where} for {unchanged_s:.0f} s. "
                     "Start this worker again; if it happens again, please report it."

@@ -9,6 +9,10 @@ at or below it was emitted, dead letters and episodes included. Points count as 
 A partition stays in memory over a rebalance only if the group confirmed it in the generation just before and both
 logs end where this worker left them; otherwise another worker may have written in between.
 
+Results and changelog are read as committed, whatever kafka.isolation_level says: workers use no transactions, so what
+an aborted one left there is nobody's, and what a committed one wrote is judged like any record. While a transaction is
+open there, its records and all that follow cannot be read; a new owner that did without them would repeat results.
+
 Whatever reads the logs is passed in (aiokafka's consumer, or the broker that tests/simulation makes up).
 """
 
@@ -43,6 +47,7 @@ from app.stream.stall_detector import recreated
 RESULTS_TAIL = 20_000
 READ_AT_ONCE = 20_000  # records
 ASK_AGAIN_S, ANSWERED_S = 0.25, 5.0  # for a commit that must be there
+OPEN_S = 10.0  # for a transaction in our topics to end
 
 log = logging.getLogger(__name__)
 
@@ -304,7 +309,25 @@ class Logs:
         every = [log(number) for number in numbers for log in (logs.raw, logs.results, logs.changelog)]
         logs.begin = await reader.beginning_offsets(every)
         logs.end = await reader.end_offsets(every)
+        await logs._readable(reader, [log for log in every if log.topic != kafka.input_topic])
         return logs
+
+    async def _readable(self, reader: Any, ours: Sequence[TopicPartition]) -> None:
+        """Wait until our topics can be read to these ends. StateError when a transaction stays open there."""
+        now = asyncio.get_running_loop().time
+        until = now() + OPEN_S
+        while held := {
+            log: stable for log, stable in (await reader.last_stable_offsets(ours)).items() if stable < self.end[log]
+        }:
+            if now() > until:
+                (log, stable), server = min(held.items()), self.kafka.bootstrap_servers[0]
+                raise StateError(
+                    f"{log.topic}[{log.partition}]: another program has an open transaction, and what follows offset "
+                    f"{stable} cannot be read until it ends. Only workers may write to this topic. If that program is "
+                    f"gone: `kafka-transactions.sh --bootstrap-server {server} abort --topic {log.topic} --partition "
+                    f"{log.partition} --start-offset {stable}`, or wait for its transaction.timeout.ms"
+                )
+            await asyncio.sleep(ASK_AGAIN_S)
 
     def raw(self, number: int) -> TopicPartition:
         return TopicPartition(self.kafka.input_topic, number)

@@ -13,7 +13,7 @@ tests/contract/test_faust.py names every private attribute of Faust and aiokafka
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,16 +43,18 @@ BATCH_BYTES = 900_000  # of a record batch we send; under the broker's usual lim
 
 
 class FetchedBatch(ConsumerMessage):
-    """All records of one partition from one fetch."""
+    """All records of one partition from one fetch, and the offset up to which it was read.
 
-    __slots__ = ("records",)
+    Marks of transactions and what was aborted come as no records, so there may be none.
+    """
 
-    def __init__(self, tp: TP, records: list[Any], generation: int) -> None:
-        last = records[-1]
+    __slots__ = ("end", "records")
+
+    def __init__(self, tp: TP, records: list[Any], end: int, generation: int) -> None:
         super().__init__(
             tp.topic,
             tp.partition,
-            last.offset,
+            end - 1,
             0.0,
             0,
             (),
@@ -65,6 +67,7 @@ class FetchedBatch(ConsumerMessage):
             generation_id=generation,
         )
         self.records = records
+        self.end = end
 
 
 @contextmanager
@@ -91,12 +94,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         kafka = self.app.job.settings.kafka
         consumer._fetch_min_bytes = kafka.fetch_min_bytes
         consumer._fetch_max_wait_ms = kafka.fetch_max_wait_ms
+        consumer._isolation_level = kafka.isolation_level
         return consumer
 
 
 class Consumer(driver.Consumer):
     app: "App"
     _suspended: asyncio.Future[Any] | None = None  # done when the flow is stopped; one for many deliveries
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._delivered: dict[int, tuple[int, int]] = {}  # partition -> generation, end of what was delivered in it
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -126,15 +134,31 @@ class Consumer(driver.Consumer):
         found = await self._thread.call_thread(coordinator.fetch_committed_offsets, list(partitions))
         return {partition: value for partition, value in found.items() if value.offset >= 0}
 
-    def highwater(self, tp: TP) -> int | None:  # type: ignore[override]
-        """End of a partition by the last fetch; None without one, or when a rebalance has just taken it from us.
+    def readable_end(self, tp: TopicPartition) -> int | None:
+        """End of what may be read of a partition, by the last fetch: where the first open transaction begins, if any.
+
+        None without a fetch.
+        """
+        state = self._state(tp)
+        if state is None:
+            return None
+        committed = self.app.job.settings.kafka.isolation_level == "read_committed"
+        end: int | None = state.lso if committed else state.highwater
+        return end
+
+    def read_to(self, tp: TopicPartition) -> int | None:
+        """The client's own position: beyond marks of transactions and what was aborted. None while it has none."""
+        state = self._state(tp)
+        return state.position if state and state.has_valid_position else None
+
+    def _state(self, tp: TopicPartition) -> Any:
+        """What aiokafka knows of a partition; None when a rebalance has just taken it from us.
 
         aiokafka asserts that the partition is ours, which no caller in another thread can know.
         """
         subscription = self._thread._ensure_consumer()._subscription.subscription
         assignment = subscription and subscription.assignment
-        state = assignment and assignment.state_value(tp)
-        return state.highwater if state else None
+        return assignment and assignment.state_value(tp)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
@@ -160,13 +184,36 @@ class Consumer(driver.Consumer):
                 self.seek_to_next()
                 continue
             generation = self.app.consumer_generation_id
-            for tp, records in (fetched or {}).items():
+            for message in self._messages(fetched or {}, active, generation):
                 if not self.flow_active or self.app.consumer_generation_id != generation:
                     break  # recovery ends with a seek to the replay point: what was fetched before is fetched again
-                if not self.app.partitions.takes(tp.partition) or (active is not None and tp not in active):
+                if not self.app.partitions.takes(message.partition):
                     continue
-                if not await self._deliver(FetchedBatch(tp, records, generation)):
+                if not await self._deliver(message):
                     break
+                self._delivered[message.partition] = generation, message.end
+
+    def _messages(
+        self, fetched: Mapping[TP, list[Any]], active: Collection[TP] | None, generation: int
+    ) -> list[FetchedBatch]:
+        """What was fetched, and how far each partition was read. To be called before the next fetch begins."""
+        partitions, topic = self.app.partitions, self.app.job.settings.kafka.input_topic
+        messages = []
+        for number in filter(partitions.takes, partitions):
+            tp = TP(topic, number)
+            if active is not None and tp not in active:
+                continue
+            records = fetched.get(tp, [])
+            if records:
+                before = records[-1].offset + 1
+            else:
+                known, before = self._delivered.get(number, (None, 0))
+                if known != generation:
+                    before = partitions[number].ledger.next  # recovery's seek
+            end = max(self.read_to(tp) or 0, before)
+            if records or end > before:
+                messages.append(FetchedBatch(tp, records, end, generation))
+        return messages
 
     def seek_to_next(self) -> None:
         """Let every recovered partition be fetched from the first offset it has not taken."""

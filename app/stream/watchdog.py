@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
@@ -38,6 +37,7 @@ from mode import Service
 from app.errors import Stalled
 from app.kafka import topics
 from app.kafka.client import client_options
+from app.kafka.log_reader import LogReader
 from app.settings import KafkaSettings
 from app.stream.crash import DENIED, stop_process
 from app.stream.stall_detector import LONGEST_LOOK_S, Observation, OwnPartition, StallDetector
@@ -135,11 +135,11 @@ class Watchdog(Service):
             return Observation(problems)
         numbers = range(self._app.job.partitions_of[self._kafka.input_topic])
         own = self._own()  # before the ends: what is taken meanwhile is no more than there is
-        begin, end = await brokers.log(numbers)
+        begin, readable, end = await brokers.log(numbers)
         if own:
-            return Observation(problems, begin, end, own)
+            return Observation(problems, begin, end, readable, own)
         committed, taken = await brokers.committed(), await brokers.taken(numbers)
-        return Observation(problems, begin, end, committed=committed, taken=taken)
+        return Observation(problems, begin, end, readable, committed=committed, taken=taken)
 
     def _own(self) -> dict[int, OwnPartition]:
         partitions = self._app.partitions
@@ -150,20 +150,12 @@ class Watchdog(Service):
         own = {}
         for number in assigned:
             if partitions.takes(number):
-                ledger = partitions[number].ledger
-                own[number] = OwnPartition(
-                    ledger.next, ledger.position, fetched=self._fetched(number), queued=partitions[number].queued
-                )
+                ledger, queued = partitions[number].ledger, partitions[number].queued
+                fetched = self._app.consumer.read_to(TopicPartition(self._kafka.input_topic, number)) or 0
+                own[number] = OwnPartition(ledger.next, ledger.position, fetched=fetched, queued=queued)
             else:
                 own[number] = OwnPartition(partitions.recovered_records, 0, recovered=False)
         return own
-
-    def _fetched(self, number: int) -> int:
-        """The consumer's own position; 0 while it has none. Read across threads, as Faust does."""
-        subscription = self._app.consumer._thread._ensure_consumer()._subscription.subscription
-        assignment = subscription and subscription.assignment
-        state = assignment and assignment.state_value(TopicPartition(self._kafka.input_topic, number))
-        return state.position if state and state.has_valid_position else 0
 
     async def _save_what_may_go(self, seen: Observation) -> None:
         """Save sources whose unsaved points the log no longer has: after a crash now their state would be lost."""
@@ -185,7 +177,7 @@ class Brokers:
         self._kafka = kafka
         options = client_options(kafka)
         self._admin = AIOKafkaAdminClient(**options, request_timeout_ms=int(ANSWER_S * 1000))
-        self._reader = aiokafka.AIOKafkaConsumer(**options, enable_auto_commit=False)
+        self._reader = LogReader(**options, enable_auto_commit=False)
 
     @classmethod
     async def connected(cls, kafka: KafkaSettings) -> "Brokers":
@@ -220,12 +212,14 @@ class Brokers:
             if name in found and ids[name] and ids[name] != found[name].id
         ]
 
-    async def log(self, numbers: Sequence[int]) -> tuple[dict[int, int], dict[int, int]]:
-        """First and next offset of each partition of the input."""
+    async def log(self, numbers: Sequence[int]) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+        """First offset of each partition of the input, the one after the last that may be read, and the next one."""
         partitions = [TopicPartition(self._kafka.input_topic, number) for number in numbers]
-        begin = await self._reader.beginning_offsets(partitions)
+        begin, readable = await self._reader.beginning_offsets(partitions), {}
+        if self._kafka.isolation_level == "read_committed":
+            readable = await self._reader.last_stable_offsets(partitions)
         end = await self._reader.end_offsets(partitions)
-        return {tp.partition: offset for tp, offset in begin.items()}, {tp.partition: o for tp, o in end.items()}
+        return _by_number(begin), _by_number(readable or end), _by_number(end)
 
     async def committed(self) -> dict[int, int]:
         found = await self._admin.list_consumer_group_offsets(self._kafka.group_id)
@@ -241,3 +235,7 @@ class Brokers:
         return frozenset(
             tp.partition for a in assignments for tp in a.partitions() if tp.topic == self._kafka.input_topic
         )
+
+
+def _by_number(offsets: Mapping[TopicPartition, int]) -> dict[int, int]:
+    return {tp.partition: offset for tp, offset in offsets.items()}

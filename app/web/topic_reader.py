@@ -30,6 +30,7 @@ CONSUMER = {
     "group_id": None,
     "enable_auto_commit": False,
     "auto_offset_reset": "latest",
+    "isolation_level": "read_committed",
     "max_partition_fetch_bytes": FETCH_BYTES,
     "fetch_max_bytes": FETCHES_BYTES,
     "request_timeout_ms": 10_000,
@@ -102,6 +103,8 @@ class TopicReader:
             started = self._clock()
             if started - checked >= 1.0:
                 checked = started
+                for tp in partitions:  # beyond the last record: what was aborted, and marks of transactions
+                    self._positions[tp] = await consumer.position(tp)
                 self._catch_up(consumer, await consumer.end_offsets(partitions))
             left = limit = int(self._per_s * TICK_S)
             # Each partition its share first: getmany serves the first one that has records, up to the limit.

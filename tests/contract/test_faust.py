@@ -29,6 +29,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage, Message
 from mode import worker as mode_worker
 
+from app.settings import Settings
 from app.stream.transport import Consumer
 
 RELIED_ON = [
@@ -53,7 +54,6 @@ RELIED_ON = [
     (driver.Consumer, "on_buffer_drop"),
     (driver.Consumer, "commit"),
     (driver.Consumer, "consumer_stopped_errors"),
-    (driver.Consumer, "highwater"),
     (driver.Consumer, "verify_all_partitions_active"),
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
     (driver.AIOKafkaConsumerThread, "_ensure_consumer"),
@@ -106,6 +106,11 @@ ASSIGNED = [
     (consumer.Consumer._commit_livelock_detector.fun, "await self.verify_all_partitions_active()"),
     (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._fetch_min_bytes = "),
     (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._fetch_max_wait_ms = "),
+    (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._isolation_level = "),
+    (aiokafka_consumer.AIOKafkaConsumer.start, "isolation_level=self._isolation_level"),
+    (aiokafka_consumer.AIOKafkaConsumer.start, "self._fetcher = Fetcher("),
+    (Fetcher._proc_offset_request, "OffsetRequest(-1, self._isolation_level, "),
+    (Fetcher._proc_fetch_request, "tp_state.lso = lso"),
     (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_min_bytes=self._fetch_min_bytes"),
     (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_max_wait_ms=self._fetch_max_wait_ms"),
     (aiokafka_consumer.AIOKafkaConsumer.start, "self._coordinator = GroupCoordinator("),
@@ -169,10 +174,15 @@ def test_a_partition_that_is_not_ours_any_more_has_no_end():
         tp, state = TopicPartition("raw-data", 0), SubscriptionState()
         consumer = object.__new__(Consumer)
         consumer._thread = SimpleNamespace(_ensure_consumer=lambda: SimpleNamespace(_subscription=state))
-        before = consumer.highwater(tp)
+        consumer.app = SimpleNamespace(job=SimpleNamespace(settings=Settings()))
+        before = consumer.readable_end(tp), consumer.read_to(tp)
         state.assign_from_user([tp])
-        unread = consumer.highwater(tp)
-        state.subscription.assignment.state_value(tp).highwater = 7
-        return [before, unread, consumer.highwater(tp), consumer.highwater(TopicPartition("raw-data", 1))]
+        unread = consumer.readable_end(tp), consumer.read_to(tp)
+        known = state.subscription.assignment.state_value(tp)
+        known.highwater, known.lso = 9, 7
+        known.seek(5)
+        read = consumer.readable_end(tp), consumer.read_to(tp)
+        consumer.app.job.settings = Settings(kafka={"isolation_level": "read_uncommitted"})
+        return [before, unread, read, consumer.readable_end(tp), consumer.readable_end(TopicPartition("raw-data", 1))]
 
-    assert asyncio.run(ends()) == [None, None, 7, None]
+    assert asyncio.run(ends()) == [(None, None), (None, None), (7, 5), 9, None]

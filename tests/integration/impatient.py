@@ -58,7 +58,7 @@ def blocks() -> None:
 
     from app.stream.partition import Partition
 
-    def compute(self: Partition, records: object) -> None:
+    def compute(self: Partition, records: object, end: int) -> None:
         time.sleep(3600.0)
 
     Partition._compute = compute

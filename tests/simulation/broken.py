@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from chaos import reckless
+from simulation.worker import Fetched
 
 import app.stream.takeover
 from app.stream.compute import PartitionState
@@ -121,8 +122,8 @@ def takes_what_an_earlier_ownership_fetched() -> AbstractContextManager[Any]:
     """Score records fetched before the rebalance, though others may lie between them and the replay point."""
 
     def careless(self: Partition, fetches: list[Any]) -> list[Any]:
-        records = [record for fetched in fetches for record in fetched.records]
-        return [record for record in records if record.offset >= self.ledger.next] if self.active else []
+        records = [record for fetched in fetches for record in fetched.records if record.offset >= self.ledger.next]
+        return [Fetched(self.number, records, records[-1].offset + 1, -1)] if self.active and records else []
 
     return patch.object(Partition, "_current", careless)
 

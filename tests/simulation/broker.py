@@ -48,6 +48,11 @@ class Log:
         at = bisect_left(self.records, offset, key=lambda record: record.offset)
         return self.records[at : at + most]
 
+    def fetch(self, offset: int, most: int) -> tuple[list[Record], int]:
+        """Records, and the offset up to which they are all: beyond the last one where only marks follow."""
+        records = self.read(offset, most)
+        return records, self.end if len(records) < most else records[-1].offset + 1
+
     def delete_below(self, offset: int) -> None:
         """What retention does."""
         self.begin = max(self.begin, min(offset, self.end))

@@ -104,8 +104,12 @@ class Referee:
     @property
     def saved(self) -> bool:
         """Everything is answered and inside a snapshot, and the group knows."""
-        ends = [records[-1].offset + 1 if records else 0 for records in self.raw]
-        return all(self.replay_point(number) == end for number, end in enumerate(ends))
+        return all(self.replay_point(number) == end for number, end in enumerate(self._ends))
+
+    @property
+    def _ends(self) -> list[int]:
+        """Of raw-data, gaps at the end included."""
+        return [self._broker.logs[self._settings.kafka.input_topic, number].end for number in range(PARTITIONS)]
 
     def check(self, finished: bool) -> oracle.Report:
         """The checker's report; ``finished``: the run came to its end, not to a refusal."""
@@ -121,6 +125,7 @@ class Referee:
             episodes=whole(kafka.anomalies_topic),
             changelog=whole(kafka.changelog_topic),
             committed={n: (commit.offset, commit.metadata) for n, commit in self._broker.group.committed.items()},
+            raw_ends=self._ends,
         )
         report = oracle.check(oracle.expect(self._settings, self.raw, self._pipeline), found, saved=finished)
         self.counts.update(report.counts)

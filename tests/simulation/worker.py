@@ -53,6 +53,7 @@ MODULES = (
 class Fetched(NamedTuple):
     partition: int
     records: list[Any]
+    end: int
     generation_id: int
 
 
@@ -113,6 +114,10 @@ class Reader:
 
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return await self._worker.asked(lambda logs: {tp: logs[tp].begin for tp in partitions})
+
+    async def last_stable_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """At once, so that schedules stay what they were: there are no transactions here."""
+        return {tp: self._worker.broker.logs[tp].end for tp in partitions}
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return await self._worker.asked(lambda logs: {tp: logs[tp].end for tp in partitions})
@@ -280,19 +285,19 @@ class Worker(Process):
 
             def fetch(reply: Reply, wanted: Any = wanted, most: int = most, until: float = -1.0) -> None:
                 until = self.world.now + LONG_POLL_S if until < 0 else until
-                found = {number: logs[raw, number].read(at, most) for number, at in wanted}
-                if any(found.values()) or self.world.now >= until:
+                found = {number: logs[raw, number].fetch(at, most) for number, at in wanted}
+                if any(found[number][1] > at for number, at in wanted) or self.world.now >= until:
                     reply(found)
                 else:
                     self.world.at(self.world.now + 0.05, lambda: fetch(reply, until=until))
 
             found = await self.ask(fetch)
-            for number, records in found.items():
+            for number, (records, end) in found.items():
                 if not self._flows or (self._seeks, self.generation) != (seeks, generation):
                     break
-                if records and self.partitions.takes(number):
-                    self._at[number] = records[-1].offset + 1
-                    await self._fetched.put(Fetched(number, records, generation))
+                if end > self._at[number] and self.partitions.takes(number):
+                    self._at[number] = end
+                    await self._fetched.put(Fetched(number, records, end, generation))
 
     async def _agent(self) -> None:
         while True:

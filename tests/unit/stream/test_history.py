@@ -99,7 +99,7 @@ def fed(fetches, monkeypatch, log_start=0):
 
     monkeypatch.setattr(crash, "stop_process", stop)
     monkeypatch.setattr(Partition, "_deliver_all", deliver_all)
-    monkeypatch.setattr(Partition, "_compute", lambda self, records: computed.append([r.offset for r in records]))
+    monkeypatch.setattr(Partition, "_compute", lambda self, records, end: computed.append([r.offset for r in records]))
 
     async def feed():
         pipeline = Pipeline(SETTINGS.detection, (), 4, engine="python")
@@ -114,9 +114,10 @@ def fed(fetches, monkeypatch, log_start=0):
         partition = Partition(state, job)
         partition.start()
         partition.generation, partition.active = 5, True
-        for offsets in fetches:
+        for one in fetches:
+            offsets, end = one if isinstance(one, tuple) else (one, one[-1] + 1)
             records = [SimpleNamespace(offset=offset) for offset in offsets]
-            await partition.take(SimpleNamespace(generation_id=5, records=records))
+            await partition.take(SimpleNamespace(generation_id=5, records=records, end=end))
         for _ in range(20):
             await asyncio.sleep(0)
         partition.close()
@@ -139,6 +140,17 @@ def test_records_deleted_before_or_between_two_fetches_are_missed(fetches, monke
     expected = 100 if len(fetches) == 1 else 150
     assert isinstance(error, HistoryLost)
     assert f"expected offset {expected}, got 300, and the log starts at 300: {300 - expected} records" in str(error)
+
+
+def test_marks_of_transactions_and_what_was_aborted_are_passed_over(monkeypatch):
+    assert fed([([], 110), (range(110, 120), 125), ([], 130), [130]], monkeypatch) == [[*range(110, 120), 130]]
+    assert fed([([], 110)], monkeypatch) == [[]]
+
+
+@pytest.mark.parametrize("fetches", [[([], 300)], [(range(100, 150), 300)]])
+def test_a_position_that_the_client_has_reset_is_no_mark(fetches, monkeypatch):
+    error = fed(fetches, monkeypatch, log_start=300)
+    assert isinstance(error, HistoryLost) and "got 300, and the log starts at 300" in str(error)
 
 
 @pytest.mark.parametrize("fetches", [[range(10)], [range(100, 150), range(10)], [range(90, 110)]])

@@ -103,7 +103,7 @@ class Bench:
             value = json.dumps({"source": name, "value": 1.0 + self.next % 7, **fields}).encode()
             records.append(ConsumerRecord("raw-data", 0, self.next, 10**12, 0, name.encode(), value, 0, 1, 1, ()))
             self.next += 1
-        await self.partition.take(SimpleNamespace(records=records, generation_id=1))
+        await self.partition.take(SimpleNamespace(records=records, end=self.next, generation_id=1))
         while self.partition.ledger.next < self.next or not self.partition.ledger.idle:
             await asyncio.sleep(0)
         return [pair for sent in self.changelog[before:] for pair in sent]

@@ -45,7 +45,7 @@ def always(seen, for_s=300.0):
 
 
 def orphan(**more):
-    return Observation(**{"begin": BEGIN, "end": END, "committed": {0: 40, 1: 100}, **more})
+    return Observation(**{"begin": BEGIN, "end": END, "readable": END, "committed": {0: 40, 1: 100}, **more})
 
 
 def test_no_partitions_while_records_wait_that_nobody_works_on():
@@ -64,7 +64,8 @@ def test_a_group_that_never_committed_waits_from_the_start_of_the_log():
     [
         always(orphan(taken=frozenset({0}))),  # a worker more than there are partitions, the others slow or stuck
         always(orphan(committed={0: 100, 1: 100})),  # nothing to do
-        always(Observation(begin={0: 100, 1: 7}, end={0: 100, 1: 7})),  # an expired log of a new group
+        always(orphan(begin={0: 100, 1: 7}, committed={}, readable={0: 100, 1: 7})),  # an expired log of a new group
+        always(orphan(readable={0: 40, 1: 90})),  # an open transaction holds the rest
         [orphan(committed={0: 40 + i // 8}) for i in range(150)],  # somebody gets on, slowly
     ],
 )
@@ -73,12 +74,13 @@ def test_an_idle_standby_stays(looks):
 
 
 def test_a_standby_that_is_given_partitions_in_time_stays():
-    working = Observation(begin=BEGIN, end=END, own={0: OwnPartition(100, 100), 1: OwnPartition(100, 100)})
+    working = orphan(own={0: OwnPartition(100, 100), 1: OwnPartition(100, 100)})
     assert leaves([*always(orphan(), STALL_S - EVERY_S), working, *always(orphan(), STALL_S - EVERY_S)]) is None
 
 
-def owns(begin=0, end=100, **own):
-    return Observation(begin={0: begin}, end={0: end}, own={0: OwnPartition(**own)})
+def owns(begin=0, end=100, readable=None, **own):
+    readable = {0: end if readable is None else readable}
+    return Observation(begin={0: begin}, end={0: end}, readable=readable, own={0: OwnPartition(**own)})
 
 
 def test_a_partition_whose_records_wait_and_are_not_taken():
@@ -106,6 +108,8 @@ def test_a_recovery_that_stands_still_and_one_that_reads():
     [
         always(owns(next=100, answered=100)),  # nothing waits
         always(owns(next=90, answered=90, fetched=100)),  # the rest are marks of transactions
+        always(owns(next=90, answered=90, fetched=90, readable=90)),  # an open transaction holds the rest
+        always(owns(next=90, answered=90, fetched=90, readable=50)),  # read before kafka.isolation_level was changed
         [owns(next=i, answered=0, end=10_000) for i in range(200)],  # taken; the acks have a deadline of their own
         [owns(next=0, answered=i, end=10_000) for i in range(200)],  # the replay is long, or acks are slow
     ],
@@ -116,7 +120,7 @@ def test_a_partition_that_gets_on_or_has_nothing_to_do_stays(looks):
 
 def test_one_stuck_partition_among_many_is_enough():
     ends, stuck = {0: 9999, 1: 9999}, OwnPartition(7, 7)
-    looks = [Observation(begin=BEGIN, end=ends, own={0: OwnPartition(i, i), 1: stuck}) for i in range(200)]
+    looks = [Observation((), BEGIN, ends, ends, own={0: OwnPartition(i, i), 1: stuck}) for i in range(200)]
     _, error = leaves(looks)
     assert "raw-data[1]" in str(error)
 

@@ -205,3 +205,34 @@ def test_a_commit_that_must_be_there_is_asked_for_again(known, answers, asked, m
         takeover.snapshots([saved("a", 70)])
     assert asyncio.run(_commits(committed, {"raw": takeover})) == given[-1]
     assert len(given) == asked
+
+
+class StableReader:
+    """Ends of the logs as a broker says them, the last stable ones in turn."""
+
+    def __init__(self, *stable):
+        self.stable = list(stable)
+
+    async def beginning_offsets(self, partitions):
+        return dict.fromkeys(partitions, 0)
+
+    async def end_offsets(self, partitions):
+        return dict.fromkeys(partitions, 50)
+
+    async def last_stable_offsets(self, partitions):
+        assert {partition.topic for partition in partitions} == {"anomaly-results", KafkaSettings().changelog_topic}
+        return dict.fromkeys(partitions, self.stable.pop(0) if len(self.stable) > 1 else self.stable[0])
+
+
+def test_a_transaction_that_ends_in_our_topics_is_waited_for(monkeypatch):
+    monkeypatch.setattr(module, "ASK_AGAIN_S", 0.0)
+    logs = asyncio.run(Logs.of(StableReader(40, 40, 50), KafkaSettings(), [3]))
+    assert logs.end[logs.results(3)] == 50
+
+
+def test_one_that_stays_open_is_named(monkeypatch):
+    """Results beyond it cannot be read: an owner that did not know them would repeat them."""
+    monkeypatch.setattr(module, "ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "OPEN_S", 0.01)
+    with pytest.raises(StateError, match=r"\[3\]: another program has an open .*--start-offset 40"):
+        asyncio.run(Logs.of(StableReader(40), KafkaSettings(), [3]))

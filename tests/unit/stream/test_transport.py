@@ -20,7 +20,8 @@ class Fetching(Consumer):
     """A consumer whose fetches are given, each with what happens while it is under way."""
 
     def __init__(self, fetches):
-        self.fetches, self.handed, self.sought = list(fetches), [], []
+        self.fetches, self.handed, self.sought, self._delivered = list(fetches), [], [], {}
+        self.ends, self.position = [], 0
         self.flow_active = True
         self.ours = SimpleNamespace(active=True, ledger=SimpleNamespace(next=100))
         partitions = type("Ours", (dict,), {"takes": lambda self, number: self[number].active})
@@ -42,10 +43,15 @@ class Fetching(Consumer):
     async def _wait_next_records(self, timeout):
         offsets, meanwhile = self.fetches.pop(0)
         meanwhile(self)
-        return {RAW: [SimpleNamespace(offset=offset) for offset in offsets]}, {RAW}
+        return {RAW: [SimpleNamespace(offset=offset) for offset in offsets]} if offsets else {}, {RAW}
+
+    def read_to(self, tp):
+        return self.position if tp == RAW else None
 
     async def _deliver(self, message):
         self.handed.append([record.offset for record in message.records])
+        self.ends.append(message.end)
+        assert message.offset == message.end - 1
         return True
 
 
@@ -73,6 +79,31 @@ def test_what_was_asked_for_before_a_recovery_is_not_taken_for_what_follows_its_
     # 900 is the committed position; the points from the replay point, 100, to there would be skipped as a gap.
     consumer = drained(([900, 901], recovers), ([100, 101], nothing))
     assert (consumer.handed, consumer.sought) == ([[100, 101]], [(RAW, 100)])
+
+
+def reads_to(end):
+    def meanwhile(consumer):
+        consumer.position = end
+
+    return meanwhile
+
+
+def test_what_was_passed_over_is_handed_on_once():
+    """Marks of transactions and what was aborted: behind records, alone, and just after recovery's seek to 100."""
+    consumer = drained(
+        ([], reads_to(100)), ([], reads_to(110)), ([], nothing), ([110, 111], reads_to(113)), ([], nothing),
+        ([], reads_to(120)), ([120], reads_to(121)), ([], nothing),
+    )  # fmt: skip
+    assert (consumer.handed, consumer.ends) == ([[], [110, 111], [], [120]], [110, 113, 120, 121])
+
+
+def test_a_position_from_before_a_recovery_is_not_taken_for_one_after_it():
+    def seeks(consumer):
+        recovers(consumer)
+        consumer.position = consumer.ours.ledger.next
+
+    consumer = drained(([100], reads_to(900)), ([], seeks), ([], nothing), ([100, 101], reads_to(102)))
+    assert (consumer.handed, consumer.ends) == ([[100], [100, 101]], [900, 102])
 
 
 @pytest.fixture

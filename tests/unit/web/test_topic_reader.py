@@ -38,7 +38,7 @@ class Broker:
 
 class Consumer:
     def __init__(self, broker):
-        self.broker, self.position, self.stopped = broker, {}, False
+        self.broker, self.at, self.stopped = broker, {}, False
 
     async def start(self):
         self.broker.starts += 1
@@ -54,10 +54,10 @@ class Consumer:
     def partitions_for_topic(self, topic):
         """As aiokafka: unknown before something of the topic was assigned, which would create a missing topic."""
         assert self.broker.now >= self.broker.created_at
-        return set(range(self.broker.partitions)) if self.position else None
+        return set(range(self.broker.partitions)) if self.at else None
 
     def assign(self, partitions):
-        self.position = {tp: None for tp in partitions}
+        self.at = {tp: None for tp in partitions}
 
     async def beginning_offsets(self, partitions):
         return {tp: self.broker.begin for tp in partitions}
@@ -67,20 +67,23 @@ class Consumer:
 
     def seek(self, tp, offset):
         assert self.broker.begin <= offset <= self.broker.end()
-        self.position[tp] = offset
+        self.at[tp] = offset
+
+    async def position(self, tp):
+        return self.at[tp]
 
     async def getmany(self, *wanted, max_records):
         """As aiokafka: the first partition that has records is served first, up to the limit."""
         fetched = {}
-        for tp in wanted or self.position:
-            first = self.position[tp]
+        for tp in wanted or self.at:
+            first = self.at[tp]
             last = min(self.broker.end(), first + max_records)
             if last > first:
                 fetched[tp] = [
                     SimpleNamespace(offset=o, value=b"%d" % o, timestamp=1000 * o) for o in range(first, last)
                 ]
                 self.broker.fetched[tp.partition] += range(first, last)
-                self.position[tp] = last
+                self.at[tp] = last
                 max_records -= last - first
             if not max_records:
                 break
