@@ -11,6 +11,7 @@ import logging
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import faust
@@ -22,7 +23,7 @@ from app.compiled import jit
 from app.errors import AnomalyError, ConfigurationError, TopicError
 from app.kafka import patches, permissions
 from app.kafka.client import client_options, ssl_context
-from app.kafka.topics import require
+from app.kafka.topics import limits, names, require
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings, load
@@ -56,6 +57,8 @@ class Preflight(Service):
             found = await require(job.settings, job.pipeline.max_snapshot_bytes(), needed)
             job.partitions_of.update((name, topic.partitions) for name, topic in found.items())
             job.topic_ids.update((name, topic.id) for name, topic in found.items())
+            job.limits.update(limits(found))
+            say_what_is_not_seen(job.limits, names(job.settings.kafka)[1:])
             warm(job.pipeline, helped=True)
             gc.freeze()  # all this stays: the collection after the first recovery need not look through it, .2 s
             await self._view.start()
@@ -66,6 +69,15 @@ class Preflight(Service):
 
     async def on_stop(self) -> None:
         await self._view.stop()
+
+
+def say_what_is_not_seen(known: Mapping[str, int], written: Sequence[str]) -> None:
+    """One line in the log for topics whose limits this user may not see."""
+    if unseen := [name for name in written if name not in known]:
+        log.info(
+            "this user may not see max.message.bytes of %s (DescribeConfigs): record batches have up to %d bytes there",
+            ", ".join(unseen), BATCH_BYTES,
+        )  # fmt: skip
 
 
 def say_what_runs(engine: str) -> None:

@@ -31,13 +31,16 @@ DEFAULT_PARTITIONS = 4
 UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
 KAFKA_MESSAGE_BYTES = 1_048_588  # max.message.bytes unless somebody sets it
 MESSAGE_OVERHEAD = 1024  # bytes of a batch around one snapshot: headers, key of 264, lengths
+RESULT_BYTES, METRIC_BYTES = 4096, 5 * 56  # of a result, and for each metric in it: names of up to 32 bytes
+LETTER_BYTES = 4096  # of a dead letter with only the start of its record
 REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
+CONFIGS = ("cleanup.policy", "max.message.bytes", "segment.bytes")
 SMALLER = "lower input.max_metrics or detection.window_points, or let its detectors keep less"
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a broker reports of one of our topics; ``configs`` None: the user may not see them."""
+    """What a broker reports of one of our topics; ``configs`` None: the user may not see them, or was not asked."""
 
     partitions: int
     configs: Mapping[str, str] | None = field(default_factory=dict)
@@ -57,7 +60,7 @@ async def require(
     async with connected(kafka) as admin:
         topics = await describe(admin, kafka)
         missing = await lacking(admin, needed)
-    if found := problems(kafka, topics, largest_snapshot_bytes, missing):
+    if found := problems(kafka, topics, largest_snapshot_bytes, missing, settings.input.max_metrics):
         raise errors.TopicError(listed(kafka, found))
     return topics
 
@@ -106,7 +109,11 @@ def names(kafka: "KafkaSettings") -> list[str]:
 
 
 def problems(
-    kafka: "KafkaSettings", found: Mapping[str, Topic], largest_snapshot_bytes: int, missing: Sequence[Right] = ()
+    kafka: "KafkaSettings",
+    found: Mapping[str, Topic],
+    largest_snapshot_bytes: int,
+    missing: Sequence[Right] = (),
+    max_metrics: int = 0,
 ) -> list[str]:
     """What is wrong with these topics, in sentences: which, expected, found, fix."""
     problems_found = []
@@ -131,7 +138,35 @@ def problems(
     unknown = any(right.operation == "DescribeConfigs" for right in missing)  # reported above
     if kafka.changelog_topic in topics and not unknown:
         problems_found += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
+    result = RESULT_BYTES + METRIC_BYTES * max_metrics
+    for name, what, needed, remedy in (
+        (kafka.output_topic, "a result", result, ", or lower input.max_metrics"),
+        (kafka.anomalies_topic, "an episode's event", result, ", or lower input.max_metrics"),
+        (kafka.dead_letters_topic, "a dead letter", LETTER_BYTES, ""),
+    ):
+        if (limit := limits(topics).get(name, needed)) < needed:
+            problems_found.append(
+                f"topic {name}: max.message.bytes must be {needed} or more, as large as {what} can be, but is {limit}: "
+                f"`{altering(kafka, name)} max.message.bytes={needed}`{remedy}"
+            )
     return problems_found
+
+
+def limits(found: Mapping[str, Topic]) -> dict[str, int]:
+    """Bytes of the largest record batch that each topic takes, where the user may see it.
+
+    The topic's max.message.bytes, which is the broker's message.max.bytes where the topic has none of its own; and no
+    batch is larger than a segment.
+    """
+    names = ("max.message.bytes", "segment.bytes")
+    known = {name: [int(topic.configs[one]) for one in names if one in topic.configs]
+             for name, topic in found.items() if topic.configs}  # fmt: skip
+    return {name: min(sizes) for name, sizes in known.items() if sizes}
+
+
+def altering(kafka: "KafkaSettings", name: str) -> str:
+    """The command that changes a topic's configuration; what is to be set comes behind it."""
+    return f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} --add-config"
 
 
 def listed(kafka: "KafkaSettings", problems_found: list[str]) -> str:
@@ -158,7 +193,7 @@ def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | Non
         return [
             f"topic {name}: it cannot be checked whether it is compacted: allow this user DescribeConfigs on the topic"
         ]
-    alter = f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} --add-config"
+    alter = altering(kafka, name)
     problems_found = []
     if configs.get("cleanup.policy") != "compact":
         problems_found.append(
@@ -194,7 +229,7 @@ def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, d
 
 
 async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[str, Topic]:
-    """Those of the job's topics that exist; configurations of the changelog alone."""
+    """Those of the job's topics that exist; of those that are written with what we need of their configurations."""
     # Not admin.describe_topics: it asks with allow_auto_topic_creation, so that asking makes the topic.
     request = TopicsWithIds(names(kafka))
     found: dict[str, Topic] = {}
@@ -203,12 +238,13 @@ async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[s
             found[topic["topic"]] = Topic(0, None, denied=True)
         elif topic["error_code"] != UNKNOWN_TOPIC and topic["partitions"]:
             found[topic["topic"]] = Topic(len(topic["partitions"]), id=str(topic.get("topic_id", "")))
-    name = kafka.changelog_topic
-    if name in found and not found[name].denied:
-        [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
-        code, _, _, _, entries = answer.resources[0]
-        if code not in (0, DENIED):
-            raise for_code(code)(f"configuration of {name}")
-        configs = {entry[0]: entry[1] for entry in entries} if code == 0 else None
-        found[name] = replace(found[name], configs=configs)
+    written = [name for name in names(kafka)[1:] if name in found and not found[name].denied]
+    if written:
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(CONFIGS)) for name in written]
+        [answer] = await admin.describe_configs(asked)
+        for code, _, _, name, entries in answer.resources:
+            if code not in (0, DENIED):
+                raise for_code(code)(f"configuration of {name}")
+            configs = {entry[0]: entry[1] for entry in entries} if code == 0 else None
+            found[name] = replace(found[name], configs=configs)
     return {name: found[name] for name in names(kafka) if name in found}

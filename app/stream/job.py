@@ -26,4 +26,5 @@ class Job:
     log_start: Callable[[int], Awaitable[int]]  # partition -> first offset still in the input topic
     partitions_of: dict[str, int] = field(default_factory=dict)  # topic -> its number of partitions
     topic_ids: dict[str, str] = field(default_factory=dict)  # topic -> its id at the start, "" when unknown
+    limits: dict[str, int] = field(default_factory=dict)  # topic -> bytes of the largest record batch, where known
     time_units: set[str] = field(default_factory=set)  # of numeric timestamps, found out and said in the log

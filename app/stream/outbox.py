@@ -8,11 +8,13 @@ results must stay a prefix without gaps.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, NoReturn
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import TopicPartition
 
 from app.compiled.byte_columns import Encoded
@@ -24,6 +26,9 @@ Header = tuple[str, bytes]
 Record = tuple[bytes | None, bytes | None, Sequence[Header]]
 
 
+ROOM = 100  # bytes around the records of a batch
+
+
 class Sent(NamedTuple):
     """One record batch under way: its acknowledgement and how many records it holds."""
 
@@ -32,12 +37,31 @@ class Sent(NamedTuple):
 
 
 class Outbox:
-    """Sends to any topic. ``producer`` gives the started aiokafka producer; ``timeout_s`` is an ack's deadline."""
+    """Sends to any topic.
 
-    def __init__(self, producer: Callable[[], AIOKafkaProducer], timeout_s: float, batch_bytes: int) -> None:
+    Parameters
+    ----------
+    producer
+        Gives the started aiokafka producer.
+    timeout_s
+        The deadline of an acknowledgement.
+    batch_bytes
+        Of a record batch, unless its topic takes less.
+    limits
+        topic -> bytes of the largest record batch that it takes, where known; may change.
+    """
+
+    def __init__(
+        self,
+        producer: Callable[[], AIOKafkaProducer],
+        timeout_s: float,
+        batch_bytes: int,
+        limits: Mapping[str, int] | None = None,
+    ) -> None:
         self._started = producer
         self._timeout_s = timeout_s
         self._batch_bytes = batch_bytes
+        self._limits = limits if limits is not None else {}
 
     @property
     def _producer(self) -> AIOKafkaProducer:
@@ -52,7 +76,7 @@ class Outbox:
         if not records:
             return sent
         async with self._deadline():
-            made = self._framed(records) if isinstance(records, Encoded) else self._batches(topic, records)
+            made = self._framed(topic, records) if isinstance(records, Encoded) else self._batches(topic, records)
             for batch in made:
                 future = await self._producer.send_batch(batch, topic, partition=partition)
                 sent.append(Sent(future, batch.record_count()))
@@ -81,8 +105,19 @@ class Outbox:
                 f"no acknowledgement within {self._timeout_s:g} s (kafka.ack_timeout_s): is the broker reachable?"
             ) from error
 
-    def _framed(self, records: Encoded) -> Iterable[Any]:
-        return framed(records, self._batch_bytes, int(time.time() * 1000))
+    def _most(self, topic: str) -> int:
+        """Bytes of a record batch to this topic; a broker that packs it anew may make it a little larger."""
+        limit = self._limits.get(topic)
+        return self._batch_bytes if limit is None else min(self._batch_bytes, limit - limit // 1000 - ROOM)
+
+    def _framed(self, topic: str, records: Encoded) -> Iterable[Any]:
+        for batch in framed(records, self._most(topic), int(time.time() * 1000)):
+            if (size := batch.size()) > self._limits.get(topic, size):
+                raise DeliveryError(
+                    f"{topic}: a record makes a batch of {size} bytes, and the topic takes {self._limits[topic]}: "
+                    f"`kafka-configs.sh --alter --topic {topic} --add-config max.message.bytes={size}`"
+                )
+            yield batch
 
     def _batches(self, topic: str, records: Iterable[tuple[Any, ...]]) -> Iterable[Any]:
         now_ms = int(time.time() * 1000)
@@ -94,9 +129,8 @@ class Outbox:
                 yield batch
                 batch = None
             if batch is None:
-                batch = self._producer.create_batch()
-                if batch.append(key=key, value=value, timestamp=now_ms, headers=attached) is None:
-                    raise DeliveryError(f"{topic}: a record of {len(value or b'')} bytes fits into no batch")
+                batch = BatchBuilder(self._most(topic), 0)
+                batch.append(key=key, value=value, timestamp=now_ms, headers=attached)  # the first is always taken
         if batch is not None:
             batch.close()
             yield batch
@@ -104,4 +138,12 @@ class Outbox:
 
 def stop_at_lost_batch(partition: TopicPartition, error: Exception) -> NoReturn:
     """End this process when the producer gives up a record batch: nothing may follow it."""
+    if isinstance(error, MessageSizeTooLargeError):
+        stop_process(
+            DeliveryError(
+                f"{partition.topic}: the broker takes no record batch as large as ours. If its max.message.bytes was "
+                "lowered: the next start asks for it, and sends smaller ones. If this user may not see it "
+                "(DescribeConfigs on the topic): batches have up to 900000 bytes; grant the permission, or raise it"
+            )
+        )
     stop_process(DeliveryError(f"{partition.topic}[{partition.partition}]: a record batch was lost: {in_words(error)}"))

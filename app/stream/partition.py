@@ -235,7 +235,8 @@ class Partition:
         while True:
             batch = await self._outgoing.get()
             output = batch.output
-            dead_letters = [letter.record(kafka.input_topic, self.number) for letter in output.dead_letters]
+            limit = self._job.limits.get(kafka.dead_letters_topic)
+            dead_letters = [letter.record(kafka.input_topic, self.number, limit) for letter in output.dead_letters]
             before = [
                 *await self._send_beside(kafka.dead_letters_topic, dead_letters),
                 *await self._send_beside(kafka.anomalies_topic, output.episodes),

@@ -39,7 +39,7 @@ from app.stream.outbox import Outbox
 from app.stream.shutdown import Worker, end_within
 from app.stream.sources import StateTable
 
-BATCH_BYTES = 900_000  # of a record batch we send; under the broker's usual limit of 1 MiB
+BATCH_BYTES = 900_000  # of a record batch we send, unless its topic takes less; a broker's usual limit is 1 MiB
 
 
 class FetchedBatch(ConsumerMessage):
@@ -300,13 +300,14 @@ class App(faust.App):
     def __init__(
         self, *args: Any, settings: Settings, pipeline: Pipeline, metrics: Metrics, table: StateTable, **options: Any
     ) -> None:
-        kafka, topic_ids = settings.kafka, dict[str, str]()
-        outbox = Outbox(lambda: self.producer._producer, kafka.ack_timeout_s, BATCH_BYTES)
+        kafka, topic_ids, limits = settings.kafka, dict[str, str](), dict[str, int]()
+        outbox = Outbox(lambda: self.producer._producer, kafka.ack_timeout_s, BATCH_BYTES, limits)
         self.committer = Committer(kafka, metrics, topic_ids, lambda: self.partitions.active(), self._send_commit)
         notices = Notices(kafka.dead_letters_topic)
         self.job = Job(
-            settings, pipeline, metrics, table, outbox, self.committer, notices, self._log_start, topic_ids=topic_ids
-        )
+            settings, pipeline, metrics, table, outbox, self.committer, notices, self._log_start,
+            topic_ids=topic_ids, limits=limits,
+        )  # fmt: skip
         self.partitions = Partitions(self.job)
         self.before_joining: list[Any] = []
         super().__init__(*args, Worker=Worker, **options)

@@ -130,7 +130,9 @@ class Watchdog(Service):
 
     async def _seen(self, brokers: "Brokers") -> Observation:
         job = self._app.job
-        problems = await brokers.problems(job.partitions_of, job.topic_ids, job.pipeline.max_snapshot_bytes())
+        found = await brokers.topics()
+        job.limits.update(topics.limits(found))
+        problems = self._problems(found)
         if problems:
             return Observation(problems)
         numbers = range(self._app.job.partitions_of[self._kafka.input_topic])
@@ -140,6 +142,20 @@ class Watchdog(Service):
             return Observation(problems, begin, end, readable, own)
         committed, taken = await brokers.committed(), await brokers.taken(numbers)
         return Observation(problems, begin, end, readable, committed=committed, taken=taken)
+
+    def _problems(self, found: Mapping[str, topics.Topic]) -> list[str]:
+        """What is wrong with the topics; numbers of partitions and ids at the worker's start being right."""
+        job = self._app.job
+        largest, name = job.pipeline.max_snapshot_bytes(), self._kafka.input_topic
+        problems = topics.problems(self._kafka, found, largest, max_metrics=job.settings.input.max_metrics)
+        if not problems and found[name].partitions != (known := job.partitions_of[name]):
+            problems = [f"topic {name} had {known} partitions when this worker started, now {found[name].partitions}"]
+        of_history = (name, self._kafka.output_topic, self._kafka.changelog_topic)
+        return problems + [
+            f"topic {name} was deleted and made again under this worker: when it is started again, it says what is lost"
+            for name in of_history
+            if name in found and job.topic_ids[name] and job.topic_ids[name] != found[name].id
+        ]
 
     def _own(self) -> dict[int, OwnPartition]:
         partitions = self._app.partitions
@@ -194,23 +210,8 @@ class Brokers:
         await self._admin.close()
         await self._reader.stop()
 
-    async def problems(
-        self, partitions_of: Mapping[str, int], ids: Mapping[str, str], largest_snapshot_bytes: int
-    ) -> list[str]:
-        """What is wrong with the topics; numbers of partitions and ids at the worker's start being right."""
-        found = await topics.describe(self._admin, self._kafka)
-        found_problems = topics.problems(self._kafka, found, largest_snapshot_bytes)
-        name = self._kafka.input_topic
-        if not found_problems and found[name].partitions != (known := partitions_of[name]):
-            found_problems = [
-                f"topic {name} had {known} partitions when this worker started, now {found[name].partitions}"
-            ]
-        of_history = (name, self._kafka.output_topic, self._kafka.changelog_topic)
-        return found_problems + [
-            f"topic {name} was deleted and made again under this worker: when it is started again, it says what is lost"
-            for name in of_history
-            if name in found and ids[name] and ids[name] != found[name].id
-        ]
+    async def topics(self) -> dict[str, topics.Topic]:
+        return await topics.describe(self._admin, self._kafka)
 
     async def log(self, numbers: Sequence[int]) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
         """First offset of each partition of the input, the one after the last that may be read, and the next one."""

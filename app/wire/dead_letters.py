@@ -23,7 +23,8 @@ TO_DO = {
     "wrong_type": "Correct the producer, or name the right fields: input.source_field, input.value_fields.",
 }
 
-CUT_VALUE, CUT_KEY, CUT_HEADERS, CUT_REASON = 512 * 1024, 64 * 1024, 64 * 1024, 1024  # bytes
+CUTS = CUT_VALUE, CUT_KEY, CUT_HEADERS = 512 * 1024, 64 * 1024, 64 * 1024  # bytes
+CUT_REASON = 1024
 
 
 @dataclass(slots=True)
@@ -42,26 +43,33 @@ class DeadLetter:
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
 
-    def record(self, topic: str, partition: int) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
-        """Key, value and headers of the dead letter; always the same for the same record."""
+    def record(
+        self, topic: str, partition: int, limit: int | None = None
+    ) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
+        """Key, value and headers of the dead letter; always the same for the same record and limit.
+
+        ``limit``: bytes of the largest record batch that the topic of dead letters takes, 4,096 or more.
+        """
+        limit = 2 * CUT_VALUE if limit is None else limit
+        cut_value, cut_key, cut_headers = (min(cut, limit * cut // (2 * CUT_VALUE)) for cut in CUTS)
         headers = [
             ("reason", _cut(self.reason, CUT_REASON)),
             ("topic", topic.encode()),
             *((name, b"%d" % n) for name, n in [("partition", partition), ("offset", self.offset)]),
             ("index", b"%d" % self.index),
         ]
-        for name, raw, most in (("value", self.value, CUT_VALUE), ("key", self.key, CUT_KEY)):
+        for name, raw, most in (("value", self.value, cut_value), ("key", self.key, cut_key)):
             if raw is not None and len(raw) > most:
                 headers.append((f"{name}-length", b"%d" % len(raw)))
-        room = CUT_HEADERS - sum(len(name) + len(text) for name, text in headers)
+        room = cut_headers - sum(len(name) + len(text) for name, text in headers)
         for taken, header in enumerate(self.headers):
             room -= len(header[0].encode("utf-8", "replace")) + len(header[1] or b"")
             if room < 0:
                 headers.append(("headers-dropped", b"%d" % (len(self.headers) - taken)))
                 break
             headers.append(header)
-        key = self.key if self.key is None else self.key[:CUT_KEY]
-        return key, self.value if self.value is None else self.value[:CUT_VALUE], headers
+        key = self.key if self.key is None else self.key[:cut_key]
+        return key, self.value if self.value is None else self.value[:cut_value], headers
 
 
 def advice(label: str) -> str:

@@ -91,7 +91,6 @@ RELIED_ON = [
     (BatchBuilder, "size"),
     (BatchBuilder, "_set_producer_state"),
     (BatchBuilder, "_build"),
-    (aiokafka.AIOKafkaProducer, "create_batch"),
     (aiokafka.AIOKafkaProducer, "send_batch"),
 ]
 

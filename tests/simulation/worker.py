@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from simulation.broker import Broker, Reply
@@ -68,9 +67,6 @@ class Producer:
         self._worker = worker
         self._waiting: dict[tuple[str, int], tuple[list[Any], asyncio.Future[Ack], asyncio.Future[None]]] = {}
         self._under_way: set[tuple[str, int]] = set()
-
-    def create_batch(self) -> BatchBuilder:
-        return BatchBuilder(BATCH_BYTES, 0)
 
     async def send_batch(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Ack]:
         log = topic, partition

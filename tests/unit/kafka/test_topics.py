@@ -7,12 +7,15 @@ import uuid
 
 import pytest
 from aiokafka.errors import AuthenticationFailedError
+from points import points, vectors
 
 from app.errors import TopicError
 from app.kafka import admin, topics
 from app.kafka.topic_ids import MetadataResponse_v10, TopicsWithIds
 from app.kafka.topics import Topic
-from app.settings import KafkaSettings, Settings
+from app.pipeline import Pipeline
+from app.settings import Detection, KafkaSettings, Settings
+from app.wire.results import encode_results
 
 KAFKA = KafkaSettings()
 COMPACTED = {"cleanup.policy": "compact", "max.message.bytes": "1048588"}
@@ -26,9 +29,10 @@ GOOD = {
 CHANGELOG = KAFKA.changelog_topic
 
 
-def problems(largest_snapshot_bytes=10_000, **changed):
+def problems(largest_snapshot_bytes=10_000, max_metrics=0, **changed):
     found = {**GOOD, **{name.replace("_", "-"): topic for name, topic in changed.items()}}
-    return topics.problems(KAFKA, {k: v for k, v in found.items() if v is not None}, largest_snapshot_bytes)
+    found = {name: topic for name, topic in found.items() if topic is not None}
+    return topics.problems(KAFKA, found, largest_snapshot_bytes, max_metrics=max_metrics)
 
 
 def test_good_topics_have_no_problems():
@@ -88,6 +92,36 @@ def test_the_changelog_we_make_has_no_problems_whatever_the_largest_snapshot(lar
     configs = {"max.message.bytes": str(topics.KAFKA_MESSAGE_BYTES), **topics._configs(KAFKA, largest)[CHANGELOG]}
     assert problems(largest, **{CHANGELOG: Topic(4, configs)}) == []
     assert int(configs["segment.bytes"]) >= int(configs["max.message.bytes"])
+
+
+@pytest.mark.parametrize("name", ["anomaly-results", "anomalies", "raw-data-dead-letters"])
+def test_a_limit_too_small_for_one_record_names_topic_and_command(name):
+    needed = 4096 if name == "raw-data-dead-letters" else 4096 + 32 * 280
+    partitions = GOOD[name].partitions
+    assert problems(max_metrics=32, **{name: Topic(partitions, {"max.message.bytes": str(needed)})}) == []
+    for configs in ({"max.message.bytes": str(needed - 1)}, {"max.message.bytes": "100000", "segment.bytes": "1000"}):
+        [reported] = problems(max_metrics=32, **{name: Topic(partitions, configs)})
+        assert f"topic {name}: max.message.bytes must be {needed} or more" in reported
+        assert f"--alter --topic {name} --add-config max.message.bytes={needed}" in reported
+
+
+def test_limits_are_those_of_topics_that_may_be_seen():
+    seen = Topic(1, {"max.message.bytes": "100", "segment.bytes": "90"})
+    assert topics.limits({"a": seen, "b": Topic(1, None), "c": Topic(0, None, denied=True), "d": Topic(1)}) == {"a": 90}
+
+
+@pytest.mark.parametrize("metrics", [1, 32])
+def test_results_are_no_larger_than_what_a_limit_is_compared_with(metrics):
+    """Of metrics with names of 32 bytes, anomalous, by all that auto has; the longest name of a source."""
+    names = [f"{number:032}" for number in range(metrics)]
+    given = [float(i % 5) if i < 299 else 1e9 for i in range(300)]
+    each = [{name: value + i for i, name in enumerate(names)} for value in given]
+    made = vectors(each, "s" * 256) if metrics > 1 else points(given, "s" * 256)
+    pipeline = Pipeline(Detection(), max_metrics=metrics, engine="python")
+    outcome = pipeline.run(pipeline.sources(), made)
+    _, last = encode_results(made, outcome, "t" * 249, 10**6)[-1]
+    assert b'"is_anomaly":true' in last
+    assert topics.RESULT_BYTES / 4 < len(last) < topics.RESULT_BYTES + metrics * topics.METRIC_BYTES - 400
 
 
 @pytest.mark.parametrize("ask", [topics.require, topics.create])
