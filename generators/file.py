@@ -1,4 +1,4 @@
-"""Points of CSV or NDJSON files, or of the bundled series; several files are merged by time.
+"""Points of CSV, NDJSON or Parquet files, or of the bundled series; several files are merged by time.
 
 ``app.offline.csv_columns`` says what is read as what. The series that come along are given by name, without folder and
 ending; they are a part of the Numenta Anomaly Benchmark (series/README.md).
@@ -18,7 +18,10 @@ from generators.api import GeneratedRecord, Parameter, Remark, Time
 
 if TYPE_CHECKING:
     from app.offline.files import Chunk
+    from app.offline.options import FileOptions
     from app.settings import InputSettings
+
+    Fields = tuple[InputSettings, FileOptions]
 
 SERIES = Path(__file__).with_name("series")
 
@@ -28,28 +31,39 @@ def records(
     *,
     loop: Annotated[bool, Parameter("repeat the files without end, with the times moved on")] = False,
     start: Annotated[float | None, Time("move the times so that each file begins at this time")] = None,
-    time: Annotated[str | None, Parameter("column of the time")] = None,
-    source: Annotated[str | None, Parameter("column of the source; none: the file's name")] = None,
+    time: Annotated[tuple[str, ...], Parameter("column of the time; of two: date and time of the day")] = (),
+    source: Annotated[tuple[str, ...], Parameter("column of the source; none: found out, or the file's name")] = (),
     value: Annotated[tuple[str, ...], Parameter("column of a value; can be given several times")] = (),
-    time_unit: Annotated[Literal["s", "ms"], Parameter("unit of numeric times")] = "s",
-    time_format: Annotated[str | None, Parameter("format of the times as in strptime; none: ISO 8601")] = None,
+    columns: Annotated[
+        Literal["metrics", "sources"], Parameter("several columns are metrics of a source, or each is a source")
+    ] = "metrics",
+    time_unit: Annotated[
+        Literal["s", "ms", "us", "ns"] | None, Parameter("unit of numeric times; none: by their size")
+    ] = None,
+    time_format: Annotated[str | None, Parameter("form of the times as in strptime, or excel; none: found out")] = None,
+    timezone: Annotated[str | None, Parameter("zone of times that name none; none: UTC")] = None,
+    date_order: Annotated[
+        Literal["day-first", "month-first"] | None, Parameter("what 01/02/2023 is; none: found out")
+    ] = None,
+    decimal: Annotated[Literal["point", "comma"] | None, Parameter("what 1,234 is; none: found out")] = None,
+    encoding: Annotated[str | None, Parameter("encoding of a CSV that is not UTF-8 or UTF-16, as cp1252")] = None,
 ) -> Iterator[GeneratedRecord | Remark]:
     """The points of each file in its order, those of several files merged by time."""
-    from app.settings import InputSettings  # not at the top: --help does without
+    from app.offline.options import FileOptions  # not at the top: --help does without
+    from app.settings import InputSettings
 
-    fields = InputSettings(
-        timestamp_field=time, source_field=source, value_fields=list(value), timestamp_unit=time_unit
-    )
+    settings = InputSettings(value_fields=list(value), timestamp_unit=time_unit)
+    fields = settings, FileOptions(time, source, time_format, timezone, date_order, decimal, columns, encoding)
     paths = [_path(file) for file in files]
     if loop and None in paths:
         raise ConfigurationError("--loop: expected files, got -: standard input can be read only once")
     if loop and start is None and len(paths) > 1:
         # Else the file that begins first would go round until its times reach the others'.
-        found = (each for each in _read(paths[0], fields, time_format) if isinstance(each, GeneratedRecord))
+        found = (each for each in _read(paths[0], fields) if isinstance(each, GeneratedRecord))
         start = next((each.timestamp for each in found), None)
     if len(paths) == 1:
-        return _moved(paths[0], fields, time_format, start, loop)
-    streams = [_moved(path, fields, time_format, start, loop) for path in paths]
+        return _moved(paths[0], fields, start, loop)
+    streams = [_moved(path, fields, start, loop) for path in paths]
     return merge(*streams, key=lambda each: each.timestamp if isinstance(each, GeneratedRecord) else float("-inf"))
 
 
@@ -67,15 +81,13 @@ def _path(file: str) -> Path | None:
     return Path(file) if Path(file).is_file() else bundled()[file]
 
 
-def _moved(
-    path: Path | None, fields: InputSettings, time_format: str | None, start: float | None, loop: bool
-) -> Iterator[GeneratedRecord | Remark]:
+def _moved(path: Path | None, fields: Fields, start: float | None, loop: bool) -> Iterator[GeneratedRecord | Remark]:
     """The file's points from ``start``; with ``loop`` again and again, a usual gap between end and beginning."""
     first = last = None
     move, points = 0.0, 0
     while True:
         begun = points
-        for each in _read(path, fields, time_format):
+        for each in _read(path, fields):
             if isinstance(each, GeneratedRecord):
                 if first is None:
                     first = last = each.timestamp
@@ -92,13 +104,15 @@ def _moved(
         move += (last - first) * rows / (rows - 1) if last > first else float(rows)
 
 
-def _read(path: Path | None, fields: InputSettings, time_format: str | None) -> Iterator[GeneratedRecord | Remark]:
+def _read(path: Path | None, fields: Fields) -> Iterator[GeneratedRecord | Remark]:
     from app.offline.files import read
 
     name = str(path or "standard input")
-    source = path.stem if path else "stdin"
+    source = path.name.removesuffix(".gz").rpartition(".")[0] or path.stem if path else "stdin"
     with path.open("rb") if path else nullcontext(sys.stdin.buffer) as file:
-        for chunk in read(file, name, source, fields, time_format):
+        for chunk in read(file, name, source, *fields):
+            if chunk.understood and path not in bundled().values():
+                yield Remark(f"{name}: {chunk.understood}")
             yield from (Remark(note) for note in chunk.notes)
             yield from (Remark(letter.reason, unreadable=True) for letter in chunk.bad)
             yield from _records(chunk)

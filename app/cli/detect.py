@@ -21,18 +21,39 @@ from app.errors import AnomalyError, ConfigurationError
 if TYPE_CHECKING:
     from app.cli.summary import Summary
     from app.offline.scored_series import Recorder
-    from app.settings import InputSettings
 
 
 def columns_options(command: Callable) -> Callable:
-    """Adds the options that say which column is what, as arguments ``time_format`` and names of ``InputSettings``."""
-    format_help = "Format of times that are not ISO 8601, as for strptime: '%d.%m.%Y %H:%M'."
+    """Adds the options that say how a table is read, under their names in ``FileOptions`` and ``InputSettings``."""
+    format_help = (
+        "Format of times, as for strptime: '%d.%m.%Y %H:%M'; excel: days since 1899-12-30.  [default: found out]"
+    )
     options = [
-        click.option("--time", "timestamp_field", metavar="NAME", help="Column of the time.  [default: by its name]"),
-        click.option("--source", "source_field", metavar="NAME", help="Column of the source.  [default: by its name]"),
+        click.option(
+            "--time", metavar="NAME", multiple=True, help="Column of the time; of two: date and time of the day."
+        ),
+        click.option("--source", metavar="NAME", multiple=True, help="Column of the source; several make one name."),
         click.option("--value", "value_fields", metavar="NAME", multiple=True, help="Column of values; repeatable."),
-        click.option("--time-unit", "timestamp_unit", type=click.Choice(["s", "ms"]), help="Unit of numeric times."),
+        click.option(
+            "--columns",
+            type=click.Choice(["metrics", "sources"]),
+            help="Several columns of values are metrics of one source, or each is a source.  [default: metrics]",
+        ),
+        click.option(
+            "--time-unit",
+            "timestamp_unit",
+            type=click.Choice(["s", "ms", "us", "ns"]),
+            help="Unit of numeric times.  [default: by their size]",
+        ),
         click.option("--time-format", metavar="FORMAT", help=format_help),
+        click.option("--timezone", metavar="NAME", help="Zone of times that name none: Europe/Berlin.  [default: UTC]"),
+        click.option(
+            "--date-order",
+            type=click.Choice(["day-first", "month-first"]),
+            help="What 01/02/2023 is.  [default: found out]",
+        ),
+        click.option("--decimal", type=click.Choice(["point", "comma"]), help="What 1,234 is.  [default: found out]"),
+        click.option("--encoding", metavar="NAME", help="Of CSV that is not UTF-8 or UTF-16: cp1252."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -65,15 +86,14 @@ def detect(
     output: str | None,
     report_path: str | None,
     labels: str | None,
-    time_format: str | None,
     configurations: dict[str, Any],
     **names: Any,
 ) -> None:
-    """Score the points of CSV or NDJSON files; needs no Kafka.
+    """Score the points of CSV, NDJSON or Parquet files; needs no Kafka.
 
-    FILE may be a folder, for all files in it, or - for standard input. Columns are found by the usual names:
-    timestamp, source, value. Several columns of numbers are one vector; label, is_anomaly and the like are
-    not values; an empty cell is a missing value.
+    FILE may be a folder, for all files in it, or - for standard input; gzip is unpacked. Columns are found by the usual
+    names: timestamp, source, value. Several columns of numbers are one vector; label, is_anomaly and the like are
+    not values; an empty cell is a missing value. What is read as what is said on stderr; what is in doubt is refused.
 
     With --report the results are written only where --output says so. The report needs no network; where rows are
     labelled (a column label, anomaly or is_anomaly, or --labels) it says how well they agree, and several --config
@@ -90,7 +110,7 @@ def detect(
         )
     read = inputs(files)
     if not report_path:
-        Detect(configurations, names, time_format).run(read, Outputs(output, files, read))
+        Detect(configurations, names).run(read, Outputs(output, files, read))
         return
     from app.offline.report.page import MOST_POINTS, page
     from app.offline.scored_series import Labels, Recorder
@@ -99,7 +119,7 @@ def detect(
     refuse_input_as_output(place, read, "--report")
     if not place.parent.is_dir():
         raise ConfigurationError(f"--report {place}: no such folder")
-    job = Detect(configurations, names, time_format)
+    job = Detect(configurations, names)
     windows = Labels(labels) if labels else None
     job.recorder = Recorder(job.pipelines, windows, bands=True, most_points=MOST_POINTS)
     job.run(read, Outputs(output, files, read, quiet=True))
@@ -110,19 +130,19 @@ def detect(
 class Detect:
     """One call of the command: a pipeline for each configuration, and the messages while it runs and at its end.
 
-    ``names`` are settings of ``input`` given as options; else those of the first configuration say how files
-    are read, for all. ``recorder``, where one is set, is given everything.
+    ``names`` are fields of ``FileOptions`` and settings of ``input`` given as options; else those of the first
+    configuration say how files are read, for all. ``recorder``, where one is set, is given everything.
     """
 
-    def __init__(self, configurations: Mapping[str, Any], names: Mapping[str, Any], time_format: str | None) -> None:
+    def __init__(self, configurations: Mapping[str, Any], names: Mapping[str, Any]) -> None:
+        from app.offline.options import FileOptions
         from app.pipeline import Pipeline  # numpy and numba are not needed for --help
 
-        given = {name: list(value) if isinstance(value, tuple) else value for name, value in names.items() if value}
         first = next(iter(configurations.values()))
         self.configurations = list(configurations)
-        self.fields: InputSettings = first.input.model_copy(update=given)
-        self.time_format = time_format
+        self.fields, self.options = FileOptions.split(first.input, names)
         self.recorder: Recorder | None = None
+        self._understood = ""
         self.line = StatusLine()
         self.remarks = Remarks(self.line)
         self.line.show(lambda: "compiling the detectors ...", now=True)
@@ -165,12 +185,16 @@ class Detect:
         found, size = [Summary() for _ in self.pipelines], each.size()
         states = [pipeline.sources() for pipeline in self.pipelines]
         with each.open() as file:
-            for chunk in read(file, each.name, each.source, self.fields, self.time_format):
+            for chunk in read(file, each.name, each.source, self.fields, self.options):
                 outcomes = [pipeline.run(state, chunk.points) for pipeline, state in zip(self.pipelines, states)]
                 if output is not None:
                     encoded = encode_results(chunk.points, outcomes[0], each.source, 0)
                     output.writelines(line for _, value in encoded for line in (value, b"\n"))
                     output.flush()
+                if chunk.understood and chunk.understood != self._understood:  # files of a folder are often alike
+                    self._understood = chunk.understood
+                    self.line.clear()
+                    click.echo(f"{each.name}: {chunk.understood}", err=True)
                 for text in [*chunk.notes, *(dead_letter.reason for dead_letter in chunk.bad)]:
                     self.remarks.say(text)
                 for position, _, reason in outcomes[0].rejected:

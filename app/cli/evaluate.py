@@ -42,7 +42,6 @@ def evaluate(
     labels: str | None,
     share: float,
     as_json: bool,
-    time_format: str | None,
     configurations: dict[str, Any],
     **names: Any,
 ) -> None:
@@ -67,7 +66,7 @@ def evaluate(
     from app.offline.scored_series import Labels, Recorder
 
     read, windows = inputs(files), Labels(labels) if labels else None
-    job = Detect(configurations, names, time_format)
+    job = Detect(configurations, names)
     job.recorder = recorder = Recorder(job.pipelines, windows, share=share)
     for each in read:
         job.file(each, None)

@@ -13,7 +13,8 @@ import click
 
 from app.errors import ConfigurationError
 
-ENDINGS = (".csv", ".tsv", ".ndjson", ".jsonl")  # read from a folder; a file that is given itself may have any name
+# Read from a folder; a file that is given itself may have any name.
+ENDINGS = (".csv", ".tsv", ".ndjson", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".ndjson.gz", ".jsonl.gz")
 
 
 class Input(NamedTuple):
@@ -53,15 +54,20 @@ def _found(files: tuple[str, ...]) -> Iterator[Input]:
         if file == "-":
             yield Input(None, "standard input", "stdin")
         elif path.is_dir():
-            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS and each.is_file())
+            inside = sorted(each for each in path.rglob("*") if each.name.lower().endswith(ENDINGS) and each.is_file())
             if not inside:
                 raise ConfigurationError(f"{file}: expected files that end in {', '.join(ENDINGS)}, found none")
             for each in inside:
-                yield Input(each, str(each), each.relative_to(path).with_suffix("").as_posix())
+                yield Input(each, str(each), _without_ending(each.relative_to(path)).as_posix())
         elif path.exists():
-            yield Input(path, file, path.stem)
+            yield Input(path, file, _without_ending(path).name)
         else:
             raise ConfigurationError(f"{file}: no such file or folder")
+
+
+def _without_ending(path: Path) -> Path:
+    """pump.csv.gz is pump, as pump.csv is."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).with_suffix("")
 
 
 def refuse_input_as_output(path: Path, read: list[Input], option: str) -> None:

@@ -23,7 +23,7 @@ class TimeType(click.ParamType):
             return float(value)
         if value == "now":
             return time.time()
-        from app.offline.csv_columns import parse_time  # not at the top: --help does without
+        from app.offline.times import parse_time  # not at the top: --help does without
 
         try:
             return parse_time(value)

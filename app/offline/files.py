@@ -1,44 +1,34 @@
-"""Series in CSV or NDJSON files, read as points in bounded memory: the one reader of every command.
+"""Series in CSV, NDJSON or Parquet files, read as points in bounded memory: the one reader of every command.
 
-CSV: ``app.offline.csv_columns`` says which column is what; comma, semicolon or tab is found from the header. Rows that
-cannot be read are dead letters, as in the worker. NDJSON: the lines are records of raw-data, read as from
-Kafka; one without a time has the number of its row for a time.
+What a file is shows in its first bytes; gzip is unpacked. CSV: ``app.offline.csv_layout`` finds the table and
+``app.offline.csv_columns`` says which column is what. Rows that cannot be read are dead letters, as in the worker.
+NDJSON: the lines are records of raw-data, read as from Kafka; one without a time has the number of its row for a time.
+Parquet: as CSV, with types.
 
-Rows count from 0 at the first row of data, blank lines not counted; messages name the line of the file.
+Rows count from 0 at the first row of data, blank lines not counted; messages name the line of the file, of Parquet
+the row.
 """
 
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
-from app.errors import ConfigurationError, InvalidPoint
-from app.offline.csv_columns import CsvColumns, CsvPoint, label_of
-from app.pipeline.points import Points
+from app.errors import ConfigurationError
+from app.offline.chunk import Chunk, add_row, introduced
+from app.offline.csv_columns import CsvColumns, label_of
+from app.offline.csv_layout import SAMPLE_ROWS, Layout, layout_of
+from app.offline.lines import BOM, Lines
+from app.offline.options import Ambiguous, FileOptions
 from app.settings import InputSettings
-from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Reader
 
-BLOCK_BYTES, MAX_LINE_BYTES, CHUNK_POINTS = 1 << 18, 16 << 20, 4096
-BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(slots=True)
-class Chunk:
-    """Some rows of a file: what could be read, and what could not."""
-
-    points: Points = field(default_factory=Points)  # offset is the row, index 0 outside JSON arrays
-    labels: list[str] = field(default_factory=list)  # one a point ("" normal); none where no point has one
-    labelled: bool = False  # the file says of its points whether they are anomalous
-    bad: list[DeadLetter] = field(default_factory=list)  # the reason begins with FILE:LINE
-    empty: int = 0  # rows that hold no value
-    notes: list[str] = field(default_factory=list)  # decisions about the file that may surprise
+CHUNK_POINTS = 4096
+MOST_SAMPLED = 8 << 20  # bytes of a file that are looked at while something is in doubt
+PARQUET = b"PAR1"
 
 
 def read(
@@ -46,82 +36,123 @@ def read(
     name: str,
     source: str,
     fields: InputSettings | None = None,
-    time_format: str | None = None,
+    options: FileOptions | None = None,
     chunk_points: int = CHUNK_POINTS,
 ) -> Iterator[Chunk]:
     """The points of a file in order: some thousands at a time, or what a pipe holds so far.
 
-    ``name`` is the file in messages; ``source`` the source of a CSV that has no such column; ``fields``
-    names columns or fields that are not called as usual; ``time_format``, of CSV times, is strptime's.
+    ``name`` is the file in messages; ``source`` the source of a table that has no such column; ``fields``
+    names columns or fields that are not called as usual; ``options`` say what a table leaves open.
 
     Raises
     ------
     ConfigurationError
-        The file is neither CSV nor NDJSON, or has no column of a name asked for.
+        The file is neither CSV nor NDJSON nor Parquet, has no column of a name asked for, or can be read in two ways.
     """
-    fields = fields or InputSettings()
-    lines = Lines(file, name)
-    first = lines.first()
-    if first[:1] in (b"{", b"["):
+    fields, options = fields or InputSettings(), options or FileOptions()
+    if _is_parquet(file):
+        from app.offline.parquet import read_parquet
+
+        return read_parquet(file, name, source, fields, options, chunk_points)
+    lines = Lines(file, name, options.encoding)
+    block = b""
+    while not block.strip() and (more := lines.take()):
+        block += more
+    if block.startswith(PARQUET):
+        raise ConfigurationError(f"{name}: Parquet is read from its end: give it as a file, not through a pipe")
+    start = block.removeprefix(BOM).lstrip()[:1]
+    if not start:
+        raise ConfigurationError(f"{name}: expected a CSV header, NDJSON records or Parquet, found nothing")
+    if start in (b"{", b"["):
+        lines.give_back(block)
         return _ndjson(lines, source, fields, chunk_points)
-    delimiter = _delimiter(_text(first))
-    rows = _rows(lines, delimiter)
-    header = next(rows)
-    if header.problem:
-        raise ConfigurationError(f"{name}:{header.line}: {header.problem}")
-    columns = CsvColumns(name, header.cells, fields, source, time_format)
-    if columns.headless:
-        rows = chain([header], rows)
-    return _csv(lines, rows, columns, delimiter, chunk_points)
+    table = Table(lines, block, source, fields, options)
+    return introduced(table.chunks(chunk_points), table.notes, table.columns.understood())
 
 
-class Lines:
-    """Lines of a binary file, each with its end; knows whether one more is there without waiting for it."""
+def _is_parquet(file: BinaryIO) -> bool:
+    if not (hasattr(file, "seekable") and file.seekable()):
+        return False
+    start = file.read(len(PARQUET))
+    file.seek(-len(start), 1)
+    return start == PARQUET
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self.name, self.number = name, 0  # of the line given out last, from 1
-        self._read: Callable[[int], bytes] = getattr(file, "read1", file.read)
-        self._ready: list[bytes] = []  # the next one last
-        self._tail = b""
-        self._ended = False
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self
+class Table:
+    """A CSV: its layout and columns, found from ``block``, the first lines of it."""
 
-    def __next__(self) -> bytes:
-        while not self._ready:
-            if self._ended:
-                raise StopIteration
-            self._fill()
-        self.number += 1
-        return self._ready.pop()
+    def __init__(self, lines: Lines, block: bytes, source: str, fields: InputSettings, options: FileOptions) -> None:
+        self.lines, self.number = lines, 0
+        self._own = (source, fields, options)
+        self.layout, self.columns = self._examined(block)
+        rows = _rows(lines, self.layout.separator)
+        for _ in range(self.layout.before + (not self.layout.headless)):
+            header = next(rows)
+            if header.problem:
+                raise ConfigurationError(f"{lines.name}:{header.line}: {header.problem}")
+        for _ in range(self.layout.units):
+            next(rows)
+        self.notes = [*(f"{lines.name}: {note}" for note in self.layout.notes), *self.columns.notes]
 
-    @property
-    def ready(self) -> bool:
-        return bool(self._ready)
+    def _examined(self, block: bytes) -> tuple[Layout, CsvColumns]:
+        """Looks at more of the file as long as something is in doubt, or no row of data is there."""
+        lines, limit = self.lines, SAMPLE_ROWS
+        while True:
+            layout = layout_of(_text(block), limit)
+            if layout is None and lines.ended:
+                raise ConfigurationError(f"{lines.name}: expected a CSV header, found {_text(block)[:60].strip()!r}")
+            if layout is not None and (layout.rows or lines.ended):
+                try:
+                    columns = self._columns_of(layout)
+                    lines.give_back(block)
+                    return layout, columns
+                except Ambiguous:
+                    if limit > SAMPLE_ROWS and (lines.ended or len(block) >= MOST_SAMPLED):
+                        raise
+                if limit == SAMPLE_ROWS:
+                    limit = MOST_SAMPLED
+                    continue
+            block += lines.take()
 
-    def first(self) -> bytes:
-        """The first line with anything in it; blank ones before it are passed, itself is given out again."""
-        for line in self:
-            line = line.removeprefix(BOM) if self.number == 1 else line
-            if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                raise ConfigurationError(f"{self.name}: expected UTF-8, found UTF-16: save it as UTF-8")
-            if line.strip():
-                self._ready.append(line)
-                self.number -= 1
-                return line.strip()
-        raise ConfigurationError(f"{self.name}: expected a CSV header or NDJSON records, found nothing")
+    def _columns_of(self, layout: Layout) -> CsvColumns:
+        source, fields, options = self._own
+        name, continental = self.lines.name, layout.separator == ";"
+        return CsvColumns(name, layout.header, layout.rows, fields, options, source, layout.headless, continental)
 
-    def _fill(self) -> None:
-        block = self._read(BLOCK_BYTES)
-        self._ended = not block
-        data = self._tail + block
-        cut = len(data) if self._ended else data.rfind(b"\n") + 1
-        self._ready = data[:cut].splitlines(keepends=True)[::-1]
-        self._tail = data[cut:]
-        if len(self._tail) > MAX_LINE_BYTES:
-            found = f"a line of more than {MAX_LINE_BYTES >> 20} MiB"
-            raise ConfigurationError(f"{self.name}: expected CSV or NDJSON, found {found}")
+    def chunks(self, most: int) -> Iterator[Chunk]:
+        """Blocks are read at once where that is possible, else row by row."""
+        from app.offline.table_blocks import BlockReader, Unusual, slices
+
+        blocks = BlockReader(self.columns, self.layout.separator)
+        while block := self.lines.take():
+            try:
+                if not blocks.possible:
+                    raise Unusual
+                points, labels, filled = blocks.points(blocks.csv(block), self.number)
+            except Unusual:
+                self.lines.give_back(block)
+                yield from self._row_by_row(most)
+                continue
+            self.lines.skipped(block)
+            self.number += len(filled)
+            empty = len(filled) - int(filled.sum())
+            for part, of_part in slices(points, labels, most):
+                yield Chunk(part, of_part, self.columns.has_labels, empty=empty)
+                empty = 0
+
+    def _row_by_row(self, most: int) -> Iterator[Chunk]:
+        """The lines that are there; rows that are not ready end it."""
+        columns, name = self.columns, self.lines.name
+        chunk = Chunk(labelled=columns.has_labels)
+        for line, cells, problem in _rows(self.lines, self.layout.separator):
+            add_row(chunk, columns, self.number, f"{name}:{line}", cells, problem, self.layout.separator)
+            self.number += 1
+            if len(chunk.points) >= most:
+                yield chunk
+                chunk = Chunk(labelled=columns.has_labels)
+            if not self.lines.ready:
+                break
+        yield chunk
 
 
 class _CsvRow(NamedTuple):
@@ -130,9 +161,9 @@ class _CsvRow(NamedTuple):
     problem: str = ""
 
 
-def _rows(lines: Lines, delimiter: str) -> Iterator[_CsvRow]:
+def _rows(lines: Lines, separator: str) -> Iterator[_CsvRow]:
     """The rows that are not blank, the header too. Bytes that are not UTF-8 affect only their own cell."""
-    table = csv.reader(map(_text, lines), delimiter=delimiter, strict=True)
+    table = csv.reader(map(_text, lines), delimiter=separator, strict=True)
     while True:
         line = lines.number + 1
         try:
@@ -145,49 +176,6 @@ def _rows(lines: Lines, delimiter: str) -> Iterator[_CsvRow]:
         else:
             if cells:
                 yield _CsvRow(line, cells)
-
-
-def _csv(
-    lines: Lines, rows: Iterator[_CsvRow], columns: CsvColumns, delimiter: str, chunk_points: int
-) -> Iterator[Chunk]:
-    chunk = Chunk()
-    for number, (line, cells, problem) in enumerate(rows):
-        try:
-            if problem:
-                raise InvalidPoint("invalid_csv", problem)
-            row = columns.row(cells)
-        except InvalidPoint as error:
-            raw = delimiter.join(cells).encode()
-            chunk.bad.append(DeadLetter(number, 0, f"{lines.name}:{line}: {error}", error.label, None, raw))
-        else:
-            if row is None:
-                chunk.empty += 1
-            else:
-                _append(chunk.points, number, row, columns.one_plain_value)
-                chunk.points.single = len(columns.values) == 1
-                if columns.has_labels:
-                    chunk.labels.append(row.label)
-                    chunk.labelled = True
-        if len(chunk.points) >= chunk_points or not lines.ready:
-            chunk.notes, columns.notes = columns.notes, []
-            yield chunk
-            chunk = Chunk()
-    chunk.notes = columns.notes
-    yield chunk
-
-
-def _append(points: Points, number: int, row: CsvPoint, plain: bool) -> None:
-    points.offset.append(number)
-    points.index.append(0)
-    points.source.append(row.source)
-    points.timestamp.append(float(number) if row.timestamp is None else row.timestamp)
-    points.own_time.append(row.timestamp is not None)
-    points.values += row.values
-    if not plain:
-        if points.start is None or points.metrics is None:
-            points.start, points.metrics = [0], []
-        points.metrics += row.metrics
-        points.start.append(len(points.values))
 
 
 class _Line(NamedTuple):
@@ -205,7 +193,7 @@ def _ndjson(lines: Lines, source: str, fields: InputSettings, chunk_points: int)
     records: list[Any] = []
     number, at = 0, {}
     for line in lines:
-        if line := line.removeprefix(BOM).strip():
+        if line := line.strip():
             records.append(_Line(number, number * 1000, line))
             at[number] = lines.number
             number += 1
@@ -256,7 +244,3 @@ def _add_labels(chunk: Chunk, records: Sequence[_Line]) -> None:
 
 def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace")
-
-
-def _delimiter(header: str) -> str:
-    return max(",;\t", key=re.sub('"[^"]*"', "", header).count)

@@ -15,9 +15,9 @@ import numpy as np
 
 from app.detectors.kinds import KINDS
 from app.errors import ConfigurationError
-from app.offline.csv_columns import parse_time
 from app.offline.evaluation import PROBATION, LabelledScores, Window, between, probation, runs
 from app.offline.files import Chunk
+from app.offline.times import parse_time
 from app.pipeline.explain import JOINTLY
 from app.pipeline.outcome import Outcome
 from app.state.series import parted

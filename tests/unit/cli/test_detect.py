@@ -122,7 +122,10 @@ def test_bad_rows_are_told_and_counted_and_cost_only_themselves():
     Path("pump.csv").write_text("\n".join([*lines[:100], "soon,a,5,0", *lines[100:]]) + "\n")
     got = detect("pump.csv")
     assert got.exit_code == 0
-    told = [line for line in got.stderr.splitlines() if line.startswith("pump.csv:")]
+    understood, *told = [line for line in got.stderr.splitlines() if line.startswith("pump.csv:")]
+    assert understood == (
+        "pump.csv: time from timestamp (epoch seconds), source from source, values value, labels label"
+    )
     assert told[0] == "pump.csv:33: column 'value' must be a number, got 'oops'"
     assert len(told) == 6 and any("'timestamp' must be an ISO 8601 time" in line for line in told)
     assert "6 rows unreadable, 5 rows without a value" in got.stderr
@@ -134,7 +137,8 @@ def test_bad_rows_are_told_and_counted_and_cost_only_themselves():
 def test_after_ten_bad_rows_only_their_number_is_told():
     Path("pump.csv").write_text("value\n1\n" + "x\n" * 1500)
     got = detect("pump.csv")
-    assert sum(line.startswith("pump.csv:") for line in got.stderr.splitlines()) == 10
+    told = [line for line in got.stderr.splitlines() if line.startswith("pump.csv:")]
+    assert len(told) == 11 and "values value" in told[0]
     assert "... and 1,490 more such lines" in got.stderr
     assert "1,500 rows unreadable" in got.stderr
 
@@ -225,8 +229,8 @@ def test_on_a_terminal_only_the_summary_is_shown(monkeypatch):
     ("words", "message", "code"),
     [
         (["nowhere.csv"], "nowhere.csv: no such file or folder", 2),
-        (["empty.csv"], "empty.csv: expected a CSV header or NDJSON records, found nothing", 2),
-        (["folder"], "folder: expected files that end in .csv, .tsv, .ndjson, .jsonl, found none", 2),
+        (["empty.csv"], "empty.csv: expected a CSV header, NDJSON records or Parquet, found nothing", 2),
+        (["folder"], "folder: expected files that end in .csv, .tsv, .ndjson, .jsonl, .parquet, .csv.gz", 2),
         (["pump.csv", "other/pump.csv"], "the results of both would be called pump", 2),
         (["pump.csv", "--value", "x"], "pump.csv: no column 'x' (input.value_fields or --value); found value", 2),
         (["pump.csv", "--output", "pump.csv"], "--output pump.csv: pump.csv is an input", 2),
@@ -259,7 +263,7 @@ def test_what_cannot_be_done_is_told_in_one_line(words, message, code):
 
 def test_the_summary_agrees_with_the_results():
     Path("pump.csv").write_text(table(3000, sources="abc"))
-    job = Detect({"quick": load("quick.yaml")}, {}, None)
+    job = Detect({"quick": load("quick.yaml")}, {})
     out = BytesIO()
     [found] = job.file(inputs(("pump.csv",))[0], out)
     told = results(out.getvalue().decode())
@@ -285,7 +289,7 @@ def test_the_summary_agrees_with_the_results():
 
 
 def test_summaries_add_up_and_keep_the_highest():
-    job = Detect({"quick": load("quick.yaml")}, {}, None)
+    job = Detect({"quick": load("quick.yaml")}, {})
     total, parts = Summary(), []
     for seed in range(4):
         Path(f"{seed}.csv").write_text(table(1000, seed=seed))
@@ -331,10 +335,10 @@ def test_sources_of_which_a_good_part_could_not_be_judged_are_named():
     spiky(180, set(), "some.csv", ("pump-7", "pump-8"))
     spiky(1000, set(), "most.csv", ("pump-7",))
     first = "its detectors only learn from the first 120 points"
-    named, counts = detect("none.csv").stderr.splitlines()
+    _, named, counts = detect("none.csv").stderr.splitlines()
     assert named == f"pump-7: 100 points, none of them judged: {first}"
     assert counts.startswith("100 points of 1 source, 0 anomalies, 100 points not judged in ")
-    *named, counts = detect("some.csv").stderr.splitlines()
+    _, *named, counts = detect("some.csv").stderr.splitlines()
     assert named == [f"{pump}: 180 points, the first 120 not judged: {first}" for pump in ("pump-7", "pump-8")]
     assert "240 points not judged" in counts
     *shown, counts = detect("most.csv").stderr.splitlines()

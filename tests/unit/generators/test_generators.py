@@ -153,7 +153,11 @@ def test_rows_become_records_and_what_cannot_be_read_a_remark(pump):
         GeneratedRecord("pump", 110.0, {"b": 3.0}, "anomaly"),
         GeneratedRecord("pump", 130.0, {"a": 5.0, "b": 6.0}, "leak"),
     ]
-    [remark] = [each for each in got if isinstance(each, Remark)]
+    understood, remark = [each for each in got if isinstance(each, Remark)]
+    assert (
+        understood.text
+        == f"{pump}: time from time (epoch seconds), source is the name of the file, values a, b, labels label"
+    )
     assert remark.unreadable and remark.text.startswith(f"{pump}:4: column 'a'")
 
 
@@ -174,18 +178,19 @@ def test_start_moves_the_times(pump):
 def test_a_loop_goes_on_where_the_file_ends(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("time,value\n100,1\n110,2\n120,3\n130,x\n")
-    got = list(islice(replay((str(path),), loop=True), 9))
+    got = list(islice(replay((str(path),), loop=True), 10))
     records = [each for each in got if isinstance(each, GeneratedRecord)]
     assert [r.timestamp for r in records] == [100.0, 110.0, 120.0, 130.0, 140.0, 150.0, 160.0, 170.0]
     assert [r.values["value"] for r in records] == [1.0, 2.0, 3.0] * 2 + [1.0, 2.0]
-    assert len(got) - len(records) == 1  # the bad row is told once
+    assert len(got) - len(records) == 2  # what is read as what, and the bad row, are told once
 
 
 def test_files_are_merged_by_time(tmp_path):
     for name, times in (("a", (1, 5, 9)), ("b", (2, 5, 20)), ("c", (3, 4))):
         (tmp_path / f"{name}.csv").write_text("time,value\n" + "".join(f"{t},1\n" for t in times))
     got = list(replay(tuple(str(tmp_path / f"{name}.csv") for name in "abc")))
-    assert [(r.timestamp, r.source) for r in got] == [
+    records = [each for each in got if isinstance(each, GeneratedRecord)]
+    assert [(r.timestamp, r.source) for r in records] == [
         (1, "a"), (2, "b"), (3, "c"), (4, "c"), (5, "a"), (5, "b"), (9, "a"), (20, "b"),
     ]  # fmt: skip
 

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from app.errors import ConfigurationError
 from app.offline.files import read
+from app.offline.options import FileOptions
 from app.settings import InputSettings
 
 
 def chunks(text, name="pump.csv", fields=None, **options):
     data = text if isinstance(text, bytes) else text.encode()
-    return list(read(io.BytesIO(data), name, "pump", fields, **options))
+    chunk_points = options.pop("chunk_points", 4096)
+    return list(read(io.BytesIO(data), name, "pump", fields, FileOptions(**options), chunk_points))
 
 
 def points(text, **options):
@@ -110,11 +112,11 @@ def test_without_a_time_column_the_row_is_the_time_and_not_an_own_one():
 
 
 def test_columns_of_text_are_left_out_and_named():
-    text = "ts,host,value,unit\n1,web1,,C\n2,web1,5,C\n3,web1,6,C\n"
+    text = "ts,place,value,unit\n1,web1,,C\n2,web1,5,C\n3,web1,6,C\n"
     got = chunks(text)
     assert [point[3] for chunk in got for point in rows(chunk.points)] == [{"value": 5.0}, {"value": 6.0}]
     notes = [note for chunk in got for note in chunk.notes]
-    assert len(notes) == 2 and "'host'" in notes[0] and "--source" in notes[0] and "'unit'" in notes[1]
+    assert len(notes) == 2 and "'place'" in notes[0] and "--source" in notes[0] and "'unit'" in notes[1]
 
 
 def test_a_bad_cell_in_the_only_column_does_not_make_it_text():
@@ -135,11 +137,10 @@ def test_a_file_of_numbers_has_no_header():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "pump.csv: expected a CSV header or NDJSON records, found nothing"),
+        ("", "pump.csv: expected a CSV header, NDJSON records or Parquet, found nothing"),
         ("\n \n", "found nothing"),
         ("ts,label\n1,0\n", "expected a column of values, found ts, label"),
         ("ts,a,a\n1,2,3\n", "two columns are called 'a'"),
-        ("\ufeffts,a\n".encode("utf-16"), "UTF-16"),
         ("ts," + "a" * 129 + "\n1,2\n", "at most 128 bytes"),
     ],
 )
@@ -214,8 +215,12 @@ def test_what_is_not_utf8_spoils_its_own_row_only():
 
 
 def test_more_metrics_than_a_source_may_have_are_refused():
-    reasons = bad("ts,a,b,c\n1,2,3,4\n2,,3,4\n", fields=InputSettings(max_metrics=2))
+    fields = InputSettings(max_metrics=2)
+    rows_that_fit = "2,,3,4\n" * 2000  # more than are looked at
+    reasons = bad("ts,a,b,c\n" + rows_that_fit + "1,2,3,4\n", fields=fields)
     assert len(reasons) == 1 and "at most 2 metrics (input.max_metrics), found 3" in reasons[0]
+    with pytest.raises(ConfigurationError, match=r"at most 2 metrics .*, found 3 columns .*--columns sources"):
+        chunks("ts,a,b,c\n1,2,3,4\n", fields=fields)
 
 
 @pytest.mark.parametrize(
