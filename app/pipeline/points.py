@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.state.series import joined
 from app.state.sources import VALUE
@@ -30,6 +31,7 @@ class Points:
     metrics: list[str] | None = None
     start: list[int] | None = None
     metric: list[str] | None = None
+    labels: list[dict[str, Any] | None] | None = None  # fields of each point's record that its result repeats
     single: bool = False  # ``metrics`` are names of values that come alone, and not of vectors
 
     def __len__(self) -> int:
@@ -60,6 +62,7 @@ class Points:
             [self.timestamp[i] for i in keep],
             [self.own_time[i] for i in keep],
             metric=self.metric and [self.metric[i] for i in keep],
+            labels=self.labels and [self.labels[i] for i in keep],
             single=self.single,
         )
         if self.start is None or self.metrics is None:

@@ -16,9 +16,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.errors import ConfigurationError
-from app.settings.model import AUTO, SOURCE_NAMES, Detection, HolidaySettings, MaintenanceSpan, Settings, SourceOverride
+from app.settings import paths
+from app.settings.model import (
+    AUTO,
+    SOURCE_NAMES,
+    Detection,
+    HolidaySettings,
+    InputSettings,
+    MaintenanceSpan,
+    Settings,
+    SourceOverride,
+)
 from app.settings.sources import Given, Keys
 from app.settings.words import in_words
+
+MOST_METRIC_BYTES = 128  # app/state/series.py
 
 
 class Trial(typing.NamedTuple):
@@ -107,12 +119,17 @@ def _topic_of(keys: Keys) -> str:
 
 
 def check_input(trial: Trial) -> None:
-    """Each field has one meaning, and all metrics fit."""
+    """Paths are such, each field has one meaning, and all metrics fit."""
     settings = trial.settings.input
+    for role, what in path_problems(settings):
+        if trial.sound(("input", role)):
+            trial.given.problem(("input", role), what)
+    defaults = not settings.format
     meanings = {
-        "source_field": [settings.source_field] if settings.source_field else list(SOURCE_NAMES),
-        "timestamp_field": [settings.timestamp_field or "timestamp"],
-        "value_fields": settings.value_fields or ["value", "values", "metric"],
+        "source_field": [settings.source_field] if settings.source_field else list(SOURCE_NAMES) * defaults,
+        "timestamp_field": [settings.timestamp_field or "timestamp"] if settings.timestamp_field or defaults else [],
+        "metric_field": [settings.metric_field] if settings.metric_field else [],
+        "value_fields": settings.value_fields or ["value", "values", "metric"] * defaults,
     }
     seen: dict[str, str] = {}
     for role, names in meanings.items():
@@ -121,19 +138,63 @@ def check_input(trial: Trial) -> None:
             if other == role and names.count(name) > 1 and trial.sound(("input", role)):
                 trial.given.problem(("input", role), f"must name each field once, got {name!r} twice")
                 break
+            if {other, role} == {"metric_field", "value_fields"} and not settings.value_fields:
+                continue
             if other != role and trial.sound(("input", role), ("input", other)):
                 said = role if trial.given.has(("input", role)) else other
                 also = role if said == other else other
                 trial.given.problem(("input", said), f"must not name {name!r}, which is read as input.{also}")
     most = settings.max_metrics
-    if len(settings.value_fields) > most and trial.sound(("input", "value_fields"), ("input", "max_metrics")):
+    vector = not settings.values_apart
+    if (
+        vector
+        and len(settings.value_fields) > most
+        and trial.sound(("input", "value_fields"), ("input", "max_metrics"))
+    ):
         found = len(settings.value_fields)
         what = f"must be at most input.max_metrics = {most} names, got {found}"
         trial.given.problem(("input", "value_fields"), what)
+    if settings.metric_field and settings.values_apart:
+        trial.given.problem(
+            ("input", "metric_field"), "must not be given with values_apart: each value has its own name"
+        )
+    if settings.metric_field and len(settings.value_fields) > 1 and trial.sound(("input", "value_fields")):
+        what = f"must not be given with several value_fields, which have their own names, got {settings.metric_field!r}"
+        trial.given.problem(("input", "metric_field"), what)
+    unnamed = settings.value_fields and not (settings.values_apart or settings.metric_field or settings.format)
     for i, override in enumerate(trial.settings.sources):
-        if override.metric is not None and settings.value_fields and trial.sound(("input", "value_fields")):
+        if override.metric is not None and unnamed and trial.sound(("input", "value_fields")):
             what = f"must not be given with input.value_fields: no field metric is read then, got {override.metric!r}"
             trial.given.problem(("sources", i, "metric"), what)
+
+
+def path_problems(settings: InputSettings) -> Iterator[tuple[str, str]]:
+    """(setting, what is wrong) of each that does not name fields as app/settings/paths.py says."""
+    ones = ("points_field", "timestamp_field", "metric_field")
+    named = [(role, name) for role in ones if (name := getattr(settings, role))]
+    many = [(role, name) for role in ("value_fields", "labels") for name in getattr(settings, role)]
+    for role, name in named + many:
+        try:
+            choice = paths.choice(name)
+        except ValueError as error:
+            yield role, str(error)
+            continue
+        if paths.is_template(name):
+            yield role, f"must be a path: only source_field has braces, got {name!r}"
+        elif not choice:
+            yield role, f"must name a field, got {name!r}"
+        elif role in ones and any(path.many for path in choice):
+            yield role, f"must name one field, got {name!r}"
+        elif role == "value_fields" and len(choice[0].text.encode()) > MOST_METRIC_BYTES:
+            yield role, f"must be names of at most {MOST_METRIC_BYTES} bytes, got {name!r}"
+    if settings.source_field:
+        try:
+            parts = paths.template(settings.source_field)
+        except ValueError as error:
+            yield "source_field", str(error)
+        else:
+            if not any(part.field for part in parts):
+                yield "source_field", f"must name a field, got {settings.source_field!r}"
 
 
 def _detections(settings: Settings) -> list[tuple[Keys, Detection]]:

@@ -54,7 +54,7 @@ def _broker(text: str) -> str:
 # "." and ".." are legal characters and no names: a broker keeps a topic in a folder of its name.
 KafkaName = Annotated[str, _matching(r"(?!\.{1,2}$)[a-zA-Z0-9._-]+")]
 Broker = Annotated[str, AfterValidator(_broker)]
-FieldName = Annotated[str, _matching(r"(?s).{1,128}")]
+FieldName = Annotated[str, _matching(r"(?s).{1,512}")]
 HostName = Annotated[str, _matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")]
 ClassPath = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")]
 DetectorName = Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,64}")]
@@ -152,18 +152,42 @@ class KafkaSettings(SettingsSection):
 
 
 class InputSettings(SettingsSection):
+    format: Literal["telegraf", "prometheus", "metricbeat", "otlp-json", "cloudevents", "debezium"] | None = setting(
+        None,
+        "records as this tool writes them: it sets what the other settings of this section do not",
+        expected="telegraf | prometheus | metricbeat | otlp-json | cloudevents | debezium",
+    )
+    points_field: FieldName | None = setting(
+        None, "array with the points of a record; none: a record is a point", expected="a path of fields"
+    )
     source_field: FieldName | None = setting(
         None,
-        "field with the name of the source; none: source, sourceId or entity_id",
-        expected="1 to 128 characters",
+        "field with the name of the source, or several as {host}/{name}; none: source, sourceId or entity_id",
+        expected="a path of fields, or text with such paths in braces",
     )
     timestamp_field: FieldName | None = setting(
-        None, "field with the event time; none: timestamp", expected="1 to 128 characters"
+        None, "field with the event time; none: timestamp", expected="a path of fields"
+    )
+    metric_field: FieldName | None = setting(
+        None, "field that names the value; none: metric, if there are no value_fields", expected="a path of fields"
     )
     value_fields: list[FieldName] = setting(
         [],
         "fields that are metrics, under their own names; none: value or values",
-        expected="names, separated by commas",
+        expected="paths of fields, separated by commas",
+    )
+    values_apart: bool | None = setting(
+        None,
+        "each of several values of a record is a point of its own, of the series of its metric",
+        expected="true or false",
+    )
+    numbers_as_text: bool | None = setting(
+        None, 'numbers and times may be written as text: "45.2"', expected="true or false"
+    )
+    labels: list[FieldName] = setting(
+        [],
+        "fields that results and the events of episodes repeat",
+        expected="paths of fields, separated by commas",
     )
     timestamp_unit: Literal["s", "ms", "us", "ns"] | None = setting(
         None, "unit of numeric timestamps; none: found out for each by its size", expected="s | ms | us | ns"

@@ -23,6 +23,7 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
     source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
     timestamp: float
     metric: Annotated[str, msgspec.Meta(max_length=MAX_METRIC)] | None = None
+    labels: dict[str, str | float | bool] | None = None
     value: float | None = None
     values: dict[str, float] | None = None
     expected: PerMetric = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -48,14 +48,17 @@ def nested() -> InvalidPoint:
     return InvalidPoint("too_deep", f"value must not be nested deeper than {MAX_DEPTH}")
 
 
-def explain(raw: bytes, names: Names, error: str, path: str) -> InvalidPoint:
+Complaints = Callable[[Any, str], Iterator[tuple[str, str]]]  # of decoded JSON at a path: (label, reason)
+
+
+def explain(raw: bytes, complaints: Complaints, error: str, path: str) -> InvalidPoint:
     """The error in JSON (valid UTF-8, not too deep) that msgspec refused with ``error``."""
     try:
         found = _loads(raw)
     except ValueError:
         return InvalidPoint("invalid_json", f"{path} must be JSON: {error}")
     if not (path == "$" and isinstance(found, list)):
-        for label, reason in _complaints(found, names, path):
+        for label, reason in complaints(found, path):
             return InvalidPoint(label, reason)
     for where, value in islice(_values(found, path), _MOST_SEARCHED):
         if isinstance(value, NotFinite):
@@ -64,6 +67,8 @@ def explain(raw: bytes, names: Names, error: str, path: str) -> InvalidPoint:
     if len(starts):
         text = raw[starts[0] : ends[0]].decode()
         return InvalidPoint("not_finite", f"{path} must be finite in all it holds, got {text}")
+    if error.startswith(("Expected ", "Invalid ")):
+        return InvalidPoint("wrong_type", f"{path}: {error}")
     return InvalidPoint("invalid_json", f"{path} must be JSON that we can read: {error}")
 
 
@@ -170,50 +175,50 @@ def _int(text: str) -> float:
     return int(text) if len(text) <= 300 else NotFinite(text)
 
 
-def _complaints(found: Any, names: Names, path: str) -> Iterator[tuple[str, str]]:
+def complaints(names: Names, found: Any, path: str) -> Iterator[tuple[str, str]]:
     """(label, reason) of everything wrong in the fields of a point."""
     if not isinstance(found, dict):
         yield "wrong_type", f"{path} must be an object, got {shown(found)}"
         return
     for name in names.source:
-        if not _is_name(source := found.get(name)):
+        if not is_name(source := found.get(name)):
             yield "bad_source", f"{path}.{name} must be text or a whole number, got {shown(source)}"
     time = found.get(names.timestamp)
-    if isinstance(time, NotFinite) or not _is_time(time):
+    if isinstance(time, NotFinite) or not is_time(time):
         wanted = 'epoch seconds or a time such as "2023-10-27T09:37:40Z"'
         yield "bad_timestamp", f"{path}.{names.timestamp} must be {wanted}, got {shown(time)}"
     for name in names.values or ("value",):
-        yield from _number(found.get(name), f"{path}.{name}")
+        yield from number(found.get(name), f"{path}.{name}")
     if names.values:
         return
     values = found.get("values")
     if isinstance(values, dict):
         for name, value in values.items():
             if type(value) not in _NUMBERS:
-                yield from _number(value, f"{path}.values.{_cut(name)}")
+                yield from number(value, f"{path}.values.{_cut(name)}")
     elif values is not None:
         yield "wrong_type", f"{path}.values must be an object of numbers, got {shown(values)}"
-    if not _is_name(metric := found.get("metric")):
+    if not is_name(metric := found.get("metric")):
         yield "bad_metric", f"{path}.metric must be text or a whole number, got {shown(metric)}"
 
 
 _NUMBERS = (float, int, type(None))
 
 
-def _number(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def number(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, NotFinite):
         yield "not_finite", f"{path} must be finite, got {shown(value)}"
     elif isinstance(value, bool) or not isinstance(value, int | float | None):
         yield "wrong_type", f"{path} must be a number, got {shown(value)}"
 
 
-def _is_name(value: Any) -> bool:
+def is_name(value: Any) -> bool:
     return isinstance(value, str | int | None) and not isinstance(value, bool)
 
 
-def _is_time(value: Any) -> bool:
+def is_time(value: Any, strict: bool = True) -> bool:
     try:
-        msgspec.convert(value, Time, strict=True)
+        msgspec.convert(value, Time, strict=strict)
     except msgspec.ValidationError:
         return False
     return True

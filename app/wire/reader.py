@@ -24,38 +24,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
-from app.compiled.numeric import LARGEST, LARGEST_TEXT
+from app.compiled.numeric import LARGEST
 from app.errors import InvalidPoint
 from app.pipeline.points import Points
 from app.settings.model import SOURCE_NAMES, InputSettings
 from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
 from app.state.sources import VALUE
-from app.wire import framing, keys, malformed, schema, times
+from app.wire import formats, framing, keys, malformed, schema
+from app.wire.checked import Checks, Record, append
 from app.wire.dead_letters import DeadLetter
-from app.wire.malformed import shown
+from app.wire.mapped import MappedReader
 from app.wire.times import END_OF_TIME
 
 MAX_DEAD_LETTERS = 100  # for elements of one record; one more stands for all elements after them
 
 
-class Record(Protocol):
-    """The fields of aiokafka's ConsumerRecord that are read."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-    timestamp: int  # ms; negative: none
-    offset: int
-
-
 Elements = dict[int, Sequence[bytes]]
 NO_METRICS: list[str] = []
-SKIPPED = ("tombstone",)
+# Why: no value; a row that is gone; NaN for a missing number, where the settings allow numbers as text; no number in a
+# shape where any may be; a histogram or summary.
+SKIPPED = ("tombstone", "deleted", "nan", "no_number", "histogram")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +83,39 @@ class Reader:
         Named in reasons.
     keyed
         A record's key must be its source. False where the topic has one partition: any key will do.
-
-    Attributes
-    ----------
-    units
-        In which numeric timestamps were read, where the settings do not say it.
     """
 
     def __init__(self, input: InputSettings, topic: str, partition: int, keyed: bool) -> None:
         self._topic, self._partition, self._keyed = topic, partition, keyed
-        self._max_metrics = input.max_metrics
-        self._unit = input.timestamp_unit
-        self.units: set[str] = set()
+        input = formats.applied(input)
+        self._checks = Checks(input, keyed)
+        self._single = len(input.value_fields) == 1
+        self._has_labels = bool(input.labels)
+        self._decode_plain: Any = None
+        mapping = formats.mapping(input)
+        self._mapped = None if mapping is None else MappedReader(mapping, self._checks)
+        if self._mapped is not None and mapping is not None:
+            self._single, self._complaints = mapping.single, mapping.complaints
+            self._decode_any: Any = self._mapped.decode
+            return
         self._names = schema.Names(
             (input.source_field,) if input.source_field else SOURCE_NAMES,
             input.timestamp_field or "timestamp",
             tuple(input.value_fields),
         )
+        self._complaints = partial(malformed.complaints, self._names)
         one = schema.full(self._names)
         self._decode_one = msgspec.json.Decoder(one).decode
         self._decode_any = msgspec.json.Decoder(one | list[msgspec.Raw]).decode
         self._plain_metric = (*input.value_fields, VALUE)[0]
-        plain = schema.plain(self._names)
         self._takes_metric = not input.value_fields  # a point may name its value
-        self._single = len(input.value_fields) == 1
-        self._decode_plain: Any = msgspec.json.Decoder(plain).decode if plain else None
+        if plain := schema.plain(self._names):
+            self._decode_plain = msgspec.json.Decoder(plain).decode
+
+    @property
+    def units(self) -> set[str]:
+        """In which numeric timestamps were read so far, where the settings do not say it."""
+        return self._checks.units
 
     def read(self, records: Sequence[Record]) -> Decoded:
         """Points and dead letters of these records, each in the records' order; never raises for their bytes."""
@@ -175,7 +176,7 @@ class Reader:
         n = len(found)
         given = [point.timestamp for point in found]
         own_time = given[0] is not None
-        timestamp = self._times(given) if own_time or any(given) else [r.timestamp / 1000.0 for r in records]
+        timestamp = self._checks.times(given) if own_time or any(given) else [r.timestamp / 1000.0 for r in records]
         if timestamp is None or min(timestamp) < 0.0 or max(timestamp) >= END_OF_TIME:
             return None
         offset = [record.offset for record in records]
@@ -194,23 +195,10 @@ class Reader:
                 return None
         return ["" if name is None or name == VALUE else str(name) for name in given]
 
-    def _times(self, given: list[Any]) -> list[float] | None:
-        """Epoch seconds of times that are all numbers or all texts; None when they are not."""
-        kinds = set(map(type, given))
-        if kinds != {float}:
-            return list(map(_epoch, given)) if kinds == {datetime} else None
-        unit: str | None = self._unit
-        if unit is None:
-            unit = times.unit_of(given[0])
-            if unit is None or (unit != "s" and not times.unit_of(min(given)) == unit == times.unit_of(max(given))):
-                return None
-            self.units.add(unit)
-        return given if unit == "s" else [times.seconds(time, unit) for time in given]
-
     # --- record by record
 
     def _read_each(self, records: Iterable[Record]) -> Decoded:
-        points = Points(metrics=[], start=[0], metric=[], single=self._single)
+        points = Points(metrics=[], start=[0], metric=[], single=self._single, labels=[] if self._has_labels else None)
         dead_letters: list[DeadLetter] = []
         elements: Elements = {}
         skipped: list[Skipped] = []
@@ -220,7 +208,9 @@ class Reader:
                 continue
             try:
                 found = self._decode(record.value)
-                if isinstance(found, Sequence):
+                if self._mapped is not None:
+                    dead_letters += self._read_mapped(points, found, record, elements, skipped)
+                elif isinstance(found, Sequence):
                     elements[record.offset] = found
                     dead_letters += self._read_elements(points, found, record)
                 else:
@@ -255,6 +245,32 @@ class Reader:
             dead_letters.append(self._dead_letter(record, first, InvalidPoint("not_read", reason), record.value))
         return dead_letters
 
+    def _read_mapped(
+        self, points: Points, found: Any, record: Record, elements: Elements, skipped: list[Skipped]
+    ) -> list[DeadLetter]:
+        """Dead letters of a record of another shape, or of several in one message."""
+        mapped = self._mapped
+        assert mapped is not None
+        stopped_at = mapped.add(points, found, record, MAX_DEAD_LETTERS)
+        pieces = mapped.pieces
+        if len(pieces) > 1:
+            elements[record.offset] = pieces
+        if mapped.skipped:
+            skipped += [Skipped(record.offset, index, why) for index, why in mapped.skipped]
+        if not mapped.bad:
+            return []
+        if len(pieces) == 1:
+            pieces = [record.value]
+        dead_letters = self._of_elements(record, pieces, mapped.bad)
+        if stopped_at:
+            reason = f"what follows {stopped_at} was not read: {MAX_DEAD_LETTERS} before it are bad"
+            invalid = InvalidPoint("not_read", reason)
+            dead_letters = [
+                *dead_letters[:MAX_DEAD_LETTERS],
+                self._dead_letter(record, len(pieces), invalid, record.value),
+            ]
+        return dead_letters
+
     def _of_elements(
         self, record: Record, elements: Sequence[Any], bad: Sequence[tuple[int, InvalidPoint | str]]
     ) -> list[DeadLetter]:
@@ -266,7 +282,7 @@ class Reader:
         for index, why in bad[: MAX_DEAD_LETTERS + 1]:
             raw = bytes(elements[index])
             if isinstance(why, str):
-                why = malformed.explain(raw, self._names, why, f"$[{index}]")
+                why = malformed.explain(raw, self._complaints, why, f"$[{index}]")
             dead_letters.append(self._dead_letter(record, index, why, raw))
         if more := len(bad) - len(dead_letters):
             dead_letters[-1].reason += f"; {more} elements after it are bad too"
@@ -296,7 +312,7 @@ class Reader:
         except msgspec.DecodeError as error:
             if elements := malformed.elements(value) or framing.objects(value):
                 return elements
-            invalid = malformed.explain(value, self._names, str(error), "$")
+            invalid = malformed.explain(value, self._complaints, str(error), "$")
             if invalid.label == "invalid_json":
                 invalid = InvalidPoint(invalid.label, _begins(given, str(invalid)))
             raise invalid from None
@@ -308,81 +324,15 @@ class Reader:
 
     def _add(self, points: Points, one: Any, record: Record, index: int, path: str) -> None:
         """Append one point, or raise InvalidPoint and append nothing."""
-        source = self._source(one, record, path)
-        timestamp = self._timestamp(one, record, path)
-        cells = self._cells(one, path)
-        points.offset.append(record.offset)
-        points.index.append(index)
-        points.source.append(source)
-        points.timestamp.append(timestamp)
-        points.own_time.append(one.timestamp is not None)
-        for metric, value in cells:
-            points.metrics.append(metric)  # type: ignore[union-attr]
-            points.values.append(value)
-        points.start.append(len(points.values))  # type: ignore[union-attr]
-        points.metric.append(one.series_metric())  # type: ignore[union-attr]
-
-    def _source(self, one: Any, record: Record, path: str) -> str:
+        checks, names = self._checks, self._names
         name, source = one.named()
-        if source is None:
-            wanted = " or ".join(f"{path}.{name}" for name in self._names.source)
-            raise InvalidPoint("bad_source", f"{wanted} must name the source, got nothing")
-        source = str(source)
-        raw = source.encode()
-        if not 0 < len(raw) <= MAX_SOURCE_BYTES:
-            wanted = f"must be 1 to {MAX_SOURCE_BYTES} bytes"
-            raise InvalidPoint("bad_source", f"{path}.{name} {wanted}, got {len(raw)}: {shown(source)}")
-        if self._keyed and record.key != raw and not keys.is_source(record.key, source):
-            key = "none" if record.key is None else shown(record.key.decode("utf-8", "backslashreplace"))
-            reason = f"{path}.{name} must be the record's key, got {shown(source)} under the key {key}"
-            raise InvalidPoint("key_mismatch", f"{reason}; key the records by source, or set input.rekey: true")
-        return source
-
-    def _timestamp(self, one: Any, record: Record, path: str) -> float:
-        given = one.timestamp
-        unit: str | None = "s"
-        if given is None:
-            time = record.timestamp / 1000.0
-        elif isinstance(given, datetime):
-            time = _epoch(given)
-        else:
-            unit = self._unit or times.unit_of(given)
-            time = times.seconds(given, unit) if unit else -1.0
-        if 0.0 <= time < END_OF_TIME:
-            if self._unit is None and isinstance(given, float):
-                self.units.add(unit)  # type: ignore[arg-type]
-            return time
-        if given is None:
-            what, found = "Kafka's timestamp (the record holds none)", f"{record.timestamp} ms"
-        else:
-            what = f"{path}.{self._names.timestamp}"
-            found = given.isoformat() if isinstance(given, datetime) else f"{given:.19g}"
-        hint = times.hint(given, self._unit) if isinstance(given, float) else ""
-        raise InvalidPoint("bad_timestamp", f"{what} must be a time in 1970..2199, got {found}{hint}")
-
-    def _cells(self, one: Any, path: str) -> list[tuple[str, float]]:
-        """(metric, value), by metric."""
+        name = name if source is not None else f" or {path}.".join(names.source)
+        source = checks.source(source, path, name, record)
+        time = checks.timestamp(one.timestamp, path, names.timestamp, record)
         cells = one.cells(path)
-        if len(cells) > 1:
-            cells.sort()
-        elif not cells:
-            wanted = " or ".join(f"{path}.{name}" for name in self._names.values or ("value", "values"))
-            raise InvalidPoint("no_value", f"{wanted} must hold a number, got none")
-        if len(cells) > self._max_metrics:
-            raise InvalidPoint(
-                "too_many_metrics",
-                f"{path} must have at most {self._max_metrics} metrics (input.max_metrics), got {len(cells)}",
-            )
-        for name, value in cells:
-            if not -LARGEST <= value <= LARGEST:
-                wanted = f"{path}.{one.path(shown(name)[1:-1])} must be within -{LARGEST_TEXT}..{LARGEST_TEXT}"
-                raise InvalidPoint("out_of_range", f"{wanted}, got {value!r}")
-            if not 0 < len(name) <= MAX_METRIC_BYTES or len(name.encode()) > MAX_METRIC_BYTES:
-                raise InvalidPoint(
-                    "bad_metric",
-                    f"{path}: a metric's name must be 1 to {MAX_METRIC_BYTES} bytes, got {shown(name)}",
-                )
-        return cells
+        values = "" if cells else f" or {path}.".join(names.values or ("value", "values"))
+        checks.cells(cells, path, values, one.path)
+        append(points, record, index, source, time, one.timestamp is not None, cells, one.series_metric())
 
 
 def _keyed(given: Sequence[bytes | None], names: list[bytes], source: list[str]) -> bool:
@@ -394,7 +344,3 @@ def _begins(value: bytes, reason: str) -> str:
     """The reason, with what the first bytes seem to be."""
     what = framing.named(value)
     return f"{reason}; it begins like {what}" if what else reason
-
-
-def _epoch(time: datetime) -> float:
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

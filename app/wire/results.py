@@ -45,6 +45,7 @@ class Result(msgspec.Struct, gc=False):
     source: str
     timestamp: float  # epoch s, UTC
     metric: str | UnsetType  # name that the point gives its value, unless it is "value"
+    labels: dict[str, Any] | UnsetType  # fields of the record, as input.labels says
     value: float | UnsetType
     values: dict[str, float] | UnsetType  # by metric, of a vector
     expected: Numbers
@@ -78,6 +79,7 @@ class Closed(msgspec.Struct, gc=False):
     source: str
     timestamp: float  # of the first point after the episode; without one, of its last point
     metric: str | UnsetType  # of the series, unless that is a whole source
+    labels: dict[str, Any] | UnsetType  # of the point at which it ended
     points: int
     peak_score: float
     opened_at: float
@@ -102,7 +104,12 @@ FEW = 64  # points: below it arrays take longer than they save
 
 def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0) -> Encoded:
     """The same bytes as ``encode_results``, in columns, most of them written by compiled code."""
-    if not AVAILABLE or points.start is not None or len(outcome.profiles) > 1 or len(points) - start < FEW:
+    metric = points.metric
+    if points.start is not None and points.single and len(points.values) == len(points):
+        metric = points.metrics  # of each point one
+    elif points.start is not None:
+        return Encoded.of(encode_results(points, outcome, topic, partition, start))
+    if not AVAILABLE or len(outcome.profiles) > 1 or len(points) - start < FEW:
         return Encoded.of(encode_results(points, outcome, topic, partition, start))
     at = np.flatnonzero(outcome.slot[start:] >= 0) + start
     positions = at.tolist() if outcome.rejected else range(start, len(points))
@@ -128,7 +135,7 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
         scored * result_json.SCORED + unscored * result_json.UNSCORED,
         numbers[scored],
         numbers[unscored, :2],
-        _named(points.metric, positions),
+        _fields(metric, points.labels, positions),
         severity.severities(outcome.alert[at]),
         outcome.direction[at].astype(np.int64),
         _words(tuple(outcome.profiles[0].detectors), outcome.profiles[0].config_hash),
@@ -137,12 +144,20 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
     return Encoded(keys, values)
 
 
-def _named(metric: list[str] | None, positions: Sequence[int]) -> Column:
-    """The field metric of each point; an empty column when no point has one."""
-    if metric is None:
-        return Column.of([])
-    of = {name: b',"metric":' + _encode(name) if name else b"" for name in set(metric)}
-    return Column.of([of[name] for name in _pick(metric, positions)])
+def _fields(metric: list[str] | None, labels: list[dict[str, Any] | None] | None, positions: Sequence[int]) -> Column:
+    """The fields metric and labels of each point; an empty column when no point has one."""
+    names: Iterable[bytes] = repeat(b"")
+    if metric is not None:
+        of = {name: b"" if name in ("", VALUE) else b',"metric":' + _encode(name) for name in set(metric)}
+        names = [of[name] for name in _pick(metric, positions)]
+    if labels is None:
+        return Column.of([] if metric is None else list(names))
+    found = [b"" if some is None else b',"labels":' + _encode(some) for some in _pick(labels, positions)]
+    return Column.of([name + some for name, some in zip(names, found)])
+
+
+def _labels(points: Points, at: Sequence[int]) -> Iterable[Any]:
+    return repeat(UNSET) if points.labels is None else [some or UNSET for some in _pick(points.labels, at)]
 
 
 @lru_cache(maxsize=256)
@@ -175,7 +190,7 @@ def encode_episodes(
 def _expired(expired: Sequence[Any], prefix: str) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
     for one in expired:
         [episode] = _ids(prefix, *([number] for number in one.opener))
-        series = one.source, one.timestamp, one.metric or UNSET
+        series = one.source, one.timestamp, one.metric or UNSET, UNSET
         of = KINDS[one.kind], *series, one.length, one.peak, one.opened_at
         yield one.position, (one.source.encode(), _encode(Closed("closed", episode, *of, outcomes.SILENCE)))
 
@@ -193,6 +208,7 @@ def _ended(points: Points, outcome: Outcome, prefix: str, at: list[int]) -> Iter
         _pick(points.source, at),
         _pick(points.timestamp, at),
         repeat(UNSET) if points.metric is None else [name or UNSET for name in _pick(points.metric, at)],
+        _labels(points, at),
         outcome.length[at].tolist(),
         outcome.peak[at].tolist(),
         outcome.opened_at[at].tolist(),
@@ -206,11 +222,14 @@ def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -
         return []
     rows: Any = slice(at.start, None) if isinstance(at, range) else at
     anomaly = outcome.anomaly[rows]
+    metric, *cells = _cells(points, outcome, at)
     columns = (
         _ids(prefix, _pick(points.offset, at), _pick(points.index, at)),
         _pick(points.source, at),
         _pick(points.timestamp, at),
-        *_cells(points, outcome, at),
+        metric,
+        _labels(points, at),
+        *cells,
         outcome.score[rows].tolist(),
         outcome.alert[rows].tolist(),
         anomaly.tolist(),

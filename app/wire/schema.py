@@ -13,6 +13,7 @@ from app.state.sources import VALUE
 
 Time = float | datetime | None
 Name = str | int  # a number is read as its text
+Scalar = str | int | float | bool
 
 
 class Names(NamedTuple):

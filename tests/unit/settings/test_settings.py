@@ -123,6 +123,16 @@ WRONG = [
     ("input", "value_fields", "[a, b, a]", "input.value_fields", "each field once", "'a'"),
     ("input", "source_field", "timestamp", "input.source_field", "not name 'timestamp'", "input.timestamp_field"),
     ("input", "value_fields", "[entity_id]", "input.value_fields", "not name 'entity_id'", "input.source_field"),
+    ("input", "format", "collectd", "input.format", "telegraf | prometheus | metricbeat", "'collectd'"),
+    ("input", "source_field", '"{host"', "input.source_field", "close each { with a }", "'{host'"),
+    ("input", "source_field", '"{host}/{}"', "input.source_field", "a field in each pair of braces", "'{host}/{}'"),
+    ("input", "timestamp_field", '"{a}"', "input.timestamp_field", "only source_field has braces", "'{a}'"),
+    ("input", "timestamp_field", "at.*", "input.timestamp_field", "must name one field", "'at.*'"),
+    ("input", "value_fields", '["a.*.b"]', "input.value_fields", "a star at the end only", "'a.*.b'"),
+    ("input", "value_fields", "[a.b.c.d.e.f.g]", "input.value_fields", "at most 6 names with dots", "'a.b.c.d.e.f.g'"),
+    ("input", "value_fields", "[" + "x" * 129 + "]", "input.value_fields", "names of at most 128 bytes", "xxx'"),
+    ("input", "labels", "['|']", "input.labels", "must name a field", "'|'"),
+    ("input", "points_field", "5", "input.points_field", "a path of fields", "5"),
     ("dashboard", "enabled", "1", "dashboard.enabled", "true or false", "1"),
     ("dashboard", "port", "'8000'", "dashboard.port", "a whole number from 0 to 65_535", "'8000'"),
     ("state", "replay_records", "10", "state.replay_records", "a whole number from 1_000", "10"),
@@ -279,6 +289,9 @@ def test_every_setting_can_be_given_as_a_variable(path):
             "country": "DE",
             "region": "BY",
             "timestamp_unit": "us",
+            "format": "telegraf",
+            "values_apart": True,
+            "numbers_as_text": False,
         }
         value = known.get(path[-1], "some-text")
     variable = "ANOMALY_" + "__".join(path).upper()

@@ -19,7 +19,18 @@ from app.wire.reader import Reader
 from app.wire.results import encode_episodes, encode_results
 
 ORDER = [
-    *("id", "source", "timestamp", "metric", "value", "values", "expected", "expected_lower", "expected_upper"),
+    *(
+        "id",
+        "source",
+        "timestamp",
+        "metric",
+        "labels",
+        "value",
+        "values",
+        "expected",
+        "expected_lower",
+        "expected_upper",
+    ),
     *("anomaly_score", "alert_score", "is_anomaly", "episode", "kind", "severity", "status", "direction"),
     *("maintenance", "drift", "detectors", "weights", "attribution", "explanation", "figure", "usual", "config_hash"),
 ]
@@ -29,6 +40,7 @@ PROFILES = (
     SimpleNamespace(detectors=("zscore",), config_hash="deadbeef", maintenance=SPANS),
 )
 NAN = math.nan
+LABELS = [None, {"tags.host": "web-1"}, {'ro"om': "B\u00fcro", "floor": 3, "open": True}]
 score = st.floats(0, 1).map(lambda s: math.floor(s * 1e6 + 0.5) / 1e6)
 number = st.floats(-1e150, 1e150)
 
@@ -62,6 +74,7 @@ def scored(draw, several: bool | None = None):
         metrics=[m for of in metrics for m in of] if several else None,
         start=start if several else None,
         metric=metric if any(metric) else None,
+        labels=draw(st.none() | st.lists(st.sampled_from(LABELS), min_size=n, max_size=n)),
     )
     anomaly = column(st.booleans(), dtype=bool)
     events = column(st.booleans(), dtype=bool)
@@ -120,9 +133,11 @@ def expected(points: Points, outcome: Outcome, i: int) -> dict:
         "source": points.source[i],
         "timestamp": points.timestamp[i],
     }
+    if alone and metrics != ["value"]:
+        found["metric"] = metrics[0]
+    if points.labels and points.labels[i]:
+        found["labels"] = points.labels[i]
     if alone:
-        if metrics != ["value"]:
-            found["metric"] = metrics[0]
         found["value"] = points.values[first]
     else:
         found["values"] = dict(zip(metrics, points.values[first:end], strict=True))
@@ -203,6 +218,7 @@ def test_an_episode_is_told_where_it_opens_and_where_it_closes(drawn, start):
                 "source": points.source[i],
                 "timestamp": points.timestamp[i],
                 **({"metric": points.metric[i]} if points.metric and points.metric[i] else {}),
+                **({"labels": points.labels[i]} if points.labels and points.labels[i] else {}),
                 "points": outcome.length[i],
                 "peak_score": outcome.peak[i],
                 "opened_at": outcome.opened_at[i],

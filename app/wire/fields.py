@@ -1,0 +1,177 @@
+"""Fields of JSON objects by path: a msgspec type with only these fields, and a getter for each.
+
+All that is not named is skipped by msgspec, in C. A dot in a path parts two names or belongs to one, so each way to
+read it has a field of its own; the longest name that is there counts. Below a path with a star, and where one path
+leads into another, objects are decoded whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from app.settings.paths import Choice, Path
+
+Getter = Callable[[Any], Any]  # from an object of the type; None where the field is not there
+NOTHING = msgspec.Raw(b"")
+
+
+class Fields:
+    """Collects paths, then makes the type and the getters.
+
+    Examples
+    --------
+    >>> from app.settings.paths import choice
+    >>> fields = Fields()
+    >>> fields.add(choice("host.name"), str)
+    >>> fields.add(choice("cpu.pct|pct"), float)
+    >>> decode = msgspec.json.Decoder(fields.type()).decode
+    >>> host, pct = fields.getter(choice("host.name")), fields.getter(choice("cpu.pct|pct"))
+    >>> [(host(one), pct(one)) for one in map(decode, (
+    ...     b'{"host": {"name": "a", "os": {}}, "cpu": {"pct": 0.5}}', b'{"host.name": "b", "pct": 0.25}', b"{}"))]
+    [('a', 0.5), ('b', 0.25), (None, None)]
+    """
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def add(self, choice: Choice, kind: Any, as_raw: bool = False) -> None:
+        """``kind``: the type of the field; that of a path with a star is dict, or Raw ``as_raw`` and if no other path
+        leads there.
+        """
+        for path in choice:
+            self._root.add(path.keys, kind if not path.many else msgspec.Raw if as_raw else _Whole)
+
+    def type(self) -> Any:
+        return self._root.type()
+
+    def getter(self, choice: Choice) -> Getter:
+        """Of fields that were added. A path with a star gives its object."""
+        ways = [way for path in choice for way in self._root.ways(path.keys)]
+        if len(ways) == 1:
+            return ways[0]
+
+        def first(one: Any) -> Any:
+            for way in ways:
+                if (found := way(one)) is not None:
+                    return found
+            return None
+
+        return first
+
+
+class _Whole:
+    """Stands for the type of what is decoded whole."""
+
+
+class _Node:
+    def __init__(self) -> None:
+        self.kinds: set[Any] = set()
+        self.below: dict[str, _Node] = {}
+
+    def add(self, keys: tuple[str, ...], kind: Any) -> None:
+        if not keys:
+            self.kinds.add(kind)
+            return
+        for end in range(len(keys), 0, -1):
+            self.below.setdefault(".".join(keys[:end]), _Node()).add(keys[end:], kind)
+
+    @property
+    def whole(self) -> bool:
+        return _Whole in self.kinds or len(self.kinds) > 1 or bool(self.kinds and self.below)
+
+    def type(self) -> Any:
+        if self.whole:
+            return Any
+        if self.kinds:
+            return next(iter(self.kinds))
+        fields: list[tuple] = []
+        for i, node in enumerate(self.below.values()):
+            kind = node.type()
+            if kind is msgspec.Raw:
+                fields.append((f"f{i}", kind, NOTHING))
+            else:
+                fields.append((f"f{i}", kind if kind is Any else kind | None, None))
+        rename = {f"f{i}": name for i, name in enumerate(self.below)}
+        return msgspec.defstruct("Fields", fields, rename=rename, gc=False)
+
+    def ways(self, keys: tuple[str, ...]) -> Iterator[Getter]:
+        """A getter for each way to read the dots, the longest first name first."""
+        if not keys:
+            yield _present if self.kinds == {msgspec.Raw} and not self.whole else _itself
+            return
+        if self.whole:
+            yield from _members(keys)
+            return
+        for end in range(len(keys), 0, -1):
+            name = ".".join(keys[:end])
+            get = attrgetter(f"f{list(self.below).index(name)}")
+            for then in self.below[name].ways(keys[end:]):
+                yield get if then is _itself else _chained(get, then)
+
+
+def _itself(one: Any) -> Any:
+    return one
+
+
+def _present(raw: msgspec.Raw) -> msgspec.Raw | None:
+    return None if bytes(raw) in (b"", b"null") else raw
+
+
+def _chained(get: Getter, then: Getter) -> Getter:
+    def both(one: Any) -> Any:
+        found = get(one)
+        return None if found is None else then(found)
+
+    return both
+
+
+def _members(keys: tuple[str, ...]) -> Iterator[Getter]:
+    """The same in objects that were decoded whole."""
+    for end in range(len(keys), 0, -1):
+        get = _member(".".join(keys[:end]))
+        for then in _members(keys[end:]) if end < len(keys) else [_itself]:
+            yield get if then is _itself else _chained(get, then)
+
+
+def _member(name: str) -> Getter:
+    def member(one: Any) -> Any:
+        return one.get(name) if type(one) is dict else None
+
+    return member
+
+
+def scalars(found: Any, many: str) -> Iterator[tuple[str, Any]]:
+    """(name, value) of all texts and numbers in an object, and with "**" of those at any depth."""
+    if type(found) is not dict:
+        return
+    for name, value in found.items():
+        if type(value) is dict:
+            if many == "**":
+                for inner, one in scalars(value, many):
+                    yield f"{name}.{inner}", one
+        elif value is not None and type(value) is not list:
+            yield name, value
+
+
+def find(found: Any, path: Path) -> list[tuple[str, Any, bool]]:
+    """What decoded JSON holds at this path, in each way to read its dots: (place, value, whether it is there).
+
+    It is not there if the value, at a shorter place, is no object.
+    """
+    return list(_find(found, path.keys, ""))
+
+
+def _find(found: Any, keys: tuple[str, ...], at: str) -> Iterator[tuple[str, Any, bool]]:
+    if not keys:
+        yield at, found, True
+    elif isinstance(found, dict):
+        for end in range(len(keys), 0, -1):
+            name = ".".join(keys[:end])
+            if found.get(name) is not None:
+                yield from _find(found[name], keys[end:], f"{at}.{name}")
+    elif found is not None:
+        yield at, found, False
