@@ -36,7 +36,7 @@ def add_row(
     chunk: Chunk, columns: CsvColumns, number: int, place: str, cells: list[str], problem: str, separator: str
 ) -> None:
     """Puts one row into the chunk: its points, or why there is none."""
-    if cells == columns.header:  # tables put one behind the other
+    if columns.is_repeated(cells):
         return
     try:
         if problem:

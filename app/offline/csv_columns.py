@@ -27,10 +27,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from app.errors import ConfigurationError, InvalidPoint
+from app.offline.csv_layout import ANNOTATIONS
 from app.offline.numbers import NumberFormat, is_missing, is_number
 from app.offline.numbers import format_of as number_format_of
 from app.offline.options import Ambiguous, FileOptions
-from app.offline.times import TimeReader, is_clock, is_time, zone_of
+from app.offline.times import TimeReader, is_clock, is_epoch, is_time, zone_of
 from app.offline.times import format_of as time_format_of
 from app.settings import InputSettings
 from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
@@ -38,6 +39,7 @@ from app.state.sources import VALUE
 
 TIME_NAMES = ("timestamp", "datetime", "time", "ts", "date", "zeitstempel", "zeitpunkt", "datumzeit", "zeit", "datum",
               "uhrzeit", "epoch", "unixtime", "eventtime")  # fmt: skip
+TIME_WORD = re.compile("time|date|epoch|unix|zeit|datum|^ts")  # in the name of a column of numbers, as timestamp_ms
 ALWAYS_TIME = TIME_NAMES[:5]  # never values
 SOURCE_NAMES = ("source", "sourceid", "entityid")
 SERIES_NAMES = ("series", "host", "hostname", "device", "deviceid", "devicename", "sensor", "sensorid", "machine",
@@ -83,7 +85,7 @@ class CsvColumns:
     ) -> None:
         self.name, self.source, self.options, self._sample = name, source, options, sample
         self.notes: list[str] = []  # decisions that may surprise
-        self.header = _made_up(header) if headless else [cell.strip() for cell in header]
+        self.header = _made_up(header, sample) if headless else [cell.strip() for cell in header]
         self.plain = [_plain(each) for each in self.header]
         self._cells = [self._sampled(at) for at in range(len(self.header))]
         self.max_metrics, self._unit = fields.max_metrics, fields.timestamp_unit
@@ -96,7 +98,7 @@ class CsvColumns:
         asked = [self._find(each, "input.value_fields or --value") for each in wanted]
         # Sources are chosen before values: a number may name one.
         self.source_at = self._source_columns(options.source or given(fields.source_field), used | set(asked))
-        used |= {*self.source_at}
+        used |= {*self.source_at, *asked}
         candidates = asked or [at for at in range(len(self.header)) if at not in used and self._may_hold_values(at)]
         self.metric_at = None if wide or asked else self._metric_column(candidates)
         self.values = self._sorted(asked or self._without_text([at for at in candidates if at != self.metric_at]))
@@ -108,6 +110,11 @@ class CsvColumns:
         # Points are a number each, not vectors or of a metric with a name.
         self.one_plain_value = len(self.values) == 1 and (self.values[0][0] == VALUE or self.metric_at is not None)
         self.wide = wide
+        # Text that was left out because all rows looked at have the same: what it is shows when it changes.
+        self.constant: dict[int, str] = {}
+        if not (self.source_at or wide) and self.time_at:
+            self.constant = {at: cells[0] for at, cells in enumerate(self._cells) if self._left_out(at, used)}
+        self._last_time = -1.0
         self.good_sources: set[str] = set()
         self._check_width()
 
@@ -137,6 +144,10 @@ class CsvColumns:
     def has_labels(self) -> bool:
         return self.label_at is not None
 
+    def is_repeated(self, cells: Sequence[str]) -> bool:
+        """The header again, where tables stand one behind the other, or what InfluxDB writes above it."""
+        return (cells[:1] and cells[0].startswith(ANNOTATIONS)) or [cell.strip() for cell in cells] == self.header
+
     def row(self, cells: list[str]) -> list[CsvPoint]:
         """The points of a row: one, one for each column where columns are sources, none where there is no value.
 
@@ -157,6 +168,8 @@ class CsvColumns:
             raise InvalidPoint("too_many_metrics", f"expected {limit}, found {len(values)}; --value names some")
         source = self.source_of([cells[at] for at in self.source_at]) if self.source_at else self.source
         timestamp = self._time(cells, source) if self.time_at else None
+        if self.constant and timestamp is not None:
+            self._watch(cells, timestamp)
         label = "" if self.label_at is None else label_of(cells[self.label_at])
         if self.wide:
             prefix = f"{source}/" if self.source_at else ""
@@ -220,6 +233,10 @@ class CsvColumns:
         if not found:
             others = [at for at in range(len(self.header)) if at not in named and at != self.label_at]
             found = [at for at in others if self._mostly(at, is_time) and self.header[at] not in INFLUX_OWN]
+        if not found and not clocks:
+            found = [
+                at for at in range(len(self.header)) if TIME_WORD.search(self.plain[at]) and is_epoch(self._cells[at])
+            ]
         if clocks:
             days = [at for at in found if not any(":" in cell for cell in self._cells[at])]
             if days:
@@ -265,6 +282,8 @@ class CsvColumns:
         return TimeReader(form, zone_of(self.options.timezone))
 
     def _time_text(self, cells: Sequence[str]) -> str:
+        if len(self.time_at) == 1 and self.time_at[0] < len(cells):
+            return cells[self.time_at[0]]
         return " ".join(cells[at].strip() for at in self.time_at if at < len(cells))
 
     def _try(self, reader: TimeReader, row: Sequence[str], columns: Sequence[int]) -> float | None:
@@ -299,6 +318,26 @@ class CsvColumns:
             )
             raise Ambiguous(f"{self.name}: rows of several series are mixed: {options} says what names them")
         return ()
+
+    def _left_out(self, at: int, used: set[int | None]) -> bool:
+        chosen = {*used, self.metric_at, *(value_at for _, value_at in self.values)}
+        return at not in chosen and self._is_text(at) and len(set(self._cells[at])) == 1
+
+    def passed(self, time: float) -> None:
+        """The rows up to this time were read elsewhere."""
+        self._last_time = time
+
+    def _watch(self, cells: Sequence[str], time: float) -> None:
+        """ConfigurationError where a column that was left out turns out to name the series of a file."""
+        for at, text in list(self.constant.items()):
+            if cells[at] != text and not is_missing(cells[at]):
+                if time <= self._last_time:
+                    name = self.header[at]
+                    where = f"where column {name!r} changes from {text!r} to {cells[at]!r} the time goes back"
+                    choice = f"--source {name} reads it as the source; without, its series would be mixed"
+                    raise ConfigurationError(f"{self.name}: {where}: {choice}")
+                del self.constant[at]  # a state
+        self._last_time = time
 
     def _names_series(self, at: int, free: Sequence[int]) -> bool:
         """Text does, or the number of a thing beside other numbers, unless all rows have different ones."""
@@ -435,9 +474,12 @@ def _plain(name: str) -> str:
     return (without if without.strip() else name).lower().translate(str.maketrans("", "", " _-@./"))
 
 
-def _made_up(first_row: Sequence[str]) -> list[str]:
+def _made_up(first_row: Sequence[str], sample: Sequence[Sequence[str]]) -> list[str]:
     """Names for columns that have none: timestamp, value; several values are column_1 and so on."""
     times = [is_time(cell) for cell in first_row]
+    if not any(times):
+        epochs = [at for at in range(len(first_row)) if is_epoch([row[at] for row in sample if at < len(row)])]
+        times = [epochs == [at] for at in range(len(first_row))]
     alone = times.count(False) == 1
     return ["timestamp" if time else "value" if alone else f"column_{at}" for at, time in enumerate(times, 1)]
 

@@ -104,8 +104,10 @@ def _header_row(rows: Sequence[Sequence[str]], start: int) -> int:
     width = Counter(len(row) for row in rows[at:]).most_common(1)[0][0]
     if width < 2 or (len(rows[at]) >= width and _holds_data(rows[at])):
         return at
-    two = zip(map(_holds_data, rows), map(_holds_data, [*rows[1:], *rows[-1:]]))
-    first = next((i for i, both in enumerate(two) if i > at and all(both)), at)  # row of data
+    data = [*map(_holds_data, rows), True]
+    first = next(  # row of data: another one, or the names of the columns stand beside it
+        (i for i in range(at + 1, len(rows)) if data[i] and (data[i + 1] or _names_columns(rows[i - 1], width))), at
+    )
     named = [i for i in range(at, first) if _names_columns(rows[i], width)]
     if len(named) > 1 and named[-2] == named[-1] - 1:
         return named[-2]  # below it are the units

@@ -27,6 +27,7 @@ from app.settings import InputSettings
 from app.wire.reader import Reader
 
 CHUNK_POINTS = 4096
+PART_BYTES = 1 << 14
 MOST_SAMPLED = 8 << 20  # bytes of a file that are looked at while something is in doubt
 PARQUET = b"PAR1"
 
@@ -121,24 +122,23 @@ class Table:
 
     def chunks(self, most: int) -> Iterator[Chunk]:
         """Blocks are read at once where that is possible, else row by row."""
-        from app.offline.table_blocks import BlockReader, Unusual, slices
+        from app.offline.table_blocks import BlockReader, slices
 
         blocks = BlockReader(self.columns, self.layout.separator)
         while block := self.lines.take():
-            try:
-                if not blocks.possible:
-                    raise Unusual
-                points, labels, filled = blocks.points(blocks.csv(block), self.number)
-            except Unusual:
-                self.lines.give_back(block)
-                yield from self._row_by_row(most)
-                continue
-            self.lines.skipped(block)
-            self.number += len(filled)
-            empty = len(filled) - int(filled.sum())
-            for part, of_part in slices(points, labels, most):
-                yield Chunk(part, of_part, self.columns.has_labels, empty=empty)
-                empty = 0
+            pieces = [block]
+            while pieces:
+                piece = pieces.pop(0)
+                found = blocks.csv(piece, self.number)
+                if found is not None:
+                    self.lines.skipped(piece)
+                    self.number += found.rows
+                    yield from slices(found, self.columns, most)
+                elif piece is block and blocks.possible and len(block) > PART_BYTES and b'"' not in block:
+                    pieces = list(_split(block))  # of most parts all cells are as usual
+                else:
+                    self.lines.give_back(piece)
+                    yield from self._row_by_row(most)
 
     def _row_by_row(self, most: int) -> Iterator[Chunk]:
         """The lines that are there; rows that are not ready end it."""
@@ -153,6 +153,15 @@ class Table:
             if not self.lines.ready:
                 break
         yield chunk
+
+
+def _split(block: bytes) -> Iterator[bytes]:
+    """Parts of some size, each of whole lines."""
+    start = 0
+    while start < len(block):
+        end = block.rfind(b"\n", start, start + PART_BYTES) + 1 or block.find(b"\n", start) + 1 or len(block)
+        yield block[start:end]
+        start = end
 
 
 class _CsvRow(NamedTuple):

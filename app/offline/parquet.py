@@ -14,7 +14,7 @@ from app.offline.chunk import Chunk, add_row, introduced
 from app.offline.csv_columns import CsvColumns
 from app.offline.csv_layout import SAMPLE_ROWS
 from app.offline.options import FileOptions
-from app.offline.table_blocks import BlockReader, Unusual, slices
+from app.offline.table_blocks import BlockReader, slices
 from app.settings import InputSettings
 
 BATCH_ROWS = 16_384
@@ -43,11 +43,8 @@ def read_parquet(
 def _chunks(batches: Iterator[pa.RecordBatch], columns: CsvColumns, most: int) -> Iterator[Chunk]:
     blocks, number = BlockReader(columns, ","), 0
     for batch in batches:
-        try:
-            if not blocks.possible:
-                raise Unusual
-            points, labels, filled = blocks.points(blocks.batch(batch), number)
-        except Unusual:
+        found = blocks.batch(batch, number)
+        if found is None:
             chunk = Chunk(labelled=columns.has_labels)
             for place, cells in enumerate(_texts(batch), number):
                 add_row(chunk, columns, place, f"{columns.name}: row {place}", cells, "", ",")
@@ -56,10 +53,7 @@ def _chunks(batches: Iterator[pa.RecordBatch], columns: CsvColumns, most: int) -
                     chunk = Chunk(labelled=columns.has_labels)
             yield chunk
         else:
-            empty = len(filled) - int(filled.sum())
-            for part, of_part in slices(points, labels, most):
-                yield Chunk(part, of_part, columns.has_labels, empty=empty)
-                empty = 0
+            yield from slices(found, columns, most)
         number += len(batch)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ import pyarrow.csv
 
 from app.compiled.numeric import LARGEST
 from app.errors import InvalidPoint
+from app.offline.chunk import Chunk
 from app.offline.csv_columns import CsvColumns, label_of
 from app.pipeline.points import Points
 from app.wire.times import END_OF_TIME, UNITS
@@ -47,6 +49,15 @@ class Unusual(Exception):
     """This block is to be read row by row."""
 
 
+class Block(NamedTuple):
+    """What was read at once."""
+
+    rows: int
+    empty: int  # of them without a value
+    points: Points
+    labels: list[str] | None  # one a point
+
+
 class BlockReader:
     """Reads blocks of a table whose columns are known."""
 
@@ -54,7 +65,7 @@ class BlockReader:
         self._columns, self._separator = columns, separator
         self._value_at = [at for _, at in columns.values]
         self._types: dict[int, pa.DataType] = dict.fromkeys(self._value_at, pa.float64())
-        text_at = [*columns.source_at, *columns.time_at, columns.metric_at, columns.label_at]
+        text_at = [*columns.source_at, *columns.time_at, columns.metric_at, columns.label_at, *columns.constant]
         self._types |= {at: pa.string() for at in text_at if at is not None}
         form = columns.time.form
         self._native_time = len(columns.time_at) == 1 and form.kind in ("iso", "number")
@@ -64,8 +75,21 @@ class BlockReader:
         overlap = len(self._types) < len(self._value_at) + sum(at is not None for at in text_at)
         self.possible = self.possible and not overlap  # a column asked for twice
 
-    def csv(self, block: bytes) -> dict[int, pa.Array]:
-        """The columns of whole lines of CSV."""
+    def csv(self, block: bytes, first_row: int) -> Block | None:
+        """Whole lines of CSV, of which the first row has this number; None: they are to be read row by row."""
+        try:
+            return self._points(self._columns_of_csv(block), first_row) if self.possible else None
+        except Unusual:
+            return None
+
+    def batch(self, batch: pa.RecordBatch, first_row: int) -> Block | None:
+        """The same of a batch of Parquet."""
+        try:
+            return self._points(self._columns_of_batch(batch), first_row) if self.possible else None
+        except Unusual:
+            return None
+
+    def _columns_of_csv(self, block: bytes) -> dict[int, pa.Array]:
         if b'"' in block and (block.count(b'"') % 2 or STRAY_QUOTE.search(block)):
             raise Unusual
         width = len(self._columns.header)
@@ -93,8 +117,7 @@ class BlockReader:
                     break
         raise Unusual
 
-    def batch(self, batch: pa.RecordBatch) -> dict[int, pa.Array]:
-        """The columns of a batch of Parquet."""
+    def _columns_of_batch(self, batch: pa.RecordBatch) -> dict[int, pa.Array]:
         try:
             return {at: batch.column(at).cast(each) for at, each in self._types.items()}
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -108,13 +131,12 @@ class BlockReader:
         self._types[at] = pa.timestamp("us", None if self._types[at].tz else "UTC")
         return True
 
-    def points(self, arrays: dict[int, pa.Array], first_row: int) -> tuple[Points, list[str] | None, np.ndarray]:
-        """Points of a block whose first row has this number, their labels, and bool[rows]: which rows hold a value.
-
-        Raises Unusual.
-        """
+    def _points(self, arrays: dict[int, pa.Array], first_row: int) -> Block:
         columns = self._columns
         rows = len(arrays[self._value_at[0]])
+        for at, text in columns.constant.items():
+            if set(arrays[at].dictionary_encode().dictionary.to_pylist()) - {text}:
+                raise Unusual
         table = np.empty((rows, len(self._value_at)))
         for place, at in enumerate(self._value_at):
             table[:, place] = arrays[at].to_numpy(zero_copy_only=False)
@@ -133,9 +155,11 @@ class BlockReader:
         except InvalidPoint:
             raise Unusual from None
         label = self._texts(arrays, (columns.label_at,), lambda cells: label_of(cells[0]))
+        if time is not None and rows:
+            columns.passed(float(time[-1]))
         row = np.arange(first_row, first_row + rows)
         if columns.wide:
-            return *self._wide(table, there, row, time, source, label), filled
+            return Block(rows, int(rows - filled.sum()), *self._wide(table, there, row, time, source, label))
         keep = None if filled.all() else np.flatnonzero(filled).tolist()
         points = Points(
             row.tolist() if keep is None else row[filled].tolist(),
@@ -152,7 +176,7 @@ class BlockReader:
             names = np.array([name for name, _ in columns.values], object)
             points.metrics = np.broadcast_to(names, table.shape)[there].tolist()
             points.start = [0, *np.cumsum(counts[filled]).tolist()]
-        return points, _kept(label, keep), filled
+        return Block(rows, rows - len(points), points, _kept(label, keep))
 
     def _wide(
         self,
@@ -218,12 +242,13 @@ def _kept(column: list[str] | None, keep: list[int] | None) -> list[str] | None:
     return column if column is None or keep is None else [column[i] for i in keep]
 
 
-def slices(points: Points, labels: list[str] | None, most: int) -> Iterator[tuple[Points, list[str]]]:
+def slices(block: Block, columns: CsvColumns, most: int) -> Iterator[Chunk]:
     """The points in even parts of at most so many."""
+    points, labels = block.points, block.labels or []
     n = len(points)
     parts = max(1, -(-n // most))
     if parts == 1:
-        yield points, labels or []
+        yield Chunk(points, labels, columns.has_labels, empty=block.empty)
         return
     edges = [n * part // parts for part in range(parts + 1)]
     for begin, end in pairwise(edges):
@@ -243,4 +268,4 @@ def slices(points: Points, labels: list[str] | None, most: int) -> Iterator[tupl
             cells = slice(points.start[begin], points.start[end])
             part.values, part.metrics = points.values[cells], points.metrics[cells]
             part.start = [at - cells.start for at in points.start[begin : end + 1]]
-        yield part, labels[cut] if labels else []
+        yield Chunk(part, labels[cut], columns.has_labels, empty=0 if begin else block.empty)

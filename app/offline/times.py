@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from app.errors import ConfigurationError
 from app.offline.options import EXCEL, Ambiguous, DateOrder, FileOptions
-from app.wire.times import END_OF_TIME, UNITS, WORDS, unit_of
+from app.wire.times import END_OF_TIME, SMALLEST, UNITS, WORDS, unit_of
 from app.wire.times import seconds as seconds_of
 
 EXCEL_EPOCH = datetime(1899, 12, 30)
@@ -83,6 +83,14 @@ def is_time(cell: str) -> bool:
 def is_clock(cell: str) -> bool:
     """A time of the day without a date."""
     return CLOCK_ONLY.fullmatch(cell.strip()) is not None
+
+
+def is_epoch(cells: Sequence[str]) -> bool:
+    """Whole numbers that are times after 1973, most of them, in s, ms, us or ns."""
+    found = [cell.strip() for cell in cells]
+    times = sum(cell.partition(".")[0].isdecimal() and float(cell) >= SMALLEST and bool(unit_of(float(cell)))
+                for cell in found if is_plain_number(cell) and "," not in cell)  # fmt: skip
+    return 2 * times > len(found)
 
 
 def is_plain_number(cell: str) -> bool:
@@ -160,15 +168,17 @@ class TimeReader:
     """
 
     def __init__(self, form: TimeFormat, zone: ZoneInfo | None) -> None:
-        self.form, self.zone = form, zone
+        self.form, self.zone, self._read = form, zone, form.read
         self._last: dict[str, float] = {}  # by source: the last time in an hour that is there twice
 
     def read(self, text: str, source: str = "") -> float:
         try:
-            found = self.form.read(text.strip())
+            found = self._read(text.strip())
         except (ValueError, OverflowError):
             raise ValueError(f"{self.form.expected}, got {text.strip()!r}") from None
-        seconds = self._epoch(found, source) if isinstance(found, datetime) else found
+        if isinstance(found, datetime):
+            found = found.timestamp() if found.tzinfo else self._local(found, source)
+        seconds = found
         if not 0.0 <= seconds < END_OF_TIME:
             raise ValueError(f"a time in 1970..2199, got {text.strip()!r}{self._hint(text)}")
         return seconds
@@ -179,9 +189,7 @@ class TimeReader:
         unit = unit_of(float(text.replace(",", ".", 1)))
         return f" (in {WORDS[unit]}, perhaps)" if unit and unit != self.form.unit else ""
 
-    def _epoch(self, found: datetime, source: str) -> float:
-        if found.tzinfo:
-            return found.timestamp()
+    def _local(self, found: datetime, source: str) -> float:
         if self.zone is None:
             return found.replace(tzinfo=UTC).timestamp()
         first, second = (found.replace(tzinfo=self.zone, fold=fold) for fold in (0, 1))
@@ -228,13 +236,12 @@ def _reads(form: TimeFormat, cell: str) -> bool:
 
 
 def _iso(text: str) -> datetime:
-    zone = text[-4:] if text[-4:] in (" UTC", " GMT") else ""
-    if zone:
-        text = text[:-4]
-    if is_plain_number(text):  # 20230131 is decided with the whole column
+    if text[-4:] in (" UTC", " GMT"):
+        found = datetime.fromisoformat(text[:-4])
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    if text[4:5] != "-" and is_plain_number(text):  # 20230131 is decided with the whole column
         raise ValueError
-    found = datetime.fromisoformat(text)
-    return found.replace(tzinfo=UTC) if zone and not found.tzinfo else found
+    return datetime.fromisoformat(text)
 
 
 def _rfc_2822(text: str) -> datetime:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import ConfigurationError
-from app.offline import table_blocks
+from app.offline import csv_columns, table_blocks
 from app.offline.files import read
 from app.offline.options import FileOptions
 
@@ -137,7 +137,16 @@ FILES = {
     "prometheus": (
         "name,timestamp,value,instance,job\nup,1675170300.5,1,a:9100,node\nup,1675170300.5,0,b:9100,node\n",
         [("a:9100", T + 0.5, 1.0), ("b:9100", T + 0.5, 0.0)]),
-    "victoriametrics": ("1675170300000,1.5,web1\n1675170360000,2,web1\n", None),
+    "victoriametrics": (
+        "1675170300000,1.5,web1\n1675170300000,2,web2\n",
+        [("web1", T, {"column_2": 1.5}), ("web2", T, {"column_2": 2.0})]),
+    "no header, epoch times": ("1675170300,1.5\n1675170360,2\n", ONE),
+    "a unit in the name of the time": ("timestamp_ms,value\n1675170300000,1.5\n1675170360000,2\n", ONE),
+    "no time": ("bytes,errors\n1675170300,1\n1675170360,2\n",
+        [("pump", 0.0, {"bytes": 1675170300.0, "errors": 1.0}), ("pump", 1.0, {"bytes": 1675170360.0, "errors": 2.0})]),
+    "tables one behind the other": (
+        "#group,false,false\n,_time,_value\n,2023-01-31T13:05:00Z,1.5\n\n"
+        "#group,false,false\n,_time,_value\n,2023-01-31T13:06:00Z,2\n", ONE),
     "numbers of devices": (
         "time,device_id,value\n1675170300,7,1\n1675170300,8,2\n1675170360,7,3\n1675170360,8,4\n",
         [("7", T, 1.0), ("8", T, 2.0), ("7", T + 60, 3.0), ("8", T + 60, 4.0)]),
@@ -157,7 +166,7 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name, (_, expected) in FILES.items() if expected])
+@pytest.mark.parametrize("name", FILES)
 def test_a_table_is_read_with_the_right_values(name):
     data, expected = FILES[name]
     assert points(data) == [(source.replace("\0", joined()), time, value) for source, time, value in expected]
@@ -169,7 +178,7 @@ def joined():
     return joined("", "x")[:-1]
 
 
-@pytest.mark.parametrize("name", [name for name, (_, expected) in FILES.items() if expected])
+@pytest.mark.parametrize("name", FILES)
 def test_rows_are_read_alike_at_once_and_one_by_one(name, monkeypatch):
     data, _ = FILES[name]
     whole = rows(chunks(data))
@@ -178,7 +187,7 @@ def test_rows_are_read_alike_at_once_and_one_by_one(name, monkeypatch):
 
 
 def refuse(*_):
-    raise table_blocks.Unusual
+    return None
 
 
 # --- wide tables
@@ -332,6 +341,35 @@ def test_a_zone_in_the_cell_goes_before_the_zone_of_the_file():
     assert points("time,value\n2023-01-31T13:05:00Z,1\n", timezone="Asia/Tokyo")[0][1] == T
 
 
+# --- columns that turn out to be more than was seen at first
+
+
+def test_a_column_that_was_left_out_and_names_series_after_all_is_told():
+    text = "Anlage;time;value\n" + "".join(f"{plant};{i};{i % 7}\n" for plant in "AB" for i in range(30_000))
+    with pytest.raises(
+        ConfigurationError, match="column 'Anlage' changes from 'A' to 'B' the time goes back: --source"
+    ):
+        chunks(text)
+    assert {source for source, *_ in points(text, source=("Anlage",))} == {"A", "B"}
+    state = "state;time;value\n" + "".join(f"{'off' if i > 20_000 else 'on'};{i};1\n" for i in range(30_000))
+    assert len(points(state)) == 30_000
+
+
+def test_one_bad_row_in_a_block_costs_only_itself(monkeypatch):
+    lines = [f"{1675170300 + i},{'ERR' if i % 5000 == 4999 else i}" for i in range(30_000)]
+    read_singly = []
+    of_row = csv_columns.CsvColumns.row
+    monkeypatch.setattr(csv_columns.CsvColumns, "row", lambda self, cells: read_singly.append(0) or of_row(self, cells))
+    got = chunks("\n".join(["time,value", *lines]))
+    assert [letter.reason for chunk in got for letter in chunk.bad] == [
+        f"pump.csv:{i + 2}: column 'value' must be a number, got 'ERR'" for i in range(4999, 30_000, 5000)
+    ]
+    assert [p.offset[i] for chunk in got for p in [chunk.points] for i in range(len(p))] == [
+        i for i in range(30_000) if i % 5000 != 4999
+    ]
+    assert len(read_singly) < 10_000
+
+
 # --- what is said
 
 
@@ -424,3 +462,62 @@ def test_parquet_with_rows_that_cannot_be_read_is_told_by_row():
     reasons = [letter.reason for chunk in got for letter in chunk.bad]
     assert reasons == ["a.parquet: row 1: column 'time' must be an ISO 8601 time or a number, got 'x'"]
     assert [label for chunk in got for label in chunk.labels] == ["", "anomaly"]
+
+
+CELLS = st.sampled_from(
+    [
+        "1",
+        "2.5",
+        "-3e5",
+        "",
+        "NA",
+        "nan",
+        "x",
+        " 7 ",
+        '"8"',
+        '"a\nb"',
+        '"',
+        '9"',
+        "1,5",
+        "inf",
+        "1e200",
+        "é",
+        "1_0",
+        "+4",
+        "-",
+    ]
+)
+STAMPS = st.sampled_from(
+    ["2023-01-31", "2023-01-31 13:05:00", "2023-01-31T13:05:00Z", "2023-01-31 13:05:00.25", "2023-01-31 13", "", "-1",
+     "2023-01-31 13:05:00.1234567", "31.01.2023", "1675170300", "1675170300000", "2023-02-30", " 2023-01-31 "]
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(STAMPS, st.sampled_from(["a", "b", "", " c", "x" * 257]), CELLS, CELLS, CELLS), max_size=12),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["metrics", "sources"]),
+)
+def test_blocks_give_what_rows_give(table, end, columns):
+    text = end.join(["time,source,a,b,label", *map(",".join, table), ""])
+
+    def flat(got):
+        return (
+            rows(got),
+            [row for chunk in got for row in zip(chunk.points.offset, chunk.points.index, chunk.points.own_time)],
+            [label for chunk in got for label in chunk.labels],
+            [letter for chunk in got for letter in chunk.bad],
+            sum(chunk.empty for chunk in got),
+        )
+
+    def of(text):
+        try:
+            return flat(chunks(text, columns=columns))
+        except ConfigurationError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        whole = of(text)
+        patch.setattr(table_blocks.BlockReader, "csv", refuse)
+        assert of(text) == whole
