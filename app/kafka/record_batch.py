@@ -3,13 +3,16 @@
 ``FramedBatch`` replaces aiokafka's BatchBuilder in ``send_batch``: .1 us a record instead of .6. The layout is
 that of https://kafka.apache.org/documentation/#recordbatch; tests/unit/kafka/test_record_batch.py reads the bytes back
 with aiokafka's own parser.
+
+A codec packs the records of a batch together. The levels are the fastest ones: tests/bench/codecs.py measures them.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from aiokafka import codec
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
@@ -21,6 +24,13 @@ CRC_AT, CHECKED_FROM = 17, 21
 LENGTH_AFTER = 12  # the length counts what comes after it
 MAGIC = 2
 FRAME = 40  # bytes of a record beside key and value, at most
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda body: codec.gzip_encode(body, 1),
+    "snappy": codec.snappy_encode,
+    "lz4": lambda body: codec.lz4_encode(body, 1),
+    "zstd": lambda body: codec.zstd_encode(body, 1),
+}
+CODECS = {name: number for number, name in enumerate(["none", *PACKED])}  # as attributes of a record batch
 
 
 def _varint(out, i, value):
@@ -73,10 +83,13 @@ def _frame(out, first, limit, keys, key_ends, values, value_ends):
 
 
 class FramedBatch(BatchBuilder):
-    """A finished record batch. ``body`` holds ``records`` framed records, all of the time ``now_ms``."""
+    """A finished record batch. ``body`` holds ``records`` framed records, all of the time ``now_ms``.
 
-    def __init__(self, body: bytes, records: int, now_ms: int) -> None:
-        self._body, self._records, self._now_ms = body, records, now_ms
+    ``codec``: one of CODECS, that packed the body.
+    """
+
+    def __init__(self, body: bytes, records: int, now_ms: int, codec: str = "none") -> None:
+        self._body, self._records, self._now_ms, self._codec = body, records, now_ms, codec
         self._producer = (-1, -1, -1)  # id, epoch, sequence; set by an idempotent producer before each try
         self._buffer: bytearray | None = None
         self._closed = True
@@ -100,7 +113,7 @@ class FramedBatch(BatchBuilder):
         if self._buffer is None:
             buffer = bytearray(HEADER.size) + self._body
             HEADER.pack_into(
-                buffer, 0, 0, len(buffer) - LENGTH_AFTER, -1, MAGIC, 0, 0,
+                buffer, 0, 0, len(buffer) - LENGTH_AFTER, -1, MAGIC, 0, CODECS[self._codec],
                 self._records - 1, self._now_ms, self._now_ms, *self._producer, self._records,
             )  # fmt: skip
             struct.pack_into(">I", buffer, CRC_AT, calc_crc32c(memoryview(buffer)[CHECKED_FROM:]))
@@ -108,15 +121,16 @@ class FramedBatch(BatchBuilder):
         return self._buffer
 
 
-def framed(records: Encoded, limit: int, now_ms: int) -> Iterator[FramedBatch]:
-    """Record batches of about ``limit`` bytes at most; a larger record makes a batch of its own."""
+def framed(records: Encoded, limit: int, now_ms: int, codec: str = "none") -> Iterator[FramedBatch]:
+    """Record batches of about ``limit`` bytes at most before they are packed; a larger record makes one of its own."""
     keys, values = records
     total = len(keys.ends)
     if not total:
         return
     out = np.empty(len(keys.data) + len(values.data) + FRAME * total, np.uint8)
-    at = 0
+    at, pack = 0, PACKED.get(codec)
     while at < total:
         first = at
         at, size = _frame(out, first, limit, keys.data, keys.ends, values.data, values.ends)
-        yield FramedBatch(out[:size].tobytes(), at - first, now_ms)
+        body = out[:size].tobytes()
+        yield FramedBatch(pack(body) if pack else body, at - first, now_ms, codec)

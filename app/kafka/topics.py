@@ -31,7 +31,7 @@ DEFAULT_PARTITIONS = 4
 UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
 KAFKA_MESSAGE_BYTES = 1_048_588  # max.message.bytes unless somebody sets it
 MESSAGE_OVERHEAD = 1024  # bytes of a batch around one snapshot: headers, key of 264, lengths
-RESULT_BYTES, METRIC_BYTES = 4096, 5 * 56  # of a result, and for each metric in it: names of up to 32 bytes
+RESULT_BYTES, METRIC_BYTES, LABEL_BYTES = 4096, 5 * 56, 320  # of a result; each metric, its name 32; each label
 LETTER_BYTES = 4096  # of a dead letter with only the start of its record
 REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
 CONFIGS = ("cleanup.policy", "max.message.bytes", "segment.bytes")
@@ -60,7 +60,7 @@ async def require(
     async with connected(kafka) as admin:
         topics = await describe(admin, kafka)
         missing = await lacking(admin, needed)
-    if found := problems(kafka, topics, largest_snapshot_bytes, missing, settings.input.max_metrics):
+    if found := problems(kafka, topics, largest_snapshot_bytes, missing, result_bytes(settings)):
         raise errors.TopicError(listed(kafka, found))
     return topics
 
@@ -113,7 +113,7 @@ def problems(
     found: Mapping[str, Topic],
     largest_snapshot_bytes: int,
     missing: Sequence[Right] = (),
-    max_metrics: int = 0,
+    largest_result_bytes: int = 0,
 ) -> list[str]:
     """What is wrong with these topics, in sentences: which, expected, found, fix."""
     problems_found = []
@@ -138,10 +138,9 @@ def problems(
     unknown = any(right.operation == "DescribeConfigs" for right in missing)  # reported above
     if kafka.changelog_topic in topics and not unknown:
         problems_found += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
-    result = RESULT_BYTES + METRIC_BYTES * max_metrics
     for name, what, needed, remedy in (
-        (kafka.output_topic, "a result", result, ", or lower input.max_metrics"),
-        (kafka.anomalies_topic, "an episode's event", result, ", or lower input.max_metrics"),
+        (kafka.output_topic, "a result", largest_result_bytes, ", or lower input.max_metrics"),
+        (kafka.anomalies_topic, "an episode's event", largest_result_bytes, ", or lower input.max_metrics"),
         (kafka.dead_letters_topic, "a dead letter", LETTER_BYTES, ""),
     ):
         if (limit := limits(topics).get(name, needed)) < needed:
@@ -150,6 +149,11 @@ def problems(
                 f"`{altering(kafka, name)} max.message.bytes={needed}`{remedy}"
             )
     return problems_found
+
+
+def result_bytes(settings: "Settings") -> int:
+    """Of a result with as many metrics and labels as these settings allow, whose names are not unusually long."""
+    return RESULT_BYTES + METRIC_BYTES * settings.input.max_metrics + LABEL_BYTES * len(settings.input.labels)
 
 
 def limits(found: Mapping[str, Topic]) -> dict[str, int]:

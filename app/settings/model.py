@@ -129,6 +129,9 @@ class KafkaSettings(SettingsSection):
         at_least=1.0,
         at_most=600.0,
     )
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = setting(
+        "zstd", "codec of the record batches that a worker writes"
+    )
     isolation_level: Literal["read_committed", "read_uncommitted"] = setting(
         "read_committed", "whether records of open and aborted transactions are left out or scored"
     )

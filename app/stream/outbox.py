@@ -19,7 +19,7 @@ from aiokafka.structs import TopicPartition
 
 from app.compiled.byte_columns import Encoded
 from app.errors import DeliveryError
-from app.kafka.record_batch import framed
+from app.kafka.record_batch import CODECS, framed
 from app.stream.crash import in_words, stop_process
 
 Header = tuple[str, bytes]
@@ -49,6 +49,8 @@ class Outbox:
         Of a record batch, unless its topic takes less.
     limits
         topic -> bytes of the largest record batch that it takes, where known; may change.
+    codec
+        One of app.kafka.record_batch.CODECS. A batch fits also unpacked, as a broker keeps it whose topic says so.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Outbox:
         timeout_s: float,
         batch_bytes: int,
         limits: Mapping[str, int] | None = None,
+        codec: str = "none",
     ) -> None:
         self._started = producer
         self._timeout_s = timeout_s
         self._batch_bytes = batch_bytes
         self._limits = limits if limits is not None else {}
+        self._codec = codec
 
     @property
     def _producer(self) -> AIOKafkaProducer:
@@ -111,7 +115,7 @@ class Outbox:
         return self._batch_bytes if limit is None else min(self._batch_bytes, limit - limit // 1000 - ROOM)
 
     def _framed(self, topic: str, records: Encoded) -> Iterable[Any]:
-        for batch in framed(records, self._most(topic), int(time.time() * 1000)):
+        for batch in framed(records, self._most(topic), int(time.time() * 1000), self._codec):
             if (size := batch.size()) > self._limits.get(topic, size):
                 raise DeliveryError(
                     f"{topic}: a record makes a batch of {size} bytes, and the topic takes {self._limits[topic]}: "
@@ -129,7 +133,7 @@ class Outbox:
                 yield batch
                 batch = None
             if batch is None:
-                batch = BatchBuilder(self._most(topic), 0)
+                batch = BatchBuilder(self._most(topic), CODECS[self._codec])
                 batch.append(key=key, value=value, timestamp=now_ms, headers=attached)  # the first is always taken
         if batch is not None:
             batch.close()

@@ -301,7 +301,7 @@ class App(faust.App):
         self, *args: Any, settings: Settings, pipeline: Pipeline, metrics: Metrics, table: StateTable, **options: Any
     ) -> None:
         kafka, topic_ids, limits = settings.kafka, dict[str, str](), dict[str, int]()
-        outbox = Outbox(lambda: self.producer._producer, kafka.ack_timeout_s, BATCH_BYTES, limits)
+        outbox = Outbox(lambda: self.producer._producer, kafka.ack_timeout_s, BATCH_BYTES, limits, kafka.compression)
         self.committer = Committer(kafka, metrics, topic_ids, lambda: self.partitions.active(), self._send_commit)
         notices = Notices(kafka.dead_letters_topic)
         self.job = Job(

@@ -147,7 +147,7 @@ class Watchdog(Service):
         """What is wrong with the topics; numbers of partitions and ids at the worker's start being right."""
         job = self._app.job
         largest, name = job.pipeline.max_snapshot_bytes(), self._kafka.input_topic
-        problems = topics.problems(self._kafka, found, largest, max_metrics=job.settings.input.max_metrics)
+        problems = topics.problems(self._kafka, found, largest, (), topics.result_bytes(job.settings))
         if not problems and found[name].partitions != (known := job.partitions_of[name]):
             problems = [f"topic {name} had {known} partitions when this worker started, now {found[name].partitions}"]
         of_history = (name, self._kafka.output_topic, self._kafka.changelog_topic)

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import uvloop
 
+from app.kafka.record_batch import CODECS
 from app.local_kafka import LocalKafka
 from app.local_kafka.jars import KAFKA
 from tests.bench import report
@@ -34,6 +35,9 @@ PARTS = ("start", "throughput", "latency", "recovery", "point")
 @click.option("--quick", is_flag=True, help="100,000 records, 1 round, 5 s: for a look, not for figures.")
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only this part; may be given again.")
 @click.option("--contestant", "names", multiple=True, help="Only names with this in them; may be given again.")
+@click.option(
+    "--codec", default="none", type=click.Choice(list(CODECS)), show_default=True, help="Of the input topics."
+)
 @click.option("--broker", help="host:port of a Kafka that runs already; default: start one.")
 @click.option("--write-docs", is_flag=True, help="Write the tables into docs/benchmarks.md.")
 def main(
@@ -43,6 +47,7 @@ def main(
     quick: bool,
     only: tuple[str, ...],
     names: tuple[str, ...],
+    codec: str,
     broker: str | None,
     write_docs: bool,
 ) -> None:
@@ -51,7 +56,7 @@ def main(
         records, rounds, latency_s = 100_000, 1, 5.0
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # warns of every topic that is a moment old
     entrants = [c for c in CONTESTANTS if not names or any(name in c.name for name in names)]
-    text, failures = uvloop.run(_run(broker, Bench(records, rounds, latency_s, entrants), only or PARTS))
+    text, failures = uvloop.run(_run(broker, codec, Bench(records, rounds, latency_s, entrants), only or PARTS))
     print(text)
     if write_docs and not failures:
         pages.write("bench", text)
@@ -60,11 +65,11 @@ def main(
     sys.exit(1 if failures else 0)
 
 
-async def _run(broker: str | None, bench: Bench, parts: tuple[str, ...]) -> tuple[str, list[str]]:
+async def _run(broker: str | None, codec: str, bench: Bench, parts: tuple[str, ...]) -> tuple[str, list[str]]:
     sections = []
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         bench.directory = Path(directory)
-        async with _kafka(broker, bench.directory) as (address, kafka), Cluster(address) as bench.cluster:
+        async with _kafka(broker, bench.directory) as (address, kafka), Cluster(address, codec) as bench.cluster:
             for part in PARTS:
                 if part in parts:
                     sections.append(await getattr(bench, part)())

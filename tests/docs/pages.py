@@ -12,7 +12,7 @@ PAGE_OF = {
         "settings.md": ["settings", "parameters"],
         "operations.md": ["metrics", "rights", "acls"],
         "guarantees.md": ["chaos"],
-        "benchmarks.md": ["bench"],
+        "benchmarks.md": ["bench", "codecs"],
         "detection.md": ["detection", "drills"],
     }.items()
     for name in names

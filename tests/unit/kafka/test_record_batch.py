@@ -4,7 +4,7 @@ import pytest
 from aiokafka.record.memory_records import MemoryRecords
 
 from app.compiled.byte_columns import Encoded
-from app.kafka.record_batch import framed
+from app.kafka.record_batch import CODECS, framed
 
 
 def parsed(batch, producer=(77, 3, 1200)):
@@ -16,24 +16,34 @@ def parsed(batch, producer=(77, 3, 1200)):
     return [(r.key, r.value, r.offset, r.timestamp) for r in found], found
 
 
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("limit", [1, 300, 10_000, 900_000])
-def test_aiokafka_reads_back_what_was_framed(limit):
+def test_aiokafka_reads_back_what_was_framed(limit, codec):
     draw = random.Random(limit)
     records = [
         (draw.randbytes(draw.randrange(1, 200)), draw.randbytes(draw.choice([0, 1, 127, 128, 9000])))
         for _ in range(300)
     ]
     encoded = Encoded.of(records)
-    batches = list(framed(encoded, limit, 1_700_000_000_123))
+    batches = list(framed(encoded, limit, 1_700_000_000_123, codec))
     read = []
     for batch in batches:
         content, header = parsed(batch)
         assert len(content) == batch.record_count() and len(batch._build()) == batch.size()
-        assert batch.record_count() == 1 or batch.size() <= limit + 61
+        assert batch.record_count() == 1 or batch.size() <= limit + 61 + limit // 1000 + 40
+        assert header.compression_type == CODECS[codec]
         assert [offset for _, _, offset, _ in content] == list(range(len(content)))
         assert (header.producer_id, header.is_control_batch, header.is_transactional) == (77, False, False)
         read += [(key, value) for key, value, _, timestamp in content if timestamp == 1_700_000_000_123]
     assert read == records
+
+
+@pytest.mark.parametrize("codec", [name for name in CODECS if name != "none"])
+def test_results_are_packed_to_less_than_a_third(codec):
+    result = b'{"id":"raw-data:0:%d:0","source":"pump-1","timestamp":1700000000.0,"value":%d.25,"status":"ok"}'
+    encoded = Encoded.of([(b"pump-1", result % (i, i * 7 % 100)) for i in range(1000)])
+    (plain,), (packed,) = framed(encoded, 900_000, 0), framed(encoded, 900_000, 0, codec)
+    assert packed.size() < plain.size() / 3
 
 
 def test_nothing_gives_no_batch():

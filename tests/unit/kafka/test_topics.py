@@ -29,10 +29,10 @@ GOOD = {
 CHANGELOG = KAFKA.changelog_topic
 
 
-def problems(largest_snapshot_bytes=10_000, max_metrics=0, **changed):
+def problems(largest_snapshot_bytes=10_000, largest_result_bytes=0, **changed):
     found = {**GOOD, **{name.replace("_", "-"): topic for name, topic in changed.items()}}
     found = {name: topic for name, topic in found.items() if topic is not None}
-    return topics.problems(KAFKA, found, largest_snapshot_bytes, max_metrics=max_metrics)
+    return topics.problems(KAFKA, found, largest_snapshot_bytes, (), largest_result_bytes)
 
 
 def test_good_topics_have_no_problems():
@@ -96,11 +96,12 @@ def test_the_changelog_we_make_has_no_problems_whatever_the_largest_snapshot(lar
 
 @pytest.mark.parametrize("name", ["anomaly-results", "anomalies", "raw-data-dead-letters"])
 def test_a_limit_too_small_for_one_record_names_topic_and_command(name):
-    needed = 4096 if name == "raw-data-dead-letters" else 4096 + 32 * 280
+    result = topics.result_bytes(Settings())
+    needed = 4096 if name == "raw-data-dead-letters" else result
     partitions = GOOD[name].partitions
-    assert problems(max_metrics=32, **{name: Topic(partitions, {"max.message.bytes": str(needed)})}) == []
+    assert problems(largest_result_bytes=result, **{name: Topic(partitions, {"max.message.bytes": str(needed)})}) == []
     for configs in ({"max.message.bytes": str(needed - 1)}, {"max.message.bytes": "100000", "segment.bytes": "1000"}):
-        [reported] = problems(max_metrics=32, **{name: Topic(partitions, configs)})
+        [reported] = problems(largest_result_bytes=result, **{name: Topic(partitions, configs)})
         assert f"topic {name}: max.message.bytes must be {needed} or more" in reported
         assert f"--alter --topic {name} --add-config max.message.bytes={needed}" in reported
 

@@ -9,6 +9,7 @@ from aiokafka.structs import TopicPartition
 
 from app.compiled.byte_columns import Encoded
 from app.errors import DeliveryError
+from app.kafka.record_batch import CODECS
 from app.stream import outbox as module
 from app.stream.outbox import Outbox, stop_at_lost_batch
 from app.wire.dead_letters import DeadLetter
@@ -28,10 +29,10 @@ class Producer:
         return asyncio.get_running_loop().create_future()
 
 
-def sent(records, limits, most=20_000):
+def sent(records, limits, most=20_000, codec="none"):
     """The record batches that are made of these."""
     producer = Producer()
-    asyncio.run(Outbox(lambda: producer, 1.0, most, limits).send("t", 0, records))
+    asyncio.run(Outbox(lambda: producer, 1.0, most, limits, codec).send("t", 0, records))
     return producer.sent
 
 
@@ -45,6 +46,14 @@ def test_batches_are_as_large_as_their_topic_takes(records):
         batches = sent(records, limits)
         assert read(batches) == RECORDS
         assert 0.8 * most < max(map(len, batches)) <= most
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("records", [RECORDS, Encoded.of(RECORDS)], ids=["records", "columns"])
+def test_batches_are_packed_and_fit_also_where_a_broker_unpacks_them(records, codec):
+    batches = sent(records, {"t": 5000}, codec=codec)
+    assert {data[22] for data in batches} == {CODECS[codec]}
+    assert read(batches) == RECORDS and len(batches) == len(sent(records, {"t": 5000}))
 
 
 def test_limits_that_change_are_followed():
