@@ -16,21 +16,23 @@ from typing import Any
 import numpy as np
 
 from app.detectors import novelty, prediction_interval
-from app.pipeline.explain import JOINTLY
+from app.pipeline.explain import JOINTLY, PARTED
 
 LAST = 20  # values of which sentences speak
 PARTS = {
     "beside": "above|below",
     "count": r"\d+",
     "span": r"[\d.]+ (?:days|hours|minutes|seconds)",
+    "other": r".+",
 }
 NUMBER = r"-?[\d.]+(?:e[+-]\d+)?"
+TEXTS = ("beside", "span", "other")
 SECONDS = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 SENTENCES = [
     (module.__name__.rpartition(".")[2], number, template)
     for module in (prediction_interval, novelty)
     for number, template in enumerate(module.EXPLANATION)
-]
+] + [("pairs", 0, PARTED)]
 
 
 def _pattern(template: str) -> re.Pattern:
@@ -75,13 +77,16 @@ class Series:
         told: Sequence[bool],
         shown_from: int,
         counter: bool = False,
-        one_of_several: bool = False,
+        others: dict[str, np.ndarray] | None = None,
     ) -> None:
-        """told: prediction_interval votes for an episode; shown_from: the first point at which it expects a value."""
+        """told: prediction_interval votes for an episode; shown_from: the first point at which it expects a value.
+
+        others: the values of the other metrics of its source, by name.
+        """
         self.time, self.x = np.asarray(time, float), np.asarray(x, float)
         self.expected, self.told = np.asarray(expected), np.asarray(told)
         self.inside, self.opened = np.asarray(inside), np.asarray(opened)
-        self.shown_from, self.counter, self.one_of_several = shown_from, counter, one_of_several
+        self.shown_from, self.counter, self.others = shown_from, counter, others or {}
 
     @cached_property
     def judged(self) -> np.ndarray:
@@ -137,7 +142,7 @@ class Series:
         learned = np.count_nonzero(self.age[self.shown_from : i] <= LAST)
         first = 0.99**learned * np.nanmax(np.abs(self.errors[: i + 1]), initial=0.0)
         # Of several metrics, results do not show whose episode it is, and so which errors were learned.
-        unknown = (0.1 if self.one_of_several else 0.03) * self.usual_errors[i]
+        unknown = (0.1 if self.others else 0.03) * self.usual_errors[i]
         # Nor do they show an episode that was not told because it is a habit.
         lately = slice(max(self.shown_from, i - 500), i)
         if (~self.inside & (np.abs(self.errors) > 4.0 * self.usual_errors))[lately].any():
@@ -431,6 +436,32 @@ def _scatter(s: Series, i: int, said: dict[str, Any]) -> Iterator[str]:
         yield f"usual is {s.usual_scatter[i]:.6g}"
 
 
+def _parted(s: Series, i: int, said: dict[str, Any]) -> Iterator[str]:
+    """Least squares by numpy over the points outside of episodes, all of them or those since the end of an episode.
+
+    Results do not show which points were not learned as they were near an episode, nor when the line was begun.
+    """
+    if said["other"] not in s.others:
+        yield f"it has no other metric {said['other']}"
+        return
+    x, found = s.others[said["other"]], []
+    calm = ~s.inside[:i]
+    for first in [0, *(np.flatnonzero(calm[1:] & ~calm[:-1]) + 1)]:
+        at = np.flatnonzero(calm[first:]) + first
+        if len(at) >= 500:
+            line = np.polynomial.Polynomial.fit(x[at], s.x[at], 1)
+            sizes = np.abs(s.x[at] - line(x[at]))
+            sizes = np.minimum(sizes, 6.0 * 1.18 * np.median(sizes))  # a normal's mean size is 1.18 of the median
+            last = float(np.mean(np.abs(s.x - line(x))[i - LAST + 1 : i + 1]))
+            found.append((last, float(np.average(sizes, weights=0.995 ** np.arange(len(at))[::-1]))))
+    if not any(close(said["figure"], last, 0.05 * usual + 0.01 * last) for last, usual in found):
+        yield f"they are {', '.join(f'{last:.6g}' for last, _ in found)} from the line"
+    if not any(close(said["usual"], usual, 0.15 * usual) for _, usual in found):
+        yield f"usual is {', '.join(f'{usual:.6g}' for _, usual in found)}"
+    if not all(said["figure"] > 1.5 * usual for _, usual in found) and s.opened[i]:
+        yield "that is usual"
+
+
 CHECKS: dict[tuple[str, int], Check] = {
     ("prediction_interval", prediction_interval.VALUE): _unlike_expected,
     ("prediction_interval", prediction_interval.SEASON): _at_this_time,
@@ -451,13 +482,14 @@ CHECKS: dict[tuple[str, int], Check] = {
     ("novelty", novelty.SO_FAR): _from_mean("all"),
     ("novelty", novelty.FROM_MEAN): _from_slow_mean,
     ("novelty", novelty.SCATTERED): _scatter,
+    ("pairs", 0): _parted,
 }
 
 
 def false(s: Series, i: int, sentence: str, figures: tuple[float, float] | None = None) -> list[str]:
     """What is not true of a sentence on point i, about one metric; ``figures``: figure and usual of its result."""
     which, fields = parsed(sentence)
-    said: dict[str, Any] = {name: text if name in ("beside", "span") else float(text) for name, text in fields.items()}
+    said: dict[str, Any] = {name: text if name in TEXTS else float(text) for name, text in fields.items()}
     found = []
     if "value" in said and not close(said["value"], s.x[i]):
         found.append(f"the value is {s.x[i]:.6g}")

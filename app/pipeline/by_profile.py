@@ -28,7 +28,8 @@ def by_profile(
         found = compute(sources, number, points, values)
         for name in ("first", "last", "joint"):  # places in all cells again
             points[name] = p[name][chosen]
-        points["top"] = where[points["top"]]
+        for name in ("top", "one", "other"):
+            points[name] = where[points[name]]
         p[chosen], cells[where] = points, values
         for whole, part, place in zip((votes, shares, raw, bands), found, (chosen, chosen, where, where)):
             whole[place, : part.shape[1]] = part

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from app.compiled.numeric import nan
-from app.pipeline.outcome import BEYOND, Computed, Figure, Outcome
+from app.pipeline.outcome import Computed, Figure, Outcome
 from app.pipeline.points import Points
+from app.scoring.passes import APART, BEYOND
 from app.scoring.profile import Member, Profile
 from app.state.sources import NONE
 
@@ -14,6 +15,7 @@ DEFAULT = "{value} is unusual: {name} scores it {score}"
 JOINTLY = "all metrics together: "  # the value is then their common distance from their levels
 UNITS = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0))
 NO_FIGURE = Figure(nan, nan)
+PARTED = "the last 20 values are on average {figure} from what {other} lets expect; the usual error is {usual}"
 OUTSIDE = "{value} is {side} {bound}, the {end} plausible value"
 
 
@@ -32,6 +34,12 @@ def explain_anomalies(outcome: Outcome, points: Points, p: np.ndarray, cells: np
             subjects = _subjects(points, p[led])
             values = cells["x"][p["top"][led]].tolist()
             sentences = [one + outside(value, lowest, highest) for one, value in zip(subjects, values)]
+        elif lead == APART:
+            figures = [Figure(*both) for both in zip(p["figure"][led].tolist(), p["usual"][led].tolist())]
+            others = [points.metrics[k] for k in p["other"][led].tolist()] if points.metrics else []
+            said = [parted(other, figure) for other, figure in zip(others, figures)]
+            sentences = [subject + one for subject, one in zip(_subjects(points, p[led]), said)]
+            outcome.figure.update(zip(led.tolist(), figures))
         elif lead >= 0:
             sentences, figures = _by_detector(profile, profile.members[lead], p[led], cells, found, points)
             outcome.figure.update((i, one) for i, one in zip(led.tolist(), figures) if one is not NO_FIGURE)
@@ -114,6 +122,11 @@ def span(days: float) -> str:
     unit, seconds = next((one for one in UNITS if 86400.0 * days >= 2.0 * one[1]), ("seconds", 1.0))
     length = 86400.0 * days / seconds
     return f"{length:.0f} {unit}" if length >= 100.0 else f"{length:.3g} {unit}"
+
+
+def parted(other: str, figure: Figure) -> str:
+    """The sentence for a metric that went together with another one."""
+    return PARTED.format(other=other, figure=digits(figure.about), usual=digits(figure.usual))
 
 
 def outside(value: float, lowest: float, highest: float) -> str:

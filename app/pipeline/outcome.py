@@ -1,4 +1,4 @@
-"""The outcome of a batch of points, and the columns that the two passes over it fill in."""
+"""The outcome of a batch of points, and the columns that the passes over it fill in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from app.scoring.profile import Profile
 from app.state.expiry import ExpiredEpisode
 
 WARMING_UP, OK, DEGRADED = 0, 1, 2
-BEYOND = -2  # in place of the detector that leads: the value is outside the plausible range
 SILENCE = REASONS[-1]  # of the end of an expired episode
 STATUS = ("warming_up", "ok", "degraded")  # Outcome.status is an index into it
 
@@ -144,11 +143,18 @@ POINT = rows.dtype(
         ("episode_index", "i8"),
         ("length", "i8"),
         ("top", "i8"),  # the cell with the highest score
-        ("lead", "i8"),  # the detector that voted most for it; -1: none voted; -2: it is the range
+        ("lead", "i8"),  # the detector that voted most for it; -1: none voted; -2: it is the range; -3: a pair parts
         ("joint", "i8"),  # the cell for all its metrics jointly; -1: none
         ("maintenance", "i8"),  # the span that it is in; -1: none
+        ("one", "i8"),  # where two metrics are apart that went together: their cells
+        ("other", "i8"),
+        ("apart", "f8"),  # the surprise, where that begins
+        ("figure", "f8"),  # mean size of the last errors, and the usual one
+        ("usual", "f8"),
+        ("on_line", "f8"),  # the value less, or more, that mean size
         ("own", "?"),
         ("repeat", "?"),
+        ("parted", "?"),
         ("lasts", "?"),  # a detector reports that the cause of the open episode continues
         ("recovered", "?"),
         ("adapted", "?"),  # a detector reports that it has become normal
@@ -172,6 +178,8 @@ CELL = rows.dtype(
         ("expected", "f8"),
         ("lower", "f8"),
         ("upper", "f8"),
+        ("pair", "i8"),  # the row of what it has to do with other metrics; only where its point has a joint cell
         ("anew", "?"),  # its detectors are reset before this value
+        ("told", "?"),  # a detector of episodes tells of it
     ]
 )

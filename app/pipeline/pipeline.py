@@ -26,7 +26,7 @@ from app.settings import Settings
 from app.state import snapshot
 from app.state.expiry import NEVER
 from app.state.series import parted
-from app.state.sources import Sources
+from app.state.sources import NONE, Sources
 
 _POINT_COLUMNS = (
     *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "maintenance", "drift"),
@@ -96,7 +96,7 @@ class Pipeline:
             self._tables = [of(profile) for profile in self.profiles]
             sources = self.sources()
             for i, profile in enumerate(self.profiles):
-                self._compute(sources, i, np.zeros(0, POINT), np.zeros(0, CELL))
+                self._compute(sources, i, np.zeros(0, POINT), np.zeros(0, CELL), part=profile.pairs)
                 for member, adapter in profile.adapters:
                     adapter.make(member.params)  # imports its library: a second, which no point must wait for
 
@@ -148,8 +148,8 @@ class Pipeline:
             (sources.open.add if opened else sources.open.discard)(slot)
         return outcome
 
-    def _compute(self, sources: Sources, number: int, p: np.ndarray, cells: np.ndarray) -> Computed:
-        """Both passes over points of one profile: fills in p and cells as well."""
+    def _compute(self, sources: Sources, number: int, p: np.ndarray, cells: np.ndarray, part: bool = False) -> Computed:
+        """The passes over points of one profile: fills in p and cells as well. ``part``: that pass in any case."""
         profile = self.profiles[number]
         t = self._tables[number]
         of = p["time"], p["slot"], lambda slot: parted(sources.names[slot])[0]
@@ -162,11 +162,16 @@ class Pipeline:
         width = len(profile.weights)
         votes, shares = np.full((len(p), width), np.nan), np.empty((len(p), width))
         plain = self.engine == "python"
+        if profile.pairs and (p["joint"] != NONE).any():
+            part, cells["pair"] = True, sources.pairs_of(number, cells["row"].tolist())
         points: Any = rows.plain(p) if plain else p
         values: Any = rows.plain(cells) if plain else cells
         held, spare = sources.cells[number].for_passes(), sources.keep[number].for_passes()
         where: Any = rows.plain(at) if plain else at
         t.learn(sources.rows.data, held, spare, t.profile, t.members, points, where, values, raw, bands)
+        if part:
+            cell_of = np.full(self.max_metrics, NONE)
+            t.part(sources.pairs.data, t.members, points, values, raw, cell_of)
         if profile.adapters:
             if plain:
                 _back(points, p)

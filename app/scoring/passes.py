@@ -1,8 +1,9 @@
-"""The two passes over a batch; CPython runs them as they stand, and they are compiled once for all profiles.
+"""The passes over a batch; CPython runs them as they stand, and they are compiled once for all profiles.
 
 ``learn`` goes through the points in order: is it the last point again, what did each kernel expect, how
-odd is it, then learn it. Detectors that are Python objects then fill their columns of the raw scores;
-``judge`` turns raw scores into votes, scores and episodes.
+odd is it, then learn it. ``part`` goes through those of several metrics: do two part that went together?
+Detectors that are Python objects then fill their columns of the raw scores; ``judge`` turns raw scores into votes,
+scores and episodes.
 
 What they know of a profile stands in tables: see ``tables``. Each detector is called by its address, 2 ns, and is
 compiled by itself: of what a first start takes, or a test of yet another profile, only what is new is compiled.
@@ -29,10 +30,13 @@ from app.scoring.cells import (
 from app.scoring.deviation_rules import counts, outside, within
 from app.scoring.ensemble import combine, learn_error, share, voted, weigh
 from app.scoring.episodes import follow, may_repeat, meet, remember
+from app.scoring.pairs import ADAPTED, LASTS, RECOVERED, begin, follow_mate, is_above, last_size, try_mate, usual
+from app.scoring.pairs import LINE as PARTED
 
 ALONE, ONE_OF_SEVERAL, JOINT = 1, 2, 4  # a cell: its point's only one; what the metrics of a point say jointly
 DEVIATIONS, OWN_PAST = 0, 1  # scales
-RATE = 7  # the place of that kind in KINDS
+RATE, PAIR = 7, 8  # the places of these kinds in KINDS
+BEYOND, APART = -2, -3  # in place of the member that leads: outside the plausible range; metrics part
 LINE = 0.8  # the vote of a detector at its alert line: see calibration
 
 
@@ -82,6 +86,7 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
                     raw[c, k] = score
                     if m.has_lasts:
                         says = lasts(cell, p, m, x)
+                        value.told = value.told or says == 1
                         point.lasts = point.lasts or says == 1
                         point.adapted = point.adapted or says == 2
                         point.recovered = point.recovered or says == 3
@@ -99,6 +104,64 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
         meet(source, point)
         if learns:
             remember(source, point)
+
+
+def part(pairs, members, points, values, raw, cell_of):
+    """What metrics of a point have to do with each other: ``pairs`` has a row for each metric of such sources.
+
+    ``cell_of``: room for the cell of each metric of a point, by its place among those of its source; all -1.
+    """
+    for i in range(len(points)):
+        point = points[i]
+        if point.joint < 0:
+            continue
+        learns = not point.repeat and point.maintenance < 0
+        jointly = values[point.joint].told or opens(members, raw, point.joint, JOINT)
+        places = 0
+        for c in range(point.first, point.last):
+            value = values[c]
+            value.told = value.told or opens(members, raw, c, ONE_OF_SEVERAL)
+            own = pairs[value.pair]
+            if value.anew:
+                begin(own)
+            cell_of[own.place] = c
+            places = max(places, own.place + 1)
+        rarest = 0.0
+        for c in range(point.first, point.last if learns else point.first):
+            own = pairs[values[c].pair]
+            y = values[c].x
+            if places > 2 or own.mate == 0:
+                tried = cell_of[own.tried - 1] if 0 < own.tried <= places else -1
+                told = jointly or values[c].told or (tried >= 0 and values[tried].told)
+                try_mate(own, y, values[tried].x if tried >= 0 else 0.0, tried >= 0, places, told)
+            mate = cell_of[own.mate - 1] if 0 < own.mate <= places else -1
+            if mate < 0:
+                continue
+            told = jointly or values[c].told or values[mate].told
+            score, says = follow_mate(own, y, values[mate].x, point.last - point.first, told)
+            point.lasts = point.lasts or says == LASTS
+            point.adapted = point.adapted or says == ADAPTED
+            point.recovered = point.recovered or says == RECOVERED
+            if says == LASTS and (not point.parted or score > rarest):
+                rarest = max(rarest, score)
+                point.parted = True
+                point.apart = score
+                point.one = c
+                point.other = mate
+                point.figure = last_size(own)
+                point.usual = usual(own)
+                point.on_line = y - point.figure if is_above(own) else y + point.figure
+        for c in range(point.first, point.last):
+            cell_of[pairs[values[c].pair].place] = -1
+
+
+def opens(members, raw, c, case):
+    """Whether a detector would open an episode at this cell."""
+    for k in range(len(members)):
+        m = members[k]
+        if m.alerts and m.learns & case and float(raw[c, k]) >= m.alert_at:
+            return True
+    return False
 
 
 def foreseen(value):
@@ -236,6 +299,12 @@ def judge(
                     point.top = c
                     point.lead = lead
                     shown = banded
+        if point.parted and alert < p.threshold and counts(p, values[point.one].x, point.on_line):
+            vote = on_surprise(point.apart, PARTED)
+            if vote > alert:
+                alert = vote
+                alerting = APART
+                alerted = point.one
         point.alert = alert if p.by_alerts else best
         point.score = best
         if p.by_alerts and alert >= min(p.threshold, LINE):
@@ -248,6 +317,9 @@ def judge(
             point.lead = alerting
             if alerted != point.joint:
                 point.top = alerted
+        elif point.parted and source.open == 1 and source.kind == PAIR:
+            point.lead = APART
+            point.top = point.one
         elif shown >= 0 and members[shown].alerts:
             point.lead = shown  # inside an episode: how far the value is from what is shown as expected
         top = values[point.top]
@@ -257,12 +329,12 @@ def judge(
             point.score = 1.0
             point.alert = 1.0
             point.top = beyond
-            point.lead = -2
+            point.lead = BEYOND
             point.direction = outside(p, values[beyond].x)
         point.lasts = point.lasts and some
         if learns:
             source.status = point.status
-        point.kind = 0
+        point.kind = PAIR if point.lead == APART else 0
         if point.lead >= 0:
             m = members[point.lead]
             point.kind = kinds[m.kind]

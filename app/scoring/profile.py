@@ -25,11 +25,12 @@ from app.detectors.drift import Drift
 from app.detectors.kinds import VALUE
 from app.detectors.support import window
 from app.detectors.support.calendar import Calendar
-from app.scoring import calibration, deviation_rules, ensemble, episodes
+from app.scoring import calibration, deviation_rules, ensemble, episodes, pairs
 from app.scoring.maintenance import Maintenance
 
 VERSION = 3  # of the computation from votes to results; raise when results would differ
 SOURCE = rows.dtype(episodes.FIELDS)
+PAIR = rows.dtype(pairs.FIELDS)
 DRIFT, NO_COLUMN = "drift", -1
 QUIET_POINTS = 5  # points in a row that end an episode which a detector of episodes opened
 ENSEMBLE = "ensemble"  # the method of a member that is made of other members
@@ -128,6 +129,7 @@ class Profile:
         self.detectors: tuple[str, ...] = (*(m.name for m in self.members), *nested)  # by column of votes
         self.opens_episodes = any(m.opens_episodes for m in self.members)
         self.joins = any(m.scope == "channel" for m in self.members)
+        self.pairs = self.joins and self.opens_episodes  # metrics that part open episodes too
         self.kernels = [m for m in self.members if m.is_kernel]
         read = [m.detector.window_points(m.params) for m in self.kernels]  # type: ignore[union-attr]
         own_sizes = detection.effective_method == "auto"  # each has a window_size
@@ -207,6 +209,7 @@ class Profile:
         members = [[m.name, m.method, m.detector.version, m.params] for m in self.members]
         groups = [[group.name, group.mode, group.parts] for group in self.groups]
         versions = [VERSION, window.VERSION, calibration.VERSION, ensemble.VERSION, episodes.VERSION]
+        versions += [pairs.VERSION] if self.pairs else []
         drift = [[self.drift.method, self.drift.detector.version, self.drift.params, self.resets]] if self.drift else []
         # Rules that are not used leave the hash as it was before there were any.
         used = {name: value for name, value in self.rules.items() if value != NO_RULES[name]}

@@ -71,6 +71,7 @@ class Tables(NamedTuple):
     """The passes, and what they know of a profile, for compiled code or for CPython."""
 
     learn: Callable
+    part: Callable
     judge: Callable
     profile: Any
     members: Any
@@ -81,7 +82,7 @@ class Tables(NamedTuple):
     params: list[Any]  # of the members: compiled code has their addresses
 
 
-_learn, _judge = jit.compiled(passes.learn), jit.compiled(passes.judge)
+_learn, _part, _judge = (jit.compiled(one) for one in (passes.learn, passes.part, passes.judge))
 
 
 def plain(profile: Profile) -> Tables:
@@ -91,7 +92,8 @@ def plain(profile: Profile) -> Tables:
     groups, parts = _groups(profile)
     of = [rows.Row.of(group) for group in groups]
     kinds, weighing = _kinds(profile), _weighing(profile)
-    return Tables(passes.learn, passes.judge, [rows.Row.of(p)], members, of, parts, kinds, weighing, [])
+    run = passes.learn, passes.part, passes.judge
+    return Tables(*run, [rows.Row.of(p)], members, of, parts, kinds, weighing, [])
 
 
 def compiled(profile: Profile) -> Tables:
@@ -102,6 +104,7 @@ def compiled(profile: Profile) -> Tables:
     of_profile = {**_of_profile(profile), **_window_place(profile)}
     return Tables(
         _learn,
+        _part,
         _judge,
         _records(PROFILE, [of_profile]),
         _records(MEMBER, of_members),

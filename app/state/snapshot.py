@@ -6,6 +6,8 @@
     the source's row
     for each metric: its name, its row without words that are 0 (app/compiled/sparse.py), and for each section with a
     model: length, bytes
+    format 4, of sources with several metrics: version of app/scoring/pairs.py, length of a row, number of rows, rows of
+        pairs likewise: one for each metric, in their order
     CRC-32 of everything before
 
 A section is restored when name, version and digest are those of the present settings; otherwise it is reset, and the
@@ -20,7 +22,9 @@ others are restored. So, when settings or program are not those that wrote the s
     window_points                                                        the window, and the kernels that read it, are
                                                                          reset; adapters are restored
     detection.timezone, detection.holidays                               detectors that use hours or weekdays are reset
-    fewer max_metrics                                                    the metrics first seen are restored
+    fewer max_metrics                                                    the metrics first seen are restored, and what
+                                                                         they have to do with each other is reset
+    another version of pairs                                             that is reset
     format 1 or 2                                                        restored, see below
     another format                                                       refused, naming the format
 
@@ -47,8 +51,8 @@ import numpy as np
 
 from app.compiled import sparse
 from app.errors import StateError
-from app.scoring import episodes
-from app.scoring.profile import SOURCE, Profile, StateSection
+from app.scoring import episodes, pairs
+from app.scoring.profile import PAIR, SOURCE, Profile, StateSection
 from app.state import series
 from app.state.series import MAX_METRIC_BYTES, MAX_SERIES_BYTES, MAX_SOURCE_BYTES
 from app.state.sources import JOINT, VALUE, Sources, Stored
@@ -56,11 +60,14 @@ from app.state.sources import JOINT, VALUE, Sources, Stored
 MAGIC, FORMAT = b"fasn", 3
 UNDIVIDED = 1  # the format of sources with all their metrics
 WHOLE_ROWS = 2  # the last format with them
-READ = (UNDIVIDED, WHOLE_ROWS, FORMAT)
+PAIRED = 4  # that of sources with several metrics, whose pairs are looked at
+READ = (UNDIVIDED, WHOLE_ROWS, FORMAT, PAIRED)
+PAIRS = "pairs"  # what is reset, where their rows do not fit
 _HEAD = struct.Struct("<4sHHIqH")
 _COUNT = struct.Struct("<H")
 _SECTION = struct.Struct("<I8sI?")
 _MODEL = struct.Struct("<I")
+_PAIRS = struct.Struct("<HIH")
 _CHECK = struct.Struct("<I")
 
 _OWN = StateSection("source", episodes.VERSION, 0, SOURCE.itemsize, str(SOURCE))  # the source's row, the first section
@@ -94,8 +101,13 @@ def dumps(sources: Sources, slot: int, offset: int) -> bytes:
             model = models[row]
             model = b"" if model is None else model if type(model) is Stored else adapter.dumps(model)
             parts += [_MODEL.pack(len(model)), model]
+    if of_pairs := sources.pair_rows(slot):
+        parts += [
+            _PAIRS.pack(pairs.VERSION, PAIR.itemsize, len(of_pairs)),
+            *(sparse.pack(sources.pairs.dump(pair)) for pair in of_pairs),
+        ]
     length = _HEAD.size + sum(map(len, parts)) + _CHECK.size
-    parts[0] = _HEAD.pack(MAGIC, FORMAT, len(name), length, offset, len(metrics))
+    parts[0] = _HEAD.pack(MAGIC, PAIRED if of_pairs else FORMAT, len(name), length, offset, len(metrics))
     data = b"".join(parts)
     return data + _CHECK.pack(crc32(data))
 
@@ -203,11 +215,15 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
             row = reader.take(own.length)
             row = row if _same(own, _OWN) else bytes(SOURCE.itemsize)
             found = {reader.text(): _parts(profile, stored, reader) for _ in range(metrics)}
+        of_pairs = _of_pairs(reader) if data[4] == PAIRED else []
     except UnicodeDecodeError as e:
         raise StateError(f"snapshot of {series.shown(name)}: names must be UTF-8: {e}") from e
     reader.end()
     if len(found) != metrics:
         raise StateError(f"snapshot of {series.shown(name)} must name each metric once: not written by this program")
+    kept = _kept(found, sources.max_metrics, profile.joins)
+    if profile.pairs and JOINT in kept and not len(of_pairs) + 1 == len(kept) == len(found):
+        reset, of_pairs = [*reset, PAIRS], []
     slot = sources.slot(name)
     sources.rows.load(slot, row)
     for slots in sources.reset_sections.values():  # of an older snapshot
@@ -217,12 +233,29 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
     undivided = data[4] == UNDIVIDED and not found.keys() <= {VALUE}
     (sources.undivided.add if undivided else sources.undivided.discard)(slot)
     (sources.open.add if sources.rows.get(slot, "open") else sources.open.discard)(slot)
-    kept = _kept(found, sources.max_metrics, profile.joins)
     for (cell, models), place in zip(kept.values(), sources.renew(slot, list(kept))):
         cells.load(place, cell)
         for of_adapter, model in zip(sources.models[number], models):
             of_adapter[place] = model
+    for pair, of_pair in zip(sources.pair_rows(slot), of_pairs):
+        sources.pairs.load(pair, of_pair)
     return slot, offset
+
+
+def stored_pairs(reader: _SnapshotReader) -> tuple[int, int, list[bytes]]:
+    """The version of the rows of pairs, their size, and they themselves."""
+    version, size, number = reader.unpack(_PAIRS)
+    return version, size, [reader.row(size) for _ in range(number)]
+
+
+def _of_pairs(reader: _SnapshotReader) -> list[bytes]:
+    """The rows of pairs; none if they are of another version."""
+    version, size, found = stored_pairs(reader)
+    if (version, size) != (pairs.VERSION, PAIR.itemsize):
+        return []
+    if [int(np.frombuffer(row, PAIR)[0]["place"]) for row in found] != list(range(len(found))):
+        raise StateError("snapshot's pairs must be in the order of its metrics: it was not written by this program")
+    return found
 
 
 def _kept(found: dict[str, Any], max_metrics: int, joins: bool) -> dict[str, Any]:
@@ -292,4 +325,5 @@ def largest(profile: Profile, max_metrics: int) -> int:
     row = _COUNT.size + sparse.most(profile.cell.itemsize) + models
     joint = 1 if profile.joins and max_metrics > 1 else 0
     of_source = MAX_SOURCE_BYTES + (max_metrics + joint) * row + max_metrics * MAX_METRIC_BYTES
+    of_source += _PAIRS.size + max_metrics * sparse.most(PAIR.itemsize) if profile.pairs and joint else 0
     return fixed + max(of_source, MAX_SERIES_BYTES + row + len(VALUE))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from app.compiled import rows
-from app.scoring.profile import SOURCE, Profile
+from app.scoring.profile import PAIR, SOURCE, Profile
 
 VALUE = "value"  # the metric of a point that names none
 JOINT = ""  # in place of a metric: the row for all metrics of a source jointly; no metric has this name
@@ -45,6 +45,9 @@ class Sources:
         self.cells = [kind(profile.cell) for profile in profiles]  # by profile: rows of metrics
         # by profile: for each adapter, models by row of metric; None until the first point
         self.models: list[list[list[Any]]] = [[[] for _ in profile.adapters] for profile in profiles]
+        self.pairs = kind(PAIR)  # rows of metrics of sources with several: what each has to do with others
+        self._pairs: dict[int, list[int]] = {}  # slot -> those rows, in the order of its metrics; only of such sources
+        self._pair_of: list[dict[int, int]] = [{} for _ in profiles]  # by profile: row of a metric -> such a row
         self.keep: list[Any] = [kind(profile.cell) for profile in profiles]  # copy of a row, empty row
         for spare in self.keep:
             spare.add(2)
@@ -58,6 +61,7 @@ class Sources:
         self.undivided: set[int] = set()  # slots whose snapshot was of a source with all its metrics: see snapshot
         self._free: list[int] = []  # slots, and rows of metrics by profile, that are empty
         self._free_rows: list[list[int]] = [[] for _ in profiles]
+        self._free_pairs: list[int] = []
 
     def slot(self, source: str) -> int:
         """The source's slot; an empty one for a new source."""
@@ -104,7 +108,7 @@ class Sources:
     @property
     def nbytes(self) -> int:
         """Bytes of all rows, free ones too (without models of adapters)."""
-        return self.rows.nbytes + sum(cells.nbytes for cells in self.cells)
+        return self.rows.nbytes + self.pairs.nbytes + sum(cells.nbytes for cells in self.cells)
 
     def metrics(self, slot: int) -> dict[str, int]:
         """Metric -> row, in the order they were first seen, with JOINT. Do not change it."""
@@ -130,7 +134,28 @@ class Sources:
             self.joint_row[slot] = row
         if known or metric != VALUE:
             self._metrics[slot] = {**known, metric: row}
+        if self.profiles[profile].pairs and (metric == JOINT or slot in self._pairs):
+            self._add_pairs(slot, profile)
         return row
+
+    def _add_pairs(self, slot: int, profile: int) -> None:
+        """Give each metric a row for what it has to do with others, unless it has one."""
+        held = self._pairs.setdefault(slot, [])
+        rows = [row for metric, row in self.metrics(slot).items() if metric != JOINT]
+        for row in rows[len(held) :]:
+            pair = self._free_pairs.pop() if self._free_pairs else self.pairs.add()
+            self.pairs.put(pair, "place", len(held))
+            self._pair_of[profile][row] = pair
+            held.append(pair)
+
+    def pair_rows(self, slot: int) -> list[int]:
+        """The rows of pairs of its metrics, in their order; a source with one metric has none."""
+        return self._pairs.get(slot, [])
+
+    def pairs_of(self, profile: int, rows: Sequence[int]) -> list[int]:
+        """The rows of pairs of these rows of metrics; NONE where there is none."""
+        known = self._pair_of[profile]
+        return [known.get(row, NONE) for row in rows]
 
     def add_values(self, slots: np.ndarray) -> bool:
         """Give each of these slots a row for the metric "value", all at once.
@@ -166,6 +191,10 @@ class Sources:
             for models in self.models[profile]:
                 models[row] = None
             self._free_rows[profile].append(row)
+            self._pair_of[profile].pop(row, None)
+        for pair in self._pairs.pop(slot, ()):
+            self.pairs.clear(pair)
+            self._free_pairs.append(pair)
         self._metrics.pop(slot, None)
         self.value_row[slot] = self.joint_row[slot] = NONE
         for metric in metrics:

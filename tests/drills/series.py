@@ -404,6 +404,21 @@ def pair_parts(draw: Draw) -> Case:
 
 
 @drill
+def pair_parts_in_range(draw: Draw) -> Case:
+    """Two metrics part for 60 to 180 points, each where it may well be: told within 40, over 80 after it; 3 others."""
+    a = draw.noise(draw.whole(3000, 4200), away=True)
+    b, gain = draw.partner(a)
+    width, late = draw.whole(60, 180), draw.whole(8, 40)
+    at = draw.place(a, 0.5, 0.75)
+    part = slice(at, at + width)
+    instead = draw.one_of(
+        (a.x[part][::-1], a.x[at - late : at - late + width], a.x[at - 1], a.level + 0.2 * (a.x[part] - a.level))
+    )
+    b.x[part] += gain * (instead - a.x[part])
+    return together({"a": a, "b": b}, others=3).fault(at, told=40, over=width + 80, alerts=2)
+
+
+@drill
 def one_of_six_sent_alone(draw: Draw) -> Case:
     """Metrics sent one by one, one is wrong 20 to 60 times: told within 2, named, open to its end; 6 others."""
     n, step, width = draw.whole(900, 1100), draw.step(), draw.whole(20, 60)
@@ -431,6 +446,23 @@ def calm_eight_metrics(draw: Draw) -> Case:
     """Noise of eight metrics: 3 others."""
     n, step = draw.whole(2600, 3200), draw.step()
     return together({f"m{k}": draw.noise(n, step=step) for k in range(8)}, others=3)
+
+
+@drill
+def calm_pair(draw: Draw) -> Case:
+    """Two metrics of which one follows the other, at once or up to 12 points later; 3 others."""
+    a = draw.one_of((draw.noise, draw.daily, draw.walk))()
+    return together({"a": a, "b": draw.partner(a, late=draw.one_of((0, 0, draw.whole(1, 12))))[0]}, others=3)
+
+
+@drill
+def calm_eight_in_pairs(draw: Draw) -> Case:
+    """Eight metrics that go together by twos, two of them loosely; 4 others."""
+    n, step, metrics = draw.whole(2600, 3200), draw.step(), {}
+    for k in range(0, 8, 2):
+        metrics[f"m{k}"] = draw.noise(n, step=step)
+        metrics[f"m{k + 1}"] = draw.partner(metrics[f"m{k}"], own=0.8 if k == 0 else 0.15)[0]
+    return together(metrics, others=4)
 
 
 @drill

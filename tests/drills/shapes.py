@@ -202,6 +202,17 @@ class Draw:
             x[i] = share * x[i - 1] + e[i]
         return Series(level + spread * x, self.step(), level, spread)
 
+    def partner(self, of: Series, late: int = 0, own: float | None = None) -> tuple[Series, float]:
+        """A series that follows another one, and its gain: how many times as far it goes.
+
+        late: points after it. own: its own noise, as a share of the other's standard deviation; else .08 to .2.
+        """
+        gain, far = self.one_of((-2.0, 0.5, 3.0)), float(np.std(of.x))
+        spread = abs(gain) * far * (self.between(0.08, 0.2) if own is None else own)
+        x = np.concatenate([of.x[:1].repeat(late), of.x[: len(of) - late]])
+        x = gain * x + spread * self.normal(len(of))
+        return Series(x, of.step, gain * of.level, spread, abs(gain) * of.swing, start=of.start), gain
+
     def latency(self, n: int) -> Series:
         """Times of answers: log-normal, the largest of a thousand four to ten times the median."""
         level, width = 10.0 ** self.between(-2, 3), self.between(0.35, 0.6)

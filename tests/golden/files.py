@@ -58,5 +58,8 @@ def parts(data: bytes) -> dict[tuple, bytes]:
         rows = snapshot.stored_parts(stored, reader)
         models = [reader.take(*reader.unpack(snapshot._MODEL)) if section.model else b"" for section in stored]
         found |= {(metric, *section): row + model for section, row, model in zip(stored, rows, models)}
+    if data[4] == snapshot.PAIRED:
+        version, _, rows = snapshot.stored_pairs(reader)
+        found["", snapshot.PAIRS, version] = b"".join(rows)
     reader.end()
     return found

@@ -301,7 +301,8 @@ def test_the_largest_snapshot_counts_what_metrics_say_jointly(with_channels):
     pipeline = Pipeline(settings, max_metrics=2)
     sources = pipeline.sources()
     pipeline.run(sources, vectors([{"p" * 128: 1.0, "q" * 128: 0.0}], "s" * 256))
-    sources.cells[0].data.view(np.uint8)[:] = 1  # snapshots leave out what is 0
+    for rows in (sources.cells[0], sources.pairs):
+        rows.data.view(np.uint8)[:] = 1  # snapshots leave out what is 0
     size = len(snapshot.dumps(sources, 0, 0))
     assert size <= pipeline.max_snapshot_bytes() < size + pipeline.profiles[0].cell.itemsize
 

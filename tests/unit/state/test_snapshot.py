@@ -202,8 +202,8 @@ def test_a_later_format_is_refused_by_name():
     sources = pipeline.sources()
     pipeline.run(sources, points([1.0]))
     data = bytearray(snapshot.dumps(sources, 0, 9))
-    data[4:6] = struct.pack("<H", 4)
-    with pytest.raises(StateError, match="format 4: this release reads formats 1, 2, 3;"):
+    data[4:6] = struct.pack("<H", 5)
+    with pytest.raises(StateError, match="format 5: this release reads formats 1, 2, 3, 4;"):
         snapshot.loads(sources, rechecked(bytes(data)))
 
 
@@ -240,7 +240,7 @@ BY_HAND = {
     "no sections": lambda data: data[:TABLE] + bytes(2) + data[TABLE + 2 :],
     "one section less": lambda data: data[:TABLE] + struct.pack("<H", 4) + data[TABLE + 2 :],
     "one section more": lambda data: data[:TABLE] + struct.pack("<H", 6) + data[TABLE + 2 :],
-    "a metric more": lambda data: data[:20] + struct.pack("<H", 3) + data[22:],
+    "a metric more": lambda data: data[:20] + struct.pack("<H", 5) + data[22:],
     "a metric less": lambda data: data[:20] + struct.pack("<H", 1) + data[22:],
     "a metric twice": lambda data: data.replace(b"\1\0t", b"\1\0p"),
     "a metric's name no UTF-8": lambda data: data.replace(b"\1\0t", b"\1\0\xff"),
