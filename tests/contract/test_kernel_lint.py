@@ -11,10 +11,10 @@ from app import detectors
 from app.compiled import numeric
 from app.detectors import api
 from app.detectors.support import block_maxima, exponentially_weighted, forecast, interval, predictors, window
-from app.scoring import calibration, deviation_rules, ensemble, episodes, passes
+from app.scoring import calibration, deviation_rules, ensemble, episodes, pairs, passes
 
 SUPPORT = (numeric, window, exponentially_weighted, forecast, predictors, interval, block_maxima)
-SHARED = {m.__name__: m for m in (*SUPPORT, calibration, ensemble, episodes, deviation_rules)}
+SHARED = {m.__name__: m for m in (*SUPPORT, calibration, ensemble, episodes, deviation_rules, pairs)}
 FILES = {name: k.module for name, k in detectors.KERNELS.items()} | SHARED
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 MODULES = {"math", "np", "numpy", "random", "time"}  # a parameter of that name hides them
@@ -46,7 +46,7 @@ def faults(source, imports_from, extra=frozenset()):
             elif isinstance(node, ast.Name) and node.id in MODULES - names:
                 yield f"{node.lineno}: names {node.id}"
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and node.value in ("f2", "u4", "i2", "i1", "u8"):
+        if isinstance(node, ast.Constant) and node.value in ("f2", "u4", "i2", "u8"):
             yield f"{node.lineno}: a field of {node.value}; counters and numbers have 64 bits (i8, f8)"
     yield from unrounded(tree)
     yield from unbounded(tree)
@@ -65,8 +65,9 @@ def fields_of(tree, kind):
 
 
 def unbounded(tree):
-    """Counts in fields of i4 that no min() or comparison ends: CPython goes on where compiled code begins anew."""
-    counts = fields_of(tree, "i4") - fields_of(tree, "f8")  # of two of one name neither is known
+    """Counts in fields of i4 or i1 that no min() or comparison ends: CPython goes on where compiled code begins anew."""
+    counts = fields_of(tree, "i4") | fields_of(tree, "i1")
+    counts -= fields_of(tree, "f8")  # of two of one name neither is known
     for node in ast.walk(tree):
         for target, value in assigned(node):
             if field_of(target) in counts and not is_bounded(ast.unparse(target), value):
@@ -132,7 +133,8 @@ def is_single(value, singles, rounded):
 
 def of(name):
     module = FILES[name]
-    allowed = {"app.detectors.api"} if name in detectors.KERNELS else {"app.compiled.numeric", "math"}
+    allowed = {"app.compiled.numeric", "app.detectors.support.block_maxima", "math"}
+    allowed = {"app.detectors.api"} if name in detectors.KERNELS else allowed
     return list(faults(inspect.getsource(module), allowed, OWN.get(name.rpartition(".")[2], set())))
 
 
@@ -142,7 +144,7 @@ def test_kernels_compute_alike_in_both_engines(name):
 
 
 def test_the_passes_compute_alike_in_both_engines():
-    shared = ("calibration", "cells", "deviation_rules", "ensemble", "episodes")
+    shared = ("calibration", "cells", "deviation_rules", "ensemble", "episodes", "pairs")
     allowed = {"app.compiled.numeric", *(f"app.scoring.{name}" for name in shared)}
     assert list(faults(inspect.getsource(passes), allowed)) == []
 
