@@ -110,6 +110,7 @@ def make(settings: Settings) -> App:
         # A leader that knew no partitions, just after a broker's restart, assigns again when it learns of them; the
         # default is five minutes.
         consumer_metadata_max_age_ms=10_000,
+        consumer_group_instance_id=kafka.group_instance_id,
         broker_max_poll_records=kafka.max_poll_records,
         broker_session_timeout=kafka.session_timeout_s,
         broker_heartbeat_interval=min(1.0, kafka.session_timeout_s / 4),

@@ -99,6 +99,13 @@ class KafkaSettings(SettingsSection):
     group_id: KafkaName = kafka_name(
         "anomaly-detection-group", "consumer group; its workers share the partitions and the state", CHANGELOG
     )
+    group_instance_id: KafkaName | None = setting(
+        None,
+        "name of this worker in the group, its own for each; started again within its session it takes its partitions "
+        "back without a rebalance; none: it leaves the group when it stops",
+        expected=f"1 to {NAME_LENGTH} of a-z A-Z 0-9 . _ -",
+        max_length=NAME_LENGTH,
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
         "PLAINTEXT", "protocol of the connections to the brokers"
     )

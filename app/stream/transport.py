@@ -26,7 +26,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from app.errors import DeliveryError, TopicError
+from app.errors import DeliveryError, Stalled, TopicError
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
@@ -84,10 +84,35 @@ def named_start_failure(what: str, servers: Iterable[str]) -> Iterator[None]:
         )
 
 
+def end_when_replaced(coordinator: Any, name: str) -> None:
+    """End the process when the group does not know this static member any more.
+
+    Its session is over, or another process has its name. aiokafka joins again under the name and takes the place of
+    that process, in the same generation of the group: both would hold the same partitions, which what was fetched and
+    what is kept in memory are not told apart by, and each would put the other out again without end.
+    """
+    reset = coordinator.reset_generation
+
+    def reset_generation() -> None:
+        if not coordinator._closing.done():
+            stop_process(
+                Stalled(
+                    f"the group {coordinator.group_id!r} does not know this worker any more: its session is over, or "
+                    f"another worker has the same kafka.group_instance_id, {name!r}: each needs its own"
+                )
+            )
+        reset()
+
+    coordinator.reset_generation = reset_generation
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
-        with named_start_failure("consumer", self.app.job.settings.kafka.bootstrap_servers):
+        kafka = self.app.job.settings.kafka
+        with named_start_failure("consumer", kafka.bootstrap_servers):
             await super().on_start()
+        if kafka.group_instance_id:
+            end_when_replaced(self._ensure_consumer()._coordinator, kafka.group_instance_id)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
