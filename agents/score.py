@@ -1,4 +1,4 @@
-"""raw-data to anomaly-results: whole fetched batches of one partition, each to that partition's task.
+"""raw-data, or the topic by source, to anomaly-results: whole fetched batches, each to the task of its partition.
 
 The task (app/stream/partition.py) scores them and sends what they give; this hop only hands over, so that a
 partition waiting for its acks does not hold up another.

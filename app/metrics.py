@@ -43,7 +43,7 @@ from prometheus_client.utils import floatToGoString
 from app import __version__
 
 PREFIX = "faust_anomaly_"
-STAGES = ("decode", "score", "encode", "results_ack", "snapshot_ack", "commit")
+STAGES = ("rekey", "decode", "score", "encode", "results_ack", "snapshot_ack", "commit")
 SEVERITIES = ("low", "medium", "high", "critical")
 COMMIT_OUTCOMES = ("accepted", "refused", "failed")
 
@@ -76,6 +76,12 @@ class Metrics:
 
         # Input and output.
         self.records_consumed = counter("records_consumed_total", "Records taken from the input topic.")
+        self.rekeyed_records = counter(
+            "rekeyed_records_total", "Records acknowledged in the topic by source, with input.rekey."
+        )
+        self.rekeyed_duplicates = counter(
+            "rekeyed_duplicates_total", "Records of the topic by source dropped because they were there before."
+        )
         self._invalid = counter("invalid_total", "Points and records written as dead letters.", "reason")
         self._skipped = counter("skipped_total", "Records and elements without a point, by intention.", "reason")
         self._scored = counter("points_scored_total", "Points with a score of the detector.", "detector")
@@ -105,12 +111,23 @@ class Metrics:
 
         # Lag.
         self._lag = gauge("lag_records", "Records of the partition not yet consumed.", "partition")
+        self._rekey_lag = gauge(
+            "rekey_lag_records",
+            "Records of the partition of the input topic not yet sorted by source, with input.rekey. lag_records is "
+            "that of the topic by source then.",
+            "partition",
+        )
         self._backlog = gauge(
             "replay_backlog_records",
             "Records that a restart would replay: acknowledged minus replay point.",
             "partition",
         )
         self.assigned_partitions = gauge("assigned_partitions", "Input partitions assigned to this worker.")
+        self.assigned_rekey_partitions = gauge(
+            "assigned_rekey_partitions",
+            "With input.rekey, partitions of the input topic assigned to this worker; assigned_partitions are of the "
+            "topic by source then.",
+        )
 
         # State, snapshots, recovery.
         self.sources_active = gauge("sources_active", "Series in memory: sources, and metrics of them that come alone.")
@@ -161,6 +178,10 @@ class Metrics:
         """Set a partition's lag: its end offset minus the next offset to consume."""
         self._lag.labels(str(partition)).set(max(end - consumed, 0))
 
+    def rekey_lag(self, partition: int, consumed: int, end: int) -> None:
+        """The same of a partition of the input topic, with input.rekey."""
+        self._rekey_lag.labels(str(partition)).set(max(end - consumed, 0))
+
     def replay_backlog(self, partition: int, records: int) -> None:
         """Set how many records a restart would replay for this partition."""
         self._backlog.labels(str(partition)).set(records)
@@ -170,6 +191,11 @@ class Metrics:
         for partition in partitions:
             self._lag.remove(str(partition))
             self._backlog.remove(str(partition))
+
+    def forget_rekeyed(self, partitions: Iterable[int]) -> None:
+        """The same for ``rekey_lag``."""
+        for partition in partitions:
+            self._rekey_lag.remove(str(partition))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The page for a scrape and its content type; ``accept`` is the request's Accept header."""

@@ -18,7 +18,7 @@ import faust
 from aiokafka.structs import TopicPartition
 from mode import Service
 
-from agents import score
+from agents import rekey, score
 from app.compiled import jit
 from app.errors import AnomalyError, ConfigurationError, TopicError
 from app.kafka import patches, permissions
@@ -59,7 +59,7 @@ class Preflight(Service):
             job.topic_ids.update((name, topic.id) for name, topic in found.items())
             job.limits.update(limits(found))
             say_what_is_not_seen(job.limits, names(job.settings.kafka)[1:])
-            warm(job.pipeline, helped=True)
+            warm(job.pipeline, helped=True, rekeys=job.settings.kafka.rekeys)
             gc.freeze()  # all this stays: the collection after the first recovery need not look through it, .2 s
             await self._view.start()
         except AnomalyError as error:
@@ -127,8 +127,10 @@ def make(settings: Settings) -> App:
         table_standby_replicas=0,
         TableManager=Tables,
     )
-    raw_data = app.topic(kafka.input_topic, key_type=bytes, value_type=bytes, value_serializer="raw")
-    score.attach(app, raw_data, app.partitions)
+    as_bytes: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "value_serializer": "raw"}
+    score.attach(app, app.topic(kafka.log_topic, **as_bytes), app.partitions)
+    if kafka.rekeys:
+        rekey.attach(app, app.topic(kafka.input_topic, **as_bytes), app.rekeying)
     watchdog = Watchdog(app, beacon=app.beacon)
     view = View(settings, metrics, lambda: health(app, watchdog), client_options(kafka))
     app.before_joining += [Preflight(app, view, beacon=app.beacon), watchdog]
@@ -141,11 +143,11 @@ def health(app: App, watchdog: Watchdog) -> Health:
 
     Ready: in the group, recovered, and the group took a commit within the session timeout.
     """
-    partitions = app.partitions
+    partitions, rekeying = app.partitions, app.rekeying
     limit_s = app.job.settings.kafka.session_timeout_s
     age_s = time.monotonic() - app.committer.committed_at
     recovered = bool(app.tables.actives_ready and not app.rebalancing)
-    why = not_ready(recovered, len(partitions), app.consumer.group_answers, age_s, limit_s)
+    why = not_ready(recovered, len(partitions) + len(rekeying), app.consumer.group_answers, age_s, limit_s)
     details = {
         "partitions": sorted(partitions),
         "recovered": recovered,
@@ -153,6 +155,8 @@ def health(app: App, watchdog: Watchdog) -> Health:
     }
     if notices := app.job.notices.summary():
         details["dead_letters"] = notices
+    if app.job.settings.kafka.rekeys:
+        details["rekey_partitions"] = sorted(rekeying)
     if why:
         details["not_ready"] = why
     return Health(watchdog.alive, why is None, details)
@@ -165,7 +169,7 @@ def _attach_timers(app: App) -> None:
 
     @app.timer(1.0)
     async def measure() -> None:
-        job, topic = app.job, app.job.settings.kafka.input_topic
+        job, kafka = app.job, app.job.settings.kafka
         job.notices.say()
         rows = [partition.state.sources.rows for partition in app.partitions.values()]
         job.metrics.sources_active.set(sum(map(len, rows)))
@@ -173,9 +177,12 @@ def _attach_timers(app: App) -> None:
         job.metrics.state_bytes.set(sum(row.nbytes for row in rows))
         for number, partition in app.partitions.items():
             ledger = partition.ledger
-            end = app.consumer.readable_end(TopicPartition(topic, number)) or ledger.position
+            end = app.consumer.readable_end(TopicPartition(kafka.log_topic, number)) or ledger.position
             job.metrics.lag(number, ledger.position, end)
             job.metrics.replay_backlog(number, ledger.position - ledger.replay_point)
+        for number, owned in app.rekeying.items():
+            end = app.consumer.readable_end(TopicPartition(kafka.input_topic, number)) or owned.position
+            job.metrics.rekey_lag(number, owned.position, end)
 
 
 def _credentials(settings: Settings) -> Any:
@@ -201,7 +208,7 @@ def _make_from_environment() -> App:
 
             uvloop.install()
         patches.apply(
-            parsed=(settings.kafka.input_topic, settings.kafka.changelog_topic),
+            parsed=(settings.kafka.input_topic, settings.kafka.log_topic, settings.kafka.changelog_topic),
             partly_read=(settings.kafka.output_topic, settings.kafka.anomalies_topic),
             whole_fetches=jit.AVAILABLE,
             on_lost_batch=stop_at_lost_batch,

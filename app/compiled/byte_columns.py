@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from app.compiled.jit import AVAILABLE
 
 Bytes = np.ndarray  # u1
 
@@ -28,18 +30,34 @@ class Column(NamedTuple):
         return [whole[start:end] for start, end in zip([0, *ends], ends)]
 
 
+class Header(NamedTuple):
+    """A header that every record has, with a value of its own."""
+
+    name: str
+    values: Column
+
+
 class Encoded(NamedTuple):
     """Keys and values of records, as columns of bytes."""
 
     keys: Column
     values: Column
+    header: Header | None = None
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[bytes, bytes]]) -> Encoded:
-        return cls(*map(Column.of, zip(*pairs))) if pairs else cls(Column.of([]), Column.of([]))
+        keys, values = zip(*pairs) if pairs else ((), ())
+        return cls(Column.of(keys), Column.of(values))
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         return list(zip(self.keys.strings(), self.values.strings()))
+
+    def records(self) -> list[tuple[Any, ...]]:
+        """(key, value), or (key, value, headers) where there is a header."""
+        if self.header is None:
+            return self.pairs()
+        name, values = self.header
+        return [(*pair, [(name, value)]) for pair, value in zip(self.pairs(), values.strings())]
 
     def __len__(self) -> int:
         return len(self.keys.ends)
@@ -75,6 +93,11 @@ class RecordColumns(NamedTuple):
     def slices(self, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
         data = self.data
         return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
+
+
+def wide(data: Bytes) -> np.ndarray:
+    """The bytes, as numbers that code can count with: numpy's own bytes overflow, where numba does not compile it."""
+    return data if AVAILABLE else data.astype(np.int64)
 
 
 def put(out, i, data, start, end):

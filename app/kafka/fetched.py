@@ -124,7 +124,7 @@ def is_abort(record: bytes) -> bool:
     """Whether this record of a control batch, which is never compressed, marks the end of an aborted transaction."""
     i = 0
     for attributes in (0, 1, 0, 0):  # length, behind the attributes time, offset, length of the key: version, type
-        _, i = _varint(record, i + attributes, len(record))
+        _, i = varint(record, i + attributes, len(record))
     return record[i + 2 : i + 4] == b"\0\0"
 
 
@@ -174,7 +174,7 @@ def _damaged(data, batches, tables):
     return -1
 
 
-def _varint(data, i, end):
+def varint(data, i, end):
     """(number, place after it), as zigzag; beyond ``end`` there are zeros."""
     value = 0
     shift = 0
@@ -195,15 +195,15 @@ def _read(data, parts, first, offsets, spans):
         end = parts[part, END]
         i = parts[part, AT]
         for _ in range(parts[part, COUNT]):
-            size, i = _varint(data, i, end)
+            size, i = varint(data, i, end)
             after = i + size
             if size < 0 or after > end or n >= len(offsets):
                 return n, part
-            _, i = _varint(data, i + 1, after)  # behind the attributes: time
-            delta, i = _varint(data, i, after)
+            _, i = varint(data, i + 1, after)  # behind the attributes: time
+            delta, i = varint(data, i, after)
             offsets[n] = parts[part, BASE] + delta
             for k in (0, 2):  # key, value
-                size, i = _varint(data, i, after)
+                size, i = varint(data, i, after)
                 spans[n, k] = i if size >= 0 else -1
                 i += max(size, 0)
                 spans[n, k + 1] = i

@@ -28,6 +28,7 @@ def of_worker(settings: "Settings") -> list[Right]:
     kafka = settings.kafka
     rights = [
         Right("Read", "topic", kafka.input_topic, "the points"),
+        *(_of_rekey(kafka) if kafka.rekeys else ()),
         Right("Write", "topic", kafka.output_topic, "their results"),
         Right("Read", "topic", kafka.output_topic, "where they end, after a restart; the view"),
         Right("Write", "topic", kafka.anomalies_topic, "episodes"),
@@ -41,6 +42,15 @@ def of_worker(settings: "Settings") -> list[Right]:
     return [right for right in rights if settings.dashboard.enabled or right.use != VIEW]
 
 
+def _of_rekey(kafka: "KafkaSettings") -> list[Right]:
+    name = kafka.by_source_topic
+    return [
+        Right("Write", "topic", name, "the points by source"),
+        Right("Read", "topic", name, "to score them"),
+        Right("DescribeConfigs", "topic", name, "whether it is not compacted"),
+    ]
+
+
 def of_generator(topic: str) -> list[Right]:
     """Of ``faust-anomaly generate``, and of any other producer of points to this topic."""
     return [Right("Write", "topic", topic, "the points")]
@@ -50,7 +60,8 @@ def of_maker(kafka: "KafkaSettings", topics: Sequence[str]) -> list[Right]:
     """Of ``faust-anomaly topics --create``; ``topics`` are the job's."""
     create = [Right("Create", "topic", name, "to make it") for name in topics]
     describe = [Right("Describe", "topic", name, "whether it is there") for name in topics]
-    return [*create, *describe, Right("DescribeConfigs", "topic", kafka.changelog_topic, "whether it is compacted")]
+    configs = [Right("DescribeConfigs", "topic", kafka.changelog_topic, "whether it is compacted")]
+    return [*create, *describe, *configs, *(_of_rekey(kafka)[-1:] if kafka.rekeys else ())]
 
 
 def missing(needed: Iterable[Right], authorized: AuthorizedOperations) -> list[Right]:

@@ -16,14 +16,15 @@ from aiokafka import codec
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from app.compiled.byte_columns import Encoded, put
+from app.compiled.byte_columns import Column, Encoded, Header, put
 from app.compiled.jit import compiled
 
 HEADER = struct.Struct(">qiibIhiqqqhii")  # base offset .. number of records
 CRC_AT, CHECKED_FROM = 17, 21
 LENGTH_AFTER = 12  # the length counts what comes after it
 MAGIC = 2
-FRAME = 40  # bytes of a record beside key and value, at most
+FRAME = 50  # bytes of a record beside key, value and header, at most
+NO_HEADER = Header("", Column.of([]))
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda body: codec.gzip_encode(body, 1),
     "snappy": codec.snappy_encode,
@@ -54,8 +55,12 @@ def _length(value):
 
 
 @compiled
-def _frame(out, first, limit, keys, key_ends, values, value_ends):
-    """Records from ``first`` on while they fit into ``limit`` bytes, at least one; (next, bytes)."""
+def _frame(out, first, limit, keys, key_ends, values, value_ends, name, headers, header_ends):
+    """Records from ``first`` on while they fit into ``limit`` bytes, at least one; (next, bytes).
+
+    ``headers`` are values of the header of this name, none where records have no header.
+    """
+    with_header = len(header_ends) > 0
     i = 0
     j = first
     while j < len(key_ends):
@@ -64,8 +69,14 @@ def _frame(out, first, limit, keys, key_ends, values, value_ends):
         key = key_ends[j] - key_start
         value = value_ends[j] - value_start
         delta = j - first
-        # attributes, timestamp delta, offset delta, key, value, no headers
+        # attributes, timestamp delta, offset delta, key, value, number of headers
         body = 2 + _length(delta) + _length(key) + key + _length(value) + value + 1
+        header_start = 0
+        header = 0
+        if with_header:
+            header_start = header_ends[j - 1] if j > 0 else 0
+            header = header_ends[j] - header_start
+            body += _length(len(name)) + len(name) + _length(header) + header
         if j > first and i + _length(body) + body > limit:
             break
         i = _varint(out, i, body)
@@ -76,8 +87,12 @@ def _frame(out, first, limit, keys, key_ends, values, value_ends):
         i = put(out, i, keys, key_start, key_ends[j])
         i = _varint(out, i, value)
         i = put(out, i, values, value_start, value_ends[j])
-        out[i] = 0
-        i += 1
+        i = _varint(out, i, 1 if with_header else 0)
+        if with_header:
+            i = _varint(out, i, len(name))
+            i = put(out, i, name, 0, len(name))
+            i = _varint(out, i, header)
+            i = put(out, i, headers, header_start, header_ends[j])
         j += 1
     return j, i
 
@@ -123,14 +138,18 @@ class FramedBatch(BatchBuilder):
 
 def framed(records: Encoded, limit: int, now_ms: int, codec: str = "none") -> Iterator[FramedBatch]:
     """Record batches of about ``limit`` bytes at most before they are packed; a larger record makes one of its own."""
-    keys, values = records
+    keys, values, header = records
     total = len(keys.ends)
     if not total:
         return
-    out = np.empty(len(keys.data) + len(values.data) + FRAME * total, np.uint8)
+    name, headers = header or NO_HEADER
+    named = np.frombuffer(bytearray(name.encode()), np.uint8)
+    size = len(keys.data) + len(values.data) + len(headers.data) + (FRAME + len(named)) * total
+    out = np.empty(size, np.uint8)
     at, pack = 0, PACKED.get(codec)
     while at < total:
         first = at
-        at, size = _frame(out, first, limit, keys.data, keys.ends, values.data, values.ends)
+        columns = keys.data, keys.ends, values.data, values.ends, named, headers.data, headers.ends
+        at, size = _frame(out, first, limit, *columns)
         body = out[:size].tobytes()
         yield FramedBatch(pack(body) if pack else body, at - first, now_ms, codec)

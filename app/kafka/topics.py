@@ -35,6 +35,10 @@ RESULT_BYTES, METRIC_BYTES, LABEL_BYTES = 4096, 5 * 56, 320  # of a result; each
 LETTER_BYTES = 4096  # of a dead letter with only the start of its record
 REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
 CONFIGS = ("cleanup.policy", "max.message.bytes", "segment.bytes")
+# What a worker has read and saved is of no more use; but what it has not must be there when it is started again, and
+# if it is not, the group's state is of no more use either. Brokers may delete after less.
+BY_SOURCE_RETENTION_MS = 7 * 24 * 3600 * 1000
+REKEYED_PARTITIONS = 256  # app/wire/by_source.py: PARTITIONS
 SMALLER = "lower input.max_metrics or detection.window_points, or let its detectors keep less"
 
 
@@ -73,15 +77,16 @@ async def create(
 ) -> list[str]:
     """Make the topics that are missing, and name them. Those that exist are left as they are.
 
-    ``partitions`` are the input topic's; where that exists, the others get the number it has.
+    ``partitions`` are the input topic's; where that exists, the others get the number it has. With ``input.rekey`` they
+    are the others': the number that one of them has, else the input topic's.
     ``replication_factor`` None: 3, or the number of brokers where there are fewer.
     Raises TopicError when a topic could not be made.
     """
     kafka = settings.kafka
     async with connected(kafka) as admin:
         found = await describe(admin, kafka)
-        if kafka.input_topic in found and not found[kafka.input_topic].denied:
-            partitions = found[kafka.input_topic].partitions
+        if like := [name for name in _giving_partitions(kafka) if name in found and not found[name].denied]:
+            partitions = found[like[0]].partitions
         if replication_factor is None:
             replication_factor = min(3, len((await admin.describe_cluster())["brokers"]))
         wanted = _configs(kafka, largest_snapshot_bytes)
@@ -104,8 +109,15 @@ async def create(
 
 def names(kafka: "KafkaSettings") -> list[str]:
     """The job's topics, the input first."""
+    by_source = [kafka.by_source_topic] if kafka.rekeys else []
     outputs = [kafka.output_topic, kafka.anomalies_topic, kafka.dead_letters_topic]
-    return [kafka.input_topic, *outputs, kafka.changelog_topic]
+    return [kafka.input_topic, *by_source, *outputs, kafka.changelog_topic]
+
+
+def _giving_partitions(kafka: "KafkaSettings") -> list[str]:
+    """Topics whose number of partitions those that are made get, the first of them that exists."""
+    of_state = [kafka.changelog_topic, kafka.by_source_topic, kafka.output_topic] if kafka.rekeys else []
+    return [*of_state, kafka.input_topic]
 
 
 def problems(
@@ -124,24 +136,31 @@ def problems(
             problems_found.append(f"topic {name}: this user may not see it: allow it Describe on the topic")
     problems_found += rights_problems(kafka, missing)
     topics = {name: topic for name, topic in found.items() if not topic.denied}
-    source = topics.get(kafka.input_topic)
+    source = topics.get(kafka.log_topic)
     for name, remedy in (
         (kafka.output_topic, "delete it, and the results in it, or name another in kafka.output_topic"),
         (kafka.changelog_topic, "delete it, and the state in it, or name another kafka.group_id"),
     ):
         if source and name in topics and topics[name].partitions != source.partitions:
             problems_found.append(
-                f"topic {name} must have as many partitions as {kafka.input_topic}, {source.partitions}, "
+                f"topic {name} must have as many partitions as {kafka.log_topic}, {source.partitions}, "
                 f"but has {topics[name].partitions}: {remedy}; then {CREATE}. State and results of another "
                 "number of partitions cannot be used on"
             )
-    unknown = any(right.operation == "DescribeConfigs" for right in missing)  # reported above
+    if kafka.rekeys:
+        problems_found += _rekey_problems(kafka, topics, missing)
+    unknown = any(right[::2] == ("DescribeConfigs", kafka.changelog_topic) for right in missing)  # reported above
     if kafka.changelog_topic in topics and not unknown:
         problems_found += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
     for name, what, needed, remedy in (
         (kafka.output_topic, "a result", largest_result_bytes, ", or lower input.max_metrics"),
         (kafka.anomalies_topic, "an episode's event", largest_result_bytes, ", or lower input.max_metrics"),
         (kafka.dead_letters_topic, "a dead letter", LETTER_BYTES, ""),
+        *(
+            [(kafka.by_source_topic, "a point", largest_result_bytes, ", or lower input.max_metrics")]
+            if kafka.rekeys
+            else ()
+        ),
     ):
         if (limit := limits(topics).get(name, needed)) < needed:
             problems_found.append(
@@ -191,6 +210,27 @@ def rights_problems(kafka: "KafkaSettings", missing: Sequence[Right]) -> list[st
     return problems_found
 
 
+def _rekey_problems(kafka: "KafkaSettings", topics: Mapping[str, Topic], missing: Sequence[Right]) -> list[str]:
+    """Of the topics of the hop: records of one source must not replace each other."""
+    problems_found = []
+    source, name = topics.get(kafka.input_topic), kafka.by_source_topic
+    if source and source.partitions > REKEYED_PARTITIONS:
+        problems_found.append(
+            f"topic {kafka.input_topic}: input.rekey reads {REKEYED_PARTITIONS} partitions at most, and it has "
+            f"{source.partitions}: key its records by source, and do without input.rekey"
+        )
+    if name in topics and not any(right[::2] == ("DescribeConfigs", name) for right in missing):
+        configs = topics[name].configs
+        policy = "not known: allow this user DescribeConfigs" if configs is None else configs.get("cleanup.policy")
+        if policy != "delete":
+            problems_found.append(
+                f"topic {name}: cleanup.policy must be delete, or points are lost that were not scored yet, but is "
+                f"{policy}: `kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} "
+                "--add-config cleanup.policy=delete`"
+            )
+    return problems_found
+
+
 def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | None, largest: int) -> list[str]:
     name = kafka.changelog_topic
     if configs is None:
@@ -229,7 +269,10 @@ def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, d
     needed = min(largest_snapshot_bytes + MESSAGE_OVERHEAD, REQUEST_BYTES)  # more is refused by ``problems``
     if needed > KAFKA_MESSAGE_BYTES:
         changelog |= {"max.message.bytes": str(needed), "segment.bytes": str(64 * max(2**20, needed))}
-    return {name: {"cleanup.policy": "delete"} for name in names(kafka)} | {kafka.changelog_topic: changelog}
+    of_own = {kafka.changelog_topic: changelog}
+    if kafka.rekeys:
+        of_own[kafka.by_source_topic] = {"cleanup.policy": "delete", "retention.ms": str(BY_SOURCE_RETENTION_MS)}
+    return {name: {"cleanup.policy": "delete"} for name in names(kafka)} | of_own
 
 
 async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[str, Topic]:

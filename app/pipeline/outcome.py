@@ -54,6 +54,7 @@ class Outcome:
     profiles: Sequence[Profile]  # .detectors (names, in the order of votes' columns), .config_hash
     profile: np.ndarray  # i8[n] index into profiles
     offset: np.ndarray  # i8[n] as in Points, and so are index, timestamp (f8[n]) and value
+    named: np.ndarray  # i8[n] offset in the point's id
     index: np.ndarray  # i8[n]
     timestamp: np.ndarray  # f8[n]
     slot: np.ndarray  # i8[n] the source's row; -1 where rejected
@@ -132,6 +133,7 @@ POINT = rows.dtype(
         ("slot", "i8"),
         ("time", "f8"),
         ("offset", "i8"),
+        ("named", "i8"),  # the offset in its id
         ("index", "i8"),
         ("first", "i8"),  # its cells
         ("last", "i8"),

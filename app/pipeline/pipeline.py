@@ -29,7 +29,7 @@ from app.state.series import parted
 from app.state.sources import NONE, Sources
 
 _POINT_COLUMNS = (
-    *("offset", "index", "slot", "score", "alert", "anomaly", "status", "direction", "maintenance", "drift"),
+    *("offset", "named", "index", "slot", "score", "alert", "anomaly", "status", "direction", "maintenance", "drift"),
     *("opened", "closed", "kind", "reason", "episode_offset", "episode_index", "opened_at", "peak", "length"),
     *("repeat", "lasts", "adapted"),
 )

@@ -40,6 +40,7 @@ class Placement:
         p["time"], p["own"], p["joint"] = points.timestamp, points.own_time, NONE
         p["maintenance"] = NONE
         p["offset"], p["index"] = points.offset, points.index
+        p["named"] = points.offset if points.named is None else points.named
         if points.start is None:
             p["first"] = np.arange(n)
             p["last"] = p["first"] + 1

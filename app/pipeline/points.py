@@ -9,6 +9,14 @@ from typing import Any
 from app.state.series import joined
 from app.state.sources import VALUE
 
+INDEX_BITS = 32
+INDEX_MASK = 2**INDEX_BITS - 1
+
+
+def packed(partition: int, index: int) -> int:
+    """One number for both; ``index`` is below 2**32. It sorts by partition, then index."""
+    return partition << INDEX_BITS | index
+
 
 @dataclass(slots=True)
 class Points:
@@ -20,6 +28,9 @@ class Points:
     ``metric`` is the name that a point gives its only value, if its series is that metric of its source: all that is
     known of a series comes from its own points. It is "" for other points, whose series is their source, and None when
     all are such.
+
+    ``named`` are the offsets that ids are made of, None where those are ``offset``. Behind the hop that sorts points by
+    source an id says where its point was before: ``index`` then holds the partition too (see ``packed``).
     """
 
     offset: list[int] = field(default_factory=list)
@@ -32,6 +43,7 @@ class Points:
     start: list[int] | None = None
     metric: list[str] | None = None
     labels: list[dict[str, Any] | None] | None = None  # fields of each point's record that its result repeats
+    named: list[int] | None = None
     single: bool = False  # ``metrics`` are names of values that come alone, and not of vectors
 
     def __len__(self) -> int:
@@ -63,6 +75,7 @@ class Points:
             [self.own_time[i] for i in keep],
             metric=self.metric and [self.metric[i] for i in keep],
             labels=self.labels and [self.labels[i] for i in keep],
+            named=self.named and [self.named[i] for i in keep],
             single=self.single,
         )
         if self.start is None or self.metrics is None:

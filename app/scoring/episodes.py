@@ -12,7 +12,7 @@ FIELDS = [
     ("status", "i8"),
     ("open", "i8"),  # 1: inside an episode
     ("below", "i8"),  # points in a row below the closing line
-    ("offset", "i8"),  # of the episode's first point
+    ("offset", "i8"),  # in the id of the episode's first point
     ("index", "i8"),
     ("kind", "i8"),  # of the episode: its place in KINDS
     ("opened_at", "f8"),
@@ -74,7 +74,7 @@ def follow(source, p, point):
             point.opened = True
             source.open = 1
             source.below = 0
-            source.offset = point.offset
+            source.offset = point.named
             source.index = point.index
             source.kind = point.kind
             source.opened_at = point.time

@@ -92,6 +92,8 @@ def check_kafka(trial: Trial) -> None:
         ("kafka", "input_topic", "dead letters"): kafka.dead_letters_topic,
         ("kafka", "group_id"): kafka.changelog_topic,
     }
+    if kafka.rekeys:
+        topics["kafka", "group_id", "by source"] = kafka.by_source_topic
     seen: dict[str, Keys] = {}
     for keys, topic in topics.items():
         if not trial.sound(keys[:2]):
@@ -115,6 +117,8 @@ def check_kafka(trial: Trial) -> None:
 def _topic_of(keys: Keys) -> str:
     if keys[-1] == "dead letters":
         return "the topic of kafka.input_topic's dead letters"
+    if keys[-1] == "by source":
+        return "the topic by source of kafka.group_id"
     return "the changelog of kafka.group_id" if keys[-1] == "group_id" else ".".join(map(str, keys))
 
 

@@ -20,12 +20,13 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     field_validator,
+    model_validator,
 )
 
 from app.parameters import Parameter
 from app.settings.sources import Given
 
-DEAD_LETTERS, CHANGELOG = "-dead-letters", "-sources-changelog"
+DEAD_LETTERS, CHANGELOG, BY_SOURCE = "-dead-letters", "-sources-changelog", "-by-source"
 NAME_LENGTH = 249  # Kafka's limit for a topic's name
 SOURCE_NAMES = ("source", "sourceId", "entity_id")  # of a record without input.source_field; the first counts
 # The detectors of method auto, with their weights.
@@ -150,6 +151,23 @@ class KafkaSettings(SettingsSection):
         4000, "most records in one batch of a partition", unit="records", at_least=1, at_most=1_000_000
     )
 
+    _rekeys: bool = PrivateAttr(default=False)  # input.rekey, by Settings: most of what needs topics has only these
+
+    @property
+    def rekeys(self) -> bool:
+        """A hop of its own writes the points by source, and they are scored from there."""
+        return self._rekeys
+
+    @property
+    def by_source_topic(self) -> str:
+        """The topic that this hop writes."""
+        return self.group_id + BY_SOURCE
+
+    @property
+    def log_topic(self) -> str:
+        """The topic that is scored: results, snapshots and replay points go by its partitions and offsets."""
+        return self.by_source_topic if self._rekeys else self.input_topic
+
     @property
     def dead_letters_topic(self) -> str:
         """The topic of records that cannot be read."""
@@ -201,6 +219,10 @@ class InputSettings(SettingsSection):
     )
     timestamp_unit: Literal["s", "ms", "us", "ns"] | None = setting(
         None, "unit of numeric timestamps; none: found out for each by its size", expected="s | ms | us | ns"
+    )
+    rekey: bool = setting(
+        False,
+        "sort the records by source first, in a topic of its own: for a topic with other keys than the source, or none",
     )
     max_metrics: int = setting(
         32,
@@ -473,6 +495,14 @@ class Settings(BaseModel):
     dashboard: DashboardSettings = DashboardSettings()
 
     _given: Given = PrivateAttr(default_factory=Given)
+
+    @model_validator(mode="after")
+    def _name_topics(self) -> Settings:
+        if self.kafka.rekeys != self.input.rekey:
+            kafka = self.kafka.model_copy()  # the default is one object for all Settings
+            kafka._rekeys = self.input.rekey
+            self.__dict__["kafka"] = kafka
+        return self
 
 
 SECTIONS: dict[str, Any] = {name: field.annotation for name, field in Settings.model_fields.items()}

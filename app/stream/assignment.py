@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import time
+from typing import Generic, TypeVar
 
 from app.errors import DeliveryError
 from app.stream import failpoints
 from app.stream.crash import stop_process
 from app.stream.job import Job
-from app.stream.partition import FetchedRecords, Partition
+from app.stream.partition import FetchedRecords, OwnedPartition, Partition
 
 SAVE_FOR_S = 2.0  # longest that snapshots are taken before partitions are given up; replay covers the rest
 SAVE_AT_ONCE = 1000  # sources
@@ -16,16 +17,18 @@ SAVE_AT_ONCE = 1000  # sources
 log = logging.getLogger(__name__)
 
 
-class Partitions(dict[int, Partition]):
-    """Number -> partition."""
+Owned = TypeVar("Owned", bound=OwnedPartition)
+
+
+class Assigned(dict[int, Owned], Generic[Owned]):
+    """Number -> partition of one topic."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
         self._job = job
-        self.recovered_records = 0  # read so far by all recoveries: it only shows that they make progress
         self._handing_over = asyncio.Lock()
 
-    def active(self) -> list[Partition]:
+    def active(self) -> list[Owned]:
         """Those that are recovered, and assigned to this worker in the group's present generation."""
         return [partition for partition in self.values() if partition.active]
 
@@ -48,6 +51,18 @@ class Partitions(dict[int, Partition]):
         async with self._handing_over:
             await self._hand_over(why)
 
+    def resume(self, generation: int) -> None:
+        """All are recovered, and assigned to this worker in this generation of the group."""
+        for partition in self.values():
+            partition.generation, partition.active = generation, True
+
+    def drop(self, number: int) -> None:
+        self.pop(number).close()
+
+    def clear(self) -> None:
+        for number in list(self):
+            self.drop(number)
+
     async def _hand_over(self, why: str) -> None:
         ours = self.active()  # the others were handed over before, and may be assigned elsewhere by now
         if not ours:
@@ -57,16 +72,30 @@ class Partitions(dict[int, Partition]):
             partition.active = False
         try:
             async with asyncio.timeout(self._job.settings.kafka.session_timeout_s):
-                saved = await asyncio.gather(*(self._save_all(p, began + SAVE_FOR_S, why) for p in ours))
+                saved = await asyncio.gather(*(self._finish(p, began + SAVE_FOR_S, why) for p in ours))
         except TimeoutError:
             stop_process(DeliveryError("acknowledgements are missing while partitions are handed over"))
         accepted = await self._job.committer.commit(ours)
         log.info(
-            "%s: %d partitions handed over in %.2f s, %d snapshots, commit %s",
-            why, len(ours), time.monotonic() - began, sum(saved), "accepted" if accepted else "not accepted",
+            "%s: %d partitions of %s handed over in %.2f s, %d snapshots, commit %s",
+            why, len(ours), ours[0].log.topic, time.monotonic() - began, sum(saved),
+            "accepted" if accepted else "not accepted",
         )  # fmt: skip
 
-    async def _save_all(self, partition: Partition, until: float, why: str) -> int:
+    async def _finish(self, partition: Owned, until: float, why: str) -> int:
+        """Until nothing is in flight; what there is to save is saved until then. Returns the number of snapshots."""
+        await partition.settled()
+        return 0
+
+
+class Partitions(Assigned[Partition]):
+    """Of the topic that is scored."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.recovered_records = 0  # read so far by all recoveries: it only shows that they make progress
+
+    async def _finish(self, partition: Partition, until: float, why: str) -> int:
         saved = 0
         while time.monotonic() < until and (now := await partition.save(SAVE_AT_ONCE)):
             saved += now
@@ -82,15 +111,9 @@ class Partitions(dict[int, Partition]):
                 await partition.forget()
 
     def resume(self, generation: int) -> None:
-        """All are recovered, and assigned to this worker in this generation of the group."""
-        for partition in self.values():
-            partition.generation, partition.active = generation, True
+        super().resume(generation)
         self._job.committer.begin(generation)
 
     def drop(self, number: int) -> None:
-        self.pop(number).close()
+        super().drop(number)
         self._job.metrics.forget([number])
-
-    def clear(self) -> None:
-        for number in list(self):
-            self.drop(number)

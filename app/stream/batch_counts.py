@@ -18,6 +18,7 @@ class BatchCounts:
     """
 
     records: int = 0
+    duplicates: int | None = None  # points that were in the topic by source before; None: they come from the input
     replayed: int = 0  # points learned again, among those that some snapshot may hold
     suppressed: int = 0  # points
     invalid: Counter[str] = field(default_factory=Counter)  # reason -> dead letters
@@ -48,7 +49,10 @@ class BatchCounts:
 
     def add_to(self, metrics: Metrics, now: float) -> None:
         """``now``: epoch seconds."""
-        metrics.records_consumed.inc(self.records)
+        if self.duplicates is None:
+            metrics.records_consumed.inc(self.records)
+        else:
+            metrics.rekeyed_duplicates.inc(self.duplicates)
         metrics.batch_size.observe(self.records)
         metrics.replayed_points.inc(self.replayed)
         metrics.results_suppressed.inc(self.suppressed)

@@ -1,8 +1,9 @@
 """Commits for the partitions of this worker, and what an accepted commit is good for.
 
 A commit carries two numbers for each partition (app/stream/ledger.py): the position as its offset, the replay point in
-its metadata, beside the ids of the topics it belongs to. An accepted one is also the group's word that the partitions
-are assigned to this worker, and holds for a while: the lease.
+its metadata, beside the ids of the topics it belongs to. Those of the hop of ``input.rekey`` have no replay point. An
+accepted commit is also the group's word that the partitions are assigned to this worker, and holds for a while: the
+lease.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka.errors import (
     CommitFailedError,
@@ -26,9 +27,9 @@ from app.metrics import Metrics
 from app.settings import KafkaSettings
 from app.stream import failpoints
 from app.stream.crash import DENIED, stop_process
-from app.stream.ledger import Ledger
 
 METADATA_VERSION = 1
+REKEYS = "rekeys"  # in the metadata of the hop of input.rekey, true
 COMMITS_MAY_FAIL = 4  # in a row; each has the deadline of an acknowledgement
 LEASE = 0.5  # of the session timeout: how long an accepted commit confirms the assignment
 NEVER = -1e9  # on a clock of seconds
@@ -37,27 +38,41 @@ NOT_THE_OWNER = (CommitFailedError, IllegalGenerationError, RebalanceInProgressE
 log = logging.getLogger(__name__)
 
 
+class Point(NamedTuple):
+    """What is committed of one partition."""
+
+    position: int  # every offset below it is answered
+    said: Mapping[str, Any]  # metadata: beside version and ids
+
+
 class Committed(Protocol):
     """What the committer needs of a partition."""
 
-    replay_committed: int  # set here: where a successor would begin to read
-
     @property
-    def number(self) -> int: ...
+    def log(self) -> TopicPartition:
+        """What it reads, and commits."""
 
-    @property
-    def ledger(self) -> Ledger: ...
+    def to_commit(self) -> Point:
+        """As of now."""
+
+    def committed(self, point: Point) -> None:
+        """The group has accepted it."""
 
 
-def metadata(replay: int, ids: Mapping[str, str]) -> str:
-    """What travels in a commit beside the position: the replay point, and the ids of the topics (see ``topic_ids``)."""
-    return json.dumps({"v": METADATA_VERSION, "replay": replay, **ids}, separators=(",", ":"))
+def metadata(said: Mapping[str, Any], ids: Mapping[str, str]) -> str:
+    """What travels in a commit beside the position: ``Point.said``, and the ids of topics (see ``topic_ids``)."""
+    return json.dumps({"v": METADATA_VERSION, **said, **ids}, separators=(",", ":"))
 
 
-def topic_ids(kafka: KafkaSettings, known: Mapping[str, str]) -> dict[str, str]:
-    """Ids of the topics that a commit refers to, by role and where they are known. ``known``: topic -> id or ""."""
-    ids = {"input": known.get(kafka.input_topic), "changelog": known.get(kafka.changelog_topic)}
-    return {role: topic_id for role, topic_id in ids.items() if topic_id}
+def topic_ids(kafka: KafkaSettings, known: Mapping[str, str], topic: str = "") -> dict[str, str]:
+    """Ids of the topics that a commit refers to, by role and where they are known.
+
+    ``known``: topic -> id or ""; ``topic``: that of the commit, kafka.log_topic unless it is of the hop before it.
+    """
+    names = {"input": topic or kafka.log_topic, "changelog": kafka.changelog_topic}
+    if topic and topic != kafka.log_topic:
+        names = {"input": topic, "output": kafka.log_topic}
+    return {role: found for role, name in names.items() if (found := known.get(name))}
 
 
 class Committer:
@@ -118,12 +133,9 @@ class Committer:
         Only for partitions that are certainly assigned to this worker: the broker takes any member's commit for any
         partition.
         """
-        ids = topic_ids(self._kafka, self._known_ids)
-        points = {partition: partition.ledger.replay_point for partition in partitions}
+        points = {partition: partition.to_commit() for partition in partitions}
         offsets = {
-            TopicPartition(self._kafka.input_topic, partition.number): OffsetAndMetadata(
-                partition.ledger.position, metadata(point, ids)
-            )
+            partition.log: OffsetAndMetadata(point.position, metadata(point.said, self._ids(partition.log.topic)))
             for partition, point in points.items()
         }
         if not offsets:
@@ -132,8 +144,11 @@ class Committer:
         if not await self._accepted(offsets):
             return False
         for partition, point in points.items():
-            partition.replay_committed = point
+            partition.committed(point)
         return True
+
+    def _ids(self, topic: str) -> dict[str, str]:
+        return topic_ids(self._kafka, self._known_ids, topic)
 
     async def _accepted(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> bool:
         metrics, loop, generation = self._metrics, asyncio.get_running_loop(), self.generation

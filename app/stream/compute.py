@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from app.compiled.byte_columns import Encoded
+from app.compiled.byte_columns import Column, Encoded, Header
 from app.pipeline import Pipeline
 from app.pipeline.outcome import Outcome
 from app.pipeline.points import Points
 from app.settings import Settings
 from app.stream.batch_counts import BatchCounts
 from app.stream.ledger import Batch, Ledger
+from app.stream.origins import Origins
 from app.stream.output_watermark import Position
 from app.stream.sources import PartitionSources
+from app.wire.by_source import BySourceReader
 from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Reader, Record
 from app.wire.results import encode_columns, encode_episodes
@@ -47,7 +49,7 @@ class BatchOutput:
 
 
 class PartitionState:
-    """Sources and ledger of one partition of the input topic.
+    """Sources and ledger of one partition of the topic that is scored.
 
     Parameters
     ----------
@@ -59,6 +61,8 @@ class PartitionState:
         Everything up to it was emitted by earlier owners.
     clock
         Seconds, for the time that snapshots may take.
+    origins
+        Finds duplicates, with ``input.rekey``; None without.
     """
 
     def __init__(
@@ -71,15 +75,21 @@ class PartitionState:
         ledger: Ledger,
         watermark: Position,
         clock: Callable[[], float],
+        origins: Origins | None = None,
     ) -> None:
         self.number = number
         self.sources = sources
         self.ledger = ledger
         self.replay_committed = ledger.next  # where a successor would begin to read
-        self._topic = settings.kafka.input_topic
+        self._topic, self._log = settings.kafka.input_topic, settings.kafka.log_topic
         self._forget_after = settings.state.forget_after_records
         self._pipeline = pipeline
-        self._reader = Reader(settings.input, self._topic, number, keyed)
+        self._origins = origins
+        self._reader: Reader | BySourceReader = (
+            Reader(settings.input, self._topic, number, keyed)
+            if origins is None
+            else BySourceReader(settings.input, self._log, number, self._topic)
+        )
         self._covers = sources.covers
         self._watermark = watermark
         self._postponed: list[int] = []  # slots that were due for a snapshot when the budget was spent
@@ -91,11 +101,16 @@ class PartitionState:
         ``end``: offset up to which the log was read, where that is beyond the last record.
         """
         began = self._clock()
+        if self._origins is not None:
+            self._origins.note(self.ledger.next)
         output = self._open(records[0].offset, max(records[-1].offset + 1, end))
         output.counts.records = len(records)
         points, dead_letters, elements, skipped = self._reader.read(records)
         output.counts.skipped.update(one.why for one in skipped if one.offset > self._watermark[0])
         output.counts.time_units = self._reader.units
+        if self._origins is not None:
+            read, points = len(points), self._origins.fresh(points)
+            output.counts.duplicates = read - len(points)
         decoded = self._clock()
         points = self._not_yet_learned(points, output.counts)
         outcome = self._pipeline.run(self.sources.rows, points)
@@ -116,6 +131,13 @@ class PartitionState:
     def pass_over(self, end: int) -> BatchOutput:
         """A batch without points: up to ``end`` the log has none."""
         return self._open(self.ledger.next, end)
+
+    def begin(self) -> dict[str, Any]:
+        """What a successor begins with, as of now: the replay point, and the highest origins below it."""
+        if self._origins is None:
+            return {"replay": self.ledger.replay_point}
+        replay, origins = self._origins.at(self.ledger.replay_point, self.ledger.next)
+        return {"replay": replay, "origins": origins}
 
     def save(self, limit: int) -> BatchOutput:
         """A batch without points: snapshots of the oldest dirty sources."""
@@ -160,16 +182,20 @@ class PartitionState:
         """Fill in what is beyond the watermark; an earlier owner emitted the rest."""
         start = 0
         watermark = self._watermark
-        answered = records
+        written_at = self._reader.times(records)
         if records[0].offset <= watermark[0]:
-            answered = [record for record in records if record.offset > watermark[0]]
+            written_at = written_at[[record.offset > watermark[0] for record in records]]
             start = bisect_right(range(len(points)), watermark, key=lambda i: (points.offset[i], points.index[i]))
             dead_letters = [letter for letter in dead_letters if (letter.offset, letter.index) > watermark]
             output.counts.suppressed = start
         output.dead_letters = dead_letters
         output.results = encode_columns(points, outcome, self._topic, self.number, start)
+        if points.named is not None and len(output.results):
+            answered = outcome.offset[start:][outcome.slot[start:] >= 0].tolist()
+            places = Column.of([b"%d" % offset for offset in answered])
+            output.results = Encoded(output.results.keys, output.results.values, Header(self._log, places))
         output.episodes = encode_episodes(points, outcome, self._topic, self.number, start)
-        output.produced_at = np.array([record.timestamp for record in answered], np.float64) / 1000.0
+        output.produced_at = written_at / 1000.0
         output.counts.count(points, outcome, dead_letters, start)
 
     def _save(self, output: BatchOutput, due: list[int]) -> None:

@@ -25,12 +25,19 @@ NAMES = (
     "draining_revoked",  # snapshots are on their way
     "draining_stopping",
 )
+OF_REKEY = (  # in the hop of input.rekey
+    "rekey_read",  # nothing is sent
+    "rekey_half_sent",  # to half of the partitions by source, and acknowledged
+    "rekey_sent",
+    "rekey_acked",  # and not committed
+)
 
 _name, _, _rest = os.environ.get("FAUST_ANOMALY_FAILPOINT", "").partition(":")
 _nth, _, _how = _rest.partition(":")
 _left = int(_nth or 1)
-if _name and (_name not in NAMES or _how not in ("", "stop")):
-    raise SystemExit(f"FAUST_ANOMALY_FAILPOINT must be NAME[:NTH[:stop]], NAME of {', '.join(NAMES)}, got {_name!r}")
+_every = (*NAMES, *OF_REKEY)
+if _name and (_name not in _every or _how not in ("", "stop")):
+    raise SystemExit(f"FAUST_ANOMALY_FAILPOINT must be NAME[:NTH[:stop]], NAME of {', '.join(_every)}, got {_name!r}")
 
 
 def due(name: str) -> bool:

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from aiokafka.structs import TopicPartition
+
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
@@ -23,7 +25,7 @@ class Job:
     outbox: Outbox
     committer: Committer
     notices: Notices
-    log_start: Callable[[int], Awaitable[int]]  # partition -> first offset still in the input topic
+    log_start: Callable[[TopicPartition], Awaitable[int]]  # first offset still there
     partitions_of: dict[str, int] = field(default_factory=dict)  # topic -> its number of partitions
     topic_ids: dict[str, str] = field(default_factory=dict)  # topic -> its id at the start, "" when unknown
     limits: dict[str, int] = field(default_factory=dict)  # topic -> bytes of the largest record batch, where known

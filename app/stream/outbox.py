@@ -8,6 +8,7 @@ results must stay a prefix without gaps.
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, NoReturn
@@ -66,6 +67,7 @@ class Outbox:
         self._batch_bytes = batch_bytes
         self._limits = limits if limits is not None else {}
         self._codec = codec
+        self._turns: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
     def _producer(self) -> AIOKafkaProducer:
@@ -74,12 +76,15 @@ class Outbox:
     async def send(self, topic: str, partition: int, records: Sequence[tuple[Any, ...]] | Encoded) -> list[Sent]:
         """Hand (key, value) or (key, value, headers) records over, in order; does not wait for their acks.
 
+        One caller at a time for each partition: where several wait for aiokafka to take a batch, it counts their time
+        many times over, and gives up after a part of its timeout.
+
         Raises DeliveryError when the producer takes nothing more for the time of the deadline.
         """
         sent: list[Sent] = []
         if not records:
             return sent
-        async with self._deadline():
+        async with self._deadline(), self._turns[topic, partition]:
             made = self._framed(topic, records) if isinstance(records, Encoded) else self._batches(topic, records)
             for batch in made:
                 future = await self._producer.send_batch(batch, topic, partition=partition)

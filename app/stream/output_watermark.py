@@ -3,6 +3,9 @@
 A result begins with its id, {"id":"topic:partition:offset:index", as app/wire/results.py writes it. Recovery reads
 20,000 of them for each partition: compiled code reads the ids in the bytes of a fetch, in a tenth of the time; what
 begins otherwise is read as JSON, and must have such an id too.
+
+Behind the hop of ``input.rekey`` ids do not tell where a point lies in the topic that is scored. There results have a
+header with the name of that topic, so that those of another group are refused, and the offset.
 """
 
 from collections.abc import Iterable
@@ -11,11 +14,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from app.compiled.byte_columns import RecordColumns
 from app.compiled.jit import compiled
 from app.errors import StateError
-from app.kafka.fetched import Fetched
+from app.kafka.fetched import Fetched, varint
 
-WHOLE = 2**31  # an index no element of an array record has: all of the offset
+WHOLE = 2**62  # an index no point has, not even one with a partition in it: all of the offset
 NOTHING = (-1, WHOLE)
 MOST_DIGITS = 18  # what an i8 holds
 REMEDY = (
@@ -42,23 +46,53 @@ def last_emitted(kafka: Any, number: int, records: Iterable[Any]) -> Position:
     highest = NOTHING
     for record in records:
         if isinstance(record, Fetched):
-            highest = max(highest, _of_fetch(kafka, number, record))
+            found = (_by_header_of_fetch if kafka.rekeys else _of_fetch)(kafka, number, record)
+        elif kafka.rekeys:
+            found = _by_header(kafka, number, record)
         else:
-            highest = max(highest, _position(kafka, number, record.offset, record.value))
+            found = _position(kafka, number, record.offset, record.value)
+        highest = max(highest, found)
     return highest
 
 
-def _of_fetch(kafka: Any, number: int, fetched: Fetched) -> Position:
+def _records(kafka: Any, number: int, fetched: Fetched) -> RecordColumns:
     try:
-        records = fetched.records()
+        return fetched.records()
     except StateError as error:
         raise StateError(f"{kafka.output_topic}[{number}]{error}. {REMEDY}") from error
+
+
+def _of_fetch(kafka: Any, number: int, fetched: Fetched) -> Position:
+    records = _records(kafka, number, fetched)
     begin = np.frombuffer(bytearray(b'{"id":"%b:%d:' % (kafka.input_topic.encode(), number)), np.uint8)
     other = np.zeros(len(records.offsets), np.bool_)
     highest: Position = _highest(np.frombuffer(records.data, np.uint8), records.spans, begin, other)
     for i in np.flatnonzero(other).tolist():
         highest = max(highest, _position(kafka, number, int(records.offsets[i]), records.value(i)))
     return highest
+
+
+def _by_header_of_fetch(kafka: Any, number: int, fetched: Fetched) -> Position:
+    records = _records(kafka, number, fetched)
+    name = np.frombuffer(bytearray(kafka.log_topic.encode()), np.uint8)
+    offset, other = _highest_of_headers(np.frombuffer(records.data, np.uint8), records.spans, name)
+    if other >= 0:
+        raise _foreign(kafka, number, int(records.offsets[other]), records.value(other))
+    return (offset, WHOLE) if offset >= 0 else NOTHING
+
+
+def _by_header(kafka: Any, number: int, record: Any) -> Position:
+    names, values = zip(*record.headers) if record.headers else ((), ())
+    if names != (kafka.log_topic,) or not (values[0] or b"").isdigit():
+        raise _foreign(kafka, number, record.offset, record.value)
+    return int(values[0]), WHOLE
+
+
+def _foreign(kafka: Any, number: int, at: int, value: bytes | None) -> StateError:
+    return StateError(
+        f"{kafka.output_topic}[{number}]@{at}: expected a result with the header {kafka.log_topic}, as this group "
+        f"writes them with input.rekey, got {(value or b'')[:80]!r} without. {REMEDY}"
+    )
 
 
 def _position(kafka: Any, number: int, at: int, value: bytes | None) -> Position:
@@ -114,3 +148,25 @@ def _highest(data, spans, begin, other):
         if offset > last or (offset == last and index > at):
             last, at = offset, index
     return last, at
+
+
+@compiled
+def _highest_of_headers(data, spans, name):
+    """(the highest number in the only header of each record, which has this name; -1; or the first without one)"""
+    highest = -1
+    for n in range(len(spans)):
+        i = spans[n, 3]  # behind the value are the headers: how many, and of each name and value with their lengths
+        end = min(len(data), i + len(name) + MOST_DIGITS + 6)
+        count, i = varint(data, i, end)
+        size, i = varint(data, i, end)
+        if count != 1 or size != len(name) or i + size >= end:
+            return highest, n
+        for k in range(size):
+            if data[i + k] != name[k]:
+                return highest, n
+        size, i = varint(data, i + size, end)
+        offset, after = _digits(data, i, min(end, i + size))
+        if offset < 0 or after != i + size:
+            return highest, n
+        highest = max(highest, offset)
+    return highest, -1

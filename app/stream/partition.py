@@ -15,9 +15,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from aiokafka.structs import TopicPartition
+
 from app.compiled.byte_columns import Encoded
 from app.errors import HistoryLost
 from app.stream import failpoints
+from app.stream.committer import Point
 from app.stream.compute import BatchOutput, PartitionState
 from app.stream.crash import guard
 from app.stream.job import Job
@@ -25,6 +28,7 @@ from app.stream.ledger import Ledger
 from app.stream.outbox import Sent
 from app.stream.stall_detector import deleted, recreated
 from app.wire import times
+from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Record
 
 log = logging.getLogger(__name__)
@@ -60,34 +64,35 @@ class InFlight:
     sent: list[Sent] = field(default_factory=list)  # its results
 
 
-class Partition:
-    """The owner's side of one partition of the input topic, from the end of recovery to its revocation.
+class OwnedPartition:
+    """One partition of a topic, from the end of recovery to its revocation: what is fetched, and until it is settled.
 
-    ``start`` begins its tasks.
+    ``next`` is the first offset that was not taken yet; every offset below ``position`` is answered.
     """
 
-    def __init__(self, state: PartitionState, job: Job) -> None:
-        self.number = state.number
-        self.state = state
+    next: int
+    position: int
+
+    def __init__(self, log: TopicPartition, job: Job) -> None:
+        self.log = log
+        self.number = log.partition
         self.active = False  # records are taken only while we are the owner and recovered
         self.generation = -1  # of the group, when it last confirmed the assignment
-        self.results_end: int | None = None  # offset after our last result, by its ack
-        self.changelog_end: int | None = None
         self._job = job
         self._outbox = job.outbox
         self._waiting: asyncio.Queue[FetchedRecords] = asyncio.Queue(WAITING)
-        self._outgoing: asyncio.Queue[InFlight] = asyncio.Queue()
-        self._unsettled: asyncio.Queue[InFlight] = asyncio.Queue()
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._settled = asyncio.Event()
         self._settled.set()
-        self._last_record_at = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Begin to compute, deliver and settle."""
-        steps = {"compute": self._compute_all(), "deliver": self._deliver_all(), "settle": self._settle_all()}
-        self._tasks = [guard(step, f"{name}-{self.number}") for name, step in steps.items()]
+    def to_commit(self) -> Point:
+        """Position, and what a successor begins with."""
+        raise NotImplementedError
+
+    def committed(self, point: Point) -> None:
+        """The group has accepted it."""
+        raise NotImplementedError
 
     async def take(self, fetched: FetchedRecords) -> None:
         """Queue one fetched batch; waits while too many are queued."""
@@ -101,6 +106,113 @@ class Partition:
     async def settled(self) -> None:
         """Wait until nothing is in flight."""
         await self._settled.wait()
+
+    @property
+    def queued(self) -> bool:
+        """Fetched records wait to be computed."""
+        return not self._waiting.empty()
+
+    async def _next_fetches(self) -> list[FetchedRecords]:
+        """All that wait and are ours, at least one, to be used before the next await.
+
+        Waits for some, for room, and for the group's word that they are ours.
+        """
+        most = self._job.settings.kafka.max_poll_records
+        while True:
+            fetches = [await self._waiting.get()]
+            count = len(fetches[0].records)
+            while count < most and not self._waiting.empty():
+                fetches.append(self._waiting.get_nowait())
+                count += len(fetches[-1].records)
+            await self._room.acquire()
+            await self._job.committer.confirm()
+            for expected, got in self._gaps(fetches):
+                await self._check_gap(expected, got)
+            if current := self._current(fetches):
+                return current
+            self._room.release()
+
+    def _current(self, fetches: list[FetchedRecords]) -> list[FetchedRecords]:
+        """Those that were fetched since we became the owner and are not computed yet."""
+        return [one for one in fetches if self.active and one.generation_id == self.generation]
+
+    def _gaps(self, fetches: list[FetchedRecords]) -> list[tuple[int, int]]:
+        """(expected, got) where a fetch does not begin at the offset after the last one, or has no record at its end.
+
+        What is passed over inside a fetch is none: the broker read it.
+        """
+        gaps, expected = [], self.next
+        for one in fetches:
+            if not self.active or one.generation_id != self.generation:
+                continue
+            if one.records:
+                if (got := one.records[0].offset) != expected:
+                    gaps.append((expected, got))
+                expected = one.records[-1].offset + 1
+            if one.end != expected:
+                gaps.append((expected, one.end))
+                expected = one.end
+        return gaps
+
+    async def _check_gap(self, expected: int, got: int) -> None:
+        """Compaction and transaction markers leave gaps; retention and a reset of offsets lose records.
+
+        A log that goes back is another one: aiokafka resets to its start without a report.
+        """
+        name = f"{self.log.topic}[{self.number}]"
+        if got < expected:
+            raise HistoryLost(recreated(f"{name} goes back to {got}", expected - 1))
+        begin = await self._job.log_start(self.log)
+        if begin > expected:
+            raise HistoryLost(deleted(name, expected, got, begin))
+
+    def _say_units(self, found: set[str], offset: int) -> None:
+        """Once a worker, and again when there is another unit."""
+        known = self._job.time_units
+        if found <= known:
+            return
+        known |= found
+        words = " and ".join(words for name, words in times.WORDS.items() if name in known)
+        say = log.info if len(known) == 1 else log.warning
+        where = f"{self.log.topic}[{self.number}]@{offset}"
+        say("%s: numeric timestamps are %s, by their size; input.timestamp_unit says which there are", where, words)
+
+    async def _send_letters(self, letters: list[DeadLetter]) -> list[Sent]:
+        kafka = self._job.settings.kafka
+        limit = self._job.limits.get(kafka.dead_letters_topic)
+        records = [letter.record(self.log.topic, self.number, limit) for letter in letters]
+        return await self._send_beside(kafka.dead_letters_topic, records)
+
+    async def _send_beside(self, topic: str, records: list[Any]) -> list[Sent]:
+        """To a topic that may have another number of partitions."""
+        if not records:
+            return []
+        return await self._outbox.send(topic, self.number % self._job.partitions_of[topic], records)
+
+
+def joined(fetches: list[FetchedRecords]) -> tuple[list[Record], int]:
+    """All records, and the offset up to which they were read."""
+    fetched = [one.records for one in fetches]
+    records = fetched[0] if len(fetched) == 1 else [record for of in fetched for record in of]
+    return records, fetches[-1].end
+
+
+class Partition(OwnedPartition):
+    """The owner's side of one partition of the topic that is scored. ``start`` begins its tasks."""
+
+    def __init__(self, state: PartitionState, job: Job) -> None:
+        super().__init__(TopicPartition(job.settings.kafka.log_topic, state.number), job)
+        self.state = state
+        self.results_end: int | None = None  # offset after our last result, by its ack
+        self.changelog_end: int | None = None
+        self._outgoing: asyncio.Queue[InFlight] = asyncio.Queue()
+        self._unsettled: asyncio.Queue[InFlight] = asyncio.Queue()
+        self._last_record_at = time.monotonic()
+
+    def start(self) -> None:
+        """Begin to compute, deliver and settle."""
+        steps = {"compute": self._compute_all(), "deliver": self._deliver_all(), "settle": self._settle_all()}
+        self._tasks = [guard(step, f"{name}-{self.number}") for name, step in steps.items()]
 
     async def save(self, limit: int) -> int:
         """Send snapshots of the oldest dirty sources, as a batch without points; returns how many."""
@@ -124,6 +236,20 @@ class Partition:
         return self.state.ledger
 
     @property
+    def next(self) -> int:  # type: ignore[override]
+        return self.ledger.next
+
+    @property
+    def position(self) -> int:  # type: ignore[override]
+        return self.ledger.position
+
+    def to_commit(self) -> Point:
+        return Point(self.ledger.position, self.state.begin())
+
+    def committed(self, point: Point) -> None:
+        self.replay_committed = point.said["replay"]
+
+    @property
     def replay_committed(self) -> int:
         """Where a successor would begin to read."""
         return self.state.replay_committed
@@ -131,11 +257,6 @@ class Partition:
     @replay_committed.setter
     def replay_committed(self, offset: int) -> None:
         self.state.replay_committed = offset
-
-    @property
-    def queued(self) -> bool:
-        """Fetched records wait to be computed."""
-        return not self._waiting.empty()
 
     @property
     def silent_s(self) -> float:
@@ -149,59 +270,10 @@ class Partition:
     # --- compute
 
     async def _compute_all(self) -> None:
-        most = self._job.settings.kafka.max_poll_records
         while True:
-            fetches = [await self._waiting.get()]
-            count = len(fetches[0].records)
-            while count < most and not self._waiting.empty():
-                fetches.append(self._waiting.get_nowait())
-                count += len(fetches[-1].records)
-            await self._room.acquire()
-            await self._job.committer.confirm()
-            for expected, got in self._gaps(fetches):
-                await self._check_gap(expected, got)
-            current = self._current(fetches)
+            fetches = await self._next_fetches()
             # From here to the queue no await: nobody may see state, open batches and snapshots disagree.
-            if current:
-                fetched = [one.records for one in current]
-                records = fetched[0] if len(fetched) == 1 else [record for batch in fetched for record in batch]
-                self._compute(records, current[-1].end)
-            else:
-                self._room.release()
-
-    def _current(self, fetches: list[FetchedRecords]) -> list[FetchedRecords]:
-        """Those that were fetched since we became the owner and are not computed yet."""
-        return [one for one in fetches if self.active and one.generation_id == self.generation]
-
-    def _gaps(self, fetches: list[FetchedRecords]) -> list[tuple[int, int]]:
-        """(expected, got) where a fetch does not begin at the offset after the last one, or has no record at its end.
-
-        What is passed over inside a fetch is none: the broker read it.
-        """
-        gaps, expected = [], self.ledger.next
-        for one in fetches:
-            if not self.active or one.generation_id != self.generation:
-                continue
-            if one.records:
-                if (got := one.records[0].offset) != expected:
-                    gaps.append((expected, got))
-                expected = one.records[-1].offset + 1
-            if one.end != expected:
-                gaps.append((expected, one.end))
-                expected = one.end
-        return gaps
-
-    async def _check_gap(self, expected: int, got: int) -> None:
-        """Compaction and transaction markers leave gaps; retention and a reset of offsets lose records.
-
-        A log that goes back is another one: aiokafka resets to its start without a report.
-        """
-        name = f"{self._job.settings.kafka.input_topic}[{self.number}]"
-        if got < expected:
-            raise HistoryLost(recreated(f"{name} goes back to {got}", expected - 1))
-        begin = await self._job.log_start(self.number)
-        if begin > expected:
-            raise HistoryLost(deleted(name, expected, got, begin))
+            self._compute(*joined(fetches))
 
     def _compute(self, records: list[Record], end: int) -> None:
         began = time.monotonic()
@@ -211,22 +283,12 @@ class Partition:
         output = self.state.compute_batch(records, end)
         output.counts.add_to(self._job.metrics, time.time())
         self._job.notices.dead_letters(output.dead_letters)
-        if new := output.counts.time_units - self._job.time_units:
-            self._job.time_units |= new
-            self._say_units(records[0].offset)
+        self._say_units(output.counts.time_units, records[0].offset)
         self._last_record_at = time.monotonic()
         if output.counts.suppressed:
             failpoints.reach("suppressing")
         failpoints.reach("computed")
         self._put(InFlight(output, began))
-
-    def _say_units(self, offset: int) -> None:
-        """Once a worker, and again when there is another unit."""
-        topic, units = self._job.settings.kafka.input_topic, self._job.time_units
-        found = " and ".join(words for name, words in times.WORDS.items() if name in units)
-        say = log.info if len(units) == 1 else log.warning
-        where = f"{topic}[{self.number}]@{offset}"
-        say("%s: numeric timestamps are %s, by their size; input.timestamp_unit says which there are", where, found)
 
     # --- deliver
 
@@ -235,10 +297,8 @@ class Partition:
         while True:
             batch = await self._outgoing.get()
             output = batch.output
-            limit = self._job.limits.get(kafka.dead_letters_topic)
-            dead_letters = [letter.record(kafka.input_topic, self.number, limit) for letter in output.dead_letters]
             before = [
-                *await self._send_beside(kafka.dead_letters_topic, dead_letters),
+                *await self._send_letters(output.dead_letters),
                 *await self._send_beside(kafka.anomalies_topic, output.episodes),
             ]
             await self._outbox.acknowledged(before)
@@ -253,18 +313,12 @@ class Partition:
         """To the partition of our number; ``halfway`` names the failpoint at which half of them are there."""
         if len(records) > 1:
             if failpoints.due(halfway):
-                pairs, half = records.pairs(), len(records) // 2
-                await self._outbox.acknowledged(await self._outbox.send(topic, self.number, pairs[:half]))
+                all_, half = records.records(), len(records) // 2
+                await self._outbox.acknowledged(await self._outbox.send(topic, self.number, all_[:half]))
                 failpoints.reach(halfway)
-                return await self._outbox.send(topic, self.number, pairs[half:])
+                return await self._outbox.send(topic, self.number, all_[half:])
             failpoints.reach(halfway)
         return await self._outbox.send(topic, self.number, records)
-
-    async def _send_beside(self, topic: str, records: list[Any]) -> list[Sent]:
-        """To a topic that may have another number of partitions."""
-        if not records:
-            return []
-        return await self._outbox.send(topic, self.number % self._job.partitions_of[topic], records)
 
     # --- settle
 

@@ -38,7 +38,7 @@ def reader_of(kafka: Any) -> LogReader:
         key_deserializer=whole,
     )
     # So that it asks for these topics as it starts: it waits .1 s for each that it does not know when it needs it.
-    topics = (kafka.input_topic, kafka.output_topic, kafka.changelog_topic)
+    topics = {kafka.input_topic, kafka.log_topic, kafka.output_topic, kafka.changelog_topic}
     reader.assign([TopicPartition(topic, 0) for topic in topics])
     reader.pause(*reader.assignment())
     return reader
@@ -78,21 +78,25 @@ class SnapshotRecovery(Recovery):
         app: Any = self.app
         kafka, partitions, metrics = app.job.settings.kafka, app.partitions, app.job.metrics
         began = time.monotonic()
-        wanted = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == kafka.input_topic)
+        assigned = app.consumer.assignment()
+        wanted = sorted(tp.partition for tp in assigned if tp.topic == kafka.log_topic)
+        to_rekey = sorted(tp.partition for tp in assigned if tp.topic != kafka.log_topic)
         for number in set(partitions) - set(wanted):
             partitions.drop(number)
-        if wanted:
+        if wanted or to_rekey:
             reader = reader_of(kafka)
             await reader.start()
             gc.disable()  # what is loaded stays: looking through it again and again took two thirds of the time
             try:
                 committed = app.consumer.committed_with_metadata
+                await app.rekeying.take_over(reader, committed, to_rekey)
                 await take_over(app.job, partitions, reader, committed, wanted, generation)
             finally:
                 gc.enable()
                 await reader.stop()
         metrics.recovery_seconds.set(time.monotonic() - began)
         metrics.assigned_partitions.set(len(wanted))
+        metrics.assigned_rekey_partitions.set(len(to_rekey))
 
     async def _resume(self, generation: int) -> None:
         app: Any = self.app
@@ -105,6 +109,7 @@ class SnapshotRecovery(Recovery):
         consumer.seek_to_next()
         self.completed.set()
         app.flow_control.resume()
+        app.rekeying.resume(generation)
         partitions.resume(generation)
         consumer.resume_partitions(assignment)
         consumer.resume_flow()

@@ -26,7 +26,7 @@ class OwnPartition:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the brokers and this worker say at one moment; mappings are by partition of the input topic."""
+    """What the brokers and this worker say of a topic at one moment; mappings are by its partitions."""
 
     problems: Sequence[str] = ()  # of the topics, as app.kafka.topics reports them
     begin: Mapping[int, int] = field(default_factory=dict)
@@ -66,10 +66,16 @@ class UnchangedFor:
 
 
 class StallDetector:
-    """Decides when this process must end, and why. ``clock`` gives seconds."""
+    """Decides when this process must end, and why, by what is seen of one topic that it reads.
 
-    def __init__(self, kafka: KafkaSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    ``topic``: that which is scored unless given; ``clock`` gives seconds.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, clock: Callable[[], float] = time.monotonic, topic: str | None = None
+    ) -> None:
         self._kafka = kafka
+        self._topic = topic or kafka.log_topic
         self._clock = clock
         self._topics = UnchangedFor(clock)
         self._history = UnchangedFor(clock)
@@ -87,7 +93,7 @@ class StallDetector:
     def _lost(self, seen: Observation) -> AnomalyError | None:
         lost = message = None
         for number, own in seen.own.items():
-            name, begin, end = f"{self._kafka.input_topic}[{number}]", seen.begin.get(number), seen.end.get(number)
+            name, begin, end = f"{self._topic}[{number}]", seen.begin.get(number), seen.end.get(number)
             if begin is None or end is None or not own.recovered:
                 continue
             known = max(own.next, own.answered)
@@ -105,7 +111,7 @@ class StallDetector:
         if not nobodys:
             return None  # others have them: a worker more than there are partitions has nothing to do
         return Stalled(
-            f"{self._kafka.input_topic}: {sum(waiting.values())} records wait, no progress for {STALL_S:g} s, and "
+            f"{self._topic}: {sum(waiting.values())} records wait, no progress for {STALL_S:g} s, and "
             f"nobody in the group {self._kafka.group_id!r} works on partitions {', '.join(map(str, nobodys))}; this "
             "worker has none either. It ends, so that the group assigns them again: start it again. "
             "If that does not help, check whether this user may Read the group."
@@ -121,7 +127,7 @@ class StallDetector:
             if unchanged_s >= self._stall_s:
                 where = f"at offset {own.next} of {seen.readable.get(number)}" if own.recovered else "during recovery"
                 return Stalled(
-                    f"{self._kafka.input_topic}[{number}]: assigned here, no progress {where} for {unchanged_s:.0f} s. "
+                    f"{self._topic}[{number}]: assigned here, no progress {where} for {unchanged_s:.0f} s. "
                     "Start this worker again; if it happens again, please report it."
                 )
         return None

@@ -32,10 +32,11 @@ from app.kafka.fetched import Fetched
 from app.settings import KafkaSettings
 from app.stream import failpoints
 from app.stream.assignment import Partitions
-from app.stream.committer import METADATA_VERSION, topic_ids
+from app.stream.committer import METADATA_VERSION, REKEYS, topic_ids
 from app.stream.compute import PartitionState
 from app.stream.job import Job
 from app.stream.ledger import Ledger
+from app.stream.origins import Origins, parsed
 from app.stream.output_watermark import NOTHING, WHOLE, Position, last_emitted
 from app.stream.partition import Partition
 from app.stream.sources import PartitionSources
@@ -58,6 +59,7 @@ class Start(NamedTuple):
     position: int  # every offset below it is answered
     replay: int  # the first offset to read
     watermark: Position  # everything up to it has been emitted
+    origins: str | None = None  # the highest below the replay point, as app/stream/origins.py writes them
 
 
 class Takeover:
@@ -114,13 +116,13 @@ class Takeover:
         StateError
             The commit is not one of ours.
         """
-        position, replay = self._committed(begin, commit)
+        position, replay, origins = self._committed(begin, commit)
         watermark = max(self._emitted, (self.sources.covers, WHOLE))
         if position > begin:
             watermark = max(watermark, (position - 1, WHOLE))
         if (done := max(watermark[0], position - 1)) >= end:
             raise HistoryLost(recreated(f"{self._name} ends at {end}", done))
-        return Start(position, replay, watermark)
+        return Start(position, replay, watermark, origins)
 
     @property
     def known(self) -> bool:
@@ -129,10 +131,11 @@ class Takeover:
 
     @property
     def _name(self) -> str:
-        return f"{self._kafka.input_topic}[{self._number}]"
+        return f"{self._kafka.log_topic}[{self._number}]"
 
-    def _committed(self, begin: int, commit: Any) -> tuple[int, int]:
-        """(position, replay point) by the group's commit, or the log's begin without one."""
+    def _committed(self, begin: int, commit: Any) -> tuple[int, int, str | None]:
+        """(position, replay point, origins) by the group's commit, or the log's begin without one."""
+        nothing = "" if self._kafka.rekeys else None
         group = self._kafka.group_id
         if commit is None:
             if self.known:
@@ -141,24 +144,29 @@ class Takeover:
                     "exist: the topic was deleted and made again (Kafka then forgets the offsets), or they expired. "
                     "Use another kafka.group_id and output_topic."
                 )
-            return begin, begin
-        replay = self._replay_point(commit)
+            return begin, begin, nothing
+        replay, origins = self._replay_point(commit)
         if replay < begin:
             raise HistoryLost(
                 f"{self._name}: state must be rebuilt from offset {replay}, and the log starts at {begin}: "
                 f"{begin - replay} records were deleted before they were saved. Raise the topic's retention."
             )
-        return commit.offset, replay
+        return commit.offset, replay, nothing if origins is None else origins
 
-    def _replay_point(self, commit: Any) -> int:
+    def _replay_point(self, commit: Any) -> tuple[int, str | None]:
         if not commit.metadata and not self.sources.covered:
-            return commit.offset  # set by a tool before the first start: begin there
+            return commit.offset, None  # set by a tool before the first start: begin there
         try:
             metadata = json.loads(commit.metadata)
             if metadata["v"] != METADATA_VERSION:
                 raise ValueError(f"version {metadata['v']!r}")
-            self._check_topics(metadata)
-            return int(metadata["replay"])
+            if REKEYS in metadata:
+                raise StateError(other_rekey(self._name, "with"))
+            check_topics(self._name, self._kafka, self._topic_ids, metadata)
+            if self._kafka.rekeys:
+                parsed(metadata["origins"])
+                return int(metadata["replay"]), metadata["origins"]
+            return int(metadata["replay"]), None
         except (ValueError, KeyError, TypeError) as error:
             raise StateError(
                 f"{self._name}: the commit of group {self._kafka.group_id!r} at offset {commit.offset} must carry "
@@ -166,17 +174,33 @@ class Takeover:
                 "program while snapshots exist. Use another kafka.group_id to start from there without state."
             ) from error
 
-    def _check_topics(self, metadata: Mapping[str, Any]) -> None:
-        """Raises HistoryLost when the commit belongs to topics that had the names of ours."""
-        kafka = self._kafka
-        for role, name in (("input", kafka.input_topic), ("changelog", kafka.changelog_topic)):
-            was, now = metadata.get(role), self._topic_ids.get(role)
-            if was and now and was != now:
-                lost = "offsets and state are of the old one" if role == "input" else "the state in it is gone"
-                raise HistoryLost(
-                    f"{self._name}: topic {name} was deleted and made again (its id was {was}, now {now}): {lost}. "
-                    "Use another kafka.group_id and output_topic."
-                )
+
+def check_topics(log: str, kafka: KafkaSettings, ids: Mapping[str, str], committed: Mapping[str, Any]) -> None:
+    """Raises HistoryLost when a commit belongs to topics that had the names of ours.
+
+    ``log`` is the partition of the commit, for the message; ``ids`` and ``committed`` have ids by role.
+    """
+    of_log = log.rpartition("[")[0]
+    lost = {
+        "input": (of_log, "offsets and state are of the old one"),
+        "changelog": (kafka.changelog_topic, "the state in it is gone"),
+        "output": (kafka.log_topic, "what it held and was not scored is gone"),
+    }
+    for role, (name, what) in lost.items():
+        was, now = committed.get(role), ids.get(role)
+        if was and now and was != now:
+            raise HistoryLost(
+                f"{log}: topic {name} was deleted and made again (its id was {was}, now {now}): {what}. "
+                "Use another kafka.group_id and output_topic."
+            )
+
+
+def other_rekey(log: str, how: str) -> str:
+    """Why a commit cannot be used; ``how`` is with or without."""
+    return (
+        f"{log}: the group has committed {how} input.rekey, and its state goes by the topic that was scored then. Set "
+        "it as it was, or use another kafka.group_id and output_topic."
+    )
 
 
 Committed = Callable[[list[TopicPartition]], Awaitable[dict[TopicPartition, Any]]]
@@ -194,6 +218,8 @@ async def take_over(
     committed
         Gives what the group committed, for those partitions with a commit.
     """
+    if not wanted:
+        return
     logs = await Logs.of(reader, job.settings.kafka, wanted)
     for number in [n for n in wanted if n in partitions and not _unchanged(partitions[n], logs, generation)]:
         partitions.drop(number)
@@ -243,7 +269,7 @@ async def _recovered(
             await asyncio.gather(*loading)  # of several partitions at once, while the next is fetched
     job.metrics.recovered_snapshots.inc(loaded)
     of_raw = {logs.raw(number): takeover for number, takeover in takeovers.items()}
-    commits = await _commits(committed, of_raw)
+    commits = await commits_of(committed, {partition: takeover.known for partition, takeover in of_raw.items()})
     ends = await reader.end_offsets(list(of_raw))
     recovered = {}
     for number, takeover in takeovers.items():
@@ -253,12 +279,9 @@ async def _recovered(
         unsaved = np.array(takeover.sources.unsaved, np.int64)
         ledger.learned(unsaved, np.full(len(unsaved), start.replay))  # the replay point waits for their snapshots
         keyed = job.partitions_of[kafka.input_topic] > 1
-        partition = Partition(
-            PartitionState(
-                number, job.settings, job.pipeline, keyed, takeover.sources, ledger, start.watermark, time.monotonic
-            ),
-            job,
-        )
+        origins = None if start.origins is None else Origins(start.replay, start.origins, state.replay_records)
+        of = takeover.sources, ledger, start.watermark, time.monotonic, origins
+        partition = Partition(PartitionState(number, job.settings, job.pipeline, keyed, *of), job)
         partition.results_end = logs.end[logs.results(number)]
         partition.changelog_end = logs.end[logs.changelog(number)]
         recovered[number] = partition
@@ -279,8 +302,8 @@ async def _recovered(
     return recovered
 
 
-async def _commits(committed: Committed, takeovers: Mapping[TopicPartition, Takeover]) -> dict[TopicPartition, Any]:
-    """What the group committed; asked again for some time where there is nothing, though there must be something.
+async def commits_of(committed: Committed, known: Mapping[TopicPartition, bool]) -> dict[TopicPartition, Any]:
+    """What the group committed; asked again for some time where there is nothing, though it is known to have.
 
     Beside 40 kills and full disks of a broker three workers got no commit, and got it at their next start: presumably
     a broker that has just started answers with what it knows to be replicated, less than it had acknowledged.
@@ -288,8 +311,8 @@ async def _commits(committed: Committed, takeovers: Mapping[TopicPartition, Take
     now = asyncio.get_running_loop().time
     until = now() + ANSWERED_S
     while True:
-        commits = await committed(list(takeovers))
-        missing = any(takeover.known and partition not in commits for partition, takeover in takeovers.items())
+        commits = await committed(list(known))
+        missing = any(must and partition not in commits for partition, must in known.items())
         if not missing or now() > until:
             return commits
         await asyncio.sleep(ASK_AGAIN_S)
@@ -330,7 +353,7 @@ class Logs:
             await asyncio.sleep(ASK_AGAIN_S)
 
     def raw(self, number: int) -> TopicPartition:
-        return TopicPartition(self.kafka.input_topic, number)
+        return TopicPartition(self.kafka.log_topic, number)
 
     def results(self, number: int) -> TopicPartition:
         return TopicPartition(self.kafka.output_topic, number)

@@ -36,6 +36,8 @@ from app.stream.crash import stop_process
 from app.stream.job import Job
 from app.stream.notices import Notices
 from app.stream.outbox import Outbox
+from app.stream.partition import OwnedPartition
+from app.stream.rekey import Rekeying
 from app.stream.shutdown import Worker, end_within
 from app.stream.sources import StateTable
 
@@ -129,7 +131,7 @@ class Consumer(driver.Consumer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._delivered: dict[int, tuple[int, int]] = {}  # partition -> generation, end of what was delivered in it
+        self._delivered: dict[TP, tuple[int, int]] = {}  # partition -> generation, end of what was delivered in it
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -212,29 +214,28 @@ class Consumer(driver.Consumer):
             for message in self._messages(fetched or {}, active, generation):
                 if not self.flow_active or self.app.consumer_generation_id != generation:
                     break  # recovery ends with a seek to the replay point: what was fetched before is fetched again
-                if not self.app.partitions.takes(message.partition):
+                if not self.app.of(message.topic).takes(message.partition):
                     continue
                 if not await self._deliver(message):
                     break
-                self._delivered[message.partition] = generation, message.end
+                self._delivered[message.tp] = generation, message.end
 
     def _messages(
         self, fetched: Mapping[TP, list[Any]], active: Collection[TP] | None, generation: int
     ) -> list[FetchedBatch]:
         """What was fetched, and how far each partition was read. To be called before the next fetch begins."""
-        partitions, topic = self.app.partitions, self.app.job.settings.kafka.input_topic
         messages = []
-        for number in filter(partitions.takes, partitions):
-            tp = TP(topic, number)
+        for partition in self.app.active():
+            tp = TP(*partition.log)
             if active is not None and tp not in active:
                 continue
             records = fetched.get(tp, [])
             if records:
                 before = records[-1].offset + 1
             else:
-                known, before = self._delivered.get(number, (None, 0))
+                known, before = self._delivered.get(tp, (None, 0))
                 if known != generation:
-                    before = partitions[number].ledger.next  # recovery's seek
+                    before = partition.next  # recovery's seek
             end = max(self.read_to(tp) or 0, before)
             if records or end > before:
                 messages.append(FetchedBatch(tp, records, end, generation))
@@ -243,8 +244,8 @@ class Consumer(driver.Consumer):
     def seek_to_next(self) -> None:
         """Let every recovered partition be fetched from the first offset it has not taken."""
         for tp in self.assignment():
-            if tp.topic == self.app.job.settings.kafka.input_topic and tp.partition in self.app.partitions:
-                self._thread.seek(tp, self.app.partitions[tp.partition].ledger.next)
+            if tp.partition in (owned := self.app.of(tp.topic)):
+                self._thread.seek(tp, owned[tp.partition].next)
 
     async def _deliver(self, message: FetchedBatch) -> bool:
         """Hand a batch to the agent; False when the flow was stopped before it took it."""
@@ -260,7 +261,7 @@ class Consumer(driver.Consumer):
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit every active partition's position, with its replay point; Faust calls this each second."""
-        return await self.app.committer.commit(self.app.partitions.active())
+        return await self.app.committer.commit(self.app.active())
 
     async def verify_all_partitions_active(self) -> None:
         """Nothing. Faust looks for its own commits, misses ours, and after five minutes logs errors every few seconds
@@ -268,7 +269,7 @@ class Consumer(driver.Consumer):
         """
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        topic = self.app.job.settings.kafka.input_topic
+        topic = self.app.job.settings.kafka.log_topic
         known = self.app.job.partitions_of[topic]
         if beyond := [tp.partition for tp in assigned if tp.topic == topic and tp.partition >= known]:
             stop_process(
@@ -282,11 +283,12 @@ class Consumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)
         self.app.job.metrics.rebalances.inc()
-        await self.app.partitions.hand_over("revoked")
+        await self.app.hand_over("revoked")
 
     async def on_stop(self) -> None:
-        await self.app.partitions.hand_over("stopping")
+        await self.app.hand_over("stopping")
         self.app.partitions.clear()
+        self.app.rekeying.clear()
         if self._suspended:
             self._suspended.cancel()
         await super().on_stop()
@@ -318,7 +320,11 @@ class Boot(BootStrategy):
 
 
 class App(faust.App):
-    """The Faust application; ``job`` is what all partitions share, ``partitions`` the ones assigned now."""
+    """The Faust application; ``job`` is what all partitions share.
+
+    Those assigned now are ``partitions``, of the topic that is scored, and ``rekeying``, of the input topic where
+    another is scored.
+    """
 
     BootStrategy = Boot
 
@@ -327,15 +333,27 @@ class App(faust.App):
     ) -> None:
         kafka, topic_ids, limits = settings.kafka, dict[str, str](), dict[str, int]()
         outbox = Outbox(lambda: self.producer._producer, kafka.ack_timeout_s, BATCH_BYTES, limits, kafka.compression)
-        self.committer = Committer(kafka, metrics, topic_ids, lambda: self.partitions.active(), self._send_commit)
+        self.committer = Committer(kafka, metrics, topic_ids, self.active, self._send_commit)
         notices = Notices(kafka.dead_letters_topic)
         self.job = Job(
             settings, pipeline, metrics, table, outbox, self.committer, notices, self._log_start,
             topic_ids=topic_ids, limits=limits,
         )  # fmt: skip
-        self.partitions = Partitions(self.job)
+        self.partitions, self.rekeying = Partitions(self.job), Rekeying(self.job)
         self.before_joining: list[Any] = []
         super().__init__(*args, Worker=Worker, **options)
+
+    def of(self, topic: str) -> Partitions | Rekeying:
+        """The partitions of this topic."""
+        return self.partitions if topic == self.job.settings.kafka.log_topic else self.rekeying
+
+    def active(self) -> list[OwnedPartition]:
+        """All partitions that are recovered, and assigned to this worker."""
+        return [*self.rekeying.active(), *self.partitions.active()]
+
+    async def hand_over(self, why: str) -> None:
+        """Finish what is in flight, save what is not saved yet, commit."""
+        await asyncio.gather(self.rekeying.hand_over(why), self.partitions.hand_over(why))
 
     async def on_stop(self) -> None:
         end_within(self.job.settings.kafka.session_timeout_s)
@@ -344,9 +362,8 @@ class App(faust.App):
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
 
-    async def _log_start(self, number: int) -> int:
-        partition = TopicPartition(self.job.settings.kafka.input_topic, number)
-        return (await self.consumer.call("beginning_offsets", [partition]))[partition]
+    async def _log_start(self, log: TopicPartition) -> int:
+        return (await self.consumer.call("beginning_offsets", [log]))[log]
 
     async def _send_commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
         await self.consumer.call("commit", offsets)

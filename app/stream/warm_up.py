@@ -20,23 +20,29 @@ from threading import Thread
 from types import SimpleNamespace
 
 from app.compiled import jit
-from app.compiled.byte_columns import Encoded
+from app.compiled.byte_columns import Column, Encoded, Header
 from app.kafka.fetched import Fetched
 from app.kafka.record_batch import framed
 from app.pipeline import Pipeline
 from app.pipeline.points import Points
-from app.settings import Detection, load
+from app.settings import Detection, InputSettings, load
 from app.state import bulk_restore, snapshot
+from app.stream.origins import Origins
 from app.stream.output_watermark import last_emitted
+from app.wire.by_source import BySourceReader, encoded
 from app.wire.results import encode_columns
 
-TOPICS = SimpleNamespace(input_topic="warm", output_topic="warm")
+TOPICS = SimpleNamespace(input_topic="warm", output_topic="warm", rekeys=False)
+REKEYED = SimpleNamespace(input_topic="warm", output_topic="warm", rekeys=True, log_topic="warm")
 SIMPLE = Detection(method="StandardAbsoluteDeviation")
 POINTS = 200  # more than any detector's default warm-up, so that both kinds of common results occur
 
 
-def warm(pipeline: Pipeline, helped: bool = False) -> None:
-    """Have all compiled. ``helped``: the settings are those that ``load`` finds, so another process may help."""
+def warm(pipeline: Pipeline, helped: bool = False, rekeys: bool = False) -> None:
+    """Have all compiled. ``helped``: the settings are those that ``load`` finds, so another process may help.
+
+    ``rekeys``: also what the hop of ``input.rekey`` needs, and what reads behind it.
+    """
     cold = bool(pipeline.to_compile())
     helped = cold and helped and (os.cpu_count() or 1) > 1
     if helped:
@@ -46,6 +52,8 @@ def warm(pipeline: Pipeline, helped: bool = False) -> None:
             Pipeline(SIMPLE).compile()  # first what all profiles need: the helper takes detectors, too
         pipeline.compile()
         written = _run_batch(pipeline)
+        if rekeys:
+            _rekey()
         if not helped:
             _recover(pipeline, *written)
 
@@ -77,6 +85,19 @@ def _run_batch(pipeline: Pipeline) -> tuple[list[bytes], list[bytes]]:
         for records in (encode_columns(points, outcome, "warm", 0), saved)
     )
     return results, snapshots
+
+
+def _rekey() -> None:
+    """Send points that nobody sees to the topic by source and back, and read the header of a result."""
+    points = Points([0], [0], ["warm"], [0.0], [True], [0.0])
+    [records] = encoded(points, 0, {0: 0}, 1).values()
+    list(framed(records, 1_000_000, 0))
+    reader = BySourceReader(InputSettings(), "warm", 0, "warm")
+    found = [SimpleNamespace(offset=0, key=key, value=value, headers=of) for key, value, of in records.records()]
+    Origins(0, "", 1000).fresh(reader.read(found).points)
+    [result] = framed(Encoded(*records[:2], Header(REKEYED.log_topic, Column.of([b"0"]))), 1_000_000, 0)
+    if jit.AVAILABLE and (fetched := Fetched.of(bytes(result._build()), 0)):
+        last_emitted(REKEYED, 0, [fetched])
 
 
 def _recover(pipeline: Pipeline, results: list[bytes], snapshots: list[bytes]) -> None:

@@ -79,7 +79,10 @@ class Watchdog(Service):
     def __init__(self, app: Any, **options: Any) -> None:
         self._app = app
         self._kafka = app.job.settings.kafka
-        self._stall_detector = StallDetector(self._kafka)
+        self._stall_detectors = {
+            topic: StallDetector(self._kafka, topic=topic)
+            for topic in dict.fromkeys([self._kafka.input_topic, self._kafka.log_topic])
+        }
         self._pulse = Pulse()
         self._looking_at = time.monotonic()
         super().__init__(**options)
@@ -124,53 +127,60 @@ class Watchdog(Service):
         self._looking_at = time.monotonic()
         async with asyncio.timeout(ANSWER_S):
             seen = await self._seen(brokers)
-        if (error := self._stall_detector.verdict(seen)) is not None and not self._app.should_stop:
-            stop_process(error)
-        await self._save_what_may_go(seen)
+        for topic, of_topic in seen.items():
+            error = self._stall_detectors[topic].verdict(of_topic)
+            if error is not None and not self._app.should_stop:
+                stop_process(error)
+        await self._save_what_may_go(seen[self._kafka.log_topic])
 
-    async def _seen(self, brokers: "Brokers") -> Observation:
+    async def _seen(self, brokers: "Brokers") -> dict[str, Observation]:
         job = self._app.job
         found = await brokers.topics()
         job.limits.update(topics.limits(found))
         problems = self._problems(found)
         if problems:
-            return Observation(problems)
-        numbers = range(self._app.job.partitions_of[self._kafka.input_topic])
-        own = self._own()  # before the ends: what is taken meanwhile is no more than there is
-        begin, readable, end = await brokers.log(numbers)
-        if own:
-            return Observation(problems, begin, end, readable, own)
-        committed, taken = await brokers.committed(), await brokers.taken(numbers)
-        return Observation(problems, begin, end, readable, committed=committed, taken=taken)
+            return dict.fromkeys(self._stall_detectors, Observation(problems))
+        return {topic: await self._seen_of(brokers, topic, found[topic].partitions) for topic in self._stall_detectors}
 
     def _problems(self, found: Mapping[str, topics.Topic]) -> list[str]:
         """What is wrong with the topics; numbers of partitions and ids at the worker's start being right."""
         job = self._app.job
-        largest, name = job.pipeline.max_snapshot_bytes(), self._kafka.input_topic
+        largest, name = job.pipeline.max_snapshot_bytes(), self._kafka.log_topic
         problems = topics.problems(self._kafka, found, largest, (), topics.result_bytes(job.settings))
         if not problems and found[name].partitions != (known := job.partitions_of[name]):
             problems = [f"topic {name} had {known} partitions when this worker started, now {found[name].partitions}"]
-        of_history = (name, self._kafka.output_topic, self._kafka.changelog_topic)
+        kafka = self._kafka
+        of_history = dict.fromkeys((kafka.input_topic, name, kafka.output_topic, kafka.changelog_topic))
         return problems + [
             f"topic {name} was deleted and made again under this worker: when it is started again, it says what is lost"
             for name in of_history
             if name in found and job.topic_ids[name] and job.topic_ids[name] != found[name].id
         ]
 
-    def _own(self) -> dict[int, OwnPartition]:
-        partitions = self._app.partitions
+    async def _seen_of(self, brokers: "Brokers", topic: str, partitions: int) -> Observation:
+        numbers = range(partitions)
+        own = self._own(topic)  # before the ends: what is taken meanwhile is no more than there is
+        begin, readable, end = await brokers.log(topic, numbers)
+        if own:
+            return Observation((), begin, end, readable, own)
+        committed, taken = await brokers.committed(topic), await brokers.taken(topic, numbers)
+        return Observation((), begin, end, readable, committed=committed, taken=taken)
+
+    def _own(self, topic: str) -> dict[int, OwnPartition]:
+        partitions = self._app.of(topic)
         try:
-            assigned = [tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._kafka.input_topic]
+            assigned = [tp for tp in self._app.consumer.assignment() if tp.topic == topic]
         except ConsumerNotStarted:
             return {}
         own = {}
-        for number in assigned:
+        for tp in assigned:
+            number = tp.partition
             if partitions.takes(number):
-                ledger, queued = partitions[number].ledger, partitions[number].queued
-                fetched = self._app.consumer.read_to(TopicPartition(self._kafka.input_topic, number)) or 0
-                own[number] = OwnPartition(ledger.next, ledger.position, fetched=fetched, queued=queued)
+                one = partitions[number]
+                fetched = self._app.consumer.read_to(tp) or 0
+                own[number] = OwnPartition(one.next, one.position, fetched=fetched, queued=one.queued)
             else:
-                own[number] = OwnPartition(partitions.recovered_records, 0, recovered=False)
+                own[number] = OwnPartition(self._app.partitions.recovered_records, 0, recovered=False)
         return own
 
     async def _save_what_may_go(self, seen: Observation) -> None:
@@ -182,7 +192,7 @@ class Watchdog(Service):
                 log.warning(
                     "%s[%d] starts at %d, beyond the replay point %d: saved %d sources; raise the topic's retention, "
                     "or lower state.replay_records",
-                    self._kafka.input_topic, partition.number, begin, ledger.replay_point, saved,
+                    self._kafka.log_topic, partition.number, begin, ledger.replay_point, saved,
                 )  # fmt: skip
 
 
@@ -213,29 +223,27 @@ class Brokers:
     async def topics(self) -> dict[str, topics.Topic]:
         return await topics.describe(self._admin, self._kafka)
 
-    async def log(self, numbers: Sequence[int]) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
-        """First offset of each partition of the input, the one after the last that may be read, and the next one."""
-        partitions = [TopicPartition(self._kafka.input_topic, number) for number in numbers]
+    async def log(self, topic: str, numbers: Sequence[int]) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+        """First offset of each of these partitions, the one after the last that may be read, and the next one."""
+        partitions = [TopicPartition(topic, number) for number in numbers]
         begin, readable = await self._reader.beginning_offsets(partitions), {}
         if self._kafka.isolation_level == "read_committed":
             readable = await self._reader.last_stable_offsets(partitions)
         end = await self._reader.end_offsets(partitions)
         return _by_number(begin), _by_number(readable or end), _by_number(end)
 
-    async def committed(self) -> dict[int, int]:
+    async def committed(self, topic: str) -> dict[int, int]:
         found = await self._admin.list_consumer_group_offsets(self._kafka.group_id)
-        return {tp.partition: value.offset for tp, value in found.items() if tp.topic == self._kafka.input_topic}
+        return {tp.partition: value.offset for tp, value in found.items() if tp.topic == topic}
 
-    async def taken(self, numbers: Sequence[int]) -> frozenset[int]:
+    async def taken(self, topic: str, numbers: Sequence[int]) -> frozenset[int]:
         """Partitions that a member of the group has; all, while the group is sharing them out."""
         [answer] = await self._admin.describe_consumer_groups([self._kafka.group_id])
         _, _, state, _, _, members, *_ = answer.groups[0]
         if state in ("PreparingRebalance", "CompletingRebalance"):
             return frozenset(numbers)
         assignments = [ConsumerProtocolMemberAssignment.decode(member[-1]) for member in members if member[-1]]
-        return frozenset(
-            tp.partition for a in assignments for tp in a.partitions() if tp.topic == self._kafka.input_topic
-        )
+        return frozenset(tp.partition for a in assignments for tp in a.partitions() if tp.topic == topic)
 
 
 def _by_number(offsets: Mapping[TopicPartition, int]) -> dict[int, int]:

@@ -11,8 +11,9 @@ TO_DO = {
     "bad_source": "Correct the producer, or name the field of the source in input.source_field.",
     "bad_timestamp": "Correct the producer, or say what timestamps are: input.timestamp_field, input.timestamp_unit.",
     "empty": "Correct the producer: a record is a JSON object or an array of them.",
+    "foreign": "Only workers write to the topic by source: find out who else does.",
     "invalid_json": "Correct the producer: records are JSON in UTF-8.",
-    "key_mismatch": "Key the records by source, so that all of a source are in one partition.",
+    "key_mismatch": "Key the records by source, so that all of a source are in one partition, or set input.rekey.",
     "no_value": "Correct the producer, or name the fields with values in input.value_fields.",
     "not_finite": "Correct the producer: NaN and Infinity are no values; leave the field out.",
     "not_read": "Correct the producer: too many elements of one array are bad.",
@@ -42,21 +43,23 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+    origin: tuple[str, int, int, int] | None = None  # topic, partition, offset, index, if not as they were read
 
     def record(
         self, topic: str, partition: int, limit: int | None = None
     ) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
         """Key, value and headers of the dead letter; always the same for the same record and limit.
 
-        ``limit``: bytes of the largest record batch that the topic of dead letters takes, 4,096 or more.
+        ``topic`` and ``partition`` are those it was read from; ``limit``: bytes of the largest record batch that the
+        topic of dead letters takes, 4,096 or more.
         """
         limit = 2 * CUT_VALUE if limit is None else limit
         cut_value, cut_key, cut_headers = (min(cut, limit * cut // (2 * CUT_VALUE)) for cut in CUTS)
+        of, *numbers = self.origin or (topic, partition, self.offset, self.index)
         headers = [
             ("reason", _cut(self.reason, CUT_REASON)),
-            ("topic", topic.encode()),
-            *((name, b"%d" % n) for name, n in [("partition", partition), ("offset", self.offset)]),
-            ("index", b"%d" % self.index),
+            ("topic", of.encode()),
+            *((name, b"%d" % n) for name, n in zip(("partition", "offset", "index"), numbers)),
         ]
         for name, raw, most in (("value", self.value, cut_value), ("key", self.key, cut_key)):
             if raw is not None and len(raw) > most:

@@ -28,6 +28,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from app.compiled.numeric import LARGEST
 from app.errors import InvalidPoint
@@ -113,6 +114,11 @@ class Reader:
             self._decode_plain = msgspec.json.Decoder(plain).decode
 
     @property
+    def single(self) -> bool:
+        """What ``Points.single`` is of the points it reads."""
+        return self._single
+
+    @property
     def units(self) -> set[str]:
         """In which numeric timestamps were read so far, where the settings do not say it."""
         return self._checks.units
@@ -121,6 +127,10 @@ class Reader:
         """Points and dead letters of these records, each in the records' order; never raises for their bytes."""
         points = self._read_at_once(records) if self._decode_plain and records else None
         return self._read_each(records) if points is None else Decoded(points, [], {}, [])
+
+    def times(self, records: Sequence[Record]) -> np.ndarray:
+        """When the records were written, ms."""
+        return np.array([record.timestamp for record in records], np.int64)
 
     def rejected(
         self, records: Iterable[Record], elements: Elements, points: Points, rejected: Iterable[tuple]

@@ -45,6 +45,7 @@ NULL_SIZE = 5  # with the comma after it
 def common(
     prefix: str,
     keys: Column,
+    partitions: np.ndarray,
     offsets: np.ndarray,
     indices: np.ndarray,
     kinds: np.ndarray,
@@ -61,9 +62,11 @@ def common(
     Parameters
     ----------
     prefix
-        "topic:partition:" of the ids.
+        What all ids begin with: "topic:", or "topic:partition:".
     keys
         n sources, as in JSON, without quotes.
+    partitions, offsets, indices
+        i8[n]: what follows in the ids; no partitions where they are in the prefix.
     kinds
         i8[n]: SCORED, UNSCORED, or OTHER: copied from ``others``, in order.
     scored
@@ -77,14 +80,14 @@ def common(
         i8[n], indices into ``words``: by severity; by direction 0 unknown, 1 above, -1 below.
     """
     text, short = _text(scored), _text(unscored)
-    width = words.most + len(prefix) + 2 * DIGITS
+    width = words.most + len(prefix) + 3 * DIGITS
     room = len(text) * 2 + len(short) + len(keys.data) + len(metrics.data) + len(others.data) + len(kinds) * width
     out = np.empty(room, np.uint8)
     ends = np.empty(len(kinds), np.int64)
     size = _write(
-        out, ends, kinds, np.frombuffer(prefix.encode(), np.uint8), offsets, indices, keys.data, keys.ends,
-        text, short, metrics.data, metrics.ends, words.before.data, words.before.ends, severities, directions,
-        others.data, others.ends,
+        out, ends, kinds, np.frombuffer(prefix.encode(), np.uint8), partitions, offsets, indices, keys.data,
+        keys.ends, text, short, metrics.data, metrics.ends, words.before.data, words.before.ends, severities,
+        directions, others.data, others.ends,
     )  # fmt: skip
     return Column(out[:size], ends)
 
@@ -145,8 +148,8 @@ def _number(out, i, text, at):
 
 
 @compiled
-def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, short, metrics, metric_ends, words,
-           word_ends, severities, directions, others, other_ends):  # fmt: skip
+def _write(out, ends, kinds, prefix, partitions, offsets, indices, keys, key_ends, text, short, metrics, metric_ends,
+           words, word_ends, severities, directions, others, other_ends):  # fmt: skip
     severity = 2 + NUMBERS
     direction = severity + 4
     detector = direction + 3
@@ -164,6 +167,10 @@ def _write(out, ends, kinds, prefix, offsets, indices, keys, key_ends, text, sho
             continue
         i = _word(out, i, words, word_ends, 0)
         i = put(out, i, prefix, 0, len(prefix))
+        if len(partitions) > 0:
+            i = _int(out, i, partitions[j])
+            out[i] = COLON
+            i += 1
         i = _int(out, i, offsets[j])
         out[i] = COLON
         i = _int(out, i + 1, indices[j])

@@ -22,7 +22,7 @@ from app.compiled.jit import AVAILABLE
 from app.detectors.kinds import KINDS
 from app.pipeline import outcome as outcomes
 from app.pipeline.outcome import Outcome
-from app.pipeline.points import Points
+from app.pipeline.points import INDEX_BITS, INDEX_MASK, Points
 from app.scoring import severity
 from app.scoring.episodes import REASONS
 from app.state.sources import VALUE
@@ -89,11 +89,31 @@ class Closed(msgspec.Struct, gc=False):
 _encode = msgspec.json.Encoder().encode
 
 
+class _Ids:
+    """Ids of points, topic:partition:offset:index, as ``Points`` says what they are made of."""
+
+    def __init__(self, topic: str, partition: int, points: Points) -> None:
+        self._packed = points.named is not None
+        self.prefix = f"{topic}:" if self._packed else f"{topic}:{partition}:"  # of all
+
+    def of(self, offsets: list[int], indices: list[int]) -> list[str]:
+        prefix = self.prefix
+        if self._packed:
+            return [f"{prefix}{i >> INDEX_BITS}:{offset}:{i & INDEX_MASK}" for offset, i in zip(offsets, indices)]
+        return [f"{prefix}{offset}:{index}" for offset, index in zip(offsets, indices)]
+
+    def columns(self, offsets: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(partitions, none where the prefix has it; offsets; indices)."""
+        if self._packed:
+            return indices >> INDEX_BITS, offsets, indices & INDEX_MASK
+        return indices[:0], offsets, indices
+
+
 def encode_results(
     points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0
 ) -> list[tuple[bytes, bytes]]:
     """Key and value of the result of every point from position ``start`` on that was not rejected."""
-    results = _results(points, outcome, f"{topic}:{partition}:", range(start, len(points)))
+    results = _results(points, outcome, _Ids(topic, partition, points), range(start, len(points)))
     keys = list(map(str.encode, points.source[start:] if start else points.source))
     encoded = list(zip(keys, map(_encode, results)))
     return encoded if not outcome.rejected else list(compress(encoded, (outcome.slot[start:] >= 0).tolist()))
@@ -125,13 +145,12 @@ def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int,
     scored = simple & (status == outcomes.OK) & voted
     unscored = simple & (status == outcomes.WARMING_UP) & (score == 0.0) & (alert == 0.0)
     unscored &= ~voted & np.isnan(outcome.expected[at])
-    prefix = f"{topic}:{partition}:"
-    others = [_encode(result) for result in _results(points, outcome, prefix, at[~(scored | unscored)].tolist())]
+    ids = _Ids(topic, partition, points)
+    others = [_encode(result) for result in _results(points, outcome, ids, at[~(scored | unscored)].tolist())]
     values = result_json.common(
-        prefix,
+        ids.prefix,
         keys,
-        outcome.offset[at],
-        outcome.index[at],
+        *ids.columns(outcome.named[at], outcome.index[at]),
         scored * result_json.SCORED + unscored * result_json.UNSCORED,
         numbers[scored],
         numbers[unscored, :2],
@@ -176,20 +195,20 @@ def encode_episodes(
     expired = [one for one in outcome.expired if one.position >= start]
     if not at and not expired:
         return []
-    prefix = f"{topic}:{partition}:"
+    ids = _Ids(topic, partition, points)
     opened = [i for i in at if outcome.opened[i]]
     closed = [i for i in at if not outcome.opened[i]]
-    events = dict(zip(opened, map(_opened, _results(points, outcome, prefix, opened))))
-    events.update(zip(closed, map(_encode, _ended(points, outcome, prefix, closed))))
+    events = dict(zip(opened, map(_opened, _results(points, outcome, ids, opened))))
+    events.update(zip(closed, map(_encode, _ended(points, outcome, ids, closed))))
     found = [(i, (points.source[i].encode(), events[i])) for i in at]
     if expired:
-        found = sorted([*_expired(expired, prefix), *found], key=lambda one: one[0])
+        found = sorted([*_expired(expired, ids), *found], key=lambda one: one[0])
     return [event for _, event in found]
 
 
-def _expired(expired: Sequence[Any], prefix: str) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
+def _expired(expired: Sequence[Any], ids: _Ids) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
     for one in expired:
-        [episode] = _ids(prefix, *([number] for number in one.opener))
+        [episode] = ids.of(*([number] for number in one.opener))
         series = one.source, one.timestamp, one.metric or UNSET, UNSET
         of = KINDS[one.kind], *series, one.length, one.peak, one.opened_at
         yield one.position, (one.source.encode(), _encode(Closed("closed", episode, *of, outcomes.SILENCE)))
@@ -199,11 +218,11 @@ def _opened(result: Result) -> bytes:
     return b'{"event":"opened",' + _encode(result)[1:]
 
 
-def _ended(points: Points, outcome: Outcome, prefix: str, at: list[int]) -> Iterable[Closed]:
+def _ended(points: Points, outcome: Outcome, ids: _Ids, at: list[int]) -> Iterable[Closed]:
     return map(
         Closed,
         repeat("closed"),
-        _ids(prefix, outcome.episode_offset[at].tolist(), outcome.episode_index[at].tolist()),
+        ids.of(outcome.episode_offset[at].tolist(), outcome.episode_index[at].tolist()),
         KIND[outcome.kind[at]].tolist(),
         _pick(points.source, at),
         _pick(points.timestamp, at),
@@ -216,7 +235,7 @@ def _ended(points: Points, outcome: Outcome, prefix: str, at: list[int]) -> Iter
     )
 
 
-def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -> list[Result]:
+def _results(points: Points, outcome: Outcome, ids: _Ids, at: Sequence[int]) -> list[Result]:
     """One result a position. ``at``: ascending positions."""
     if not len(at):
         return []
@@ -224,7 +243,7 @@ def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -
     anomaly = outcome.anomaly[rows]
     metric, *cells = _cells(points, outcome, at)
     columns = (
-        _ids(prefix, _pick(points.offset, at), _pick(points.index, at)),
+        ids.of(_pick(points.offset if points.named is None else points.named, at), _pick(points.index, at)),
         _pick(points.source, at),
         _pick(points.timestamp, at),
         metric,
@@ -233,7 +252,7 @@ def _results(points: Points, outcome: Outcome, prefix: str, at: Sequence[int]) -
         outcome.score[rows].tolist(),
         outcome.alert[rows].tolist(),
         anomaly.tolist(),
-        _episodes(prefix, outcome, rows, anomaly),
+        _episodes(ids, outcome, rows, anomaly),
         KIND[np.where(anomaly, outcome.kind[rows], -1)].tolist() if anomaly.any() else repeat(UNSET),
         SEVERITY[severity.severities(np.where(anomaly, outcome.peak[rows], outcome.alert[rows]))].tolist(),
         STATUS[outcome.status[rows]].tolist(),
@@ -256,10 +275,6 @@ def _pick(column: list, at: Sequence[int]) -> list:
     return [column[i] for i in at]
 
 
-def _ids(prefix: str, offsets: list[int], indices: list[int]) -> list[str]:
-    return [f"{prefix}{offset}:{index}" for offset, index in zip(offsets, indices)]
-
-
 def _where(known: dict[int, Any], at: Sequence[int]) -> Iterable[Any]:
     return [known.get(i, UNSET) for i in at] if known else repeat(UNSET)
 
@@ -270,11 +285,11 @@ def _figures(outcome: Outcome, at: Sequence[int]) -> Sequence[Iterable[Any]]:
     return list(zip(*(outcome.figure.get(i, (UNSET, UNSET)) for i in at)))
 
 
-def _episodes(prefix: str, outcome: Outcome, rows: Any, anomaly: np.ndarray) -> Iterable[Any]:
+def _episodes(ids: _Ids, outcome: Outcome, rows: Any, anomaly: np.ndarray) -> Iterable[Any]:
     if not anomaly.any():
         return repeat(UNSET)
-    ids = _ids(prefix, outcome.episode_offset[rows].tolist(), outcome.episode_index[rows].tolist())
-    return [id if inside else UNSET for id, inside in zip(ids, anomaly.tolist())]
+    openers = ids.of(outcome.episode_offset[rows].tolist(), outcome.episode_index[rows].tolist())
+    return [id if inside else UNSET for id, inside in zip(openers, anomaly.tolist())]
 
 
 def _maintenance(outcome: Outcome, rows: Any) -> Iterable[Any]:

@@ -90,7 +90,7 @@ def main(
 def _is_caught(name: str, cluster: Cluster, directory: Path, number: int) -> bool:
     within = directory / f"{name} {number}"
     within.mkdir()
-    with Run(Job.of(name, cluster.kafka.bootstrap_servers), within) as run:
+    with Run(Job.of(name, cluster.kafka.bootstrap_servers), within, **CONTROLS[name].settings) as run:
         try:
             found = CONTROLS[name].play(run).faults.keys() & CONTROLS[name].flagged
         except AssertionError as error:  # it did not come so far

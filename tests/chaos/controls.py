@@ -8,10 +8,12 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import kafka_tools
+from chaos import rekeying
 from integration import load as loads
 from integration import logs
 from integration.load import Load
@@ -114,14 +116,22 @@ def stock_faust(run: Run) -> Report:
     return run.check(saved=False)
 
 
+def duplicates_kept(run: Run) -> Report:
+    return rekeying.killed_before_its_commit(run, RECKLESS, RECKLESS="duplicates_kept")
+
+
 class Control(NamedTuple):
     play: Callable[[Run], Report]
     flagged: set[str]  # at least one of these
+    settings: Mapping[str, Any] = MappingProxyType({})  # of the run
 
 
 CONTROLS = {
     "replay point = acked position": Control(replay_from_the_acked_position, {"results conflicting", "states wrong"}),
     "snapshots before results": Control(snapshots_before_results, {"results missing"}),
     "plain source keys": Control(plain_source_keys, {"states not saved", "states wrong"}),
+    "duplicates kept behind the hop": Control(
+        duplicates_kept, {"results repeated", "results conflicting"}, rekeying.SETTINGS
+    ),
     "stock Faust": Control(stock_faust, {"results repeated", "results conflicting"}),
 }

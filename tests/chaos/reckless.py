@@ -52,8 +52,16 @@ def plain_source_keys() -> None:
     sources.OwnedSources.tombstones = lambda self, slots: []
 
 
+def duplicates_kept() -> None:
+    """Score what the hop of input.rekey has written twice as often."""
+    from app.stream.origins import Origins
+
+    Origins.fresh = lambda self, points: points
+
+
 FAULTS = {
-    fault.__name__: fault for fault in (replay_from_the_acked_position, snapshots_before_results, plain_source_keys)
+    fault.__name__: fault
+    for fault in (replay_from_the_acked_position, snapshots_before_results, plain_source_keys, duplicates_kept)
 }
 
 if __name__ == "__main__":

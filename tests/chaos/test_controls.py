@@ -19,7 +19,8 @@ def test_every_broken_program_is_caught_and_the_worker_is_not(kafka, tmp_path):
     def faults(name):
         directory = tmp_path / name.replace(" ", "-")
         directory.mkdir()
-        with Run(Job.of(name, kafka.bootstrap_servers), directory) as run:
+        of = controls.CONTROLS[name].settings if name in controls.CONTROLS else {}
+        with Run(Job.of(name, kafka.bootstrap_servers), directory, **of) as run:
             return plays[name](run).faults
 
     with ThreadPoolExecutor(len(plays)) as pool:

@@ -122,7 +122,8 @@ def _point(rng: random.Random, i: int, name: str, at: float) -> dict:
 class Load:
     """Produces at a rate from a thread, as a context; ``handed`` counts records given to the client so far.
 
-    ``sources`` are synthetic ones; ``real`` others, see ``real_series``.
+    ``sources`` are synthetic ones; ``real`` others, see ``real_series``. Without ``keyed`` records have no key, and go
+    to each partition in turn.
     """
 
     def __init__(
@@ -134,8 +135,10 @@ class Load:
         seed: int = 1,
         sources: int = 80,
         real: Mapping[str, list[bytes]] | None = None,
+        keyed: bool = True,
     ) -> None:
         self.handed = 0
+        self._keyed = keyed
         self._servers, self._topic, self._partitions, self._per_s = servers, topic, partitions, per_s
         self._records = records(seed, sources, real)
         self._ending = threading.Event()
@@ -174,6 +177,8 @@ class Load:
                 while self.handed < due:
                     key, value = next(self._records)
                     number = partition_of(key, self._partitions)
+                    if not self._keyed:
+                        number, key = self.handed % self._partitions, None if value is not None else key
                     acks.append(await producer.send(self._topic, value, key, partition=number))
                     self.handed += 1
                 await asyncio.sleep(0.004)

@@ -22,13 +22,21 @@ class Logs:
     letters: list[list[Any]]
     episodes: list[list[Any]]
     changelog: list[list[Any]]
-    committed: dict[int, tuple[int, str]]
+    committed: dict[int, tuple[int, str]]  # of what is scored
     raw_ends: list[int] = field(default_factory=list)  # where others than records are at the end
+    by_source: list[list[Any]] | None = None  # with input.rekey
+    rekeyed: dict[int, tuple[int, str]] = field(default_factory=dict)  # committed of raw-data, then
 
     @property
     def ends(self) -> list[int]:
-        """End offset of each partition of raw-data; no test deletes records."""
-        return self.raw_ends or [records[-1].offset + 1 if records else 0 for records in self.raw]
+        """End offset of each partition of what is scored; no test deletes records."""
+        if self.by_source is not None:
+            return _ends(self.by_source)
+        return self.raw_ends or _ends(self.raw)
+
+
+def _ends(partitions: list[list[Any]]) -> list[int]:
+    return [records[-1].offset + 1 if records else 0 for records in partitions]
 
 
 def read(kafka: KafkaSettings) -> Logs:
@@ -41,6 +49,8 @@ def read(kafka: KafkaSettings) -> Logs:
         changelog=records(kafka, kafka.changelog_topic),
         committed=committed(kafka),
         raw_ends=ends(kafka, kafka.input_topic),
+        by_source=records(kafka, kafka.by_source_topic) if kafka.rekeys else None,
+        rekeyed=committed(kafka, kafka.input_topic) if kafka.rekeys else {},
     )
 
 
@@ -57,8 +67,8 @@ def ends(kafka: KafkaSettings, topic: str) -> list[int]:
     return [end for _, end in sorted(kafka_tools.end_offsets(kafka.bootstrap_servers[0], topic).items())]
 
 
-def committed(kafka: KafkaSettings) -> dict[int, tuple[int, str]]:
-    """What the group committed for the input topic: partition -> (offset, metadata)."""
+def committed(kafka: KafkaSettings, topic: str | None = None) -> dict[int, tuple[int, str]]:
+    """What the group committed for a topic, that which is scored unless given: partition -> (offset, metadata)."""
 
     async def ask() -> dict[Any, Any]:
         async with kafka_tools.administration(kafka.bootstrap_servers) as admin, asyncio.timeout(kafka_tools.HANG_S):
@@ -71,7 +81,7 @@ def committed(kafka: KafkaSettings) -> dict[int, tuple[int, str]]:
     return {
         partition.partition: (commit.offset, commit.metadata)
         for partition, commit in asyncio.run(ask()).items()
-        if partition.topic == kafka.input_topic
+        if partition.topic == (topic or kafka.log_topic)
     }
 
 

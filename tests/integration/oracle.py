@@ -11,7 +11,7 @@ nothing when something is wrong would make every crash test pass.
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from integration.logs import Logs
@@ -37,6 +37,8 @@ class Expected:
     sources: Any  # app.state.sources.Sources
     last: dict[str, int]  # source -> offset of its last learned point; only those that are not forgotten at the end
     forgotten: set[str]  # the others: what is left of them in the changelog is of no use
+    places: dict[str, int] | None = None  # with input.rekey, id -> offset in the topic by source
+    faults: dict[str, list[str]] = field(default_factory=dict)  # found in that topic
 
 
 class Report(dict[str, list[str]]):
@@ -47,8 +49,7 @@ class Report(dict[str, list[str]]):
         self.counts: Counter[str] = Counter()
 
     def add(self, kind: str, faults: Iterable[Any]) -> None:
-        if found := [str(fault) for fault in faults]:
-            self.setdefault(kind, []).extend(found)
+        note(self, kind, faults)
 
     @property
     def faults(self) -> dict[str, list[str]]:
@@ -56,9 +57,21 @@ class Report(dict[str, list[str]]):
         return {kind: [f"{len(ids)} in all", *ids[:5]] for kind, ids in self.items() if ids and kind not in ALLOWED}
 
 
-def expect(settings: Settings, raw: Sequence[Sequence[Any]], pipeline: Pipeline | None = None) -> list[Expected]:
-    """What the job must give for these partitions of raw-data; ``pipeline``: one made of these settings before."""
+def expect(
+    settings: Settings,
+    raw: Sequence[Sequence[Any]],
+    pipeline: Pipeline | None = None,
+    by_source: Sequence[Sequence[Any]] | None = None,
+) -> list[Expected]:
+    """What the job must give for these partitions of raw-data; ``pipeline``: one made of these settings before.
+
+    ``by_source``: the topic by source, with input.rekey.
+    """
     pipeline = pipeline or Pipeline.of(settings)
+    if by_source is not None:
+        from integration import rekeyed  # which needs this module
+
+        return rekeyed.expect(settings, raw, by_source, pipeline)
     return [_fold(settings, pipeline, number, len(raw) > 1, records) for number, records in enumerate(raw)]
 
 
@@ -99,6 +112,9 @@ def check(expected: Sequence[Expected], logs: Logs, saved: bool = True) -> Repor
     report = Report()
     for number, (want, results) in enumerate(zip(expected, logs.results, strict=True)):
         found = list(_named_results((record.key, record.value) for record in results))
+        for kind, faults in want.faults.items():
+            report.add(kind, faults)
+        _compare_places(report, want, logs, results)
         _compare(report, "results", want.results, found)
         report.add("sources out of order", _out_of_order(found))
         report.add("gaps in the results", _gaps(list(want.results), [name for name, _ in found]))
@@ -110,6 +126,26 @@ def check(expected: Sequence[Expected], logs: Logs, saved: bool = True) -> Repor
     episodes = ((r.key, r.value) for records in logs.episodes for r in records)
     _compare(report, "episodes", _all(want.episodes for want in expected), list(_named_episodes(episodes)))
     return report
+
+
+def note(faults: dict[str, list[str]], kind: str, found: Iterable[Any]) -> None:
+    """Add faults of a kind, if there are any."""
+    if named := [str(fault) for fault in found]:
+        faults.setdefault(kind, []).extend(named)
+
+
+def _compare_places(report: Report, want: Expected, logs: Logs, results: Sequence[Any]) -> None:
+    """With input.rekey each result says which record it answers."""
+    if want.places is None:
+        return
+    for record in results:
+        name = json.loads(record.value)["id"]
+        [(topic, offset)] = record.headers
+        if not topic.endswith("-by-source") or (name in want.places and int(offset) != want.places[name]):
+            report.add("places wrong", [f"{name}: {topic} {offset!r}"])
+    for number, end in enumerate(logs.raw_ends):
+        if end and (committed := logs.rekeyed.get(number, (-1, ""))[0]) != end:
+            report.add("committed positions of the hop wrong", [f"{number}: {committed}, end is {end}"])
 
 
 def _compare(report: Report, what: str, want: dict[str, Any], found: list[tuple[str, Any]]) -> None:
@@ -124,11 +160,12 @@ def _compare(report: Report, what: str, want: dict[str, Any], found: list[tuple[
 
 def _out_of_order(found: list[tuple[str, Any]]) -> list[str]:
     """Results that come, on first sight, after a later one of the same source."""
-    latest: dict[bytes, tuple[int, int]] = {}
+    latest: dict[Any, tuple[int, int]] = {}
     seen = set()
     wrong = []
     for name, (key, _) in found:
         position = _position(name)
+        key = key, name.rsplit(":", 2)[0]  # the partition, with input.rekey
         if name not in seen and position < latest.get(key, (-1, -1)):
             wrong.append(name)
         seen.add(name)

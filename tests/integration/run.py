@@ -46,8 +46,14 @@ class Run:
         self.workers: list[Worker] = []
         self._directory = directory
 
-    def make_topics(self, partitions: int = PARTITIONS, compacts: bool = False) -> Self:
-        """``compacts``: the cleaner takes the changelog up every second, without any delay of its own."""
+    def make_topics(self, partitions: int = PARTITIONS, compacts: bool = False, raw: int | None = None) -> Self:
+        """``compacts``: the cleaner takes the changelog up every second, without any delay of its own.
+
+        ``raw``: partitions of raw-data, where it may have others.
+        """
+        if raw:
+            kafka_tools.create_topic(self.kafka.bootstrap_servers[0], self.kafka.input_topic, raw)
+            kafka_tools.create_topic(self.kafka.bootstrap_servers[0], self.kafka.output_topic, partitions)
         if compacts:
             kafka_tools.create_topic(self.kafka.bootstrap_servers[0], self.kafka.changelog_topic, partitions, **CLEANED)
         asyncio.run(topics.create(self.settings, partitions))
@@ -69,9 +75,12 @@ class Run:
 
     def lag(self) -> int:
         """Records past the committed positions, as lag tools count them."""
-        committed = logs.committed(self.kafka)
-        ends = logs.ends(self.kafka, self.kafka.input_topic)
-        return sum(end - committed.get(number, (0, ""))[0] for number, end in enumerate(ends))
+        lag = 0
+        for topic in dict.fromkeys([self.kafka.input_topic, self.kafka.log_topic]):  # that before the hop first
+            committed = logs.committed(self.kafka, topic)
+            ends = logs.ends(self.kafka, topic)
+            lag += sum(end - committed.get(number, (0, ""))[0] for number, end in enumerate(ends))
+        return lag
 
     def until_done(self) -> None:
         """Wait until the lag is 0."""
@@ -82,8 +91,10 @@ class Run:
 
         def saved() -> bool:
             meanwhile()
+            if self.lag():
+                return False
             committed = logs.committed(self.kafka)
-            ends = logs.ends(self.kafka, self.kafka.input_topic)
+            ends = logs.ends(self.kafka, self.kafka.log_topic)
             return all(
                 n in committed and (committed[n][0], logs.replay_point(committed[n])) == (end, end)
                 for n, end in enumerate(ends)
@@ -95,7 +106,7 @@ class Run:
     def check(self, saved: bool = True) -> oracle.Report:
         """What stands in the broker against what the oracle says."""
         found = logs.read(self.kafka)
-        return oracle.check(oracle.expect(self.settings, found.raw), found, saved)
+        return oracle.check(oracle.expect(self.settings, found.raw, by_source=found.by_source), found, saved)
 
     def _told(self) -> str:
         return "\n".join(

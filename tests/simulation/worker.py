@@ -196,9 +196,8 @@ class Worker(Process):
         """What a function of the logs gives."""
         return await self.ask(lambda reply: reply(what(self.broker.logs)))
 
-    async def _log_start(self, number: int) -> int:
-        partition = TopicPartition(self._raw, number)
-        return (await Reader(self).beginning_offsets([partition]))[partition]
+    async def _log_start(self, log: TopicPartition) -> int:
+        return (await Reader(self).beginning_offsets([log]))[log]
 
     async def _send_commit(self, offsets: dict[TopicPartition, Any]) -> None:
         sent = {tp.partition: value for tp, value in offsets.items()}

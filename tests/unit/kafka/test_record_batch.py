@@ -3,28 +3,35 @@ import random
 import pytest
 from aiokafka.record.memory_records import MemoryRecords
 
-from app.compiled.byte_columns import Encoded
+from app.compiled.byte_columns import Column, Encoded, Header
 from app.kafka.record_batch import CODECS, framed
 
 
 def parsed(batch, producer=(77, 3, 1200)):
-    """(key, value, offset, timestamp) by aiokafka's parser, and the batch's header."""
+    """(key, value, headers, offset, timestamp) by aiokafka's parser, and the batch's header."""
     batch._set_producer_state(*producer)
     memory = MemoryRecords(bytes(batch._build()))
     found = memory.next_batch()
     assert found.validate_crc() and not memory.has_next()
-    return [(r.key, r.value, r.offset, r.timestamp) for r in found], found
+    return [(r.key, r.value, list(r.headers), r.offset, r.timestamp) for r in found], found
 
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("limit", [1, 300, 10_000, 900_000])
-def test_aiokafka_reads_back_what_was_framed(limit, codec):
+@pytest.mark.parametrize("name", ["", "o", "näme" * 20], ids=["no header", "short", "long"])
+def test_aiokafka_reads_back_what_was_framed(limit, codec, name):
     draw = random.Random(limit)
     records = [
         (draw.randbytes(draw.randrange(1, 200)), draw.randbytes(draw.choice([0, 1, 127, 128, 9000])))
         for _ in range(300)
     ]
     encoded = Encoded.of(records)
+    headers = [[]] * 300
+    if name:
+        values = [draw.randbytes(draw.choice([0, 1, 63, 64, 200])) for _ in range(300)]
+        encoded = Encoded(encoded.keys, encoded.values, Header(name, Column.of(values)))
+        headers = [[(name, value)] for value in values]
+        assert encoded.records() == [(*record, of) for record, of in zip(records, headers)]
     batches = list(framed(encoded, limit, 1_700_000_000_123, codec))
     read = []
     for batch in batches:
@@ -32,10 +39,10 @@ def test_aiokafka_reads_back_what_was_framed(limit, codec):
         assert len(content) == batch.record_count() and len(batch._build()) == batch.size()
         assert batch.record_count() == 1 or batch.size() <= limit + 61 + limit // 1000 + 40
         assert header.compression_type == CODECS[codec]
-        assert [offset for _, _, offset, _ in content] == list(range(len(content)))
+        assert [offset for _, _, _, offset, _ in content] == list(range(len(content)))
         assert (header.producer_id, header.is_control_batch, header.is_transactional) == (77, False, False)
-        read += [(key, value) for key, value, _, timestamp in content if timestamp == 1_700_000_000_123]
-    assert read == records
+        read += [record[:3] for record in content if record[-1] == 1_700_000_000_123]
+    assert read == [(*record, of) for record, of in zip(records, headers)]
 
 
 @pytest.mark.parametrize("codec", [name for name in CODECS if name != "none"])

@@ -10,11 +10,12 @@ from aiokafka.errors import AuthenticationFailedError
 from points import points, vectors
 
 from app.errors import TopicError
-from app.kafka import admin, topics
+from app.kafka import admin, permissions, topics
 from app.kafka.topic_ids import MetadataResponse_v10, TopicsWithIds
 from app.kafka.topics import Topic
 from app.pipeline import Pipeline
 from app.settings import Detection, KafkaSettings, Settings
+from app.wire import by_source
 from app.wire.results import encode_results
 
 KAFKA = KafkaSettings()
@@ -123,6 +124,41 @@ def test_results_are_no_larger_than_what_a_limit_is_compared_with(metrics):
     _, last = encode_results(made, outcome, "t" * 249, 10**6)[-1]
     assert b'"is_anomaly":true' in last
     assert topics.RESULT_BYTES / 4 < len(last) < topics.RESULT_BYTES + metrics * topics.METRIC_BYTES - 400
+
+
+REKEYS = Settings(input={"rekey": True}).kafka
+BY_SOURCE = "anomaly-detection-group-by-source"
+DELETED = {"cleanup.policy": "delete", "retention.ms": "604800000"}
+
+
+def problems_with_rekey(**changed):
+    found = {**GOOD, BY_SOURCE: Topic(4, DELETED), **{name.replace("_", "-"): topic for name, topic in changed.items()}}
+    return topics.problems(REKEYS, found, 10_000)
+
+
+def test_with_rekey_raw_data_may_have_other_partitions_than_what_is_scored():
+    assert topics.names(REKEYS) == ["raw-data", BY_SOURCE, *list(GOOD)[1:]]
+    assert problems_with_rekey(raw_data=Topic(256)) == []
+    [reported] = problems_with_rekey(raw_data=Topic(257))
+    assert reported.startswith("topic raw-data: input.rekey reads 256 partitions at most, and it has 257")
+    assert by_source.PARTITIONS == topics.REKEYED_PARTITIONS
+    reported = problems_with_rekey(**{BY_SOURCE: Topic(8, DELETED)})
+    assert len(reported) == 2 and all(f"{BY_SOURCE}, 8, but has 4" in text for text in reported)
+
+
+@pytest.mark.parametrize("configs", [{"cleanup.policy": "compact"}, {"cleanup.policy": "compact,delete"}, None])
+def test_a_topic_by_source_that_is_not_kept_by_deletion_alone_is_a_problem(configs):
+    [reported] = problems_with_rekey(**{BY_SOURCE: Topic(4, configs)})
+    assert BY_SOURCE in reported and "must be delete" in reported
+    assert topics._configs(REKEYS, 0)[BY_SOURCE] == DELETED
+
+
+def test_the_topic_by_source_needs_rights_of_its_own():
+    plain, more = (set(permissions.of_worker(Settings(input={"rekey": on}))) for on in (False, True))
+    assert plain < more
+    assert {(right.operation, right.name) for right in more - plain} == {
+        ("Read", BY_SOURCE), ("Write", BY_SOURCE), ("DescribeConfigs", BY_SOURCE),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("ask", [topics.require, topics.create])

@@ -37,8 +37,8 @@ def starting(begin, end, committed, emitted=-1):
 
 
 def test_a_start_whose_records_are_there():
-    assert starting(7, 9, None) == (7, 7, (-1, WHOLE))
-    assert starting(7, 90, commit(50, 40), emitted=60) == (50, 40, (60, 0))
+    assert starting(7, 9, None) == (7, 7, (-1, WHOLE), None)
+    assert starting(7, 90, commit(50, 40), emitted=60) == (50, 40, (60, 0), None)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ HISTORY = {"input": "1b4e28ba-2fa1", "changelog": "6ba7b810-9dad"}
 )
 def test_a_topic_of_the_same_name_is_another_one(role, said):
     takeover = Takeover(KAFKA, 3, SimpleNamespace(covered={}, covers=-1), HISTORY)
-    old = SimpleNamespace(offset=50, metadata=metadata(40, HISTORY | {role: "deadbeef-0000"}))
+    old = SimpleNamespace(offset=50, metadata=metadata({"replay": 40}, HISTORY | {role: "deadbeef-0000"}))
     with pytest.raises(HistoryLost, match=said):
         takeover.start(0, 90, old)
 
@@ -73,7 +73,7 @@ def test_a_topic_of_the_same_name_is_another_one(role, said):
 @pytest.mark.parametrize(("then", "now"), [(HISTORY, HISTORY), ({}, HISTORY), (HISTORY, {})])
 def test_topics_whose_ids_are_the_same_or_not_known_are_taken(then, now):
     takeover = Takeover(KAFKA, 3, SimpleNamespace(covered={}, covers=-1), now)
-    assert takeover.start(0, 90, SimpleNamespace(offset=50, metadata=metadata(40, then))).replay == 40
+    assert takeover.start(0, 90, SimpleNamespace(offset=50, metadata=metadata({"replay": 40}, then))).replay == 40
 
 
 class Stopped(BaseException):

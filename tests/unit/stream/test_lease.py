@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 from aiokafka.errors import CommitFailedError
+from aiokafka.structs import TopicPartition
 
 from app.metrics import Metrics
 from app.settings import load
 from app.stream import committer as module
 from app.stream.assignment import Partitions
-from app.stream.committer import LEASE, Committer
-from app.stream.ledger import Ledger
+from app.stream.committer import LEASE, Committer, Point
 
 SESSION_S = 10.0
 KAFKA = load(environ={}, kafka={"session_timeout_s": SESSION_S}).kafka
@@ -22,13 +22,22 @@ def made(send):
     """One partition, assigned since generation 5, and its committer."""
     committer = Committer(KAFKA, Metrics(), {}, lambda: partitions.active(), send)
     partitions = Partitions(SimpleNamespace(committer=committer))
-    partitions[0] = Owned(number=0, active=False, generation=-1, ledger=Ledger(7, 9, 256, 1000))
+    partitions[0] = Owned()
     partitions.resume(5)
     return committer, partitions[0]
 
 
-class Owned(SimpleNamespace):
-    __hash__ = object.__hash__
+class Owned:
+    """Of a partition, what is committed."""
+
+    log = TopicPartition(KAFKA.input_topic, 0)
+    active, generation = False, -1
+
+    def to_commit(self):
+        return Point(9, {"replay": 7})
+
+    def committed(self, point):
+        self.replay_committed = point.said["replay"]
 
 
 def confirmed(silent_s, answers, monkeypatch, at_once=1):

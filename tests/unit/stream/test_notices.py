@@ -52,7 +52,7 @@ def test_a_clock_that_is_set_back_silences_nothing(told):
 
 
 def test_there_is_advice_for_every_reason_and_it_names_settings_that_exist():
-    assert dead_letters.TO_DO.keys() == {*malformed.LABELS, "too_many_sources"}
+    assert dead_letters.TO_DO.keys() == {*malformed.LABELS, "too_many_sources", "foreign"}
     words = [word.strip(".,:") for text in dead_letters.TO_DO.values() for word in text.split()]
     named = [word.split(".") for word in words if word.count(".") == 1]
     assert len(named) > 5

@@ -5,14 +5,16 @@ import random
 from types import SimpleNamespace
 
 import pytest
+from aiokafka.record.memory_records import MemoryRecords
 
-from app.compiled.byte_columns import Encoded
+from app.compiled.byte_columns import Column, Encoded, Header
 from app.errors import StateError
 from app.kafka.fetched import Fetched
 from app.kafka.record_batch import framed
-from app.stream.output_watermark import NOTHING, last_emitted
+from app.stream.output_watermark import NOTHING, WHOLE, last_emitted
 
-KAFKA = SimpleNamespace(input_topic="raw-data", output_topic="anomaly-results")
+KAFKA = SimpleNamespace(input_topic="raw-data", output_topic="anomaly-results", rekeys=False)
+REKEYS = SimpleNamespace(output_topic="anomaly-results", rekeys=True, log_topic="g-by-source")
 
 
 def fetch(values):
@@ -94,3 +96,38 @@ def test_records_before_the_offset_asked_for_do_not_count():
 
 def test_of_nothing_it_is_nothing():
     assert last_emitted(KAFKA, 3, []) == NOTHING
+
+
+def with_headers(values, name="g-by-source"):
+    """Such results, as a fetch and as aiokafka's records."""
+    keys, results = Encoded.of([(b"k", b'{"id":"raw-data:1:9:0"}')] * len(values))[:2]
+    [batch] = framed(Encoded(keys, results, Header(name, Column.of(values))), 1_000_000, 0)
+    data = bytes(batch._build())
+    return [Fetched.of(data, 0)], list(MemoryRecords(data).next_batch())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_behind_the_hop_by_source_it_is_the_highest_in_the_headers(seed):
+    draw = random.Random(seed)
+    offsets = [draw.randrange(draw.choice([3, 10**6, 10**18])) for _ in range(draw.randrange(1, 300))]
+    for records in with_headers([b"%d" % offset for offset in offsets]):
+        assert last_emitted(REKEYS, 3, records) == (max(offsets), WHOLE)
+    assert last_emitted(REKEYS, 3, []) == NOTHING
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"-1", b"7x", b"7:0"])
+def test_results_with_another_header_are_refused_there(value):
+    for records in with_headers([b"5", value, b"6"]):
+        with pytest.raises(StateError, match=r"^anomaly-results\[3\]@1: .*header g-by-source"):
+            last_emitted(REKEYS, 3, records)
+
+
+def test_results_of_another_group_and_those_without_a_header_are_refused_there():
+    for name in ("f-by-source", "g-by-source2", "g"):
+        for records in with_headers([b"5"], name):
+            with pytest.raises(StateError, match=r"@0: .*header g-by-source"):
+                last_emitted(REKEYS, 3, records)
+    data = fetch([result(7, 0)])
+    for records in ([Fetched.of(data, 0)], list(MemoryRecords(data).next_batch())):
+        with pytest.raises(StateError, match=r"@0: .*header g-by-source"):
+            last_emitted(REKEYS, 3, records)

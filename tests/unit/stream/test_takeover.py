@@ -19,7 +19,7 @@ from app.pipeline import Pipeline
 from app.settings import Detection, KafkaSettings
 from app.state import snapshot
 from app.stream import takeover as module
-from app.stream.takeover import RESULTS_TAIL, WHOLE, Logs, Takeover, _commits, _unchanged
+from app.stream.takeover import RESULTS_TAIL, WHOLE, Logs, Takeover, _unchanged, commits_of
 from tables.sources import SourcesTable
 
 PIPELINE = Pipeline(Detection(), engine="python")
@@ -200,10 +200,7 @@ def test_a_commit_that_must_be_there_is_asked_for_again(known, answers, asked, m
     clock = SimpleNamespace(time=lambda: sum(waited))
     monkeypatch.setattr(module, "ANSWERED_S", 3.5 * module.ASK_AGAIN_S)
     monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=lambda: clock))
-    takeover = found()
-    if known:
-        takeover.snapshots([saved("a", 70)])
-    assert asyncio.run(_commits(committed, {"raw": takeover})) == given[-1]
+    assert asyncio.run(commits_of(committed, {"raw": known})) == given[-1]
     assert len(given) == asked
 
 

@@ -23,10 +23,11 @@ class Fetching(Consumer):
         self.fetches, self.handed, self.sought, self._delivered = list(fetches), [], [], {}
         self.ends, self.position = [], 0
         self.flow_active = True
-        self.ours = SimpleNamespace(active=True, ledger=SimpleNamespace(next=100))
-        partitions = type("Ours", (dict,), {"takes": lambda self, number: self[number].active})
+        self.ours = SimpleNamespace(active=True, next=100, log=RAW)
+        partitions = type("Ours", (dict,), {"takes": lambda self, number: self[number].active})({0: self.ours})
         self.app = SimpleNamespace(
-            partitions=partitions({0: self.ours}),
+            of={RAW.topic: partitions}.__getitem__,
+            active=lambda: [self.ours] if self.ours.active else [],
             committer=SimpleNamespace(generation=5),
             consumer_generation_id=5,
             job=SimpleNamespace(settings=Settings()),
@@ -100,7 +101,7 @@ def test_what_was_passed_over_is_handed_on_once():
 def test_a_position_from_before_a_recovery_is_not_taken_for_one_after_it():
     def seeks(consumer):
         recovers(consumer)
-        consumer.position = consumer.ours.ledger.next
+        consumer.position = consumer.ours.next
 
     consumer = drained(([100], reads_to(900)), ([], seeks), ([], nothing), ([100, 101], reads_to(102)))
     assert (consumer.handed, consumer.ends) == ([[100], [100, 101]], [900, 102])

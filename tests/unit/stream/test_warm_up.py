@@ -2,18 +2,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from points import gaussian, points, states
 from unit.wire.test_result_json import made
 
-from app.compiled.byte_columns import Encoded, RecordColumns
+from app.compiled import murmur2
+from app.compiled.byte_columns import Column, Encoded, Header, RecordColumns
 from app.kafka import fetched, record_batch
 from app.pipeline import Pipeline
 from app.scoring import tables
 from app.settings import load
 from app.state import bulk_restore
+from app.stream import origins, output_watermark
 from app.stream.warm_up import warm
-from app.wire import result_json
+from app.wire import by_source, result_json
 from app.wire.results import encode_columns
 from tables.sources import SourcesTable
 
@@ -40,6 +43,25 @@ def test_after_warming_nothing_is_left_to_compile():
     restored.load(RecordColumns.of((at, *record) for at, record in enumerate(saved)))
     assert states(restored.rows, 60) == states(original, 60)
     assert all(before) and [set(kernel.signatures) for kernel in KERNELS] == before
+
+
+def test_nor_behind_the_hop_by_source():
+    kernels = [murmur2._place, by_source._numbers, origins._look, output_watermark._highest_of_headers]
+    warm(Pipeline(load(environ={}).detection, engine="python"), rekeys=True)
+    before = [set(kernel.signatures) for kernel in [*kernels, *KERNELS[:4]]]
+    sent, _ = made(5, 600)
+    at = dict.fromkeys(sent.offset, 7)
+    kafka = SimpleNamespace(output_topic="results", rekeys=True, log_topic="by-source")
+    for records in by_source.encoded(sent, 3, at, 4).values():
+        found = [SimpleNamespace(offset=i, value=one[1], headers=one[2]) for i, one in enumerate(records.records())]
+        reader = by_source.BySourceReader(load(environ={}).input, "by-source", 0, "raw-data")
+        read = origins.Origins(0, "", 1000).fresh(reader.read(found).points)
+        pipeline = Pipeline(load(environ={}, detection={"detectors": {"moving_average": {}}}).detection)
+        results = encode_columns(read, pipeline.run(pipeline.sources(), read), "raw-data", 3)
+        results = Encoded(*results[:2], Header("by-source", Column.of([b"7"] * len(results))))
+        for batch in record_batch.framed(results, 10_000, 0):
+            output_watermark.last_emitted(kafka, 0, [fetched.Fetched.of(bytes(batch._build()), 0)])
+    assert all(before) and [set(kernel.signatures) for kernel in [*kernels, *KERNELS[:4]]] == before
 
 
 def test_what_the_helping_process_compiles_is_what_the_worker_needs(tmp_path):

@@ -1,19 +1,20 @@
 """The compiled way to the bytes of results gives what the structs give."""
 
+import json
 import random
 
 import numpy as np
 import pytest
 
 from app.pipeline import Pipeline
-from app.pipeline.points import Points
+from app.pipeline.points import Points, packed
 from app.settings import load
 from app.wire import result_json, results
 
 NAMES = ["pump-7", "Pumpe Ä", 'a"quote', "back\\slash", "line\nbreak", "del\x7f", "日本", "s" * 256]
 
 
-def made(seed, count, **detection):
+def made(seed, count, rekeyed=False, **detection):
     """Points of awkward sources and values, and what the pipeline finds in them."""
     draw = random.Random(seed)
     points = Points()
@@ -25,6 +26,9 @@ def made(seed, count, **detection):
         points.own_time.append(True)
         usual = draw.choice([draw.gauss(50, 5), round(draw.gauss(50, 5), 2), 50.0, 0.0, -0.0])
         points.values.append(draw.choice([*[usual] * 40, 1e150, -1e150, 1e-300, 5e-324, 1e16, 123456789.125]))
+    if rekeyed:
+        points.named = [draw.randrange(10 ** draw.randrange(1, 16)) for _ in points.index]
+        points.index = [packed(draw.randrange(256), index) for index in points.index]
     settings = load(environ={}, detection=detection)
     pipeline = Pipeline(settings.detection)
     return points, pipeline.run(pipeline.sources(), points)
@@ -39,12 +43,22 @@ DETECTIONS = [
 
 @pytest.mark.parametrize("detection", DETECTIONS, ids=["one", "two", "drift"])
 @pytest.mark.parametrize("seed", range(4))
-def test_both_ways_give_the_same_bytes(detection, seed):
-    points, outcome = made(seed, 600, **detection)
+@pytest.mark.parametrize("rekeyed", [False, True], ids=["", "rekeyed"])
+def test_both_ways_give_the_same_bytes(detection, seed, rekeyed):
+    points, outcome = made(seed, 600, rekeyed, **detection)
     for start in (0, 17, 560):
         expected = results.encode_results(points, outcome, "raw-data", 3, start)
         columns = results.encode_columns(points, outcome, "raw-data", 3, start)
         assert columns.pairs() == expected
+
+
+def test_behind_the_hop_by_source_ids_name_where_the_point_was_before():
+    points, outcome = made(1, 100, rekeyed=True, **DETECTIONS[1])
+    found = [json.loads(value) for _, value in results.encode_results(points, outcome, "raw-data", 3)]
+    ids = [f"raw-data:{i >> 32}:{offset}:{i % 2**32}" for offset, i in zip(points.named, points.index)]
+    assert [result["id"] for result in found] == ids
+    openers = {result["episode"] for result in found if result["is_anomaly"]}
+    assert openers and openers < set(ids)
 
 
 def test_the_compiled_way_is_taken(monkeypatch):

@@ -82,6 +82,7 @@ def scored(draw, several: bool | None = None):
         profiles=PROFILES,
         profile=column(st.integers(0, 1), dtype=np.int64),
         offset=np.array(points.offset, np.int64),
+        named=np.array(points.offset, np.int64),
         index=np.array(points.index, np.int64),
         timestamp=np.array(points.timestamp),
         slot=column(st.integers(-1, 5), dtype=np.int64),
