@@ -54,7 +54,9 @@ class Placement:
         new = int((p["slot"] == NONE).sum())  # points, so at least as many as sources
         full = (new > 0 or late is not None) and len(sources) + new > self._max_sources
         batch = _Batch(self, sources, points, series, p)
-        if points.metrics is not None or late is not None or full:
+        if new == 0 and late is None and not full and batch.place_named():
+            pass
+        elif points.metrics is not None or late is not None or full:
             batch.place_each(late, full)
         else:
             if new:
@@ -81,6 +83,20 @@ class _Batch:
         self.joint_rows = np.full(len(points), NONE, np.int64)  # by point: row of JOINT
         self.rejected: list[Rejected] = []
         self.expired: list[ExpiredEpisode] = []
+
+    def place_named(self) -> bool:
+        """All at once, if each point has one named value that is the only one of its source; False if not."""
+        points = self._points
+        if points.metrics is None or points.metric is not None or len(points.metrics) != len(points):
+            return False
+        known = list(map(self._sources.metrics, self._p["slot"].tolist()))
+        if not known or max(map(len, known)) > 1:
+            return False
+        rows = [of.get(name, NONE) for of, name in zip(known, points.metrics)]
+        if NONE in rows or points.start != list(range(len(points) + 1)):
+            return False
+        self.rows[:] = rows
+        return True
 
     def place_each(self, late: np.ndarray | None, full: bool) -> None:
         """Point by point, by the names of the metrics; a rejected point changes nothing.

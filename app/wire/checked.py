@@ -32,11 +32,12 @@ class Record(Protocol):
 class Checks:
     """Checks the parts of a point one by one; each raises InvalidPoint.
 
-    ``units``: in which numeric timestamps were read, where the settings do not say it.
+    ``keyed``: a record's key must be its source. ``units``: in which numeric timestamps were read, where the settings
+    do not say it.
     """
 
     def __init__(self, input: InputSettings, keyed: bool) -> None:
-        self._keyed = keyed
+        self.keyed = keyed
         self._max_metrics = input.max_metrics
         self._unit = input.timestamp_unit
         self.units: set[str] = set()
@@ -50,7 +51,7 @@ class Checks:
         if not 0 < len(raw) <= MAX_SOURCE_BYTES:
             size = f"must be 1 to {MAX_SOURCE_BYTES} bytes, got {len(raw)}"
             raise InvalidPoint("bad_source", f"{path}.{names} {size}: {shown(source)}")
-        if self._keyed and record.key != raw and not keys.is_source(record.key, source):
+        if self.keyed and record.key != raw and not keys.is_source(record.key, source):
             key = "none" if record.key is None else shown(record.key.decode("utf-8", "backslashreplace"))
             reason = f"{path}.{names} must be the record's key, got {shown(source)} under the key {key}"
             raise InvalidPoint("key_mismatch", f"{reason}; key the records by source, or set input.rekey: true")

@@ -28,6 +28,7 @@ from app.wire.fields import Fields, Getter, find, scalars
 from app.wire.malformed import shown
 from app.wire.schema import Name, Scalar, Time
 
+_NAMES = (str, int, type(None))
 MAX_LABELS, MAX_LABEL_CHARS = 64, 256  # of one point, beyond which labels are left out or cut
 MOST_KNOWN = 10_000  # joined objects that are kept, as the same ones come again and again
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -40,6 +41,8 @@ Described = tuple[str | None, str | None, dict[str, Any] | None]
 # An element decoded, the record around it, the element's bytes, the place of what it is in, its position there (-1: it
 # is that itself), and why it is not read: a str if that is no mistake.
 Element = tuple[Any, Any, Any, str, int, InvalidPoint | str | None]
+# Elements, the record around each, its bytes, and the positions of these records; None: each record is one element.
+Spread = tuple[list[Any], list[Any], list[Any], list[int] | None]
 Getters = tuple[Getter, Getter | None]  # from an element; where it has nothing: from the record around it
 
 
@@ -69,6 +72,7 @@ class Mapping:
         self.time_names, self.value_names = _either([self._timestamp]), _either(self._values)
         names = [VALUE, "values"] if usual else [choice[0].text.removeprefix(TOP) for choice in self._values]
 
+        self.flat = names[0] if self.single and not self.apart else ""  # the only value, if a point has no other
         self._known: dict[bytes, str] = {}
         self._inner, self._outer = Fields(), Fields()  # of an element, of the record
         if whole:
@@ -91,6 +95,9 @@ class Mapping:
             for part in self._source
             if part.field
         ]
+        self._form = "".join(
+            part.before.replace("{", "{{").replace("}", "}}") + ("{}" if part.field else "") for part in self._source
+        )
         self._after = "" if self._source[-1].field else self._source[-1].before
         self._get_timestamp = self._getter(self._timestamp)
         self._get_values = [
@@ -175,7 +182,13 @@ class Mapping:
             if many:
                 if type(found) is not dict:
                     raise msgspec.ValidationError("Expected `object`")
-                cells += self.numbers(found, many)
+                for key, value in found.items():
+                    if type(value) is float:
+                        cells.append((key, value))
+                    elif type(value) is int:
+                        cells.append((key, float(value)))
+                    elif type(value) is dict or not self._strict:
+                        cells += self.numbers({key: value}, many)
             else:
                 number = found if type(found) is float else msgspec.convert(found, float, strict=self._strict)
                 cells.append((name, number))
@@ -194,6 +207,92 @@ class Mapping:
                     yield name, msgspec.convert(value, float, strict=False)
                 except msgspec.ValidationError:
                     continue
+
+    # --- of many elements at once
+
+    def spread(self, records: list[Any], raw: list[bytes]) -> Spread:
+        """The elements of these records, without those of records in which one is not read."""
+        if self._get_points is None:
+            return records, records, raw, None
+        inner = list(map(self._get_points, records))
+        try:
+            if self._points_optional and all([one is None for one in inner]):
+                return list(map(self._decode_inner, raw)), records, raw, None
+            if set(map(type, inner)) == {msgspec.Raw} and all([bytes(one)[:1] == b"{" for one in inner]):
+                return list(map(self._decode_inner, inner)), records, inner, None
+        except msgspec.DecodeError:
+            pass
+        return self.spread_each(records, raw)
+
+    def spread_each(self, records: list[Any], raw: list[bytes]) -> Spread:
+        """The same of records that may have several."""
+        found: list[Any] = []
+        around: list[Any] = []
+        pieces: list[Any] = []
+        of: list[int] = []
+        for i, (record, value) in enumerate(zip(records, raw)):
+            elements = self.elements(record, value, "")
+            if any([why is not None for *_, why in elements]):
+                continue
+            for one, outer, piece, *_ in elements:
+                found.append(one)
+                around.append(outer)
+                pieces.append(piece)
+                of.append(i)
+        return found, around, pieces, of
+
+    def all_described(
+        self, elements: list[Any], around: list[Any]
+    ) -> tuple[list[str | None], list[str | None] | None, list[dict[str, Any] | None] | None]:
+        """As ``described``, in columns; no source where a field is of another type."""
+        metric: list[Any] | None = None
+        source = self._all_names(elements, around)
+        if self._get_metric is not None:
+            metric = _column(self._get_metric, elements, around)
+            kinds = set(map(type, metric))
+            if kinds == {type(None)}:
+                metric = None
+            elif not kinds <= {str, type(None)}:
+                source = [one if type(name) in _NAMES else None for one, name in zip(source, metric)]
+                metric = [str(name) if type(name) is int else name for name in metric]
+        labels = [self._labelled(*one) for one in zip(elements, around)] if self._get_labels else None
+        return source, metric, labels
+
+    def _all_names(self, elements: list[Any], around: list[Any]) -> list[str | None]:
+        columns: list[list[Any]] = []
+        for _, many, _, getters in self._get_source:
+            column = _column(getters, elements, around)
+            if many and set(map(type, column)) == {msgspec.Raw}:
+                try:
+                    column = [self._joined(one, many) for one in column]
+                except msgspec.ValidationError:
+                    break
+            if set(map(type, column)) != {str} or "" in column:
+                break
+            columns.append(column)
+        else:
+            return columns[0] if self._form == "{}" else list(map(self._form.format, *columns))
+        return [or_none(self._name, *one) for one in zip(elements, around)]
+
+    def all_times(self, elements: list[Any], around: list[Any]) -> list[Any]:
+        """As ``time``; False where it is of another type."""
+        times = _column(self._get_timestamp, elements, around)
+        if set(map(type, times)) <= {float, datetime, type(None)}:
+            return times
+        return [None if time is None else or_none(self._as_time, time) or False for time in times]
+
+    def _as_time(self, time: Any) -> Any:
+        return msgspec.convert(time, Time, strict=self._strict)
+
+    def all_cells(self, elements: list[Any], around: list[Any]) -> list[Any]:
+        """As ``cells``, or the numbers alone if all values are ``flat``; None where one is of another type."""
+        if not self.flat:
+            return [or_none(self.cells, *one) for one in zip(elements, around)]
+        values = _column(self._get_values[0][2], elements, around)
+        if set(map(type, values)) <= {float, type(None)}:
+            return values
+        found = [or_none(self.cells, *one) for one in zip(elements, around)]
+        return [cells[0][1] if cells else None for cells in found]
 
     def _name(self, element: Any, record: Any) -> str | None:
         name = ""
@@ -314,6 +413,21 @@ def _get(getters: Getters, element: Any, record: Any) -> Any:
     near, far = getters
     found = near(element)
     return far(record) if found is None and far is not None else found
+
+
+def _column(getters: Getters, elements: list[Any], around: list[Any]) -> list[Any]:
+    near, far = getters
+    found = list(map(near, elements))
+    if far is None or None not in found:
+        return found
+    return [far(outer) if one is None else one for one, outer in zip(found, around)]
+
+
+def or_none(read: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return read(*given)
+    except (msgspec.ValidationError, OverflowError):
+        return None
 
 
 def _decoder(kind: Any, strict: bool) -> Callable[[Any], Any]:

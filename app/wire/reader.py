@@ -40,6 +40,7 @@ from app.wire import formats, framing, keys, malformed, schema
 from app.wire.checked import Checks, Record, append
 from app.wire.dead_letters import DeadLetter
 from app.wire.mapped import MappedReader
+from app.wire.mapped_batch import MappedBatch, merged
 from app.wire.times import END_OF_TIME
 
 MAX_DEAD_LETTERS = 100  # for elements of one record; one more stands for all elements after them
@@ -95,6 +96,7 @@ class Reader:
         self._decode_plain: Any = None
         mapping = formats.mapping(input)
         self._mapped = None if mapping is None else MappedReader(mapping, self._checks)
+        self._batch = None if mapping is None else MappedBatch(mapping, self._checks, input)
         if self._mapped is not None and mapping is not None:
             self._single, self._complaints = mapping.single, mapping.complaints
             self._decode_any: Any = self._mapped.decode
@@ -125,6 +127,8 @@ class Reader:
 
     def read(self, records: Sequence[Record]) -> Decoded:
         """Points and dead letters of these records, each in the records' order; never raises for their bytes."""
+        if self._batch is not None:
+            return self._read_batch(records)
         points = self._read_at_once(records) if self._decode_plain and records else None
         return self._read_each(records) if points is None else Decoded(points, [], {}, [])
 
@@ -150,6 +154,15 @@ class Reader:
         return dead_letters
 
     # --- all at once
+
+    def _read_batch(self, records: Sequence[Record]) -> Decoded:
+        """Records of another shape: what is usual among them at once, the others one by one."""
+        assert self._batch is not None
+        points, elements, others = self._batch.read(records)
+        if not others:
+            return Decoded(points, [], elements, [])
+        found = self._read_each(others)
+        return found._replace(points=merged(points, found.points), elements=elements | found.elements)
 
     def _read_at_once(self, records: Sequence[Record]) -> Points | None:
         """Points of records that are all plain objects with one value; None when one of them is not."""

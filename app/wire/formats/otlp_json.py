@@ -22,7 +22,7 @@ import msgspec
 from app.errors import InvalidPoint
 from app.settings.model import InputSettings
 from app.wire.malformed import shown
-from app.wire.mapping import MOST_KNOWN, Described, Element, Mapping
+from app.wire.mapping import MOST_KNOWN, Described, Element, Mapping, Spread, or_none
 
 INPUT = {
     "format": "otlp-json",
@@ -156,6 +156,25 @@ class Format(Mapping):
             flat = {**record._asdict(), "resource": _attributes(key[0].resource), "attributes": _attributes(key[1])}
             known = self._descriptions[key] = super().described(flat, flat)
         return known
+
+    def spread(self, records: list[Any], raw: list[bytes]) -> Spread:
+        return self.spread_each(records, raw)
+
+    def all_described(
+        self, elements: list[Any], around: list[Any]
+    ) -> tuple[list[str | None], list[str | None] | None, list[dict[str, Any] | None] | None]:
+        try:
+            found = list(map(self.described, elements, around))
+        except msgspec.ValidationError:
+            found = [or_none(self.described, *one) or (None, None, None) for one in zip(elements, around)]
+        source, metric, labels = zip(*found) if found else ((), (), ())
+        return list(source), list(metric), list(labels)
+
+    def all_times(self, elements: list[DataPoint], around: list[Any]) -> list[Any]:
+        return [point.timeUnixNano or None for point in elements]
+
+    def all_cells(self, elements: list[DataPoint], around: list[Any]) -> list[Any]:
+        return [point.asDouble if point.asInt is None else point.asInt for point in elements]
 
     def time(self, element: DataPoint, record: About) -> float | datetime | None:
         return element.timeUnixNano or None  # 0: it is not known

@@ -10,11 +10,12 @@ import typing
 from pathlib import Path
 
 import pytest
-from unit.wire.test_mapping import points, read, told
-from unit.wire.test_reader import rows
+from unit.wire.test_mapping import plain, points, read, told
+from unit.wire.test_reader import Record, rows
 
 from app.settings import InputSettings
 from app.wire import formats
+from app.wire.reader import Reader
 
 AT = 1698399460.0  # 2023-10-27T09:37:40Z
 CPU = {
@@ -251,6 +252,10 @@ def test_a_damaged_record_is_answered(format, record):
 
     records = [json.dumps(one).encode() for one in damaged(record)]
     found = read(*records, **settings)
+    one_by_one = Reader(InputSettings(**settings), "raw-data", 3, False)._read_each(
+        [Record(value, i) for i, value in enumerate(records)]
+    )
+    assert rows(one_by_one.points) == rows(found.points) and plain(one_by_one) == plain(found)
     answered = {*found.points.offset, *(one.offset for one in [*found.dead_letters, *found.skipped])}
     assert answered == set(range(len(records)))
     assert all(len(letter.reason) < 500 for letter in found.dead_letters)

@@ -11,6 +11,7 @@ from unit.wire.test_reader import Record, rows
 
 from app.pipeline import Pipeline
 from app.settings import Detection, InputSettings
+from app.state import snapshot
 from app.wire import reader
 from app.wire.mapping import MAX_LABEL_CHARS, MAX_LABELS
 from app.wire.reader import Decoded, Reader
@@ -261,6 +262,21 @@ def test_results_of_named_values_are_written_in_columns_too(single):
     assert (json.loads(expected[0][1]).get("metric") == "cpu.pct") == single
 
 
+def test_a_named_value_is_scored_alike_in_any_batch():
+    """Once its sources are known, a batch finds their rows at once."""
+    records = [{"source": f"s{i % 3}", "timestamp": i, "cpu": {"pct": i % 7}} for i in range(90)]
+    found = read(*records, {"source": "s0", "cpu": {"idle": 1}}, value_fields=["cpu.pct", "cpu.idle"])
+    scored = []
+    for size in (1, 7, 91):
+        pipeline = Pipeline(Detection(method="moving_average"))
+        sources, results = pipeline.sources(), []
+        for at in range(0, len(found.points), size):
+            points = found.points.select(range(at, min(at + size, len(found.points))))
+            results += encode_results(points, pipeline.run(sources, points), "raw-data", 3)
+        scored.append((results, snapshot.dumps(sources, 0, 90)))
+    assert scored[0] == scored[1] == scored[2]
+
+
 def test_the_key_must_be_the_composed_source_where_there_are_several_partitions():
     (reason,) = told(read(SERIES, keyed=True, source_field="{labels.instance}/{name}"))
     assert 'must be the record\'s key, got "a:9100/up"' in reason and "set input.rekey: true" in reason
@@ -300,6 +316,11 @@ def test_types_read_what_a_walk_through_the_json_reads(record, source, value):
     assert len(found.points) + len(found.dead_letters) == 1
 
 
+def plain(found: Decoded) -> tuple:
+    """With the elements as bytes: other types of them do not compare."""
+    return found.dead_letters, found.skipped, {at: list(map(bytes, some)) for at, some in found.elements.items()}
+
+
 SHAPES = [
     {"source_field": "a.b", "value_fields": ["v"], "labels": ["a.*", "t"]},
     {"source_field": "{a}/{b.c|}", "value_fields": ["**"], "values_apart": True, "numbers_as_text": True},
@@ -312,6 +333,7 @@ SHAPES = [
 @given(st.sampled_from(SHAPES), st.lists(OBJECTS | st.lists(OBJECTS, max_size=3), min_size=1, max_size=4))
 def test_every_record_of_any_shape_is_answered_and_alike_in_any_batch(input, records):
     together = read(*records, **input)
+    assert together.points.labels is None or len(together.points.labels) == len(together.points)
     answers = [
         *(row[:2] for row in rows(together.points)),
         *((one.offset, one.index) for one in chain(together.dead_letters, together.skipped)),
@@ -319,6 +341,9 @@ def test_every_record_of_any_shape_is_answered_and_alike_in_any_batch(input, rec
     assert len(set(answers)) == len(answers)
     assert {offset for offset, _ in answers} == set(range(len(records)))
     raw = [Record(json.dumps(record).encode(), i) for i, record in enumerate(records)]
+    one_by_one = Reader(InputSettings(**input), "raw-data", 3, False)._read_each(raw)
+    assert rows(one_by_one.points) == rows(together.points)
+    assert plain(one_by_one) == plain(together)
     alone = [Reader(InputSettings(**input), "raw-data", 3, False).read([one]) for one in raw]
     assert [row for one in alone for row in rows(one.points)] == rows(together.points)
     assert [letter for one in alone for letter in one.dead_letters] == together.dead_letters
