@@ -9,8 +9,8 @@ both sides of it in turn: they change sides at 1 point in 10 or more. Two walks,
 lie near a line too, but their errors stay on one side for long: what is not stationary is no equilibrium that could be
 left [2]_.
 
-They part where the mean size of the last 20 errors, each cut at 4 usual ones, is rarer than ``LINE``. It is ranked
-among the highest of each of the last 128 blocks of 50 points (``block_maxima``), as ``prediction_interval`` ranks its
+They part where the mean size of the last 20 errors is rarer than ``LINE``; each of them is cut at 4 usual ones, or at
+3 times the mean size that one block in ten has, so that some 7 must be large. It is ranked among the highest of each of the last 128 blocks of 50 points (``block_maxima``), as ``prediction_interval`` ranks its
 signs, with the same allowance for many metrics, many episodes and the first points. That also finds a metric that lags
 behind its mate, or stands still while the mate goes on.
 
@@ -64,7 +64,8 @@ TOGETHER = 500  # points, likewise
 MEMORY = 0.0002  # share of the newest point in the line
 UNIT = 0.005  # of the newest error in the mean size
 LEAST = 0.01  # of a standard deviation: smaller errors count as that
-CUT, MOST = 4.0, 6.0  # usual errors, at which one is cut for the mean of the last 20, and for the line
+CUT, CUTS = 4.0, 3.0  # usual errors, or times the line of mean sizes, at which an error is cut for their mean
+MOST = 6.0  # usual errors, at which one is cut for the line
 LINE, YOUNG, OLD = 2.8, 2.0, 2000.0  # surprise that is told; so much higher at first, until so many points are known
 FORGOTTEN = 0.99965  # of an episode at each point: half after 2,000
 HIGHEST = 8.0  # of a surprise: rarer is the same
@@ -197,8 +198,9 @@ def follow_mate(s, y, x, metrics, told):
     s.seen += 1
     size = 0.0
     if s.seen >= LAST and unit > 0.0:
+        cut = max(CUT, CUTS * s.size.above) * unit
         for i in range(LAST):
-            size += min(abs(s.errors[i]), CUT * unit)
+            size += min(abs(s.errors[i]), cut)
         size /= LAST * unit
     score = 0.0
     says = NOTHING
