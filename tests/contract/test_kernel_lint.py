@@ -65,7 +65,7 @@ def fields_of(tree, kind):
 
 
 def unbounded(tree):
-    """Counts in fields of i4 or i1 that no min() or comparison ends: CPython goes on where compiled code begins anew."""
+    """Counts in i4 or i1 that no min() or comparison ends: CPython goes on where compiled code begins anew."""
     counts = fields_of(tree, "i4") | fields_of(tree, "i1")
     counts -= fields_of(tree, "f8")  # of two of one name neither is known
     for node in ast.walk(tree):
