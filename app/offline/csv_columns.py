@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from shlex import quote
 from typing import NamedTuple
 
 from app.errors import ConfigurationError, InvalidPoint
@@ -31,7 +32,7 @@ from app.offline.csv_layout import ANNOTATIONS
 from app.offline.numbers import NumberFormat, is_missing, is_number
 from app.offline.numbers import format_of as number_format_of
 from app.offline.options import Ambiguous, FileOptions
-from app.offline.times import TimeReader, is_clock, is_epoch, is_time, zone_of
+from app.offline.times import TimeReader, is_clock, is_day, is_epoch, is_time, zone_of
 from app.offline.times import format_of as time_format_of
 from app.settings import InputSettings
 from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
@@ -44,6 +45,7 @@ ALWAYS_TIME = TIME_NAMES[:5]  # never values
 SOURCE_NAMES = ("source", "sourceid", "entityid")
 SERIES_NAMES = ("series", "host", "hostname", "device", "deviceid", "devicename", "sensor", "sensorid", "machine",
                 "machineid", "node", "instance", "tags")  # fmt: skip
+HOUR_NAMES, CLOCK_NAMES = ("hour", "stunde", "hr"), ("time", "zeit", "uhrzeit")
 METRIC_NAMES = ("metric", "metricname", "field", "fieldname", "variable")
 LABEL_NAMES = ("label", "anomaly", "isanomaly", "changepoint")
 INFLUX = ("_time", "_value")  # a table of InfluxDB's, where these are:
@@ -90,7 +92,9 @@ class CsvColumns:
         self._cells = [self._sampled(at) for at in range(len(self.header))]
         self.max_metrics, self._unit = fields.max_metrics, fields.timestamp_unit
         wide = options.columns == "sources"
-        self.label_at = next(iter(self._called(LABEL_NAMES[:3])), None)
+        self._clock_digits = 0  # of a column of times of the day that has none of ``:``: 2 are hours, 4 are hhmm
+        self.label_at = next((at for at in self._called(LABEL_NAMES[:3]) if not self._mostly(at, is_time)), None)
+        self._refuse_times_as_names()
         self.time_at = self._time_columns(options.time or given(fields.timestamp_field))
         self.time = self._time_reader()
         used = {self.label_at, *self.time_at}
@@ -217,14 +221,22 @@ class CsvColumns:
         raise ConfigurationError(f"{self.name}: no column {wanted!r} ({setting}); found {found}")
 
     def _names(self, columns: Sequence[int]) -> str:
-        names = [self.header[at] or f"column {at + 1}" for at in columns[:SHOWN]]
+        names = [" ".join(self.header[at].split()) or f"column {at + 1}" for at in columns[:SHOWN]]
         return (
             " + ".join(names) if columns is self.time_at or columns is self.source_at else _listed(names, len(columns))
         )
 
+    def _refuse_times_as_names(self) -> None:
+        if len(times := [each for each in self.header if is_time(each)]) > 1:
+            what = f"columns are called {times[0]!r}, {times[1]!r}: times must stand below each other, in a column"
+            raise ConfigurationError(f"{self.name}: {what}")
+
     def _time_columns(self, wanted: Sequence[str]) -> tuple[int, ...]:
         if wanted:
-            return tuple(self._find(each, "input.timestamp_field or --time") for each in wanted)
+            found = [self._find(each, "input.timestamp_field or --time") for each in wanted]
+            if len(found) == 2:
+                self._clock_digits = self._digits(found[1])
+            return tuple(found)
         named = self._called(TIME_NAMES)
         clocks = [at for at in named if self._mostly(at, is_clock)]
         found = [at for at in named if at not in clocks and (self._cells[at] or not self._sample)]
@@ -233,20 +245,31 @@ class CsvColumns:
         if not found:
             others = [at for at in range(len(self.header)) if at not in named and at != self.label_at]
             found = [at for at in others if self._mostly(at, is_time) and self.header[at] not in INFLUX_OWN]
-        if not found and not clocks:
+        if not found:
             found = [
                 at for at in range(len(self.header)) if TIME_WORD.search(self.plain[at]) and is_epoch(self._cells[at])
             ]
-        if clocks:
-            days = [at for at in found if not any(":" in cell for cell in self._cells[at])]
-            if days:
-                return days[0], clocks[0]
-            if not found:
-                what = f"column {self.header[clocks[0]]!r} holds times of the day, and no column holds dates"
-                raise ConfigurationError(f"{self.name}: {what}: --time DATE --time CLOCK names two columns")
+        days = [at for at in found if self._mostly(at, is_day)]
+        clocks = clocks or [at for at in self._called(HOUR_NAMES + CLOCK_NAMES) if days and self._digits(at)]
+        if clocks and days:
+            self._clock_digits = self._digits(clocks[0])
+            return days[0], clocks[0]
+        if clocks and not found:
+            what = f"column {self.header[clocks[0]]!r} holds times of the day, and no column holds dates"
+            raise ConfigurationError(f"{self.name}: {what}: --time DATE --time CLOCK names two columns")
         if len(found) > 1 and self._sample:
             return self._one_of(found)
-        return tuple(found[:1] or (named[:1] if not clocks else []))
+        return tuple(found[:1] or named[:1])
+
+    def _digits(self, at: int) -> int:
+        """Digits of times of the day that are whole numbers, 0: they are not. 7 is 7:00 of an hour, else 0:07."""
+        cells = [cell.strip() for cell in self._cells[at]]
+        for size, most in ((2, 24), (4, 2400), (6, 240_000)):
+            if size == 2 and self.plain[at] not in HOUR_NAMES:
+                continue
+            if cells and all(cell.isdecimal() and int(cell) <= most for cell in cells):
+                return size
+        return 0
 
     def _one_of(self, columns: Sequence[int]) -> tuple[int, ...]:
         """Of several columns of times the first, if the others say the same, or the day of it."""
@@ -281,43 +304,55 @@ class CsvColumns:
         form = time_format_of(self.name, name, cells, self.options, self._unit)
         return TimeReader(form, zone_of(self.options.timezone))
 
-    def _time_text(self, cells: Sequence[str]) -> str:
-        if len(self.time_at) == 1 and self.time_at[0] < len(cells):
-            return cells[self.time_at[0]]
-        return " ".join(cells[at].strip() for at in self.time_at if at < len(cells))
+    def time_text(self, cells: Sequence[str]) -> str:
+        """What the cells of the columns of the time say together."""
+        if len(cells) == 2 and self._clock_digits and cells[1].strip().isdecimal():
+            clock = cells[1].strip().zfill(self._clock_digits)
+            return f"{cells[0].strip()} {':'.join(re.findall('..', clock.ljust(4, '0')))}"
+        return cells[0] if len(cells) == 1 else " ".join(cell.strip() for cell in cells)
+
+    def _time_text(self, cells: Sequence[str], columns: Sequence[int] | None = None) -> str:
+        return self.time_text([cells[at] for at in columns or self.time_at if at < len(cells)] or [""])
 
     def _try(self, reader: TimeReader, row: Sequence[str], columns: Sequence[int]) -> float | None:
         try:
-            return reader.read(" ".join(row[at].strip() for at in columns))
-        except (ValueError, IndexError):
+            return reader.read(self._time_text(row, columns))
+        except ValueError:
             return None
 
     def _source_columns(self, wanted: Sequence[str], used: set[int | None]) -> tuple[int, ...]:
         if wanted:
             return tuple(self._find(each, "input.source_field or --source") for each in wanted)
-        if called := self._called(SOURCE_NAMES):
-            return (called[0],)
         free = [at for at in range(len(self.header)) if at not in used and self.header[at]]
         texts = [at for at in free if self._is_text(at) and self.plain[at] not in (*METRIC_NAMES, *LABEL_NAMES)]
-        named = [at for at in free if self.plain[at] in SERIES_NAMES and self._names_series(at, free)]
+        named = self._called(SOURCE_NAMES)[:1] or [
+            at for at in free if self.plain[at] in SERIES_NAMES and self._names_series(at, free)
+        ]
         varying = [at for at in dict.fromkeys([*named, *texts]) if len(set(self._cells[at])) > 1]
-        if len(named) == 1:
-            return (named[0],)
-        candidates = [at for at in named if at in varying] or varying
-        if len(candidates) == 1 and candidates[0] in named:
-            return (candidates[0],)
-        if not candidates or self._goes_forward(()) is not False:
-            return (named[0],) if named and not varying else ()
-        alone = [at for at in candidates if self._goes_forward((at,))]
+        if len(named) > 1:
+            named = [at for at in named if at in varying] or named[:1]
+        chosen = tuple(named) if len(named) == 1 else ()
+        if self._goes_forward(chosen) is not False:
+            return chosen
+        others = [at for at in varying if at not in chosen]
+        alone = [at for at in others if self._goes_forward((*chosen, at))]
         groups = {at: [self._sample_key(row, (at,)) for row in self._sample] for at in alone}
-        if alone and all(_same_groups(groups[alone[0]], each) for each in groups.values()):
+        if not chosen and alone and all(_same_groups(groups[alone[0]], each) for each in groups.values()):
             return (alone[0],)
-        if alone or self._goes_forward(tuple(candidates)):
-            options = " or ".join(f"--source {self.header[at]}" for at in alone) or " ".join(
-                f"--source {self.header[at]}" for at in candidates
-            )
-            raise Ambiguous(f"{self.name}: rows of several series are mixed: {options} says what names them")
-        return ()
+        ways = [(*chosen, at) for at in alone]
+        if not ways and others and self._goes_forward((*chosen, *others)):
+            ways = [(*chosen, *others)]
+        if not ways:
+            numbers = [at for at in free if not self._is_text(at) and at not in chosen and self._few_whole_numbers(at)]
+            ways = [(*chosen, at) for at in numbers if self._goes_forward((*chosen, at))]
+        if ways:
+            options = " or ".join(" ".join(f"--source {quote(self.header[at])}" for at in way) for way in ways)
+            what = "the times do not go forward from row to row, as rows of several series are mixed"
+            raise Ambiguous(f"{self.name}: {what}: {options} says what names them")
+        self.notes.append(
+            f"{self.name}: the times do not go forward from row to row: if series are mixed, name --source"
+        )
+        return chosen
 
     def _left_out(self, at: int, used: set[int | None]) -> bool:
         chosen = {*used, self.metric_at, *(value_at for _, value_at in self.values)}
@@ -334,7 +369,7 @@ class CsvColumns:
                 if time <= self._last_time:
                     name = self.header[at]
                     where = f"where column {name!r} changes from {text!r} to {cells[at]!r} the time goes back"
-                    choice = f"--source {name} reads it as the source; without, its series would be mixed"
+                    choice = f"--source {quote(name)} reads it as the source; without, its series would be mixed"
                     raise ConfigurationError(f"{self.name}: {where}: {choice}")
                 del self.constant[at]  # a state
         self._last_time = time
@@ -349,6 +384,12 @@ class CsvColumns:
         )
         return whole and any(not self._is_text(other) and self._cells[other] for other in free if other != at)
 
+    def _few_whole_numbers(self, at: int) -> bool:
+        cells = self._cells[at]
+        return (
+            bool(cells) and all(cell.strip().isdecimal() for cell in cells) and len(set(cells)) <= len(cells) // 2 + 1
+        )
+
     def _sample_key(self, row: Sequence[str], columns: Sequence[int]) -> tuple[str, ...]:
         return tuple(row[at] for at in columns if at < len(row))
 
@@ -356,10 +397,11 @@ class CsvColumns:
         """Whether the times of each series go forward, if these columns name them; None without times."""
         if not self.time_at:
             return None
+        reader = TimeReader(self.time.form, self.time.zone)
         metric = [at for at in self._called(METRIC_NAMES) if self._is_text(at)][:1]
         last: dict[tuple[str, ...], float] = {}
         for row in self._sample:
-            time = self._try(self.time, row, self.time_at)
+            time = self._try(reader, row, self.time_at)
             if time is not None:
                 key = self._sample_key(row, (*columns, *metric))
                 if time <= last.get(key, -1.0):
@@ -373,7 +415,8 @@ class CsvColumns:
     def _is_text(self, at: int) -> bool:
         """No cell of it is a number or a time."""
         cells = self._cells[at]
-        return bool(cells) and not any(map(is_number, cells)) and not self._mostly(at, is_time)
+        times = self._mostly(at, is_time) or self._mostly(at, is_clock)
+        return bool(cells) and not any(map(is_number, cells)) and not times
 
     def _mostly(self, at: int, is_one: object) -> bool:
         cells = self._cells[at][:100]

@@ -51,11 +51,9 @@ def layout_of(text: str, limit: int = SAMPLE_ROWS) -> Layout | None:
     units = 0 if headless else next((i for i, row in enumerate(data[:3]) if _holds_data(row)), 0)
     layout = Layout(separator, header, at, headless, units, ([header] if headless else []) + data[units:limit])
     if at > declared:
-        layout.notes.append(
-            f"{at - declared} rows before the header are left out, the first is {_shown(rows[declared])}"
-        )
+        layout.notes.append(f"left out before the header: {_shown(rows[declared:at])}")
     if units:
-        layout.notes.append(f"{units} rows below the header are left out, the first is {_shown(data[0])}")
+        layout.notes.append(f"left out below the header: {_shown(data[:units])}")
     return layout
 
 
@@ -133,6 +131,6 @@ def _is_data_row(row: Sequence[str]) -> bool:
     return sum(is_time(cell) or (len(cell) > 8 and cell.isdecimal()) for cell in map(str.strip, row)) == 1
 
 
-def _shown(row: Sequence[str]) -> str:
-    text = " ".join(cell.strip() for cell in row if cell.strip())
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+def _shown(rows: Sequence[Sequence[str]]) -> str:
+    text = "; ".join(" ".join(cell.strip() for cell in row if cell.strip()) for row in rows)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -215,9 +215,9 @@ class BlockReader:
                 time = np.round(number / 1e3) / 1e6 if unit == "ns" else number / UNITS[unit]
         else:
             cells = zip(*(arrays[at].to_pylist() for at in columns.time_at))
-            read = columns.time.read
+            read, text = columns.time.read, columns.time_text
             try:
-                time = np.fromiter((read(" ".join(each)) for each in cells), float, rows)
+                time = np.fromiter((read(text(each)) for each in cells), float, rows)
             except (ValueError, TypeError):
                 raise Unusual from None
         if rows and not (time.min() >= 0.0 and time.max() < END_OF_TIME):

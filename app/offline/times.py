@@ -40,18 +40,18 @@ ANY_TIME = "an ISO 8601 time or a number"
 CLOCK = r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?(?:\s*([AaPp])\.?\s?[Mm]\.?)?(?:\s*Uhr)?"
 YEAR = r"(\d{4}|\d{2})"
 ZONE = r"(?:\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2}))?"
-AFTER_DATE = rf"(?:(?:,?\s+|T|\s+-\s+){CLOCK}{ZONE})?"
+AFTER_DATE = rf"(?:(?:,?\s+|T|:|\s+-\s+){CLOCK}{ZONE})?"
 WEEKDAY = r"(?:[^\W\d]{2,9}\.?,?\s+)?"
 SHAPES = {
     "year first": re.compile(rf"(\d{{4}})([./-])(\d{{1,2}})\2(\d{{1,2}}){AFTER_DATE}"),
     "day first": re.compile(rf"{WEEKDAY}(\d{{1,2}})([./-])(\d{{1,2}})\2(\d{{4}}|\d{{2}}){AFTER_DATE}"),
     "day, month's name": re.compile(
-        rf"{WEEKDAY}(\d{{1,2}})(\.?[\s-])\s*([^\W\d]{{3,9}})\.?,?[\s-]{YEAR}{AFTER_DATE}"
+        rf"{WEEKDAY}(\d{{1,2}})(\.?[\s/-])\s*([^\W\d]{{3,9}})\.?,?[\s/-]{YEAR}{AFTER_DATE}"
     ),
     "month's name, day": re.compile(rf"{WEEKDAY}([^\W\d]{{3,9}})(\.?\s)\s*(\d{{1,2}}),?\s+(\d{{4}}){AFTER_DATE}"),
     "ctime": re.compile(rf"[A-Za-z]{{3}}\s+([A-Za-z]{{3}})\s+(\d{{1,2}})\s+{CLOCK}{ZONE}\s+(\d{{4}})"),
 }  # fmt: skip
-CLOCK_ONLY = re.compile(CLOCK)
+CLOCK_ONLY = re.compile(CLOCK + ZONE)
 RFC_2822 = re.compile(
     r"(?:[A-Za-z]{3},\s*)?\d{1,2}\s+[A-Za-z]{3}\s+\d{2,4}\s+\d{1,2}:\d{2}(?::\d{2})?\s+(\S+)(?:\s+\(.*\))?"
 )
@@ -83,6 +83,12 @@ def is_time(cell: str) -> bool:
 def is_clock(cell: str) -> bool:
     """A time of the day without a date."""
     return CLOCK_ONLY.fullmatch(cell.strip()) is not None
+
+
+def is_day(cell: str) -> bool:
+    """A date without a time of the day."""
+    cell = cell.strip()
+    return ":" not in cell and (is_time(cell) or _reads(DIGITS[0], cell))
 
 
 def is_epoch(cells: Sequence[str]) -> bool:
@@ -139,10 +145,10 @@ def _of_numbers(where: str, column: str, cells: Sequence[str], unit: str | None)
 
 def _written(where: str, column: str, cells: Sequence[str], order: DateOrder | None) -> TimeFormat:
     day, month = _numeric("day-first"), _numeric("month-first")
-    by_order = [day if order == "day-first" else month] if order else [day, month]
+    by_order = {"day-first": [day], "month-first": [month, DOTTED], None: [day, month]}[order]
     forms = [ISO, *WRITTEN, *by_order]
     counts = [sum(_reads(each, cell) for cell in cells) for each in forms]
-    best = forms[counts.index(max(counts, default=0))]
+    best = forms[counts.index(max(counts))]
     if not order and best in (day, month) and counts[-1] == counts[-2]:
         doubtful = [
             cell for cell in cells if _reads(day, cell) and "." not in cell[:4] and day.read(cell) != month.read(cell)
@@ -152,7 +158,12 @@ def _written(where: str, column: str, cells: Sequence[str], order: DateOrder | N
                 f"{where}: column {column!r}: {doubtful[0]!r} may be {_day(day, doubtful[0])} or "
                 f"{_day(month, doubtful[0])}: --date-order day-first or --date-order month-first says which it is"
             )
-    return best if max(counts, default=0) else ISO
+    if cells and not max(counts):
+        choice = "--time-format gives their form, as for strptime; --time names another column"
+        raise Ambiguous(
+            f"{where}: column {column!r} holds {cells[0]!r}, which is no time in a form that is known: {choice}"
+        )
+    return best
 
 
 def _day(form: TimeFormat, cell: str) -> str:
@@ -237,8 +248,13 @@ def _reads(form: TimeFormat, cell: str) -> bool:
 
 def _iso(text: str) -> datetime:
     if text[-4:] in (" UTC", " GMT"):
-        found = datetime.fromisoformat(text[:-4])
+        found = _iso(text[:-4])
         return found if found.tzinfo else found.replace(tzinfo=UTC)
+    if len(text) > 20 and " " in (text[-6], text[-7]):  # 13:05:00 +0100, as Go writes it
+        head, _, zone = text.rpartition(" ")
+        text = head + zone if zone[0] in "+-" else text
+    if text[11:16] == "24:00":  # Python reads it from 3.14 on
+        return _iso(text[:11] + "00" + text[13:]) + timedelta(days=1)
     if text[4:5] != "-" and is_plain_number(text):  # 20230131 is decided with the whole column
         raise ValueError
     return datetime.fromisoformat(text)
@@ -262,7 +278,9 @@ def _moment(year: str, month: int, day: str, clock: Sequence[str | None]) -> dat
             raise ValueError
         h = h % 12 + 12 * (half in "Pp")
     micro = int((fraction or "0").ljust(9, "0")) // 1000
-    found = datetime(y, month, int(day), h, int(minute or 0), int(second or 0), micro)
+    next_day = h == 24 and not (int(minute or 0) or int(second or 0) or micro)
+    found = datetime(y, month, int(day), 0 if next_day else h, int(minute or 0), int(second or 0), micro)
+    found += timedelta(days=next_day)
     if not zone:
         return found
     if zone[0] not in "+-":
@@ -293,6 +311,12 @@ def _year_first(text: str) -> datetime:
 def _day_first(text: str) -> datetime:
     day, _, month, year, *clock = _shape("day first", text)
     return _moment(year, int(month), day, clock)
+
+
+def _dotted(text: str) -> datetime:
+    if "/" in text or "-" in text[:8]:
+        raise ValueError
+    return _day_first(text)
 
 
 def _month_first(text: str) -> datetime:
@@ -353,6 +377,7 @@ def _digits(name: str, size: int) -> TimeFormat:
 
 ISO = TimeFormat("ISO 8601", ANY_TIME, _iso, "iso")
 DAY_FIRST = TimeFormat("day first", "a time as 31.12.2023 13:05", _day_first)
+DOTTED = TimeFormat("day first", "a time as 31.12.2023 13:05", _dotted)  # the day is first wherever dots are written
 MONTH_FIRST = TimeFormat("month first", "a time as 12/31/2023 1:05 PM", _month_first)
 EXCEL_DAY = TimeFormat("Excel's days", "a number of days since 1899-12-30", _excel)
 WRITTEN = (

@@ -1,7 +1,9 @@
 """``detect``: files give what the pipeline gives, and nothing is lost without a word."""
 
+import gzip
 import json
 import random
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -362,3 +364,44 @@ def test_of_many_sources_with_too_few_points_only_some_are_named(monkeypatch):
     shown = detect("a.csv", "b.csv").stderr.splitlines()
     assert sum("30 points, none of them judged" in line for line in shown) == TOP
     assert "and likewise 8 more series" in shown
+
+
+# --- files of other programs
+
+
+def test_a_folder_of_csv_gzip_and_parquet_is_read_with_the_options_given():
+    import pyarrow.parquet
+
+    Path("data").mkdir()
+    german = "Datum;Zeit;value\n" + "".join(f"01.02.2023;{i // 60:02}:{i % 60:02};{i % 7},5\n" for i in range(100))
+    Path("data/a.csv").write_bytes(german.encode("utf-16"))
+    Path("data/b.csv.gz").write_bytes(gzip.compress(german.replace("01.02.", "02/01/").replace(";", "\t").encode()))
+    table = pyarrow.table({"time": [datetime(2023, 2, 1, i // 60, i % 60) for i in range(100)],
+                           "value": [i % 7 + 0.5 for i in range(100)]})  # fmt: skip
+    pyarrow.parquet.write_table(table, "data/c.parquet")
+    got = detect("data", "--output", "out", "--timezone", "Europe/Berlin", "--date-order", "month-first")
+    assert got.exit_code == 0, got.output
+    assert "data/a.csv: time from Datum + Zeit (month first, Europe/Berlin" not in got.stderr  # dots: the day is first
+    assert "data/a.csv: time from Datum + Zeit (day first, Europe/Berlin where no zone is said)" in got.stderr
+    assert "data/b.csv.gz: time from Datum + Zeit (month first, Europe/Berlin" in got.stderr
+    found = {name: results(Path(f"out/{name}.ndjson").read_text()) for name in "abc"}
+    for name, of in found.items():
+        assert [each["timestamp"] for each in of] == [1675206000.0 + 60 * i for i in range(100)]
+        assert [each["value"] for each in of] == [i % 7 + 0.5 for i in range(100)]
+        assert of[0]["source"] == name and of[0]["id"] == f"{name}:0:0:0"
+
+
+def test_generate_file_reads_with_the_same_options():
+    Path("a.csv").write_text("time;web1;web2\n01/02/2023 01:00;1,5;2\n01/02/2023 02:00;1,5;2\n")
+    words = ["generate", "file", "a.csv", "--output", "-"]
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 2 and "--date-order day-first" in refused.stderr
+    got = CliRunner().invoke(
+        main, [*words, "--date-order", "day-first", "--columns", "sources", "--timezone", "Asia/Tokyo"]
+    )
+    assert got.exit_code == 0, got.output
+    assert [(each["source"], each["timestamp"], each["value"]) for each in results(got.stdout)] == [
+        (source, 1675180800.0 + 3600 * hour, value)
+        for hour in (0, 1)
+        for source, value in (("web1", 1.5), ("web2", 2.0))
+    ]

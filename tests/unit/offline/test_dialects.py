@@ -142,6 +142,22 @@ FILES = {
         [("web1", T, {"column_2": 1.5}), ("web2", T, {"column_2": 2.0})]),
     "no header, epoch times": ("1675170300,1.5\n1675170360,2\n", ONE),
     "a unit in the name of the time": ("timestamp_ms,value\n1675170300000,1.5\n1675170360000,2\n", ONE),
+    "hours": (
+        "Date,Hour,value\n2023-01-31,13,1.5\n2023-01-31,14,2\n", [("pump", T - 300, 1.5), ("pump", T + 3300, 2.0)]),
+    "hhmm": ("date,time,value\n20230131,1305,1.5\n20230131,1306,2\n", ONE),
+    "zones beside the time of the day": ("date,time,value\n2023-01-31,14:05:00+01:00,1.5\n2023-01-31,13:06Z,2\n", ONE),
+    "24:00": (
+        "Datum;Zeit;value\n30.01.2023;23:00;1\n30.01.2023;24:00;2\n",
+        [("pump", at(2023, 1, 30, 23), 1.0), ("pump", at(2023, 1, 31), 2.0)]),
+    "24:00 of ISO": (
+        "time,value\n2023-01-30 23:00,1\n2023-01-30 24:00,2\n",
+        [("pump", at(2023, 1, 30, 23), 1.0), ("pump", at(2023, 1, 31), 2.0)]),
+    "a web server's log": ("time,value\n31/Jan/2023:13:05:00 +0000,1.5\n31/Jan/2023:13:06:00 +0000,2\n", ONE),
+    "cloudwatch": (
+        "Label,web1,web2\nMetric,CPU,CPU\n2023/01/31 13:05:00,1,2\n2023/01/31 13:06:00,1,2\n",
+        [("pump", T, {"web1": 1.0, "web2": 2.0}), ("pump", T + 60, {"web1": 1.0, "web2": 2.0})]),
+    "times of the day beside an epoch": ("time,unix,value\n13:05,1675170300,1.5\n13:06,1675170360,2\n", ONE),
+    "go": ("time,value\n2023-01-31 13:05:00.000000000 +0000 UTC,1.5\n2023-01-31 15:06:00 +02:00,2\n", ONE),
     "no time": ("bytes,errors\n1675170300,1\n1675170360,2\n",
         [("pump", 0.0, {"bytes": 1675170300.0, "errors": 1.0}), ("pump", 1.0, {"bytes": 1675170360.0, "errors": 2.0})]),
     "tables one behind the other": (
@@ -235,6 +251,16 @@ DOUBTFUL = {
     "names of series": (
         "time,plant,pump,value\n1675170300,A,x,1\n1675170300,A,y,2\n1675170300,B,x,3\n1675170300,B,y,4\n",
         "--source plant --source pump", {"source": ("plant", "pump")}, [T] * 4),
+    "names of series beside the host": (
+        "time,host,mode,value\n1675170300,a,x,1\n1675170300,a,y,2\n1675170300,b,x,3\n1675170300,b,y,4\n",
+        "--source host --source mode says", {"source": ("host", "mode")}, [T] * 4),
+    "numbers of series": (
+        "time,pump no,value\n1675170300,1,1\n1675170300,2,2\n1675170360,1,3\n1675170360,2,4\n",
+        "--source 'pump no'", {"source": ("pump no",)}, [T, T, T + 60, T + 60]),
+    "times as names": ("host,2023-01-31,2023-02-01\na,1,2\nb,3,4\n", "below each other", {}, None),
+    "a zone's short name": (
+        "time,value\n2023-01-31 13:05 CET,1\n2023-01-31 13:06 CET,2\n", "which is no time in a form that is known",
+        {}, None),
     "times of the day alone": ("Zeit;value\n13:05;1\n13:06;2\n", "no column holds dates", {}, None),
     "names that are no UTF-8": (
         "Datum;Zeit;Größe\n31.01.2023;13:05;1,5\n31.01.2023;13:06;2\n".encode("cp1252"), "--encoding cp1252",
