@@ -42,7 +42,6 @@ MISSING_AS_WRITTEN = [
     "#N/A",
     "#NV",
 ]
-STRAY_QUOTE = re.compile(rb'[^,;|\t\r\n"]"[^,;|\t\r\n"]')  # neither opens a cell nor closes one
 
 
 class Unusual(Exception):
@@ -63,6 +62,8 @@ class BlockReader:
 
     def __init__(self, columns: CsvColumns, separator: str) -> None:
         self._columns, self._separator = columns, separator
+        ends = re.escape(separator.encode()) + rb"\r\n"
+        self._quoted = re.compile(rb'(\A|[%b])"(?:[^"]|"")*"(?=[%b]|\Z)' % (ends, ends))
         self._value_at = [at for _, at in columns.values]
         self._types: dict[int, pa.DataType] = dict.fromkeys(self._value_at, pa.float64())
         text_at = [*columns.source_at, *columns.time_at, columns.metric_at, columns.label_at, *columns.constant]
@@ -90,8 +91,8 @@ class BlockReader:
             return None
 
     def _columns_of_csv(self, block: bytes) -> dict[int, pa.Array]:
-        if b'"' in block and (block.count(b'"') % 2 or STRAY_QUOTE.search(block)):
-            raise Unusual
+        if b'"' in block and b'"' in self._quoted.sub(rb"\1", block):
+            raise Unusual  # a quote that neither opens nor closes a cell: csv and pyarrow read it in different ways
         width = len(self._columns.header)
         for _ in range(2):
             options = pyarrow.csv.ConvertOptions(

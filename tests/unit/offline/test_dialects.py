@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import ConfigurationError
@@ -520,6 +520,7 @@ STAMPS = st.sampled_from(
 
 
 @settings(max_examples=300)
+@example([("2023-01-31", "a", "1", "1", '9"'), ("2023-01-31", "a", "1", "1", '"')], "\n", "metrics")
 @given(
     st.lists(st.tuples(STAMPS, st.sampled_from(["a", "b", "", " c", "x" * 257]), CELLS, CELLS, CELLS), max_size=12),
     st.sampled_from(["\n", "\r\n"]),
