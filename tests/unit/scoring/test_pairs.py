@@ -5,9 +5,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from points import batches, columns, detection, states, vectors
+from points import batches, columns, detection, points, states, vectors
 
 from app.compiled import rows
+from app.compiled.byte_columns import RecordColumns
 from app.detectors.kinds import KINDS
 from app.pipeline import Pipeline
 from app.scoring import pairs
@@ -16,6 +17,7 @@ from app.scoring.profile import PAIR
 from app.settings import Detection, DetectorSettings
 from app.state import snapshot
 from app.wire.results import encode_results
+from tables.sources import OwnedSources
 
 N, AT, WIDTH = 2400, 1700, 150
 PART = slice(AT, AT + WIDTH)
@@ -43,9 +45,9 @@ def two(seed=1):
     return both, 100.0 + 5.0 * both + 0.3 * e[0], 500.0 - 20.0 * both + 1.5 * e[1]
 
 
-def records(metrics):
+def records(metrics, n=N):
     """Points of these metrics; NaN: the point does not have it."""
-    made = vectors([{m: x[i] for m, x in metrics.items() if x[i] == x[i]} for i in range(N)])
+    made = vectors([{m: x[i] for m, x in metrics.items() if x[i] == x[i]} for i in range(n)])
     made.timestamp = [300.0 * t / 60.0 for t in made.timestamp]
     return made
 
@@ -147,6 +149,19 @@ def test_metrics_that_are_missing_or_new_are_told_too(how):
     assert [one[0] for one in episodes(metrics) if AT <= one[1] < AT + 60] == ["pair"]
 
 
+def test_mates_are_found_among_many_metrics():
+    _, a, b = two(7)
+    metrics = {f"m{k}": noise([k, 9]) for k in range(38)} | {"a": a, "b": b}
+    many = Pipeline(Detection(), max_metrics=40)
+    sources = many.sources()
+    for part in batches(records({name: np.concatenate([x, x]) for name, x in metrics.items()}, 2 * N), [N]):
+        many.run(sources, part)
+    names = [name for name in sources.metrics(0) if name]
+    mates = [sources.pairs.get(row, "mate") for row in sources.pair_rows(0)]
+    known = {name: names[mate - 1] for name, mate in zip(names, mates) if mate}
+    assert known == {"a": "b", "b": "a"} and all(sources.pairs.get(row, "tried") for row in sources.pair_rows(0))
+
+
 def lively():
     """Metrics that part, are missing, come late, are equal, and are repeated."""
     metrics = parted("own way", 3)
@@ -228,6 +243,16 @@ def test_pairs_that_were_saved_by_another_version_are_reset_and_named(monkeypatc
     monkeypatch.setattr(pairs, "VERSION", pairs.VERSION + 1)
     snapshot.loads(now, data)
     assert now.reset_sections == {"pairs": {0}} and now.pairs.get(0, "mate") == 0
+
+
+def test_a_changelog_of_sources_with_one_metric_and_with_several_is_read():
+    _, a, b = two()
+    owned, now = (OwnedSources(pipeline().sources()) for _ in range(2))
+    pipeline().run(owned.rows, records({"a": a, "b": b}))
+    pipeline().run(owned.rows, points(a[:50].tolist(), "one metric", start=10 * N))
+    saved = owned.snapshots([0, 1], 77)
+    now.load(RecordColumns.of((i, key, value) for i, (key, value) in enumerate(saved)))
+    assert states(now.rows) == states(owned.rows) and now.rows.pairs.count == 2 and not now.rows.reset_sections
 
 
 def test_they_are_reset_with_fewer_metrics_and_dropped_without_detectors_of_episodes():
