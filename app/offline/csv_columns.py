@@ -429,7 +429,13 @@ class CsvColumns:
             return False
         if set(INFLUX) <= set(self.header):
             return self.plain[at] == VALUE or self.plain[at] in METRIC_NAMES
-        return self.plain[at] not in ALWAYS_TIME + SOURCE_NAMES + LABEL_NAMES
+        if self.plain[at] not in ALWAYS_TIME + SOURCE_NAMES + LABEL_NAMES:
+            return True
+        if self._cells[at] and not any(repr(self.header[at]) in note for note in self.notes):
+            self.notes.append(
+                f"{self.name}: column {self.header[at]!r} is left out for its name (--value NAME reads it)"
+            )
+        return False
 
     def _without_text(self, columns: Sequence[int]) -> list[int]:
         """The columns of numbers; the others are named in notes."""

@@ -206,6 +206,22 @@ def refuse(*_):
     return None
 
 
+@pytest.mark.parametrize(
+    ("data", "options", "left_out"),
+    [
+        (",time,value\n0,1675170300,1\n1,1675170360,2\n", {}, ["column 1 "]),
+        ("timestamp,time,value\n1675170300,12.5,1\n1675170360,13,2\n", {"time": ("timestamp",)}, ["'time'"]),
+        ("time,value,label,changepoint\n1675170300,1,0,0\n", {}, ["'changepoint'"]),
+        ("time,unit,value\n1675170300,bar,1\n", {}, ["'unit'"]),
+        ("timestamp,datetime,value\n1675170300,2023-01-31 13:05:00,1.5\n", {}, ["'datetime'"]),
+    ],
+)
+def test_no_column_is_left_out_without_a_word(data, options, left_out):
+    [notes] = [chunk.notes for chunk in chunks(data, **options) if chunk.notes]
+    assert len(notes) == len(left_out)
+    assert all(f"{part} is left out" in note.replace("column 1 ", "column 1  ") for part, note in zip(left_out, notes))
+
+
 # --- wide tables
 
 
