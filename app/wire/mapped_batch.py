@@ -7,8 +7,9 @@ record after the other: that is the reference, and a test compares both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress
+from itertools import chain, compress, islice, repeat
 from math import isnan
+from operator import ne
 from typing import Any
 
 import msgspec
@@ -101,7 +102,7 @@ class MappedBatch:
                 pass
             else:
                 good = [ok and -LARGEST <= value <= LARGEST for ok, value in zip(good, cells)]
-        else:
+        elif not _all_in_range(cells, most):
             good = [ok and 0 < len(some) <= most and _in_range(some) for ok, some in zip(good, cells)]
         sizes = {one: 0 < len(one.encode()) <= MAX_SOURCE_BYTES for one in set(source) if one is not None}
         if not all(sizes.values()):
@@ -179,6 +180,17 @@ def _decode(mapping: Mapping, value: bytes) -> Any:
         return None
 
 
+def _all_in_range(cells: list[Any], most: int) -> bool:
+    if None in cells or not all(cells) or max(map(len, cells), default=0) > most:
+        return False
+    if not cells:
+        return True
+    names, values = zip(*chain.from_iterable(cells))
+    if isnan(sum(values)) or max(values) > LARGEST or min(values) < -LARGEST:
+        return False
+    return all(0 < len(name.encode()) <= MAX_METRIC_BYTES for name in set(names))
+
+
 def _in_range(cells: list[tuple[str, float]]) -> bool:
     for name, value in cells:
         if not -LARGEST <= value <= LARGEST or not name or len(name.encode()) > MAX_METRIC_BYTES:
@@ -187,6 +199,8 @@ def _in_range(cells: list[tuple[str, float]]) -> bool:
 
 
 def _indices(offset: list[int], pieces: list[Any]) -> tuple[list[int], dict[int, Sequence[Any]]]:
+    if all(map(ne, offset, islice(offset, 1, None))):
+        return [0] * len(offset), {}
     index: list[int] = []
     of: dict[int, list[Any]] = {}
     for at, piece in zip(offset, pieces):
@@ -206,17 +220,17 @@ def _apart(
     pieces: list[Any],
 ) -> tuple[Points, dict[int, Sequence[Any]]]:
     """A point of each value."""
-    counts = [len(some) for some in cells]
+    counts = list(map(len, cells))
     index, several = _indices(_repeated(offset, counts), _repeated(pieces, counts))
-    names = [name for some in cells for name, _ in some]
+    names, values = map(list, zip(*chain.from_iterable(cells))) if cells else ([], [])
     points = Points(
         _repeated(offset, counts),
         index,
         _repeated(source, counts),
         _repeated(time, counts),
         _repeated(own_time, counts),
-        [value for some in cells for _, value in some],
-        metric=["" if name == VALUE else name for name in names],
+        values,
+        metric=["" if name == VALUE else name for name in names] if VALUE in names else names,
         labels=labels and _repeated(labels, counts),
     )
     if not any(points.metric or ()):
@@ -225,7 +239,7 @@ def _apart(
 
 
 def _repeated(column: list[Any], counts: list[int]) -> list[Any]:
-    return [one for one, count in zip(column, counts) for _ in range(count)]
+    return list(chain.from_iterable(map(repeat, column, counts)))
 
 
 def _fill(points: Points, mapping: Mapping, cells: list[Any], metric: list[str | None] | None) -> None:

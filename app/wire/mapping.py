@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -95,14 +96,14 @@ class Mapping:
             for part in self._source
             if part.field
         ]
-        self._form = "".join(
-            part.before.replace("{", "{{").replace("}", "}}") + ("{}" if part.field else "") for part in self._source
-        )
         self._after = "" if self._source[-1].field else self._source[-1].before
         self._get_timestamp = self._getter(self._timestamp)
         self._get_values = [
             (name, choice[-1].many, self._getter(choice, False)) for name, choice in zip(names, self._values)
         ]
+        # A format may read cells in a way of its own.
+        ours = type(self).cells is Mapping.cells and len(self._get_values) == 1 and self._get_values[0][1] == "*"
+        self._wild_only = self._get_values[0][2] if ours else None
         self._get_metric = self._getter(self._metric) if self._metric else None
         self._get_labels = [
             (choice[0].text.removeprefix(TOP), choice[-1].many, self._getter(choice)) for choice in self._labels
@@ -220,6 +221,14 @@ class Mapping:
                 return list(map(self._decode_inner, raw)), records, raw, None
             if set(map(type, inner)) == {msgspec.Raw} and all([bytes(one)[:1] == b"{" for one in inner]):
                 return list(map(self._decode_inner, inner)), records, inner, None
+            if set(map(type, inner)) == {msgspec.Raw}:
+                many = list(map(_split, inner))
+                counts = list(map(len, many))
+                if all(counts):
+                    pieces = list(chain.from_iterable(many))
+                    around = list(chain.from_iterable(map(repeat, records, counts)))
+                    of = list(chain.from_iterable(map(repeat, range(len(records)), counts)))
+                    return list(map(self._decode_inner, pieces)), around, pieces, of
         except msgspec.DecodeError:
             pass
         return self.spread_each(records, raw)
@@ -255,23 +264,38 @@ class Mapping:
             elif not kinds <= {str, type(None)}:
                 source = [one if type(name) in _NAMES else None for one, name in zip(source, metric)]
                 metric = [str(name) if type(name) is int else name for name in metric]
-        labels = [self._labelled(*one) for one in zip(elements, around)] if self._get_labels else None
-        return source, metric, labels
+        return source, metric, self._all_labels(elements, around) if self._get_labels else None
+
+    def _all_labels(self, elements: list[Any], around: list[Any]) -> list[dict[str, Any] | None]:
+        if len(self._get_labels) == 1 and not self._get_labels[0][1]:
+            [(name, _, getters)] = self._get_labels
+            column = _column(getters, elements, around)
+            if set(map(type, column)) == {str} and max(map(len, column)) <= MAX_LABEL_CHARS:
+                return [{name: text} for text in column]
+        return [self._labelled(*one) for one in zip(elements, around)]
 
     def _all_names(self, elements: list[Any], around: list[Any]) -> list[str | None]:
-        columns: list[list[Any]] = []
-        for _, many, _, getters in self._get_source:
+        names: list[str] | None = None
+        for before, many, optional, getters in self._get_source:
             column = _column(getters, elements, around)
-            if many and set(map(type, column)) == {msgspec.Raw}:
+            kinds = set(map(type, column))
+            if many and kinds == {msgspec.Raw}:
                 try:
                     column = [self._joined(one, many) for one in column]
                 except msgspec.ValidationError:
                     break
-            if set(map(type, column)) != {str} or "" in column:
+                kinds = set(map(type, column))
+            if optional and kinds == {type(None)}:
+                continue
+            if kinds != {str} or "" in column:
                 break
-            columns.append(column)
+            if names is not None:
+                names = [f"{name}{before}{text}" for name, text in zip(names, column)]
+            else:
+                names = column if optional or not before else [before + text for text in column]
         else:
-            return columns[0] if self._form == "{}" else list(map(self._form.format, *columns))
+            if names is not None:
+                return [name + self._after for name in names] if self._after else list(names)
         return [or_none(self._name, *one) for one in zip(elements, around)]
 
     def all_times(self, elements: list[Any], around: list[Any]) -> list[Any]:
@@ -286,6 +310,15 @@ class Mapping:
 
     def all_cells(self, elements: list[Any], around: list[Any]) -> list[Any]:
         """As ``cells``, or the numbers alone if all values are ``flat``; None where one is of another type."""
+        if self._wild_only is not None:
+            found = _column(self._wild_only, elements, around)
+            cells = [
+                [cell for cell in one.items() if type(cell[1]) is float] if type(one) is dict else [] for one in found
+            ]
+            return [
+                some if type(one) is dict and len(some) == len(one) else or_none(self.cells, *outer)
+                for one, some, outer in zip(found, cells, zip(elements, around))
+            ]
         if not self.flat:
             return [or_none(self.cells, *one) for one in zip(elements, around)]
         values = _column(self._get_values[0][2], elements, around)

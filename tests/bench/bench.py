@@ -28,7 +28,7 @@ class Bench:
         self.directory: Path
         self.failures: list[str] = []
         self._made = 0
-        self._filled: dict[tuple[int, int], str] = {}  # (sources, records) -> topic
+        self._filled: dict[tuple[int, int, bool], str] = {}  # (sources, records, nested) -> topic
 
     async def start(self) -> str:
         runs = []
@@ -46,7 +46,7 @@ class Bench:
             for sources in SOURCES:
                 for contestant in self.entrants:
                     say(f"throughput, {sources:,} sources: {contestant.name}")
-                    waiting = await self._waiting(sources, int(self.records * contestant.share))
+                    waiting = await self._waiting(sources, int(self.records * contestant.share), contestant.nested)
                     run = await self._run(contestant, waiting)
                     if result := await self._tried(throughput.measure(self.cluster, contestant, run, sources)):
                         say(f"  {result.rate:,.0f} records/s, {result.cpu_s_per_million:.1f} CPU s per million")
@@ -59,7 +59,7 @@ class Bench:
 
     async def latency(self) -> str:
         runs = []
-        for contestant in self.entrants:
+        for contestant in (entrant for entrant in self.entrants if not entrant.nested):
             say(f"latency: {contestant.name}")
             run = await self._run(contestant)
             if result := await self._tried(latency.measure(self.cluster, contestant, run, RATE_PER_S, self.latency_s)):
@@ -69,7 +69,7 @@ class Bench:
 
     async def recovery(self) -> str:
         runs = []
-        for contestant in (entrant for entrant in self.entrants if entrant.compared):
+        for contestant in (entrant for entrant in self.entrants if entrant.compared and not entrant.nested):
             for workers in (1, 2):
                 say(f"recovery, kill -9 one of {workers}: {contestant.name}")
                 run = await self._run(contestant)
@@ -108,14 +108,14 @@ class Bench:
             await asyncio.to_thread(subprocess.run, argv, env=environment, check=True, stdout=subprocess.DEVNULL)
         return run
 
-    async def _waiting(self, sources: int, records: int) -> str:
+    async def _waiting(self, sources: int, records: int, nested: bool) -> str:
         """A topic that holds the records; made once."""
-        if (sources, records) not in self._filled:
-            topic = f"bench-{int(time.time())}-{sources}-sources-{records}"
+        if (sources, records, nested) not in self._filled:
+            topic = f"bench-{int(time.time())}-{sources}-sources-{records}{'-nested' * nested}"
             await self.cluster.create(topic)
-            await self.cluster.fill(topic, job.records(records, sources))
-            self._filled[sources, records] = topic
-        return self._filled[sources, records]
+            await self.cluster.fill(topic, job.records(records, sources, nested))
+            self._filled[sources, records, nested] = topic
+        return self._filled[sources, records, nested]
 
     async def _tried(self, measuring: Awaitable[T]) -> T | None:
         """None when the contestant gave up: that is told and counts as failed, and the others go on."""

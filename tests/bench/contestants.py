@@ -37,6 +37,7 @@ class Contestant:
     share: float = 1.0  # of the records: the slow get fewer
     compared: int = 200  # sources whose answers are compared with job.reference; 0: it does another job than that
     promises: bool = False  # nothing lost, repeated or wrong, even after kill -9: required, not only reported
+    nested: bool = False  # the waiting records are those of job.encode_nested
     note: str = ""
 
 
@@ -54,6 +55,12 @@ def environment(run: Run) -> dict[str, str]:
 def faust_anomaly(run: Run, worker: int) -> Command:
     """One detector, all fields of a result, the web view at its defaults but for the port."""
     return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(_settings(run))}
+
+
+def faust_anomaly_paths(run: Run, worker: int) -> Command:
+    """Source and value are in objects inside the record."""
+    paths = {"source_field": "host.name", "value_fields": ["fields.load"]}
+    return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(_settings(run, input=paths))}
 
 
 def faust_anomaly_topics(run: Run) -> Command:
@@ -116,6 +123,13 @@ def aiokafka_loop_batch(run: Run, worker: int) -> Command:
     return aiokafka_loop(run, worker, "batch")
 
 
+MAPPED = Contestant(
+    "faust-anomaly, mapped records",
+    faust_anomaly_paths,
+    faust_anomaly_topics,
+    nested=True,
+    note="source and value are read by paths from records twice as large",
+)
 CONTESTANTS = (
     Contestant("faust-anomaly", faust_anomaly, faust_anomaly_topics, promises=True),
     Contestant(

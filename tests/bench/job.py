@@ -89,7 +89,15 @@ def encode(source: str, timestamp: float, value: float) -> bytes:
     return json.dumps(said, separators=(",", ":")).encode()
 
 
-def records(count: int, sources: int) -> Iterator[tuple[bytes, bytes]]:
+def encode_nested(source: str, timestamp: float, value: float) -> bytes:
+    """The same point for a reader of paths, host.name and fields.load, beside that of the job."""
+    said = {"source": source, "timestamp": round(timestamp, 6), "value": value}
+    said |= {"host": {"name": source, "os": "linux"}, "fields": {"load": value, "unit": "1"}}
+    return json.dumps(said, separators=(",", ":")).encode()
+
+
+def records(count: int, sources: int, nested: bool = False) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of ``count`` records, a millisecond of event time apart."""
+    write = encode_nested if nested else encode
     for i, (source, value) in enumerate(values(count, sources)):
-        yield source.encode(), encode(source, START + i * 0.001, value)
+        yield source.encode(), write(source, START + i * 0.001, value)

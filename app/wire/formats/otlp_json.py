@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -99,6 +100,10 @@ _decode_point = msgspec.json.Decoder(DataPoint, strict=False).decode  # numbers 
 _decode_attributes = msgspec.json.Decoder(list[Attribute] | None).decode
 
 
+class _Unusual(Exception):
+    """A record that is read alone."""
+
+
 class About(NamedTuple):
     """What the data points of a metric share. ``resource``: its attributes as they were written."""
 
@@ -158,7 +163,33 @@ class Format(Mapping):
         return known
 
     def spread(self, records: list[Any], raw: list[bytes]) -> Spread:
-        return self.spread_each(records, raw)
+        points: list[Any] = []
+        around: list[Any] = []
+        pieces: list[Any] = []
+        of: list[int] = []
+        for i, record in enumerate(records):
+            before = len(points)
+            try:
+                for of_resource in record.resourceMetrics:
+                    resource = bytes(of_resource.resource.attributes if of_resource.resource else NONE)
+                    for of_scope in of_resource.scopeMetrics or ():
+                        scope = of_scope.scope.name if of_scope.scope else None
+                        for metric in of_scope.metrics or ():
+                            if metric.histogram or metric.exponentialHistogram or metric.summary:
+                                raise _Unusual
+                            for some in (metric.gauge, metric.sum):
+                                if some is not None and some.dataPoints:
+                                    points += map(_decode_point, some.dataPoints)
+                                    pieces += some.dataPoints
+                                    about = About(resource, scope, metric.name, metric.unit)
+                                    around += repeat(about, len(some.dataPoints))
+                if any([point.flags for point in islice(points, before, None)]):
+                    raise _Unusual
+            except (_Unusual, msgspec.DecodeError):
+                del points[before:], pieces[before:], around[before:]
+            else:
+                of += repeat(i, len(points) - before)
+        return points, around, pieces, of
 
     def all_described(
         self, elements: list[Any], around: list[Any]
