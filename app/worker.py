@@ -191,6 +191,8 @@ def _credentials(settings: Settings) -> Any:
     context = ssl_context(kafka) if secured else None
     if kafka.security_protocol.startswith("SASL"):
         options = client_options(kafka)
+        if "sasl_oauth_token_provider" in options:
+            return faust.OAuthCredentials(oauth_cb=options["sasl_oauth_token_provider"], ssl_context=context)
         return faust.SASLCredentials(
             username=options["sasl_plain_username"],
             password=options["sasl_plain_password"],

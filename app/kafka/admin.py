@@ -170,7 +170,13 @@ def _in_words(error: Exception) -> str:
 
 
 def _remedy(error: Exception, kafka: "KafkaSettings") -> str:
-    if isinstance(error, AuthenticationFailedError | SaslAuthenticationFailed):
+    tokens = kafka.sasl_mechanism == "OAUTHBEARER" and kafka.security_protocol.startswith("SASL")
+    refused = isinstance(error, AuthenticationFailedError | SaslAuthenticationFailed)
+    if tokens and (refused or "sasl_oauth" in str(error)):
+        return (
+            "Check kafka.sasl_oauth_token_endpoint, kafka.sasl_username, kafka.sasl_password and kafka.sasl_oauth_scope"
+        )
+    if refused:
         return "Check kafka.sasl_username, kafka.sasl_password and kafka.sasl_mechanism"
     if isinstance(error, UnsupportedSaslMechanismError):
         return "Check kafka.sasl_mechanism"

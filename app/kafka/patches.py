@@ -1,17 +1,19 @@
 """Every change this program makes to aiokafka from outside, for aiokafka 0.14.0.
 
 Nothing changes by importing this module. The worker calls ``apply`` once at its start; a command that only needs
-connections calls ``close_tls_connections_at_once``. A second call replaces the first. tests/unit/kafka/test_patches.py
-fails when the source of a patched function changes: read it then, and see whether the reason still holds.
+connections calls ``close_tls_connections_at_once``; app/kafka/client.py calls ``report_refused_tokens``. A second
+call replaces the first. tests/unit/kafka/test_patches.py fails when the source of a patched function changes: read it
+then, and see whether the reason still holds.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 from weakref import proxy
 
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.errors import AuthenticationFailedError
 from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.memory_records import MemoryRecords
@@ -22,6 +24,7 @@ from app.kafka.fetched import Fetched, whole
 # As aiokafka has them.
 _close = AIOKafkaConnection.close
 _failure = MessageBatch.failure
+_oauth_step = OAuthAuthenticator.step
 _consumer_record = PartitionRecords._consumer_record
 _unpack_records = PartitionRecords._unpack_records
 
@@ -66,6 +69,20 @@ def close_tls_connections_at_once() -> None:
         return closed
 
     AIOKafkaConnection.close = close  # type: ignore[method-assign]
+
+
+def report_refused_tokens() -> None:
+    """Say so when a broker refuses a token: aiokafka takes its answer for a login and fails at the next question.
+
+    The answer is JSON that says why (RFC 7628, section 3.2.2).
+    """
+
+    async def step(self: OAuthAuthenticator, payload: bytes | None) -> Any:
+        if payload:
+            raise AuthenticationFailedError(f"the token was refused: {payload[:200].decode('utf-8', 'replace')}")
+        return await _oauth_step(self, payload)
+
+    OAuthAuthenticator.step = step
 
 
 def report_lost_batches(on_lost_batch: Callable[[TopicPartition, Exception], None]) -> None:

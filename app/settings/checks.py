@@ -107,10 +107,14 @@ def check_kafka(trial: Trial) -> None:
                 said[:2], f"must differ from all other topics, got {topic!r}: {_topic_of(here)} is {named!r}"
             )
     if kafka.security_protocol.startswith("SASL") and trial.sound(("kafka", "security_protocol")):
-        for name in ("sasl_username", "sasl_password"):
+        token = kafka.sasl_mechanism == "OAUTHBEARER"
+        signed = token and (kafka.sasl_oauth_token_endpoint or "").startswith("aws-msk:")
+        needed = ("sasl_oauth_token_endpoint",) if token else ()
+        for name in needed + (() if signed else ("sasl_username", "sasl_password")):
             if not getattr(kafka, name) and trial.sound(("kafka", name)):
+                of = "kafka.sasl_mechanism is OAUTHBEARER" if name in needed else ""
                 trial.given.problem(
-                    ("kafka", name), f"must be set when kafka.security_protocol is {kafka.security_protocol}"
+                    ("kafka", name), f"must be set when {of or f'kafka.security_protocol is {kafka.security_protocol}'}"
                 )
 
 

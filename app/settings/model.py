@@ -56,6 +56,10 @@ def _broker(text: str) -> str:
 KafkaName = Annotated[str, _matching(r"(?!\.{1,2}$)[a-zA-Z0-9._-]+")]
 Broker = Annotated[str, AfterValidator(_broker)]
 FieldName = Annotated[str, _matching(r"(?s).{1,512}")]
+# Without TLS the client's secret is readable on the way: for tests on one machine.
+TokenEndpoint = Annotated[
+    str, _matching(r"https://[^\s/@]+(/\S*)?|http://(localhost|127\.0\.0\.1)(:[0-9]+)?(/\S*)?|aws-msk://[a-z0-9-]+")
+]
 HostName = Annotated[str, _matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")]
 ClassPath = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")]
 DetectorName = Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,64}")]
@@ -110,13 +114,21 @@ class KafkaSettings(SettingsSection):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
         "PLAINTEXT", "protocol of the connections to the brokers"
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = setting(
-        "PLAIN", "SASL mechanism, with user name and password"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = setting(
+        "PLAIN", "SASL mechanism, with user name and password, or with a token that is got for them"
     )
-    sasl_username: str | None = setting(None, "user name for SASL", expected="text", min_length=1)
+    sasl_username: str | None = setting(
+        None, "user name for SASL; client id for OAUTHBEARER", expected="text", min_length=1
+    )
     sasl_password: SecretStr | None = setting(
-        None, "password for SASL; set it by a variable, not in the file", expected="text"
+        None, "password for SASL, client secret for OAUTHBEARER; set it by a variable, not in the file", expected="text"
     )
+    sasl_oauth_token_endpoint: TokenEndpoint | None = setting(
+        None,
+        "for OAUTHBEARER: where tokens are got, by client credentials; or Amazon MSK's region",
+        expected="https://host/path or aws-msk://region",
+    )
+    sasl_oauth_scope: str | None = setting(None, "for OAUTHBEARER: scope to ask for", expected="text", min_length=1)
     ssl_cafile: str | None = setting(
         None, "trusted certificate authorities; none: the system's", expected="the path of a PEM file", min_length=1
     )

@@ -20,6 +20,7 @@ from integration import load, logs
 from integration.run import Run
 from integration.workers import Worker, wait_for
 from jobs import Job
+from token_endpoint import SECRET, TokenEndpoint
 
 from app.cli import main
 from app.errors import TopicError
@@ -293,6 +294,27 @@ def test_a_connection_that_cannot_be_had_is_told_at_once_with_its_cure(secured, 
     assert time.monotonic() - began < admin.TIMEOUT_S / 2
     assert all(word in str(failed.value) for word in words), failed.value
     assert told_no_password(f"{failed.value!r} {failed.value.__cause__!r} {caplog.text}")
+
+
+def test_a_worker_comes_with_tokens_and_one_that_is_refused_is_told(secured, job, tmp_path):
+    """The endpoint's tokens are for the user "worker", whose rights decide."""
+    with TokenEndpoint() as endpoint:
+        token = {"sasl_mechanism": "OAUTHBEARER", "sasl_password": SECRET, "sasl_oauth_token_endpoint": endpoint.url}
+        bearer = Job(job.name, job.servers, job.kafka | token)
+        hands = by_hand(secured, job)
+        asyncio.run(topics.create(hands.settings()))
+        secured.allow("worker", acls_of(permissions.of_worker(job.settings())))
+        with Run(bearer, tmp_path) as run:
+            load.produce([secured.bootstrap_servers], run.kafka.input_topic, points(40))
+            worker = run.start().until_ready()
+            wait_for(lambda: delivered(worker, 40))
+            assert SECRET not in worker.said and "Traceback" not in worker.said
+        for life_s, secret, words in ((-100.0, SECRET, "the token was refused"), (9.0, "wr0ng", "invalid_client")):
+            endpoint.life_s = life_s
+            settings = Job(job.name, job.servers, bearer.kafka | {"sasl_password": secret}).settings()
+            with pytest.raises(TopicError, match=words) as failed:
+                asyncio.run(topics.require(settings))
+            assert "kafka.sasl_oauth_token_endpoint" in str(failed.value) and "wr0ng" not in str(failed.value)
 
 
 def test_the_commands_of_the_documents_give_a_worker_all_it_needs(secured):

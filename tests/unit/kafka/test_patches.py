@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import aiokafka
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import KafkaError
@@ -26,6 +26,7 @@ from app.kafka import patches
 
 ORIGINALS = {  # as they are before any test of this process calls a patch
     (AIOKafkaConnection, "close"): AIOKafkaConnection.close,
+    (OAuthAuthenticator, "step"): OAuthAuthenticator.step,
     (MessageBatch, "failure"): MessageBatch.failure,
     (PartitionRecords, "_consumer_record"): PartitionRecords._consumer_record,
     (PartitionRecords, "_contains_abort_marker"): PartitionRecords._contains_abort_marker,
@@ -33,6 +34,7 @@ ORIGINALS = {  # as they are before any test of this process calls a patch
     (fetcher, "MemoryRecords"): MemoryRecords,
 }
 READ = {
+    OAuthAuthenticator.step: "3a013ab61098033c",
     AIOKafkaConnection.close: "28f164aa1e4f0bbc",
     MessageBatch.failure: "719b2122c318e955",
     PartitionRecords._consumer_record: "e668541600b047ab",

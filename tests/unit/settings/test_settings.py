@@ -289,6 +289,7 @@ def test_every_setting_can_be_given_as_a_variable(path):
             "country": "DE",
             "region": "BY",
             "timestamp_unit": "us",
+            "sasl_oauth_token_endpoint": "https://login.example/oauth2/token",
             "format": "telegraf",
             "values_apart": True,
             "numbers_as_text": False,
@@ -357,6 +358,14 @@ def test_a_wrong_variable_is_named(environ, said):
     assert said in wrong(environ=environ)
 
 
+TOKENS = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
+
+
+def test_tokens_for_msk_need_no_user():
+    kafka = load(environ={}, kafka={**TOKENS, "sasl_oauth_token_endpoint": "aws-msk://eu-central-1"}).kafka
+    assert kafka.sasl_username is None
+
+
 @pytest.mark.parametrize(
     ("kafka", "setting"),
     [
@@ -367,6 +376,9 @@ def test_a_wrong_variable_is_named(environ, said):
         ({"input_topic": "raw.data", "output_topic": "raw_data"}, "kafka.output_topic"),
         ({"security_protocol": "SASL_SSL", "sasl_username": "me"}, "kafka.sasl_password"),
         ({"security_protocol": "SASL_PLAINTEXT", "sasl_password": "x"}, "kafka.sasl_username"),
+        ({**TOKENS, "sasl_username": "me", "sasl_password": "x"}, "kafka.sasl_oauth_token_endpoint"),
+        ({**TOKENS, "sasl_oauth_token_endpoint": "https://a/b", "sasl_username": "me"}, "kafka.sasl_password"),
+        ({"sasl_oauth_token_endpoint": "http://a.example/b"}, "kafka.sasl_oauth_token_endpoint"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(kafka, setting):
