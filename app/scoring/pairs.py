@@ -157,7 +157,7 @@ def try_mate(s, y, x, has, places, told):
                 s.line.xx = s.trial.xx
                 s.line.xy = s.trial.xy
                 s.line.yy = s.trial.yy
-                s.unit = 0.8 * sqrt((1.0 - share) * s.line.yy)  # a normal's mean size is .8 of its deviation
+                s.unit = 0.8 * sqrt(max(1.0 - share, 0.0) * s.line.yy)  # a normal's mean size is .8 of its deviation
     s.turn = 0
     clear(s.trial)
     following = s.tried
