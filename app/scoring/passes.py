@@ -252,7 +252,8 @@ def judge(
                         vote = on_surprise(score, m.alert_at)
                     if m.shown & case and not votes[i, k] >= vote:
                         votes[i, k] = vote
-                    if m.alerts and vote > alert and not (m.band < 0 and (rated or foreseen(value))):
+                    less = joint and value.x < value.middle  # all metrics nearer to their levels than is usual
+                    if m.alerts and vote > alert and not (less or m.band < 0 and (rated or foreseen(value))):
                         alert = vote
                         alerting = k
                         alerted = c

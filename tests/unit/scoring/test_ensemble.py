@@ -255,6 +255,23 @@ def test_a_point_of_several_metrics_is_explained_by_the_one_that_alerts(monkeypa
     assert outcome.attribution[9]["q"] == outcome.score[9] == outcome.alert[9]
 
 
+def lower(s, p, x, at, w):
+    return 9.0 - x
+
+
+@each_engine
+@pytest.mark.parametrize(("rows", "opens"), [(1, True), (2, False)])
+def test_metrics_that_are_all_nearer_to_their_levels_than_usual_open_no_episode(
+    monkeypatch, with_channels, engine, rows, opens
+):
+    """The detector tells of low values: those of one metric are told, what several say jointly is not."""
+    monkeypatch.setattr(teller, "step", lower)
+    detectors.register(teller)
+    high, low = ({f"m{i}": value for i in range(rows)} for value in (20.0, 0.0))
+    outcome, _, _ = run(vectors([high, high, low] * 7), engine, detectors=members(**GIVEN))
+    assert outcome.anomaly.any() == opens
+
+
 @each_engine
 def test_a_detector_of_sources_alone_scores_too(with_channels, engine):
     outcome, _, _ = run(points([1.0, 1.0, 9.0]), engine, method="teller")
