@@ -86,7 +86,7 @@ class Table:
         self.lines, self.number = lines, 0
         self._own = (source, fields, options)
         self.layout, self.columns = self._examined(block)
-        rows = _rows(lines, self.layout.separator)
+        rows = (row for row in _rows(lines, self.layout.separator) if row.cells or row.problem)
         for _ in range(self.layout.before + (not self.layout.headless)):
             header = next(rows)
             if header.problem:
@@ -145,8 +145,9 @@ class Table:
         columns, name = self.columns, self.lines.name
         chunk = Chunk(labelled=columns.has_labels)
         for line, cells, problem in _rows(self.lines, self.layout.separator):
-            add_row(chunk, columns, self.number, f"{name}:{line}", cells, problem, self.layout.separator)
-            self.number += 1
+            if cells or problem:
+                add_row(chunk, columns, self.number, f"{name}:{line}", cells, problem, self.layout.separator)
+                self.number += 1
             if len(chunk.points) >= most:
                 yield chunk
                 chunk = Chunk(labelled=columns.has_labels)
@@ -171,7 +172,7 @@ class _CsvRow(NamedTuple):
 
 
 def _rows(lines: Lines, separator: str) -> Iterator[_CsvRow]:
-    """The rows that are not blank, the header too. Bytes that are not UTF-8 affect only their own cell."""
+    """The rows, the header too; blank lines have no cells. Bytes that are not UTF-8 affect only their own cell."""
     table = csv.reader(map(_text, lines), delimiter=separator, strict=True)
     while True:
         line = lines.number + 1
@@ -183,8 +184,7 @@ def _rows(lines: Lines, separator: str) -> Iterator[_CsvRow]:
             lost = f"; lost is all up to line {lines.number}: is a quote not closed?" if lines.number > line else ""
             yield _CsvRow(line, [], f"expected CSV, found {error}{lost}")
         else:
-            if cells:
-                yield _CsvRow(line, cells)
+            yield _CsvRow(line, cells)
 
 
 class _Line(NamedTuple):

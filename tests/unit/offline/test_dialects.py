@@ -397,6 +397,13 @@ def test_a_column_that_was_left_out_and_names_series_after_all_is_told():
     assert len(points(state)) == 30_000
 
 
+def test_blank_lines_beside_bad_rows_change_no_order():
+    lines = [f"{1675170300 + i},{'ERR' if i % 300 == 299 else i}" + "\n" * (i % 3) for i in range(60_000)]
+    got = chunks("\n".join(["time,value", *lines]))
+    assert [time for _, time, _ in rows(got)] == [1675170300.0 + i for i in range(60_000) if i % 300 != 299]
+    assert sum(len(chunk.bad) for chunk in got) == 200
+
+
 def test_one_bad_row_in_a_block_costs_only_itself(monkeypatch):
     lines = [f"{1675170300 + i},{'ERR' if i % 5000 == 4999 else i}" for i in range(30_000)]
     read_singly = []
