@@ -475,6 +475,15 @@ class StateSettings(SettingsSection):
     )
 
 
+class OutputSettings(SettingsSection):
+    """The shape of results and events."""
+
+    timestamps: Literal["epoch", "iso"] = setting("epoch", "times as epoch seconds, or as ISO 8601 text in UTC")
+    by_metric: bool = setting(
+        False, "value, expected and its band are always objects by metric, also where there is one metric"
+    )
+
+
 class DashboardSettings(SettingsSection):
     enabled: bool = setting(True, "serve the web view")
     host: str = setting(
@@ -504,6 +513,7 @@ class Settings(BaseModel):
         expected="mappings, each with match",
     )
     state: StateSettings = StateSettings()
+    output: OutputSettings = OutputSettings()
     dashboard: DashboardSettings = DashboardSettings()
 
     _given: Given = PrivateAttr(default_factory=Given)

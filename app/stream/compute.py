@@ -25,6 +25,7 @@ from app.wire.by_source import BySourceReader
 from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Reader, Record
 from app.wire.results import encode_columns, encode_episodes
+from app.wire.shapes import Shape
 
 EMPTY = Encoded.of([])
 # What snapshots may take of one batch. Common sources come nowhere near it: 4,000 are 6 MB and .1 s. One of 32 metrics
@@ -82,6 +83,7 @@ class PartitionState:
         self.ledger = ledger
         self.replay_committed = ledger.next  # where a successor would begin to read
         self._topic, self._log = settings.kafka.input_topic, settings.kafka.log_topic
+        self._shape = Shape.of(settings.output)
         self._forget_after = settings.state.forget_after_records
         self._pipeline = pipeline
         self._origins = origins
@@ -189,12 +191,12 @@ class PartitionState:
             dead_letters = [letter for letter in dead_letters if (letter.offset, letter.index) > watermark]
             output.counts.suppressed = start
         output.dead_letters = dead_letters
-        output.results = encode_columns(points, outcome, self._topic, self.number, start)
+        output.results = encode_columns(points, outcome, self._topic, self.number, start, self._shape)
         if points.named is not None and len(output.results):
             answered = outcome.offset[start:][outcome.slot[start:] >= 0].tolist()
             places = Column.of([b"%d" % offset for offset in answered])
             output.results = Encoded(output.results.keys, output.results.values, Header(self._log, places))
-        output.episodes = encode_episodes(points, outcome, self._topic, self.number, start)
+        output.episodes = encode_episodes(points, outcome, self._topic, self.number, start, self._shape)
         output.produced_at = written_at / 1000.0
         output.counts.count(points, outcome, dead_letters, start)
 

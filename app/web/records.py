@@ -5,6 +5,7 @@ results of the next.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
@@ -21,7 +22,7 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
 
     id: str
     source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
-    timestamp: float
+    timestamp: Annotated[Any, "epoch s, also where the record has text"]
     metric: Annotated[str, msgspec.Meta(max_length=MAX_METRIC)] | None = None
     labels: dict[str, str | float | bool] | None = None
     value: float | None = None
@@ -46,6 +47,9 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
     figure: float | None = None
     usual: float | None = None
 
+    def __post_init__(self) -> None:
+        self.timestamp = _epoch(self.timestamp)
+
 
 class Event(ShownResult, kw_only=True):
     """One record of the topic anomalies: `opened` has a result's fields, `closed` the last."""
@@ -54,8 +58,21 @@ class Event(ShownResult, kw_only=True):
     event: str
     points: int | None = None
     peak_score: float | None = None
-    opened_at: float | None = None
+    opened_at: Any = None
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        self.timestamp = _epoch(self.timestamp)
+        self.opened_at = None if self.opened_at is None else _epoch(self.opened_at)
+
+
+def _epoch(time: Any) -> float:
+    """Epoch seconds of a number or of ISO 8601 text. Raises ValueError."""
+    if type(time) is str:
+        return datetime.fromisoformat(time).timestamp()
+    if type(time) not in (float, int):
+        raise ValueError(f"must be a time, got {time!r}")
+    return float(time)
 
 
 decode_result = msgspec.json.Decoder(ShownResult).decode

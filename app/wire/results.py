@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import compress, repeat
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from app.compiled.byte_columns import Column, Encoded
 from app.compiled.jit import AVAILABLE
@@ -27,6 +27,7 @@ from app.scoring import severity
 from app.scoring.episodes import REASONS
 from app.state.sources import VALUE
 from app.wire import result_json
+from app.wire.shapes import PLAIN, Shape
 
 STATUS = np.array(outcomes.STATUS, object)
 SEVERITY = np.array(severity.NAMES, object)
@@ -36,6 +37,7 @@ REASON = np.array(REASONS, object)
 DRIFT = np.array([UNSET, True], object)
 
 Numbers = float | dict[str, float] | UnsetType
+Time = float | Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # epoch s, UTC; text: output.timestamps
 
 
 class Result(msgspec.Struct, gc=False):
@@ -43,7 +45,7 @@ class Result(msgspec.Struct, gc=False):
 
     id: str  # topic:partition:offset:index
     source: str
-    timestamp: float  # epoch s, UTC
+    timestamp: Time
     metric: str | UnsetType  # name that the point gives its value, unless it is "value"
     labels: dict[str, Any] | UnsetType  # fields of the record, as input.labels says
     value: float | UnsetType
@@ -61,7 +63,7 @@ class Result(msgspec.Struct, gc=False):
     direction: str | UnsetType
     maintenance: str | UnsetType  # name of the span it lies in: not learned, no alert
     drift: bool | UnsetType  # the source's scores have drifted, with this one
-    detectors: Any  # {name: score}
+    detectors: dict[str, float] | UnsetType  # scores
     weights: dict[str, float] | UnsetType  # share of each vote in the score, or in that of its ensemble
     attribution: dict[str, float] | UnsetType
     explanation: str | UnsetType
@@ -77,12 +79,12 @@ class Closed(msgspec.Struct, gc=False):
     episode: str
     kind: str
     source: str
-    timestamp: float  # of the first point after the episode; without one, of its last point
+    timestamp: Time  # of the first point after the episode; without one, of its last point
     metric: str | UnsetType  # of the series, unless that is a whole source
     labels: dict[str, Any] | UnsetType  # of the point at which it ended
     points: int
     peak_score: float
-    opened_at: float
+    opened_at: Time
     reason: str  # why it ended: one of REASONS
 
 
@@ -110,10 +112,10 @@ class _Ids:
 
 
 def encode_results(
-    points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0
+    points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0, shape: Shape = PLAIN
 ) -> list[tuple[bytes, bytes]]:
     """Key and value of the result of every point from position ``start`` on that was not rejected."""
-    results = _results(points, outcome, _Ids(topic, partition, points), range(start, len(points)))
+    results = _results(points, outcome, _Ids(topic, partition, points), range(start, len(points)), shape)
     keys = list(map(str.encode, points.source[start:] if start else points.source))
     encoded = list(zip(keys, map(_encode, results)))
     return encoded if not outcome.rejected else list(compress(encoded, (outcome.slot[start:] >= 0).tolist()))
@@ -122,13 +124,17 @@ def encode_results(
 FEW = 64  # points: below it arrays take longer than they save
 
 
-def encode_columns(points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0) -> Encoded:
+def encode_columns(
+    points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0, shape: Shape = PLAIN
+) -> Encoded:
     """The same bytes as ``encode_results``, in columns, most of them written by compiled code."""
     metric = points.metric
     if points.start is not None and points.single and len(points.values) == len(points):
         metric = points.metrics  # of each point one
     elif points.start is not None:
-        return Encoded.of(encode_results(points, outcome, topic, partition, start))
+        return Encoded.of(encode_results(points, outcome, topic, partition, start, shape))
+    if shape != PLAIN:
+        return Encoded.of(encode_results(points, outcome, topic, partition, start, shape))
     if not AVAILABLE or len(outcome.profiles) > 1 or len(points) - start < FEW:
         return Encoded.of(encode_results(points, outcome, topic, partition, start))
     at = np.flatnonzero(outcome.slot[start:] >= 0) + start
@@ -185,7 +191,7 @@ def _words(detectors: tuple[str, ...], config_hash: str) -> result_json.Words:
 
 
 def encode_episodes(
-    points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0
+    points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0, shape: Shape = PLAIN
 ) -> list[tuple[bytes, bytes]]:
     """Key and value of every episode that opened or closed at a point from position ``start`` on.
 
@@ -198,20 +204,21 @@ def encode_episodes(
     ids = _Ids(topic, partition, points)
     opened = [i for i in at if outcome.opened[i]]
     closed = [i for i in at if not outcome.opened[i]]
-    events = dict(zip(opened, map(_opened, _results(points, outcome, ids, opened))))
-    events.update(zip(closed, map(_encode, _ended(points, outcome, ids, closed))))
+    events = dict(zip(opened, map(_opened, _results(points, outcome, ids, opened, shape))))
+    events.update(zip(closed, map(_encode, map(shape.applied, _ended(points, outcome, ids, closed)))))
     found = [(i, (points.source[i].encode(), events[i])) for i in at]
     if expired:
-        found = sorted([*_expired(expired, ids), *found], key=lambda one: one[0])
+        found = sorted([*_expired(expired, ids, shape), *found], key=lambda one: one[0])
     return [event for _, event in found]
 
 
-def _expired(expired: Sequence[Any], ids: _Ids) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
+def _expired(expired: Sequence[Any], ids: _Ids, shape: Shape) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
     for one in expired:
         [episode] = ids.of(*([number] for number in one.opener))
         series = one.source, one.timestamp, one.metric or UNSET, UNSET
         of = KINDS[one.kind], *series, one.length, one.peak, one.opened_at
-        yield one.position, (one.source.encode(), _encode(Closed("closed", episode, *of, outcomes.SILENCE)))
+        closed = shape.applied(Closed("closed", episode, *of, outcomes.SILENCE))
+        yield one.position, (one.source.encode(), _encode(closed))
 
 
 def _opened(result: Result) -> bytes:
@@ -235,7 +242,7 @@ def _ended(points: Points, outcome: Outcome, ids: _Ids, at: list[int]) -> Iterab
     )
 
 
-def _results(points: Points, outcome: Outcome, ids: _Ids, at: Sequence[int]) -> list[Result]:
+def _results(points: Points, outcome: Outcome, ids: _Ids, at: Sequence[int], shape: Shape = PLAIN) -> list[Result]:
     """One result a position. ``at``: ascending positions."""
     if not len(at):
         return []
@@ -266,7 +273,8 @@ def _results(points: Points, outcome: Outcome, ids: _Ids, at: Sequence[int]) -> 
         *_figures(outcome, at),
         [outcome.profiles[number].config_hash for number in outcome.profile[rows].tolist()],
     )
-    return list(map(Result, *columns))
+    found = list(map(Result, *columns))
+    return found if shape == PLAIN else list(map(shape.applied, found))
 
 
 def _pick(column: list, at: Sequence[int]) -> list:

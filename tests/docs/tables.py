@@ -4,7 +4,7 @@ from app import detectors, metrics
 from app.cli.settings import shown
 from app.kafka import permissions, topics
 from app.settings import describe, load
-from tests.docs import pages
+from tests.docs import pages, schemas
 
 
 def settings_table() -> str:
@@ -73,3 +73,4 @@ TABLES = {
 if __name__ == "__main__":
     for name, table in TABLES.items():
         pages.write(name, table())
+    schemas.write()
