@@ -107,6 +107,20 @@ def watch(broker, start_records=200, per_s=2_000):
     return reader, taken
 
 
+def test_what_was_aborted_is_not_counted_as_skipped():
+    """aiokafka gives no records of it, and its position moves on."""
+
+    class Aborted(Consumer):
+        async def getmany(self, *wanted, max_records):
+            self.at = {tp: self.broker.end() if tp in wanted or not wanted else at for tp, at in self.at.items()}
+            return {}
+
+    broker = Broker(4, 4000)
+    broker.consumer = lambda: Aborted(broker)
+    reader, taken = watch(broker)
+    assert (reader.skipped, taken, reader.state) == (0, [], "reading")
+
+
 @pytest.mark.parametrize("partitions", [1, 4, 12, 700])
 @pytest.mark.parametrize("per_s", [10_000, 100_000, 1_000_000])
 def test_a_busy_worker_pays_for_no_more_than_the_budget(per_s, partitions):
