@@ -253,7 +253,7 @@ def judge(
                     if m.shown & case and not votes[i, k] >= vote:
                         votes[i, k] = vote
                     less = joint and value.x < value.middle  # all metrics nearer to their levels than is usual
-                    if m.alerts and vote > alert and not (less or m.band < 0 and (rated or foreseen(value))):
+                    if m.alerts and vote > alert and not (less or (m.band < 0 and (rated or foreseen(value)))):
                         alert = vote
                         alerting = k
                         alerted = c
