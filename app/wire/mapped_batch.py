@@ -13,6 +13,7 @@ from operator import ne
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from app.compiled.numeric import LARGEST
 from app.pipeline.points import Points
@@ -185,10 +186,11 @@ def _all_in_range(cells: list[Any], most: int) -> bool:
         return False
     if not cells:
         return True
-    names, values = zip(*chain.from_iterable(cells))
+    names = {name for some in cells for name, _ in some}
+    values = [value for some in cells for _, value in some]
     if isnan(sum(values)) or max(values) > LARGEST or min(values) < -LARGEST:
         return False
-    return all(0 < len(name.encode()) <= MAX_METRIC_BYTES for name in set(names))
+    return all(0 < len(name.encode()) <= MAX_METRIC_BYTES for name in names)
 
 
 def _in_range(cells: list[tuple[str, float]]) -> bool:
@@ -201,13 +203,12 @@ def _in_range(cells: list[tuple[str, float]]) -> bool:
 def _indices(offset: list[int], pieces: list[Any]) -> tuple[list[int], dict[int, Sequence[Any]]]:
     if all(map(ne, offset, islice(offset, 1, None))):
         return [0] * len(offset), {}
-    index: list[int] = []
-    of: dict[int, list[Any]] = {}
-    for at, piece in zip(offset, pieces):
-        some = of.setdefault(at, [])
-        index.append(len(some))
-        some.append(piece)
-    return index, {at: some for at, some in of.items() if len(some) > 1}
+    at = np.array(offset)
+    first = np.flatnonzero(np.append(True, at[1:] != at[:-1]))
+    counts = np.diff(np.append(first, len(at)))
+    index = (np.arange(len(at)) - np.repeat(first, counts)).tolist()
+    several = zip(first.tolist(), counts.tolist())
+    return index, {offset[i]: pieces[i : i + count] for i, count in several if count > 1}
 
 
 def _apart(
@@ -222,7 +223,8 @@ def _apart(
     """A point of each value."""
     counts = list(map(len, cells))
     index, several = _indices(_repeated(offset, counts), _repeated(pieces, counts))
-    names, values = map(list, zip(*chain.from_iterable(cells))) if cells else ([], [])
+    names = [name for some in cells for name, _ in some]
+    values = [value for some in cells for _, value in some]
     points = Points(
         _repeated(offset, counts),
         index,
@@ -230,7 +232,7 @@ def _apart(
         _repeated(time, counts),
         _repeated(own_time, counts),
         values,
-        metric=["" if name == VALUE else name for name in names] if VALUE in names else names,
+        metric=["" if name == VALUE else name for name in names],
         labels=labels and _repeated(labels, counts),
     )
     if not any(points.metric or ()):
