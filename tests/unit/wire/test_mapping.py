@@ -5,7 +5,7 @@ import math
 from itertools import chain
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from unit.wire.test_reader import Record, rows
 
@@ -305,6 +305,7 @@ def look(one, keys):
 @example({"b": {"c": {"v": 2}}, "a": 1}, "a", "b.c.v")
 @example({"b.c": 0}, "b.c", "b.c")
 def test_types_read_what_a_walk_through_the_json_reads(record, source, value):
+    assume(source != value)  # the settings refuse it
     found = read(record, source_field=source, value_fields=[value])
     name, number = look(record, source.split(".")), look(record, value.split("."))
     good = type(name) in (str, int) and name != "" and type(number) in (int, float)
