@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.compiled.jit import AVAILABLE
+from app.compiled.jit import AVAILABLE, compiled
 
 Bytes = np.ndarray  # u1
 
@@ -24,6 +24,16 @@ class Column(NamedTuple):
         # A bytearray's view is writable, as a kernel's output is: to numba one type, compiled once.
         data = np.frombuffer(bytearray().join(strings), np.uint8)
         return cls(data, np.fromiter(accumulate(map(len, strings)), np.int64, len(strings)))
+
+    def part(self, first: int, end: int) -> Column:
+        """Strings first..end-1; no copy of their bytes."""
+        start = int(self.ends[first - 1]) if first else 0
+        return Column(self.data[start : int(self.ends[end - 1]) if end else 0], self.ends[first:end] - start)
+
+    def ordered(self, order: np.ndarray) -> Column:
+        """The strings at these places, i8, each at most once, in this order."""
+        data, ends = np.empty(len(self.data), np.uint8), np.empty(len(order), np.int64)
+        return Column(data[: _order(data, ends, self.data, self.ends, order)], ends)
 
     def strings(self) -> list[bytes]:
         whole, ends = self.data.tobytes(), self.ends.tolist()
@@ -95,11 +105,6 @@ class RecordColumns(NamedTuple):
         return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
 
 
-def wide(data: Bytes) -> np.ndarray:
-    """The bytes, as numbers that code can count with: numpy's own bytes overflow, where numba does not compile it."""
-    return data if AVAILABLE else data.astype(np.int64)
-
-
 def put(out, i, data, start, end):
     """Copy data[start:end] to ``out`` at i; returns the place after it."""
     length = end - start
@@ -108,3 +113,18 @@ def put(out, i, data, start, end):
     for k in range(length):
         to[k] = source[k]
     return i + length
+
+
+@compiled
+def _order(out, out_ends, data, ends, order):
+    i = 0
+    for n in range(len(order)):
+        at = order[n]
+        i = put(out, i, data, ends[at - 1] if at > 0 else 0, ends[at])
+        out_ends[n] = i
+    return i
+
+
+def wide(data: Bytes) -> np.ndarray:
+    """The bytes, as numbers that code can count with: numpy's own bytes overflow, where numba does not compile it."""
+    return data if AVAILABLE else data.astype(np.int64)

@@ -31,7 +31,7 @@ from app.stream.outbox import Sent
 from app.stream.partition import OwnedPartition, joined
 from app.stream.stall_detector import recreated
 from app.stream.takeover import Committed, check_topics, commits_of, other_rekey
-from app.wire.by_source import encoded
+from app.wire.by_source import Times, encoded
 from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Reader, Record
 
@@ -85,8 +85,7 @@ class RekeyPartition(OwnedPartition):
         """Dead letters, and what goes to each partition by source."""
         metrics = self._job.metrics
         points, letters, _, skipped = self._reader.read(records)
-        times = {record.offset: record.timestamp for record in records}
-        by_source = encoded(points, self.number, times, self._job.partitions_of[self._topic])
+        by_source = encoded(points, self.number, Times.of(records), self._job.partitions_of[self._topic])
         metrics.records_consumed.inc(len(records))
         metrics.invalid(Counter(letter.label for letter in letters))
         self._job.notices.dead_letters(letters)

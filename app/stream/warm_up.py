@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from threading import Thread
 from types import SimpleNamespace
 
+import numpy as np
+
 from app.compiled import jit
 from app.compiled.byte_columns import Column, Encoded, Header
 from app.kafka.fetched import Fetched
@@ -29,7 +31,7 @@ from app.settings import Detection, InputSettings, load
 from app.state import bulk_restore, snapshot
 from app.stream.origins import Origins
 from app.stream.output_watermark import last_emitted
-from app.wire.by_source import BySourceReader, encoded
+from app.wire.by_source import BySourceReader, Times, encoded
 from app.wire.results import encode_columns
 
 TOPICS = SimpleNamespace(input_topic="warm", output_topic="warm", rekeys=False)
@@ -90,7 +92,7 @@ def _run_batch(pipeline: Pipeline) -> tuple[list[bytes], list[bytes]]:
 def _rekey() -> None:
     """Send points that nobody sees to the topic by source and back, and read the header of a result."""
     points = Points([0], [0], ["warm"], [0.0], [True], [0.0])
-    [records] = encoded(points, 0, {0: 0}, 1).values()
+    [records] = encoded(points, 0, Times(np.zeros(1, np.int64), np.zeros(1, np.int64)), 1).values()
     list(framed(records, 1_000_000, 0))
     reader = BySourceReader(InputSettings(), "warm", 0, "warm")
     found = [SimpleNamespace(offset=0, key=key, value=value, headers=of) for key, value, of in records.records()]

@@ -16,8 +16,8 @@ The origin is what the ids of results are made of, and what duplicates are found
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,6 +33,7 @@ from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
 from app.state.sources import VALUE
 from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Decoded, Reader, Record
+from app.wire.result_json import COLON, put_int
 from app.wire.times import END_OF_TIME
 
 ORIGIN = "origin"  # the header
@@ -52,11 +53,23 @@ class Element(msgspec.Struct, omit_defaults=True, gc=False):
     labels: dict[str, Any] | None = None
 
 
+class Times(NamedTuple):
+    """Kafka timestamps of records."""
+
+    offsets: np.ndarray  # i8[n], ascending
+    written: np.ndarray  # i8[n], ms
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Times:
+        offsets, written = [record.offset for record in records], [record.timestamp for record in records]
+        return cls(np.array(offsets, np.int64), np.array(written, np.int64))
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Element).decode
 
 
-def encoded(points: Points, partition: int, times: Mapping[int, int], count: int) -> dict[int, Encoded]:
+def encoded(points: Points, partition: int, times: Times, count: int) -> dict[int, Encoded]:
     """The records of these points, by partition of the topic by source, each in the points' order.
 
     Parameters
@@ -66,25 +79,32 @@ def encoded(points: Points, partition: int, times: Mapping[int, int], count: int
     partition
         Its number.
     times
-        Offset -> Kafka timestamp of the record in ms.
+        Of all records that they came in.
     count
         Partitions of the topic by source.
     """
     if not len(points):
         return {}
-    keys = list(map(str.encode, points.source))
-    values = list(map(_encode, _elements(points)))
-    origins = [
-        b"%d:%d:%d:%d" % (partition, offset, index, max(times[offset], 0))
-        for offset, index in zip(points.offset, points.index)
-    ]
-    to = murmur2.partitions(Column.of(keys), count)
+    keys = Column.of(list(map(str.encode, points.source)))
+    to = murmur2.partitions(keys, count)
+    order = np.argsort(to, kind="stable")
+    at = np.array(points.offset, np.int64)
+    written = times.written[np.searchsorted(times.offsets, at)]
+    origins = _origins(partition, at, np.array(points.index, np.int64), written)
+    values = Column.of(list(map(_encode, _elements(points))))
+    columns = [column.ordered(order) for column in (keys, values, origins)]
+    numbers, starts = np.unique(to[order], return_index=True)
     found = {}
-    for number in np.unique(to).tolist():
-        at = np.flatnonzero(to == number).tolist()
-        columns = (Column.of([column[i] for i in at]) for column in (keys, values, origins))
-        found[number] = Encoded(next(columns), next(columns), Header(ORIGIN, next(columns)))
+    for number, first, end in zip(numbers.tolist(), starts.tolist(), [*starts[1:].tolist(), len(order)]):
+        key, value, origin = (column.part(first, end) for column in columns)
+        found[number] = Encoded(key, value, Header(ORIGIN, origin))
     return found
+
+
+def _origins(partition: int, offsets: np.ndarray, indices: np.ndarray, times: np.ndarray) -> Column:
+    out = np.empty(len(offsets) * PARTS * (DIGITS + 2), np.uint8)
+    ends = np.empty(len(offsets), np.int64)
+    return Column(out[: _write(out, ends, partition, offsets, indices, np.maximum(times, 0))], ends)
 
 
 def _elements(points: Points) -> Iterable[Element]:
@@ -161,13 +181,14 @@ class BySourceReader:
         """The elements and their origins, i8[n, PARTS]; None when one of them is not the hop's."""
         try:
             found = [_decode(record.value) for record in records]  # type: ignore[arg-type]
-            headers = [header for record in records for header in record.headers]
-            names, values = zip(*headers) if headers else ((), ())
-            if names != (ORIGIN,) * len(records):
+            headers = [record.headers for record in records]
+            if headers and set(map(len, headers)) != {1}:
+                return None
+            if any(of[0][0] != ORIGIN for of in headers):
                 return None
             origins = np.empty((len(records), PARTS), np.int64)
-            column = Column.of(values)
-            ours = _numbers(wide(column.data), column.ends, origins) and all(map(_is_sound, found))
+            column = Column.of([of[0][1] for of in headers])
+            ours = _numbers(wide(column.data), column.ends, origins) and _are_sound(found)
         except (msgspec.DecodeError, TypeError, ValueError, RecursionError):  # of value None, of values of headers
             return None
         partition, _, index, _ = origins.T
@@ -201,6 +222,22 @@ class BySourceReader:
         return points
 
 
+def _are_sound(found: Sequence[Element]) -> bool:
+    """Whether they can have come from the reader of the input topic; of common ones, without looking at each."""
+    values: list[Any] = [one.value for one in found]
+    if not values or None in values or any([one.values is not None for one in found]):
+        return all(map(_is_sound, found))
+    sources = list(map(len, [one.source for one in found]))
+    times = [one.timestamp or 0.0 for one in found]
+    names = {one.metric for one in found}
+    return (
+        (min(sources) > 0 and max(sources) <= MAX_SOURCE_BYTES // 4)  # characters, of 4 bytes at most
+        and (min(times) >= 0.0 and max(times) < END_OF_TIME)
+        and (min(values) >= -LARGEST and max(values) <= LARGEST)
+        and all(name is None or 0 < len(name) <= MAX_METRIC_BYTES // 4 for name in names)
+    ) or all(map(_is_sound, found))
+
+
 def _is_sound(one: Element) -> bool:
     """Whether it can have come from the reader of the input topic."""
     if not 0 < len(one.source.encode()) <= MAX_SOURCE_BYTES or not 0.0 <= (one.timestamp or 0.0) < END_OF_TIME:
@@ -211,6 +248,18 @@ def _is_sound(one: Element) -> bool:
     cells = one.values.items()
     sound = all(0 < len(name) <= MAX_METRIC_BYTES and -LARGEST <= value <= LARGEST for name, value in cells)
     return sound and bool(cells) and one.metric is None and one.value is None
+
+
+@compiled
+def _write(out, ends, partition, offsets, indices, times):
+    i = 0
+    for n in range(len(offsets)):
+        i = put_int(out, i, partition)
+        for number in (offsets[n], indices[n], times[n]):
+            out[i] = COLON
+            i = put_int(out, i + 1, number)
+        ends[n] = i
+    return i
 
 
 @compiled

@@ -123,7 +123,7 @@ def _word(out, i, data, ends, n):
     return put(out, i, data, ends[n - 1] if n > 0 else 0, ends[n])
 
 
-def _int(out, i, v):
+def put_int(out, i, v):
     n = 1
     rest = v
     while rest > 9:
@@ -168,12 +168,12 @@ def _write(out, ends, kinds, prefix, partitions, offsets, indices, keys, key_end
         i = _word(out, i, words, word_ends, 0)
         i = put(out, i, prefix, 0, len(prefix))
         if len(partitions) > 0:
-            i = _int(out, i, partitions[j])
+            i = put_int(out, i, partitions[j])
             out[i] = COLON
             i += 1
-        i = _int(out, i, offsets[j])
+        i = put_int(out, i, offsets[j])
         out[i] = COLON
-        i = _int(out, i + 1, indices[j])
+        i = put_int(out, i + 1, indices[j])
         i = _word(out, i, words, word_ends, 1)
         i = put(out, i, keys, key_ends[j - 1] if j > 0 else 0, key_ends[j])
         out[i] = QUOTE

@@ -72,6 +72,16 @@ def faust_anomaly_default(run: Run, worker: int) -> Command:
     return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(_settings(run, detection={}))}
 
 
+def faust_anomaly_rekey(run: Run, worker: int) -> Command:
+    """The job, behind the hop that sorts points by source."""
+    return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(_settings(run, input={"rekey": True}))}
+
+
+def faust_anomaly_rekey_topics(run: Run) -> Command:
+    settings = _settings(run, input={"rekey": True})
+    return [*PROGRAM, "topics", "--create"], {**environment(run), "ANOMALY_CONFIG": str(settings)}
+
+
 def faust_anomaly_at(run: Run, port: int) -> Command:
     """The same, with the view and the probes on this port."""
     settings = _settings(run, detection={}, dashboard={"port": port})
@@ -130,6 +140,14 @@ MAPPED = Contestant(
     nested=True,
     note="source and value are read by paths from records twice as large",
 )
+REKEYED = Contestant(
+    "faust-anomaly, input.rekey",
+    faust_anomaly_rekey,
+    faust_anomaly_rekey_topics,
+    promises=True,
+    note="each point is also written to a topic by source, and read from there",
+)
+
 CONTESTANTS = (
     Contestant("faust-anomaly", faust_anomaly, faust_anomaly_topics, promises=True),
     Contestant(

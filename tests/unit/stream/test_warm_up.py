@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 from points import gaussian, points, states
 from unit.wire.test_result_json import made
 
-from app.compiled import murmur2
+from app.compiled import byte_columns, murmur2
 from app.compiled.byte_columns import Column, Encoded, Header, RecordColumns
 from app.kafka import fetched, record_batch
 from app.pipeline import Pipeline
@@ -46,11 +47,14 @@ def test_after_warming_nothing_is_left_to_compile():
 
 
 def test_nor_behind_the_hop_by_source():
-    kernels = [murmur2._place, by_source._numbers, origins._look, output_watermark._highest_of_headers]
+    kernels = [
+        *(murmur2._place, byte_columns._order, by_source._write, by_source._numbers),
+        *(origins._look, output_watermark._highest_of_headers),
+    ]
     warm(Pipeline(load(environ={}).detection, engine="python"), rekeys=True)
     before = [set(kernel.signatures) for kernel in [*kernels, *KERNELS[:4]]]
     sent, _ = made(5, 600)
-    at = dict.fromkeys(sent.offset, 7)
+    at = by_source.Times(np.array(sent.offset), np.full(600, 7))
     kafka = SimpleNamespace(output_topic="results", rekeys=True, log_topic="by-source")
     for records in by_source.encoded(sent, 3, at, 4).values():
         found = [SimpleNamespace(offset=i, value=one[1], headers=one[2]) for i, one in enumerate(records.records())]

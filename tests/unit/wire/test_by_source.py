@@ -7,13 +7,13 @@ import pytest
 from integration.load import records as load
 from unit.wire import test_formats
 
-from app.compiled import byte_columns
+from app.compiled import byte_columns, murmur2
 from app.compiled.byte_columns import Column
 from app.compiled.murmur2 import partitions
 from app.pipeline.points import Points, packed
 from app.settings import load as load_settings
 from app.wire import by_source
-from app.wire.by_source import BySourceReader, encoded
+from app.wire.by_source import BySourceReader, Times, encoded
 from app.wire.reader import Reader
 
 
@@ -28,10 +28,9 @@ def read(raw, partition=3, **input):
 
 def sent(points, raw, partition=3, count=4):
     """By partition, the records as they are read there."""
-    times = {one.offset: one.timestamp for one in raw}
     return {
         number: [record(100 + i, value, key, headers) for i, (key, value, headers) in enumerate(of.records())]
-        for number, of in encoded(points, partition, times, count).items()
+        for number, of in encoded(points, partition, Times.of(raw), count).items()
     }
 
 
@@ -121,7 +120,7 @@ def test_records_are_json_with_an_origin_and_lie_where_kafkas_clients_put_them()
 
 
 def test_no_points_no_records():
-    assert encoded(Points(), 3, {}, 4) == {}
+    assert encoded(Points(), 3, Times.of([]), 4) == {}
 
 
 OURS = record(7, b'{"source":"a","timestamp":1.0,"value":1.0}', b"a", [("origin", b"3:58:0:17")])
@@ -173,7 +172,8 @@ def test_a_point_that_is_not_scored_is_a_dead_letter_of_the_record_it_came_in():
 
 def test_it_works_without_a_compiler(monkeypatch):
     monkeypatch.setattr(byte_columns, "AVAILABLE", False)
-    monkeypatch.setattr(by_source, "_numbers", by_source._numbers.py_func)
+    for module, name in (by_source, "_numbers"), (by_source, "_write"), (byte_columns, "_order"), (murmur2, "_place"):
+        monkeypatch.setattr(module, name, getattr(module, name).py_func)
     raw = [record(i, value, key) for i, (key, value) in zip(range(50), load(7, sources=30))]
     before, after = through(raw)
     assert after == before
