@@ -18,8 +18,9 @@ from integration.run import Run
 from jobs import Job
 
 from app.kafka import topics
+from app.stream.takeover import WHOLE
 
-WHOLE = 2**31  # the index of a mark that is not inside a batch: see app/stream/takeover.py
+RAW = 7  # partitions of raw-data where they may be others than those of the results
 
 
 class Campaign:
@@ -49,10 +50,12 @@ class Campaign:
         directory.mkdir()
         self._say(
             f"{name}: {each.partitions} partitions, {each.records:,} records, {dict(kinds(each.faults))}"
-            f"{', the cleaner at work' if each.compacts else ''}, {each.detection or 'the usual detectors'}"
+            f"{', the cleaner at work' if each.compacts else ''}{', records without keys' if each.rekeys else ''}, "
+            f"{each.detection or 'the usual detectors'}"
         )
-        with Run(job, directory, kafka={"session_timeout_s": self._session_s}, detection=each.detection) as run:
-            run.make_topics(each.partitions, each.compacts)
+        sections = {"kafka": {"session_timeout_s": self._session_s}, "detection": each.detection}
+        with Run(job, directory, **sections, input={"rekey": each.rekeys}) as run:
+            run.make_topics(each.partitions, each.compacts, RAW if each.rekeys else None)
             with Pulse([servers], run.kafka.output_topic, each.partitions) as pulse:
                 chaos = Chaos(self._cluster, run, pulse, rng)
                 tally = chaos.tally
@@ -74,8 +77,8 @@ class Campaign:
         chaos.begin()
         began = time.monotonic()
         with Load(
-            run.kafka.bootstrap_servers, run.kafka.input_topic, each.partitions, self._per_s, rng.randrange(2**32),
-            real=self._real,
+            run.kafka.bootstrap_servers, run.kafka.input_topic, RAW if each.rekeys else each.partitions, self._per_s,
+            rng.randrange(2**32), real=self._real, keyed=not each.rekeys,
         ) as load:  # fmt: skip
             for number, fault in enumerate(each.faults, 1):
                 time.sleep(rng.uniform(0.2, 1.5))

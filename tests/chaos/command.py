@@ -23,7 +23,7 @@ from app.local_kafka.jars import KAFKA
 
 def faults(command):
     """One option for each kind of fault."""
-    usual = {"kills": 200, "failpoints": 180, "zombies": 60, "members": 100, "brokers": 20}
+    usual = {"kills": 200, "failpoints": 180, "rekeys": 60, "zombies": 60, "members": 100, "brokers": 20}
     for kind, words in reversed(KINDS.items()):
         default = usual.get(kind, 20)
         command = click.option(f"--{kind}", default=default, show_default=True, type=click.IntRange(0), help=words)(

@@ -155,6 +155,9 @@ class Chaos:
             self._workers.remove(worker)
             self._arm(name)
 
+    def _rekeys(self, name: str) -> None:
+        self._failpoints(name)
+
     def _zombies(self) -> None:
         """Stopped anywhere, or between two steps; long enough for the others to take over."""
         self._fire()

@@ -19,6 +19,7 @@ MAY_REPEAT = ("zombies", "cuts")  # a worker is beyond its session while somethi
 KINDS = {
     "kills": "kill -9",
     "failpoints": "kill -9 at a failpoint",
+    "rekeys": "kill -9 at a failpoint in the hop of input.rekey",
     "zombies": "SIGSTOP past the session, SIGCONT",
     "pauses": "SIGSTOP of .5 s",
     "terms": "SIGTERM and a new start",
@@ -27,6 +28,7 @@ KINDS = {
     "disks": "the broker's disk full",
     "cuts": "network drop, delay or half-open",
 }
+NAMES = {"failpoints": failpoints.NAMES, "rekeys": failpoints.OF_REKEY}
 
 # What scores, over the settings of tests/integration/run.py: rounds of one number of partitions meet all of them. State
 # of every make is among it: compiled, River's own, refitted by scikit-learn in another thread, and let go by a drift.
@@ -47,7 +49,7 @@ DETECTIONS: tuple[dict[str, Any], ...] = (
 
 @dataclass
 class Round:
-    """``faults``: in order, a kind of KINDS each, of failpoints with the name after a colon."""
+    """``faults``: in order, a kind of KINDS each, those of NAMES with the name of a failpoint after a colon."""
 
     number: int
     records: int
@@ -67,6 +69,11 @@ class Round:
         return 12 if self.number % 4 in (1, 2) else 4
 
     @property
+    def rekeys(self) -> bool:
+        """Records have no keys, and are sorted by source in a hop of their own."""
+        return self.number % 4 in (2, 3)
+
+    @property
     def detection(self) -> dict[str, Any]:
         return DETECTIONS[self.number % len(DETECTIONS)]
 
@@ -74,14 +81,16 @@ class Round:
 def rounds(counts: dict[str, int], records: int, seed: int, round_records: int = ROUND_RECORDS) -> list[Round]:
     """The rounds in which so many faults of each kind, and at least so many records, come about."""
     rng = random.Random(seed)
-    size = max(2, 2 * math.ceil(records / round_records / 2))
+    size = max(4 if counts.get("rekeys") else 2, 2 * math.ceil(records / round_records / 2))
     dealt = [Round(number, math.ceil(records / size)) for number in range(size)]
     for kind, count in counts.items():
         fit = [each for each in dealt if each.may_repeat or kind not in MAY_REPEAT]
-        names = list(islice(cycle(failpoints.NAMES), count))
+        if kind == "rekeys":
+            fit = [each for each in dealt if each.rekeys]
+        names = list(islice(cycle(NAMES.get(kind, failpoints.NAMES)), count))
         rng.shuffle(names)
         for i, name in enumerate(names):
-            fit[i % len(fit)].faults.append(f"{kind}:{name}" if kind == "failpoints" else kind)
+            fit[i % len(fit)].faults.append(f"{kind}:{name}" if kind in NAMES else kind)
     for each in dealt:
         rng.shuffle(each.faults)
     return dealt

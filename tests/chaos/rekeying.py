@@ -1,9 +1,12 @@
 """Faults in the hop of input.rekey and behind it: a job whose records have no keys, and what is there at the end."""
 
+import asyncio
 import signal
 import time
 from collections.abc import Sequence
 
+import kafka_tools
+from aiokafka.admin import NewPartitions
 from integration import logs
 from integration.load import Load
 from integration.oracle import Report
@@ -51,13 +54,15 @@ def killed_in_the_hop(run: Run) -> Report:
 
 def stopped_in_the_hop(run: Run) -> Report:
     """After ``killed_in_the_hop``: a worker is stopped past its session with records in its hands, and writes them when
-    another has long written what follows. Then that other leaves, and the first has everything.
+    another has long written what follows. Then that other leaves, and the first has everything. A partition that is
+    added to raw-data before all this is read too.
     """
     stays = run.workers[0]
-    with Load(run.kafka.bootstrap_servers, run.kafka.input_topic, RAW, PER_S, seed=2, keyed=False) as load:
+    asyncio.run(_grow(run))
+    with Load(run.kafka.bootstrap_servers, run.kafka.input_topic, RAW + 1, PER_S, seed=2, keyed=False) as load:
         zombie = run.start(FAUST_ANOMALY_FAILPOINT="rekey_read:9:stop", ANOMALY_KAFKA__ACK_TIMEOUT_S="300")
         wait_for(lambda: zombie.is_stopped, lambda: zombie.said)
-        _owns_all(stays)
+        _owns_all(stays, RAW + 1)
         before = duplicates(run)
         zombie.cont()
         wait_for(lambda: duplicates(run) > before, lambda: zombie.said, every_s=0.5)
@@ -67,12 +72,21 @@ def stopped_in_the_hop(run: Run) -> Report:
     return run.check()
 
 
-def _owns_all(worker: Worker) -> None:
+async def _grow(run: Run) -> None:
+    """By one partition, until every client sees it."""
+    servers, topic = run.kafka.bootstrap_servers[0], run.kafka.input_topic
+    async with kafka_tools.administration(servers) as admin:
+        await admin.create_partitions({topic: NewPartitions(RAW + 1, None)})
+    while (await kafka_tools.atopics(servers))[topic] == RAW:
+        await asyncio.sleep(0.1)
+
+
+def _owns_all(worker: Worker, raw: int = RAW) -> None:
     """It has taken over what the others had."""
 
     def owned() -> bool:
         of = worker.metric("assigned_partitions"), worker.metric("assigned_rekey_partitions")
-        return of == (PARTITIONS, RAW)
+        return of == (PARTITIONS, raw)
 
     wait_for(owned, lambda: worker.said[-3000:], every_s=0.25)
     time.sleep(1.0)

@@ -15,7 +15,7 @@ STATES = ("states wrong", "states not saved", "snapshots conflicting", "snapshot
 
 def text(tally: Tally, controls: Mapping[str, bool], session_s: float, seconds: float, where: str) -> str:
     """Markdown: faults and differences, the times back to work, and the machine."""
-    found = tally.found
+    found, every = tally.found, len(failpoints.NAMES) + len(failpoints.OF_REKEY)
     rows = [("fault injected", "times"), ("---", "---:")]
     rows += [(words, f"{tally.faults[kind]:,}") for kind, words in KINDS.items() if tally.faults[kind]]
     compared = [
@@ -33,7 +33,7 @@ def text(tally: Tally, controls: Mapping[str, bool], session_s: float, seconds: 
     says += ["", "| " + " | ".join(name for name, _ in compared) + " |", "|" + " ---: |" * len(compared)]
     says += ["| " + " | ".join(f"{count:,}" for _, count in compared) + " |", ""]
     says.append(
-        f"Failpoints: {len(+tally.failpoints)} of {len(failpoints.NAMES)}, {_range(tally.failpoints)} times each. "
+        f"Failpoints: {len(+tally.failpoints)} of {every}, {_range(tally.failpoints)} times each. "
         f"{tally.restarts:,} workers started; {tally.inside_a_batch:,} partitions were taken over inside a batch. "
         f"Repeated by workers that were suspended past their session: {tally.repeated:,}; by others: "
         f"{found['results repeated']:,}. Dead letters and episodes may be repeated: "

@@ -13,11 +13,11 @@ from chaos.cluster import Cluster
 from chaos.plan import DETECTIONS, KINDS, MAY_REPEAT, kinds, rounds
 from integration.load import SERIES, real_series
 
-from app.stream.failpoints import NAMES
+from app.stream.failpoints import NAMES, OF_REKEY
 
 SHORT = {
-    "kills": 3, "failpoints": len(NAMES), "zombies": 1, "pauses": 1, "terms": 1, "members": 2, "brokers": 1,
-    "disks": 1, "cuts": 3,
+    "kills": 3, "failpoints": len(NAMES), "rekeys": 0, "zombies": 1, "pauses": 1, "terms": 1, "members": 2,
+    "brokers": 1, "disks": 1, "cuts": 3,
 }  # fmt: skip
 RECORDS = 40_000
 PER_S = 1000.0
@@ -30,8 +30,10 @@ def test_a_plan_has_every_kind_and_every_failpoint_as_often_as_asked():
         plan = rounds(counts, records, seed=3)
         faults = [fault for each in plan for fault in each.faults]
         assert kinds(faults) == Counter(counts)
-        reached = Counter(fault.partition(":")[2] for fault in faults if ":" in fault)
+        reached = Counter(fault.partition(":")[2] for fault in faults if fault.startswith("failpoints:"))
         assert set(reached) == set(NAMES) and max(reached.values()) - min(reached.values()) <= 1
+        hop = {fault.partition(":")[2]: each.rekeys for each in plan for fault in each.faults if "rekeys:" in fault}
+        assert hop == dict.fromkeys(OF_REKEY if counts["rekeys"] else (), True)
         assert sum(each.records for each in plan) >= records
         assert {each.partitions for each in plan} == {4, 12}
         met = {(each.partitions, DETECTIONS.index(each.detection)) for each in plan}

@@ -94,3 +94,30 @@ def test_a_refused_size_says_what_happens_next(monkeypatch):
     assert "anomaly-results: the broker takes no record batch" in said[0] and "DescribeConfigs" in said[0]
     stop_at_lost_batch(TopicPartition("anomaly-results", 3), RequestTimedOutError())
     assert "anomaly-results[3]: a record batch was lost" in said[-1]
+
+
+def test_one_caller_at_a_time_waits_for_a_partition_and_others_do_not_wait_for_it():
+    """aiokafka counts the time of each wait again for all before it: ten callers gave up after seconds, not thirty."""
+
+    class Slow(Producer):
+        waiting, most, order = 0, 0, []
+
+        async def send_batch(self, batch, topic, partition):
+            if partition == 0:
+                self.waiting += 1
+                self.most = max(self.most, self.waiting)
+                await asyncio.sleep(0.002)
+                self.waiting -= 1
+            self.order.append(partition)
+            return await super().send_batch(batch, topic, partition)
+
+    async def run():
+        outbox = Outbox(lambda: producer, 10.0, 5000)
+        await asyncio.gather(*(outbox.send("t", partition, RECORDS) for partition in (0, 0, 0, 0, 1)))
+
+    producer = Slow()
+    asyncio.run(run())
+    assert producer.most == 1
+    assert producer.order.index(1) < 3 and producer.order[-1] == 0
+    keys = [record.value for data in producer.sent for record in MemoryRecords(data).next_batch()]
+    assert len(keys) == 5 * len(RECORDS)
