@@ -21,7 +21,7 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from app.compiled.byte_columns import Encoded
-from app.errors import HistoryLost, StateError
+from app.errors import HistoryLost, StateError, TopicError
 from app.stream import failpoints
 from app.stream.assignment import Assigned
 from app.stream.committer import METADATA_VERSION, REKEYS, Point, topic_ids
@@ -31,7 +31,7 @@ from app.stream.outbox import Sent
 from app.stream.partition import OwnedPartition, joined
 from app.stream.stall_detector import recreated
 from app.stream.takeover import Committed, check_topics, commits_of, other_rekey
-from app.wire.by_source import Times, encoded
+from app.wire.by_source import PARTITIONS, Times, encoded
 from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Reader, Record
 
@@ -126,11 +126,14 @@ class Rekeying(Assigned[RekeyPartition]):
 
         ``reader``: a started aiokafka consumer without a group; ``committed`` gives what the group committed.
         Raises HistoryLost where records that were not written by source are gone, StateError for a commit that is not
-        this hop's.
+        this hop's, TopicError for more partitions than there may be.
         """
         self.clear()
         if not wanted:
             return
+        if max(wanted) >= PARTITIONS:
+            topic, count = self._job.settings.kafka.input_topic, max(wanted) + 1
+            raise TopicError(f"input.rekey reads {PARTITIONS} partitions at most, and {topic} has {count} or more")
         for number, position in (await self._positions(reader, committed, wanted)).items():
             self[number] = RekeyPartition(number, position, self._job)
             self[number].start()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.structs import TopicPartition
 
-from app.errors import HistoryLost, StateError
+from app.errors import HistoryLost, StateError, TopicError
 from app.metrics import Metrics
 from app.settings import load
 from app.stream import takeover
@@ -110,6 +110,11 @@ def test_a_successor_begins_at_the_committed_positions_and_with_all_of_partition
 
 def test_positions_that_a_tool_has_set_are_taken():
     assert begun({0: SimpleNamespace(offset=60, metadata="")}, wanted=[0]) == {0: (60, 60)}
+
+
+def test_more_partitions_than_origins_can_name_are_refused():
+    with pytest.raises(TopicError, match="reads 256 partitions at most, and raw-data has 257 or more"):
+        begun({}, wanted=[256], raw={256: (0, 0)})
 
 
 def test_nothing_assigned_nothing_asked():
