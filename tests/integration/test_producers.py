@@ -122,3 +122,4 @@ def test_codecs_transactions_and_owners_that_follow(run):
     asyncio.run(left_open(run, logs.committed(run.kafka)[1][0]))
     said = "".join(worker.said for worker in run.workers)
     assert "[ERROR]" not in said and "Traceback" not in said
+    assert f"dead letters in {run.kafka.dead_letters_topic}: invalid_json, such as {run.kafka.input_topic}[0]@" in said
