@@ -23,7 +23,7 @@ from app.compiled import jit
 from app.errors import AnomalyError, ConfigurationError, TopicError
 from app.kafka import patches, permissions
 from app.kafka.client import client_options, ssl_context
-from app.kafka.topics import limits, names, require
+from app.kafka.topics import doubts, limits, names, require
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings, load
@@ -59,6 +59,8 @@ class Preflight(Service):
             job.topic_ids.update((name, topic.id) for name, topic in found.items())
             job.limits.update(limits(found))
             say_what_is_not_seen(job.limits, names(job.settings.kafka)[1:])
+            for doubt in doubts(job.settings.kafka, found):
+                log.warning("%s", doubt)
             warm(job.pipeline, helped=True, rekeys=job.settings.kafka.rekeys)
             gc.freeze()  # all this stays: the collection after the first recovery need not look through it, .2 s
             await self._view.start()

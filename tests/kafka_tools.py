@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.new_partitions import NewPartitions
 from aiokafka.errors import for_code
 
 Record = tuple[bytes | None, bytes | None]  # key, value
@@ -58,6 +59,12 @@ async def aset_configs(servers: str, topic: str, **configs: str) -> None:
     async with administration(servers) as admin:
         [answer] = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, wanted)])
         assert all(resource[0] == 0 for resource in answer.resources), answer
+
+
+async def aadd_partitions(servers: str, topic: str, partitions: int) -> None:
+    """Until the topic has so many."""
+    async with administration(servers) as admin:
+        await admin.create_partitions({topic: NewPartitions(partitions)})
 
 
 async def adelete_topics(servers: str, *names: str) -> None:
@@ -142,6 +149,10 @@ def configs(servers: str, topic: str) -> Mapping[str, str]:
 
 def set_configs(servers: str, topic: str, **configs: str) -> None:
     asyncio.run(aset_configs(servers, topic, **configs))
+
+
+def add_partitions(servers: str, topic: str, partitions: int) -> None:
+    asyncio.run(aadd_partitions(servers, topic, partitions))
 
 
 def delete_topics(servers: str, *names: str) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 @settings_option
 @click.option("--create", is_flag=True, help="Create the missing topics.")
 @click.option(
+    "--extend", is_flag=True, help="Give results and changelog as many partitions as the input topic has now."
+)
+@click.option(
     "--partitions",
     type=click.IntRange(1),
     default=4,
@@ -26,11 +29,11 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 32767),
     help="Copies of each partition.  [default: 3, or as many as there are brokers]",
 )
-def topics(settings: "Settings", create: bool, partitions: int, replication_factor: int | None) -> None:
+def topics(settings: "Settings", create: bool, extend: bool, partitions: int, replication_factor: int | None) -> None:
     """Check the topics, or create them.
 
-    Reports every problem and its fix. Existing topics are never changed. Exit code 0: a worker can start; without
-    --create this includes its permissions, where the brokers use ACLs.
+    Reports every problem and its fix. Existing topics are changed by --extend only. Exit code 0: a worker can start;
+    without --create this includes its permissions, where the brokers use ACLs.
     """
     from app.kafka import patches, permissions  # not at the top: --help does without
     from app.kafka import topics as job
@@ -43,7 +46,13 @@ def topics(settings: "Settings", create: bool, partitions: int, replication_fact
         if create:
             for name in await job.create(settings, partitions, replication_factor, largest):
                 click.echo(f"created {name}")
-        return await job.require(settings, largest, [] if create else permissions.of_worker(settings))
+        if extend:
+            for name in await job.extend(settings.kafka):
+                click.echo(f"added partitions to {name}")
+        return await job.require(settings, largest, [] if create or extend else permissions.of_worker(settings))
 
-    for name, topic in asyncio.run(run()).items():
+    found = asyncio.run(run())
+    for name, topic in found.items():
         click.echo(f"{name}: {topic.partitions} partition{'s' if topic.partitions > 1 else ''}, ok")
+    for doubt in job.doubts(settings.kafka, found):
+        click.echo(f"warning: {doubt}", err=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.new_partitions import NewPartitions
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from app import errors
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from app.settings import KafkaSettings, Settings
 
 CREATE = "`faust-anomaly topics --create`"
+EXTEND = "`faust-anomaly topics --extend`"
 DEFAULT_PARTITIONS = 4
 UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
 KAFKA_MESSAGE_BYTES = 1_048_588  # max.message.bytes unless somebody sets it
@@ -34,7 +36,8 @@ MESSAGE_OVERHEAD = 1024  # bytes of a batch around one snapshot: headers, key of
 RESULT_BYTES, METRIC_BYTES, LABEL_BYTES = 4096, 5 * 56, 320  # of a result; each metric, its name 32; each label
 LETTER_BYTES = 4096  # of a dead letter with only the start of its record
 REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
-CONFIGS = ("cleanup.policy", "max.message.bytes", "segment.bytes")
+IN_SYNC = "min.insync.replicas"
+CONFIGS = ("cleanup.policy", "max.message.bytes", "segment.bytes", IN_SYNC)
 # What a worker has read and saved is of no more use; but what it has not must be there when it is started again, and
 # if it is not, the group's state is of no more use either. Brokers may delete after less.
 BY_SOURCE_RETENTION_MS = 7 * 24 * 3600 * 1000
@@ -50,6 +53,7 @@ class Topic:
     configs: Mapping[str, str] | None = field(default_factory=dict)
     denied: bool = False
     id: str = ""  # "" from brokers before Kafka 2.8
+    copies: int = 1  # of each partition, brokers that hold one
 
 
 async def require(
@@ -89,7 +93,7 @@ async def create(
             partitions = found[like[0]].partitions
         if replication_factor is None:
             replication_factor = min(3, len((await admin.describe_cluster())["brokers"]))
-        wanted = _configs(kafka, largest_snapshot_bytes)
+        wanted = _configs(kafka, largest_snapshot_bytes, replication_factor)
         missing = [name for name in names(kafka) if name not in found]
         new = [NewTopic(name, partitions, replication_factor, topic_configs=wanted[name]) for name in missing]
         if new:
@@ -102,9 +106,42 @@ async def create(
             ]
             if failed:
                 raise errors.TopicError(f"{where(kafka)}: topics could not be made:\n- " + "\n- ".join(failed))
-            while len(await describe(admin, kafka)) < len(wanted):
-                await asyncio.sleep(0.05)
+            await _until_known(admin, {**dict.fromkeys(found, 1), **dict.fromkeys(missing, partitions)})
     return missing
+
+
+async def extend(kafka: "KafkaSettings") -> list[str]:
+    """Give results and changelog as many partitions as the input topic has now; name those that were given some.
+
+    None with ``input.rekey``: what is scored then is a topic of our own, to which none may be added, because a record
+    that is written to it again would come into another partition than before, and nobody would know it again.
+
+    Raises TopicError when partitions could not be added.
+    """
+    if kafka.rekeys:
+        return []
+    async with connected(kafka) as admin:
+        found = await describe(admin, kafka)
+        wanted = found[kafka.input_topic].partitions if kafka.input_topic in found else 0
+        few = [
+            name for name in (kafka.output_topic, kafka.changelog_topic)
+            if name in found and not found[name].denied and found[name].partitions < wanted
+        ]  # fmt: skip
+        if few:
+            await admin.create_partitions({name: NewPartitions(wanted) for name in few})
+            await _until_known(admin, dict.fromkeys(few, wanted))
+    return few
+
+
+async def _until_known(admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
+    """Return when every broker knows so many partitions of these topics: each learns of them in its own time."""
+    request = TopicsWithIds(list(partitions))
+    for broker in (await admin.describe_cluster())["brokers"]:
+        while True:
+            answer = (await admin._send_request_to_node(broker["node_id"], request)).to_object()
+            if all(len(topic["partitions"]) >= partitions[topic["topic"]] for topic in answer["topics"]):
+                break
+            await asyncio.sleep(0.05)
 
 
 def names(kafka: "KafkaSettings") -> list[str]:
@@ -142,10 +179,12 @@ def problems(
         (kafka.changelog_topic, "delete it, and the state in it, or name another kafka.group_id"),
     ):
         if source and name in topics and topics[name].partitions != source.partitions:
+            added = f"if partitions were added to {kafka.log_topic}, {EXTEND} adds as many here; otherwise "
             problems_found.append(
                 f"topic {name} must have as many partitions as {kafka.log_topic}, {source.partitions}, "
-                f"but has {topics[name].partitions}: {remedy}; then {CREATE}. State and results of another "
-                "number of partitions cannot be used on"
+                f"but has {topics[name].partitions}: "
+                f"{added if topics[name].partitions < source.partitions and not kafka.rekeys else ''}"
+                f"{remedy}; then {CREATE}"
             )
     if kafka.rekeys:
         problems_found += _rekey_problems(kafka, topics, missing)
@@ -170,6 +209,15 @@ def problems(
     return problems_found
 
 
+def grown(kafka: "KafkaSettings", known: int, now: int) -> str:
+    """What to say of what is scored when its number of partitions has changed under a worker."""
+    return f"topic {kafka.log_topic} had {known} partitions when this worker started, now {now}" + (
+        f": add as many to results and changelog, with {EXTEND}, and start the workers again"
+        if now > known and not kafka.rekeys
+        else ""
+    )
+
+
 def result_bytes(settings: "Settings") -> int:
     """Of a result with as many metrics and labels as these settings allow, whose names are not unusually long."""
     return RESULT_BYTES + METRIC_BYTES * settings.input.max_metrics + LABEL_BYTES * len(settings.input.labels)
@@ -185,6 +233,28 @@ def limits(found: Mapping[str, Topic]) -> dict[str, int]:
     known = {name: [int(topic.configs[one]) for one in names if one in topic.configs]
              for name, topic in found.items() if topic.configs}  # fmt: skip
     return {name: min(sizes) for name, sizes in known.items() if sizes}
+
+
+def doubts(kafka: "KafkaSettings", found: Mapping[str, Topic]) -> list[str]:
+    """What lets a worker start, and costs results or a stop when a broker fails: in sentences, with the fix."""
+    said = []
+    for name in names(kafka)[1:]:
+        topic = found.get(name)
+        if topic is None or not topic.configs or IN_SYNC not in topic.configs:
+            continue
+        in_sync, copies = int(topic.configs[IN_SYNC]), topic.copies
+        if in_sync == 1 and copies >= 3:
+            said.append(
+                f"topic {name}: {IN_SYNC} is 1 of {copies} copies: what one broker alone has is acknowledged, and lost "
+                f"with its disk: `{altering(kafka, name)} {IN_SYNC}=2`"
+            )
+        elif in_sync >= copies >= 2:
+            said.append(
+                f"topic {name}: {IN_SYNC} is {in_sync} of {copies} copies: while one of their brokers is away nothing "
+                f"can be written, and workers end after kafka.ack_timeout_s: "
+                f"`{altering(kafka, name)} {IN_SYNC}={copies - 1}`"
+            )
+    return said
 
 
 def altering(kafka: "KafkaSettings", name: str) -> str:
@@ -259,7 +329,7 @@ def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | Non
     return problems_found
 
 
-def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, dict[str, str]]:
+def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int, copies: int = 1) -> dict[str, dict[str, str]]:
     changelog = {
         "cleanup.policy": "compact",
         # The newest segment is never compacted, and all of it is read at a restart: 64 MiB instead of 1 GiB.
@@ -272,7 +342,9 @@ def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int) -> dict[str, d
     of_own = {kafka.changelog_topic: changelog}
     if kafka.rekeys:
         of_own[kafka.by_source_topic] = {"cleanup.policy": "delete", "retention.ms": str(BY_SOURCE_RETENTION_MS)}
-    return {name: {"cleanup.policy": "delete"} for name in names(kafka)} | of_own
+    # What is acknowledged is on two disks, and one broker may be away. A broker's own default is 1.
+    every = {IN_SYNC: "2"} if copies >= 3 else {}
+    return {name: {"cleanup.policy": "delete", **of_own.get(name, {}), **every} for name in names(kafka)}
 
 
 async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[str, Topic]:
@@ -284,12 +356,16 @@ async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[s
         if topic["error_code"] == DENIED:
             found[topic["topic"]] = Topic(0, None, denied=True)
         elif topic["error_code"] != UNKNOWN_TOPIC and topic["partitions"]:
-            found[topic["topic"]] = Topic(len(topic["partitions"]), id=str(topic.get("topic_id", "")))
+            copies = min(len(partition["replicas"]) for partition in topic["partitions"])
+            found[topic["topic"]] = Topic(len(topic["partitions"]), id=str(topic.get("topic_id", "")), copies=copies)
     written = [name for name in names(kafka)[1:] if name in found and not found[name].denied]
     if written:
         asked = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(CONFIGS)) for name in written]
         [answer] = await admin.describe_configs(asked)
         for code, _, _, name, entries in answer.resources:
+            if code == UNKNOWN_TOPIC:  # to this broker, not to the one asked before: made a moment ago, or deleted
+                del found[name]
+                continue
             if code not in (0, DENIED):
                 raise for_code(code)(f"configuration of {name}")
             configs = {entry[0]: entry[1] for entry in entries} if code == 0 else None

@@ -27,6 +27,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from app.errors import DeliveryError, Stalled, TopicError
+from app.kafka.topics import grown
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
@@ -269,15 +270,10 @@ class Consumer(driver.Consumer):
         """
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        topic = self.app.job.settings.kafka.log_topic
-        known = self.app.job.partitions_of[topic]
-        if beyond := [tp.partition for tp in assigned if tp.topic == topic and tp.partition >= known]:
-            stop_process(
-                TopicError(
-                    f"topic {topic} had {known} partitions when this worker started, now {max(beyond) + 1} or more. "
-                    "Start it again: it then says which topics must follow"
-                )
-            )
+        kafka = self.app.job.settings.kafka
+        known = self.app.job.partitions_of[kafka.log_topic]
+        if beyond := [tp.partition for tp in assigned if tp.topic == kafka.log_topic and tp.partition >= known]:
+            stop_process(TopicError(grown(kafka, known, max(beyond) + 1)))
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

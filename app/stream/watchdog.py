@@ -148,7 +148,7 @@ class Watchdog(Service):
         largest, name = job.pipeline.max_snapshot_bytes(), self._kafka.log_topic
         problems = topics.problems(self._kafka, found, largest, (), topics.result_bytes(job.settings))
         if not problems and found[name].partitions != (known := job.partitions_of[name]):
-            problems = [f"topic {name} had {known} partitions when this worker started, now {found[name].partitions}"]
+            problems = [topics.grown(self._kafka, known, found[name].partitions)]
         kafka = self._kafka
         of_history = dict.fromkeys((kafka.input_topic, name, kafka.output_topic, kafka.changelog_topic))
         return problems + [

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import kafka_tools
 import pytest
-from aiokafka.admin import NewPartitions, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 from integration import load, logs
 from integration.run import Run
@@ -134,11 +134,7 @@ def recreate_changelog(run):
 
 
 def add_partition(run):
-    async def add():
-        async with kafka_tools.administration(run.kafka.bootstrap_servers) as admin:
-            await admin.create_partitions({run.kafka.input_topic: NewPartitions(3, None)})
-
-    asyncio.run(add())
+    kafka_tools.add_partitions(run.job.servers, run.kafka.input_topic, 3)
 
 
 CHANGES = {  # under a running worker that answered 200 points; what it says

@@ -47,6 +47,28 @@ def test_a_missing_topic_is_named_with_the_command_that_makes_it(missing):
     assert reported == f"topic {missing} is missing: make it with `faust-anomaly topics --create`"
 
 
+@pytest.mark.parametrize("copies, in_sync, said", [
+    (1, 1, None), (2, 1, None), (3, 2, None), (5, 3, None),
+    (3, 1, "lost with its disk: `kafka-configs.sh --bootstrap-server localhost:9092 --alter --topic anomaly-results "
+           "--add-config min.insync.replicas=2`"),
+    (2, 2, "min.insync.replicas=1`"), (3, 3, "nothing can be written"),
+])  # fmt: skip
+def test_copies_that_cost_results_or_a_stop_are_told(copies, in_sync, said):
+    found = {**GOOD, "anomaly-results": Topic(4, {"min.insync.replicas": str(in_sync)}, copies=copies)}
+    doubts = topics.doubts(KAFKA, found)
+    assert len(doubts) == (said is not None) and all(said in doubt for doubt in doubts)
+    made = topics._configs(KAFKA, 0, copies)
+    assert {of.get("min.insync.replicas") for of in made.values()} == {"2" if copies >= 3 else None}
+
+
+def test_partitions_that_were_added_to_the_input_are_followed_by_a_command():
+    reported = problems(raw_data=Topic(6))
+    assert len(reported) == 2 and all("`faust-anomaly topics --extend` adds as many here" in told for told in reported)
+    assert "--extend" not in "".join(problems(raw_data=Topic(3)))
+    assert "start the workers again" in topics.grown(KAFKA, 4, 6)
+    assert "--extend" not in topics.grown(KAFKA, 4, 3)
+
+
 @pytest.mark.parametrize("policy", ["delete", "compact,delete", "delete,compact", ""])
 def test_a_changelog_kept_by_anything_but_compaction_is_a_problem(policy):
     [reported] = problems(**{CHANGELOG: Topic(4, {**COMPACTED, "cleanup.policy": policy})})
