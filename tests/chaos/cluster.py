@@ -1,16 +1,16 @@
 """A broker behind proxies, of which a campaign's workers know no other way to it."""
 
-import random
 import resource
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 from chaos.proxy import Proxy
+from chaos.three_brokers import free_ports
 from conftest import BROKER
 from integration.workers import wait_for
 
-from app.local_kafka import LocalKafka, probe
+from app.local_kafka import LocalKafka
 
 PROXIES = 2  # workers are led through one or the other, so that some can be cut off alone
 ROOM_BYTES = 200_000  # what a file may still grow on the full disk
@@ -21,7 +21,7 @@ class Cluster:
 
     def __init__(self, directory: Path) -> None:
         self._stack = ExitStack()
-        port, controller, *others = _free_ports(2 + 2 * PROXIES)
+        port, controller, *others = free_ports(2 + 2 * PROXIES)
         self.proxies = [Proxy(others[2 * i], others[2 * i + 1]) for i in range(PROXIES)]
         behind = [(f"PROXIED{i}", others[2 * i], others[2 * i + 1]) for i in range(PROXIES)]
         host = "://127.0.0.1:"
@@ -65,12 +65,3 @@ class Cluster:
         except (AssertionError, TimeoutError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             raise
-
-
-def _free_ports(count: int) -> list[int]:
-    found: list[int] = []
-    while len(found) < count:
-        port = probe.free_port((found[-1] if found else 20_000 + random.randrange(10_000)) + 1)
-        assert port is not None
-        found.append(port)
-    return found

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from chaos.campaign import Campaign
 from chaos.cluster import Cluster
 from chaos.controls import CONTROLS
 from chaos.plan import KINDS, ROUND_RECORDS, kinds, rounds
+from chaos.rolling import roll
 from integration.load import SERIES, real_series
 from integration.run import Run
 from jobs import Job
@@ -42,6 +44,8 @@ def faults(command):
 @click.option("--session-s", default=3.0, show_default=True, help="Session timeout of the workers.")
 @click.option("--seed", default=1, show_default=True, help="Of the order of faults and of the records.")
 @click.option("--series", type=click.Path(exists=True, path_type=Path), multiple=True, help="Directories of CSV files.")
+@click.option("--rolling", default=0, help="Only this: rounds in which each of three brokers is restarted in turn.")
+@click.option("--abruptly", is_flag=True, help="With --rolling: by kill -9, not by SIGTERM.")
 @click.option("--write-docs", is_flag=True, help="Write the tables into docs/guarantees.md.")
 def main(
     controls: int,
@@ -52,18 +56,25 @@ def main(
     session_s: float,
     seed: int,
     series: tuple[Path, ...],
+    rolling: int,
+    abruptly: bool,
     write_docs: bool,
     **counts: int,
 ) -> None:
     """Inject so many faults of each kind, and ask the checker after each round what they did."""
     from tests.bench.report import machine
-    from tests.docs import pages
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of our own clients: brokers come and go
+    directory = Path(tempfile.mkdtemp(prefix="faust-anomaly-chaos-"))
+    if rolling:
+        rolled = roll(directory, rolling, per_s, signal.SIGKILL if abruptly else signal.SIGTERM, _say, seed)
+        text = f"{rolled.text()} {machine(f'Kafka {KAFKA} (three nodes)')}"
+        _say(f"\n{dict(rolled.exits)}\n{text}\n")
+        _end(rolled.failures(), directory, {"rolling": text} if write_docs and not abruptly else {})
+        return
     plan = rounds(counts, records, seed, round_records)
     planned = kinds([fault for each in plan for fault in each.faults])
     names = Counter(fault.partition(":")[2] for each in plan for fault in each.faults if ":" in fault)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of our own clients: brokers come and go
-    directory = Path(tempfile.mkdtemp(prefix="faust-anomaly-chaos-"))
     began = time.monotonic()
     with Cluster(directory) as cluster:
         campaign = Campaign(cluster, directory, seed, per_s, session_s, real_series(*(series or SERIES)), _say)
@@ -78,13 +89,20 @@ def main(
     wrong = report.failures(tally, planned, names, records)
     wrong += [f"{name}: a broken program was not caught" for name, yes in caught.items() if not yes]
     _say(f"\nworkers that ended by themselves: {dict(tally.exits)}\ncuts: {dict(tally.modes)}\n\n{text}\n")
+    _end(wrong, directory, {"chaos": text} if write_docs else {})
+
+
+def _end(wrong: list[str], directory: Path, blocks: dict[str, str]) -> None:
+    """Tell what failed, and exit; or write these blocks into the documents."""
+    from tests.docs import pages
+
     for failure in wrong:
         print(f"FAILED: {failure}", file=sys.stderr)
     if wrong:
         sys.exit(f"kept: {directory}")
     shutil.rmtree(directory)
-    if write_docs:
-        pages.write("chaos", text)
+    for name, text in blocks.items():
+        pages.write(name, text)
 
 
 def _is_caught(name: str, cluster: Cluster, directory: Path, number: int) -> bool:

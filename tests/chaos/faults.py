@@ -108,7 +108,7 @@ class Chaos:
                 self._count_failpoint(then)
                 continue
             self.tally.exits[f"exit {worker.code}: {last_words(worker)}"] += 1
-            assert _explained(worker), f"{worker.log} ended with {worker.code}\n{worker.said[-3000:]}"
+            assert explained(worker), f"{worker.log} ended with {worker.code}\n{worker.said[-3000:]}"
             self._start()
 
     def finish(self) -> None:
@@ -310,7 +310,7 @@ class Chaos:
             time.sleep(0.05)
 
 
-def _explained(worker: Worker) -> bool:
+def explained(worker: Worker) -> bool:
     """It ended as it must, or raised that there is no broker; anything else is a bug."""
     raised = RAISED.findall(worker.said)
     return all(error.startswith(NO_BROKER) for error in raised[-1:]) if raised else worker.code in EXPECTED

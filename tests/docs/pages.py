@@ -11,7 +11,7 @@ PAGE_OF = {
     for page, names in {
         "settings.md": ["settings", "parameters"],
         "operations.md": ["metrics", "rights", "acls"],
-        "guarantees.md": ["chaos"],
+        "guarantees.md": ["chaos", "rolling"],
         "benchmarks.md": ["bench", "codecs"],
         "detection.md": ["detection", "drills"],
     }.items()
