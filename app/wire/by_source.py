@@ -182,9 +182,7 @@ class BySourceReader:
         try:
             found = [_decode(record.value) for record in records]  # type: ignore[arg-type]
             headers = [record.headers for record in records]
-            if headers and set(map(len, headers)) != {1}:
-                return None
-            if any(of[0][0] != ORIGIN for of in headers):
+            if headers and (set(map(len, headers)) != {1} or {of[0][0] for of in headers} != {ORIGIN}):
                 return None
             origins = np.empty((len(records), PARTS), np.int64)
             column = Column.of([of[0][1] for of in headers])

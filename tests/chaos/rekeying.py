@@ -15,7 +15,7 @@ from integration.workers import PROGRAM, Worker, wait_for
 
 SETTINGS = {"input": {"rekey": True}}  # of the run
 RAW = 6  # partitions of raw-data; results have four
-PER_S = 700
+PER_S = 400
 
 
 def load_of(run: Run) -> Load:
