@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.errors import HistoryLost
+from app.errors import HistoryLost, StateError
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
@@ -16,6 +16,7 @@ from app.stream.committer import metadata
 from app.stream.compute import PartitionState
 from app.stream.job import Job
 from app.stream.ledger import Ledger
+from app.stream.origins import Origins
 from app.stream.notices import Notices
 from app.stream.partition import Partition
 from app.stream.takeover import WHOLE, Takeover
@@ -74,6 +75,34 @@ def test_a_topic_of_the_same_name_is_another_one(role, said):
 def test_topics_whose_ids_are_the_same_or_not_known_are_taken(then, now):
     takeover = Takeover(KAFKA, 3, SimpleNamespace(covered={}, covers=-1), now)
     assert takeover.start(0, 90, SimpleNamespace(offset=50, metadata=metadata({"replay": 40}, then))).replay == 40
+
+
+REKEYS = Settings(input={"rekey": True}).kafka
+ORIGINS = Origins(0, "", 1000).at(0, 0)[1]
+
+
+def starting_rekeyed(**said):
+    takeover = Takeover(REKEYS, 3, SimpleNamespace(covered={}, covers=-1))
+    return takeover.start(0, 90, SimpleNamespace(offset=50, metadata=json.dumps({"v": 1, "replay": 40, **said})))
+
+
+def test_behind_the_hop_by_source_the_highest_origins_come_with_the_replay_point():
+    assert starting_rekeyed(origins="CAE=") == (50, 40, (49, WHOLE), "CAE=")
+    takeover = Takeover(REKEYS, 3, SimpleNamespace(covered={}, covers=-1))
+    assert takeover.start(7, 90, None) == (7, 7, (-1, WHOLE), ORIGINS)
+    assert takeover.start(7, 90, SimpleNamespace(offset=50, metadata="")) == (50, 50, (49, WHOLE), ORIGINS)
+
+
+@pytest.mark.parametrize("said", [{}, {"origins": "CA=="}, {"origins": 7}, {"origins": None}])
+def test_a_commit_without_them_or_with_others_is_refused(said):
+    with pytest.raises(StateError, match=r"-by-source\[3\]: the commit of group"):
+        starting_rekeyed(**said)
+
+
+def test_a_group_that_committed_with_the_hop_cannot_go_on_without_it():
+    takeover = Takeover(KAFKA, 3, SimpleNamespace(covered={}, covers=-1))
+    with pytest.raises(StateError, match=r"raw-data\[3\]: the group has committed with input.rekey"):
+        takeover.start(0, 90, SimpleNamespace(offset=50, metadata='{"v":1,"rekeys":true}'))
 
 
 class Stopped(BaseException):
