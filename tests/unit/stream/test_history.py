@@ -16,8 +16,8 @@ from app.stream.committer import metadata
 from app.stream.compute import PartitionState
 from app.stream.job import Job
 from app.stream.ledger import Ledger
-from app.stream.origins import Origins
 from app.stream.notices import Notices
+from app.stream.origins import Origins
 from app.stream.partition import Partition
 from app.stream.takeover import WHOLE, Takeover
 from tables.sources import SourcesTable
