@@ -344,6 +344,7 @@ def test_numbers_grouped_wrongly_are_refused(cell):
         (b"PAR1 and nothing else", "expected Parquet"),
         ("sep=;\n", "expected a CSV header"),
     ],
+    ids=["cut gzip", "no gzip", "no Parquet", "no header"],
 )
 def test_damaged_files_are_refused(data, message):
     with pytest.raises(ConfigurationError, match=message):
