@@ -5,7 +5,7 @@ import logging
 import pytest
 from chaos.rolling import roll
 
-PER_S = 400
+PER_S = 100
 
 
 @pytest.mark.timeout(1200)

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import kafka_tools
 from aiokafka.errors import KafkaError
-from conftest import BROKER, JAVA
+from conftest import JAVA
 from kafka_tools import HANG_S
 
 from app.local_kafka import probe
@@ -27,7 +27,6 @@ NODES = range(3)
 OPTIONS = [*JAVA.split(), "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
 REPLICATED = {
     **PROPERTIES,
-    **BROKER,
     "default.replication.factor": "3",
     "min.insync.replicas": "2",
     "offsets.topic.replication.factor": "3",
@@ -94,7 +93,7 @@ class ThreeBrokers:
             for node, process in self._processes.items():
                 assert process.poll() is None, f"broker {node} ended with {process.returncode}\n{self._said(node)}"
             assert time.monotonic() < until, f"not in sync: {behind}\n{''.join(map(self._said, NODES))}"
-            time.sleep(0.25)
+            time.sleep(0.5)
 
     def _behind(self) -> list[Any]:
         """What is missing: brokers, or partitions (topic, number, copies in sync)."""
