@@ -6,6 +6,7 @@ they try the second.
 """
 
 import asyncio
+import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,6 +37,19 @@ OTHER_PROTOCOL_S = 1.0
 EXPIRED, NOT_YET_VALID, OTHER_NAMES = 10, 9, (62, 64)  # OpenSSL's verify codes
 
 
+class AnyBroker(AIOKafkaAdminClient):
+    """Asks a broker that can be reached: aiokafka asks any, and one that died is named until its session ends."""
+
+    async def _send_request(self, request: Any, node_id: int | None = None) -> Any:
+        if node_id is None:
+            brokers = [broker.nodeId for broker in self._client.cluster.brokers()]
+            for broker in random.sample(brokers, len(brokers)):
+                if await self._client.ready(broker):
+                    node_id = broker
+                    break
+        return await super()._send_request(request, node_id)
+
+
 @asynccontextmanager
 async def connected(kafka: "KafkaSettings") -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client for a ``with`` block; TopicError when a broker cannot be reached or does not answer.
@@ -45,7 +59,7 @@ async def connected(kafka: "KafkaSettings") -> AsyncIterator[AIOKafkaAdminClient
     """
     timeout_s = TIMEOUT_S
     options: dict[str, Any] = {**client_options(kafka), "request_timeout_ms": int(timeout_s * 1000)}
-    admin = AIOKafkaAdminClient(**{**options, "bootstrap_servers": await _reached(kafka, options, timeout_s)})
+    admin = AnyBroker(**{**options, "bootstrap_servers": await _reached(kafka, options, timeout_s)})
     try:
         async with asyncio.timeout(timeout_s):
             await admin.start()

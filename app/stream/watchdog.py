@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
@@ -36,6 +35,7 @@ from mode import Service
 
 from app.errors import Stalled
 from app.kafka import topics
+from app.kafka.admin import AnyBroker
 from app.kafka.client import client_options
 from app.kafka.log_reader import LogReader
 from app.settings import KafkaSettings
@@ -202,7 +202,7 @@ class Brokers:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         options = client_options(kafka)
-        self._admin = AIOKafkaAdminClient(**options, request_timeout_ms=int(ANSWER_S * 1000))
+        self._admin = AnyBroker(**options, request_timeout_ms=int(ANSWER_S * 1000))
         self._reader = LogReader(**options, enable_auto_commit=False)
 
     @classmethod

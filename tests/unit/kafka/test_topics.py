@@ -4,6 +4,7 @@ import asyncio
 import io
 import ssl
 import uuid
+from types import SimpleNamespace
 
 import pytest
 from aiokafka.errors import AuthenticationFailedError
@@ -258,3 +259,22 @@ def test_a_topic_that_was_made_again_has_another_id():
     reported = MetadataResponse_v10.decode(io.BytesIO(sent)).to_object()["topics"]
     assert [topic["topic_id"] for topic in reported] == list(ids)
     assert [len(topic["partitions"]) for topic in reported] == [1, 1]
+
+
+@pytest.mark.parametrize("away", [{0}, {1, 2}, {0, 1, 2}])
+def test_a_broker_that_is_away_is_asked_only_where_all_are(away):
+    asked = []
+
+    async def ready(broker):
+        return broker not in away
+
+    async def send(broker, request):
+        asked.append(broker)
+
+    brokers = [SimpleNamespace(nodeId=number) for number in range(3)]
+    client = admin.AnyBroker.__new__(admin.AnyBroker)
+    cluster = SimpleNamespace(brokers=lambda: brokers)
+    client._client = SimpleNamespace(cluster=cluster, ready=ready, send=send, get_random_node=lambda: 0)
+    for _ in range(20):
+        asyncio.run(client._send_request("?"))
+    assert set(asked) <= ({0, 1, 2} - away or {0})
