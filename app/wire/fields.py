@@ -48,19 +48,41 @@ class Fields:
     def type(self) -> Any:
         return self._root.type()
 
-    def getter(self, choice: Choice) -> Getter:
+    def getter(self, choice: Choice) -> Ways:
         """Of fields that were added. A path with a star gives its object."""
-        ways = [way for path in choice for way in self._root.ways(path.keys)]
-        if len(ways) == 1:
-            return ways[0]
+        return Ways([way for path in choice for way in self._root.ways(path.keys)])
 
-        def first(one: Any) -> Any:
-            for way in ways:
-                if (found := way(one)) is not None:
-                    return found
-            return None
 
-        return first
+class Ways:
+    """Gets what the first of several ways leads to, each a chain of getters, from one object or from many."""
+
+    def __init__(self, ways: list[tuple[Getter, ...]]) -> None:
+        self._ways = ways
+
+    def __call__(self, one: Any) -> Any:
+        for way in self._ways:
+            found = one
+            for get in way:
+                if (found := get(found)) is None:
+                    break
+            else:
+                return found
+        return None
+
+    def all(self, many: list[Any]) -> list[Any]:
+        """From each of these objects, by loops in C as long as a way leads to something in all of them or in none."""
+        for way in self._ways:
+            column = many
+            for get in way:
+                column = list(map(get, column))
+                kinds = set(map(type, column))
+                if type(None) in kinds:
+                    break
+            else:
+                return column
+            if len(kinds) > 1:
+                return list(map(self, many))
+        return [None] * len(many)
 
 
 class _Whole:
@@ -98,43 +120,32 @@ class _Node:
         rename = {f"f{i}": name for i, name in enumerate(self.below)}
         return msgspec.defstruct("Fields", fields, rename=rename, gc=False)
 
-    def ways(self, keys: tuple[str, ...]) -> Iterator[Getter]:
-        """A getter for each way to read the dots, the longest first name first."""
+    def ways(self, keys: tuple[str, ...]) -> Iterator[tuple[Getter, ...]]:
+        """A chain of getters for each way to read the dots, the longest first name first."""
         if not keys:
-            yield _present if self.kinds == {msgspec.Raw} and not self.whole else _itself
-            return
-        if self.whole:
+            yield (_present,) if self.kinds == {msgspec.Raw} and not self.whole else ()
+        elif self.whole:
             yield from _members(keys)
-            return
-        for end in range(len(keys), 0, -1):
-            name = ".".join(keys[:end])
-            get = attrgetter(f"f{list(self.below).index(name)}")
-            for then in self.below[name].ways(keys[end:]):
-                yield get if then is _itself else _chained(get, then)
-
-
-def _itself(one: Any) -> Any:
-    return one
+        else:
+            for end in range(len(keys), 0, -1):
+                name = ".".join(keys[:end])
+                get = attrgetter(f"f{list(self.below).index(name)}")
+                for then in self.below[name].ways(keys[end:]):
+                    yield (get, *then)
 
 
 def _present(raw: msgspec.Raw) -> msgspec.Raw | None:
     return None if bytes(raw) in (b"", b"null") else raw
 
 
-def _chained(get: Getter, then: Getter) -> Getter:
-    def both(one: Any) -> Any:
-        found = get(one)
-        return None if found is None else then(found)
-
-    return both
-
-
-def _members(keys: tuple[str, ...]) -> Iterator[Getter]:
+def _members(keys: tuple[str, ...]) -> Iterator[tuple[Getter, ...]]:
     """The same in objects that were decoded whole."""
+    if not keys:
+        yield ()
     for end in range(len(keys), 0, -1):
         get = _member(".".join(keys[:end]))
-        for then in _members(keys[end:]) if end < len(keys) else [_itself]:
-            yield get if then is _itself else _chained(get, then)
+        for then in _members(keys[end:]):
+            yield (get, *then)
 
 
 def _member(name: str) -> Getter:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import msgspec
@@ -42,6 +42,12 @@ def too_deep(value: bytes) -> bool:
     brackets = np.frombuffer(b"".join(outside).translate(None, _NO_BRACKETS), np.uint8)
     steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
     return bool(len(steps)) and int(np.cumsum(steps).max()) > MAX_DEPTH
+
+
+def any_too_deep(values: Sequence[bytes]) -> bool:
+    """Whether one of them is, by loops in C if none has many brackets."""
+    most = [max(map(bytes.count, values, repeat(bracket)), default=0) for bracket in (b"[", b"{")]
+    return sum(most) > MAX_DEPTH and any(map(too_deep, values))
 
 
 def nested() -> InvalidPoint:

@@ -22,7 +22,7 @@ from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
 from app.state.sources import VALUE
 from app.wire import framing, keys, malformed
 from app.wire.checked import Checks, Record
-from app.wire.mapping import Mapping
+from app.wire.mapping import Mapping, Numbers
 from app.wire.times import END_OF_TIME
 
 
@@ -46,10 +46,15 @@ class MappedBatch:
         named, metric, labels = mapping.all_described(elements, around)
         source: list[Any] = named
         given = mapping.all_times(elements, around)
-        cells = mapping.all_cells(elements, around)
+        numbers = mapping.all_numbers(elements, around)
+        if numbers is not None and not _all_allowed(numbers, mapping.apart):
+            numbers = None
+        cells: list[Any] = mapping.all_cells(elements, around) if numbers is None else numbers[0]
         time = self._times(given, at, records)
-        good = self._good(elements, source, metric, time, cells, at, records)
+        good = self._good(source, metric, time, cells, numbers is not None, at, records)
         if not all(good):
+            if numbers is not None:
+                cells, numbers = mapping.all_cells(elements, around), None
             bad = {i for i, sound in zip(at, good) if not sound}
             good = [i not in bad for i in at]
         others: list[Record] = []
@@ -67,10 +72,10 @@ class MappedBatch:
         if not self._labels:
             labels = None
         if mapping.apart:
-            return *_apart(offset, source, time, own_time, cells, labels, pieces), others
+            return *_apart(offset, source, time, own_time, numbers or _numbers(cells), labels, pieces), others
         index, several = _indices(offset, pieces) if of is not None else ([0] * len(offset), {})
         points = Points(offset, index, source, time, own_time, labels=labels, single=mapping.single)
-        _fill(points, mapping, cells, metric)
+        _fill(points, mapping.flat, cells, numbers, metric)
         return points, several, others
 
     def _times(self, given: list[Any], at: list[int], records: Sequence[Record]) -> list[float]:
@@ -84,11 +89,11 @@ class MappedBatch:
 
     def _good(
         self,
-        elements: list[Any],
         source: list[str | None],
         metric: list[str | None] | None,
         time: list[float],
         cells: list[Any],
+        cells_are_good: bool,
         at: list[int],
         records: Sequence[Record],
     ) -> list[bool]:
@@ -98,7 +103,9 @@ class MappedBatch:
             one is not None and some is not None and 0.0 <= second < END_OF_TIME
             for one, some, second in zip(source, cells, time)
         ]
-        if self._mapping.flat:
+        if cells_are_good:
+            pass
+        elif self._mapping.flat:
             if cells and None not in cells and not (isnan(sum(cells)) or max(cells) > LARGEST or min(cells) < -LARGEST):
                 pass
             else:
@@ -152,7 +159,7 @@ def _sound(records: Sequence[Record]) -> tuple[list[Any], list[int]]:
         raw = [raw[i] for i in at]
     if raw and raw[0][:1] in framing.FIRST:
         raw = list(map(framing.unframed, raw))
-    if all(map(bytes.isascii, raw)) and not any(map(malformed.too_deep, raw)):
+    if all(map(bytes.isascii, raw)) and not malformed.any_too_deep(raw):
         return raw, at
     good = [_is_text(value) and not malformed.too_deep(value) for value in raw]
     return list(compress(raw, good)), list(compress(at, good))
@@ -184,13 +191,20 @@ def _decode(mapping: Mapping, value: bytes) -> Any:
 def _all_in_range(cells: list[Any], most: int) -> bool:
     if None in cells or not all(cells) or max(map(len, cells), default=0) > most:
         return False
-    if not cells:
-        return True
-    names = {name for some in cells for name, _ in some}
-    values = [value for some in cells for _, value in some]
-    if isnan(sum(values)) or max(values) > LARGEST or min(values) < -LARGEST:
+    return not cells or _all_allowed(_numbers(cells), True)
+
+
+def _numbers(cells: list[Any]) -> Numbers:
+    names = [name for some in cells for name, _ in some]
+    return list(map(len, cells)), names, [value for some in cells for _, value in some]
+
+
+def _all_allowed(numbers: Numbers, several: bool) -> bool:
+    """Whether all names and values are; ``several``: an element may have more than one."""
+    counts, names, values = numbers
+    if isnan(sum(values)) or max(values) > LARGEST or min(values) < -LARGEST or not (several or max(counts) == 1):
         return False
-    return all(0 < len(name.encode()) <= MAX_METRIC_BYTES for name in names)
+    return all(0 < len(name.encode()) <= MAX_METRIC_BYTES for name in set(names))
 
 
 def _in_range(cells: list[tuple[str, float]]) -> bool:
@@ -216,15 +230,13 @@ def _apart(
     source: list[Any],
     time: list[float],
     own_time: list[bool],
-    cells: list[Any],
+    numbers: Numbers,
     labels: list[Any] | None,
     pieces: list[Any],
 ) -> tuple[Points, dict[int, Sequence[Any]]]:
     """A point of each value."""
-    counts = list(map(len, cells))
+    counts, names, values = numbers
     index, several = _indices(_repeated(offset, counts), _repeated(pieces, counts))
-    names = [name for some in cells for name, _ in some]
-    values = [value for some in cells for _, value in some]
     points = Points(
         _repeated(offset, counts),
         index,
@@ -241,15 +253,19 @@ def _apart(
 
 
 def _repeated(column: list[Any], counts: list[int]) -> list[Any]:
+    if len(counts) == sum(counts):  # one each, as none is 0
+        return column
     return list(chain.from_iterable(map(repeat, column, counts)))
 
 
-def _fill(points: Points, mapping: Mapping, cells: list[Any], metric: list[str | None] | None) -> None:
+def _fill(
+    points: Points, flat: str, cells: list[Any], numbers: Numbers | None, metric: list[str | None] | None
+) -> None:
     """Values and metrics of points of one element each."""
-    if mapping.flat:
-        points.values = cells
-        name = mapping.flat
-        metrics = [name] * len(cells) if metric is None else [name if one is None else one for one in metric]
+    if flat or numbers is not None:
+        _, metrics, points.values = numbers or ([], [flat] * len(cells), cells)
+        if metric is not None:
+            metrics = [name if one is None else one for name, one in zip(metrics, metric)]
         starts = list(range(len(cells) + 1))
     else:
         sorted_cells = [sorted(some) for some in cells]

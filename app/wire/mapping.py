@@ -25,7 +25,7 @@ from app.settings.model import SOURCE_NAMES, InputSettings
 from app.settings.paths import TOP, Choice, Path
 from app.state.sources import VALUE
 from app.wire import malformed
-from app.wire.fields import Fields, Getter, find, scalars
+from app.wire.fields import Fields, Ways, find, scalars
 from app.wire.malformed import shown
 from app.wire.schema import Name, Scalar, Time
 
@@ -44,7 +44,8 @@ Described = tuple[str | None, str | None, dict[str, Any] | None]
 Element = tuple[Any, Any, Any, str, int, InvalidPoint | str | None]
 # Elements, the record around each, its bytes, and the positions of these records; None: each record is one element.
 Spread = tuple[list[Any], list[Any], list[Any], list[int] | None]
-Getters = tuple[Getter, Getter | None]  # from an element; where it has nothing: from the record around it
+Numbers = tuple[list[int], list[str], list[float]]  # of elements: how many each has, the name of each, and all of them
+Getters = tuple[Ways, Ways | None]  # from an element; where it has nothing: from the record around it
 
 
 class Mapping:
@@ -102,7 +103,7 @@ class Mapping:
             (name, choice[-1].many, self._getter(choice, False)) for name, choice in zip(names, self._values)
         ]
         # A format may read cells in a way of its own.
-        ours = type(self).cells is Mapping.cells and len(self._get_values) == 1 and self._get_values[0][1] == "*"
+        ours = type(self).cells is Mapping.cells and len(self._get_values) == 1 and self._get_values[0][1]
         self._wild_only = self._get_values[0][2] if ours else None
         self._get_metric = self._getter(self._metric) if self._metric else None
         self._get_labels = [
@@ -119,8 +120,7 @@ class Mapping:
 
     def _getter(self, choice: Choice, shared: bool = True) -> Getters:
         inner, outer = self._placed(choice, shared)
-        near: Getter = self._inner.getter(inner) if inner else _nothing
-        return near, self._outer.getter(outer) if outer else None
+        return self._inner.getter(inner), self._outer.getter(outer) if outer else None
 
     # --- reading
 
@@ -215,7 +215,7 @@ class Mapping:
         """The elements of these records, without those of records in which one is not read."""
         if self._get_points is None:
             return records, records, raw, None
-        inner = list(map(self._get_points, records))
+        inner = self._get_points.all(records)
         try:
             if self._points_optional and all([one is None for one in inner]):
                 return list(map(self._decode_inner, raw)), records, raw, None
@@ -281,7 +281,7 @@ class Mapping:
             kinds = set(map(type, column))
             if many and kinds == {msgspec.Raw}:
                 try:
-                    column = [self._joined(one, many) for one in column]
+                    column = self._all_joined(column, many)
                 except msgspec.ValidationError:
                     break
                 kinds = set(map(type, column))
@@ -308,17 +308,30 @@ class Mapping:
     def _as_time(self, time: Any) -> Any:
         return msgspec.convert(time, Time, strict=self._strict)
 
+    def all_numbers(self, elements: list[Any], around: list[Any]) -> Numbers | None:
+        """As ``cells``, if each element has numbers and they are in one object of numbers and texts; None if not."""
+        if self._wild_only is None:
+            return None
+        found = _column(self._wild_only, elements, around)
+        if set(map(type, found)) != {dict}:
+            return None
+        values = list(chain.from_iterable(map(dict.values, found)))
+        kinds = set(map(type, values))
+        if not kinds <= {float, int}:
+            if dict in kinds or not self._strict:
+                return None
+            found = [{name: x for name, x in one.items() if type(x) is float or type(x) is int} for one in found]
+            values = list(chain.from_iterable(map(dict.values, found)))
+        if int in kinds:
+            try:
+                values = list(map(float, values))
+            except OverflowError:
+                return None
+        counts = list(map(len, found))
+        return (counts, list(chain.from_iterable(found)), values) if all(counts) else None
+
     def all_cells(self, elements: list[Any], around: list[Any]) -> list[Any]:
         """As ``cells``, or the numbers alone if all values are ``flat``; None where one is of another type."""
-        if self._wild_only is not None:
-            found = _column(self._wild_only, elements, around)
-            cells = [
-                [cell for cell in one.items() if type(cell[1]) is float] if type(one) is dict else [] for one in found
-            ]
-            return [
-                some if type(one) is dict and len(some) == len(one) else or_none(self.cells, *outer)
-                for one, some, outer in zip(found, cells, zip(elements, around))
-            ]
         if not self.flat:
             return [or_none(self.cells, *one) for one in zip(elements, around)]
         values = _column(self._get_values[0][2], elements, around)
@@ -356,6 +369,10 @@ class Mapping:
                 self._known.clear()
             text = self._known[raw] = _joined(_decode_object(raw), many)
         return text
+
+    def _all_joined(self, found: list[msgspec.Raw], many: str) -> list[str]:
+        texts = list(map(self._known.get, map(bytes, found)))
+        return [self._joined(one, many) if text is None else text for one, text in zip(found, texts)]  # type: ignore[misc]
 
     def _labelled(self, element: Any, record: Any) -> dict[str, Any] | None:
         labels: dict[str, Any] = {}
@@ -438,10 +455,6 @@ def place(path: str, i: int) -> str:
     return path if i < 0 else f"{path}[{i}]"
 
 
-def _nothing(element: Any) -> None:
-    return None
-
-
 def _get(getters: Getters, element: Any, record: Any) -> Any:
     near, far = getters
     found = near(element)
@@ -450,7 +463,7 @@ def _get(getters: Getters, element: Any, record: Any) -> Any:
 
 def _column(getters: Getters, elements: list[Any], around: list[Any]) -> list[Any]:
     near, far = getters
-    found = list(map(near, elements))
+    found = near.all(elements)
     if far is None or None not in found:
         return found
     return [far(outer) if one is None else one for one, outer in zip(found, around)]

@@ -12,7 +12,7 @@ PAGE_OF = {
         "settings.md": ["settings", "parameters"],
         "operations.md": ["metrics", "rights", "acls"],
         "guarantees.md": ["chaos", "rolling"],
-        "benchmarks.md": ["bench", "codecs"],
+        "benchmarks.md": ["bench", "codecs", "mapped"],
         "detection.md": ["detection", "drills"],
     }.items()
     for name in names

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from itertools import islice, repeat
+from itertools import compress, repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -163,12 +163,11 @@ class Format(Mapping):
         return known
 
     def spread(self, records: list[Any], raw: list[bytes]) -> Spread:
-        points: list[Any] = []
         around: list[Any] = []
         pieces: list[Any] = []
         of: list[int] = []
         for i, record in enumerate(records):
-            before = len(points)
+            before = len(pieces)
             try:
                 for of_resource in record.resourceMetrics:
                     resource = bytes(of_resource.resource.attributes if of_resource.resource else NONE)
@@ -179,25 +178,33 @@ class Format(Mapping):
                                 raise _Unusual
                             for some in (metric.gauge, metric.sum):
                                 if some is not None and some.dataPoints:
-                                    points += map(_decode_point, some.dataPoints)
                                     pieces += some.dataPoints
                                     about = About(resource, scope, metric.name, metric.unit)
                                     around += repeat(about, len(some.dataPoints))
-                if any([point.flags for point in islice(points, before, None)]):
-                    raise _Unusual
-            except (_Unusual, msgspec.DecodeError):
-                del points[before:], pieces[before:], around[before:]
+            except _Unusual:
+                del pieces[before:], around[before:]
             else:
-                of += repeat(i, len(points) - before)
+                of += repeat(i, len(pieces) - before)
+        try:
+            points: list[Any] = list(map(_decode_point, pieces))
+        except msgspec.DecodeError:
+            points = [or_none(_decode_point, piece) for piece in pieces]
+        if any([point is None or point.flags for point in points]):
+            unusual = {i for i, point in zip(of, points) if point is None or point.flags}
+            usual = [i not in unusual for i in of]
+            points, around, pieces, of = (list(compress(column, usual)) for column in (points, around, pieces, of))
         return points, around, pieces, of
 
     def all_described(
         self, elements: list[Any], around: list[Any]
     ) -> tuple[list[str | None], list[str | None] | None, list[dict[str, Any] | None] | None]:
-        try:
-            found = list(map(self.described, elements, around))
-        except msgspec.ValidationError:
-            found = [or_none(self.described, *one) or (None, None, None) for one in zip(elements, around)]
+        keys = zip(around, map(bytes, [point.attributes for point in elements]))
+        found = list(map(self._descriptions.get, keys))
+        if None in found:
+            found = [
+                or_none(self.described, *one) or (None, None, None) if known is None else known
+                for known, one in zip(found, zip(elements, around))
+            ]
         source, metric, labels = zip(*found) if found else ((), (), ())
         return list(source), list(metric), list(labels)
 

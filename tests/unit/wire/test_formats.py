@@ -260,3 +260,30 @@ def test_a_damaged_record_is_answered(format, record):
     assert answered == set(range(len(records)))
     assert all(len(letter.reason) < 500 for letter in found.dead_letters)
     assert not [letter.reason for letter in found.dead_letters if letter.label == "invalid_json"]
+
+
+@pytest.mark.parametrize(
+    ("format", "records"),
+    [
+        ("telegraf", [CPU, {**CPU, "fields": {"a": 1, "b": 2}}]),
+        ("telegraf", [{"metrics": [CPU, CPU]}, {"metrics": [{**CPU, "fields": {"value": 0.5}}]}]),
+        ("telegraf", [CPU, {**CPU, "fields": {"a": 10**400}}, {**CPU, "fields": {"a": 1e200, "b": 1}}]),
+        ("telegraf", [{**CPU, "fields": {"a": 1}}, {**CPU, "fields": {"state": "up"}}, {**CPU, "fields": {"": 1}}]),
+        ("cloudevents", [{**EVENT, "data": {"value": 3}}, {**EVENT, "data": {"rpm": 0.5, "state": "on"}}]),
+        ("cloudevents", [EVENT, {**EVENT, "data": {"b": 1, "a": 2}}]),
+        (
+            "otlp-json",
+            [exported(gauge(measured(asInt="1"), measured(asDouble=0.5))), exported(gauge(measured(asInt=2)))],
+        ),
+        ("otlp-json", [exported(gauge(measured(asInt="1"))), exported(gauge(measured(flags=1), measured(asInt="x")))]),
+        ("debezium", [CHANGE, {**CHANGE, "op": "u"}]),
+        ("debezium", [CHANGE, {"payload": CHANGE}, {**CHANGE, "after": None}]),
+        ("metricbeat", [BEAT, {**BEAT, "service": None}]),
+    ],
+)
+def test_a_batch_of_usual_records_is_read_as_each_of_them_alone(format, records):
+    """Where all are usual, and where only some are."""
+    reader = Reader(InputSettings(**(COLUMNS if format == "debezium" else {"format": format})), "raw-data", 3, False)
+    given = [Record(json.dumps(one).encode(), i) for i, one in enumerate(records * 2)]
+    together, one_by_one = reader.read(given), reader._read_each(given)
+    assert rows(together.points) == rows(one_by_one.points) and plain(together) == plain(one_by_one)
