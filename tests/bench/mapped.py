@@ -1,7 +1,7 @@
 """``python -m tests.bench.mapped``: records of other shapes, in percent of the rate of plain records of these points.
 
 Each shape is read, scored with the default set, and encoded, in batches of 4,000 points from 1,000 sources that are
-known: batches of plain records and of the shape take turns on the same state. One thread, its CPU time; the
+known: batches of plain records and of the shape take turns, each with a state of its own. One thread, its CPU time; the
 median of many batches, so that a busy machine changes microseconds, but hardly shares.
 """
 
@@ -26,7 +26,7 @@ from tests.bench.point import BATCH, SOURCES, Record
 from tests.bench.report import hardware
 from tests.docs import pages
 
-FILLED = 20  # batches of 4,000 points: 80 points a source
+FILLED = 20  # batches of 4,000 points: 40 points a source for each of the two
 
 
 class Point(NamedTuple):
@@ -186,7 +186,7 @@ def measured(shape: Shape, rounds: int) -> str:
     pipeline.compile()
     gc.freeze()  # as a worker does: collections look through what a batch makes, and not through all modules
     gc.set_threshold(10_000, 10, 10)
-    sources = pipeline.sources()
+    sources = {mapped: pipeline.sources(), usual: pipeline.sources()}
     took: dict[Reader, list[tuple[float, float]]] = {mapped: [], usual: []}
     for i, (reader, given) in enumerate(zip(cycle(took), batches(FILLED + 2 * rounds))):
         batch = [
@@ -199,7 +199,7 @@ def measured(shape: Shape, rounds: int) -> str:
         begun = time.process_time_ns()
         points = reader.read(batch).points
         read = time.process_time_ns()
-        encode_columns(points, pipeline.run(sources, points), "raw-data", 0)
+        encode_columns(points, pipeline.run(sources[reader], points), "raw-data", 0)
         n = len(points) * 1000
         if i >= FILLED:
             took[reader].append(((read - begun) / n, (time.process_time_ns() - begun) / n))
