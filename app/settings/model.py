@@ -468,7 +468,7 @@ class StateSettings(SettingsSection):
     # For a partition, not for a worker: results must not depend on which partitions a worker has.
     max_sources: int = setting(
         1_000_000,
-        "most series of a partition, of 8 kB memory each by default; a point of a further one is a dead letter",
+        "most series of a partition, of 10 kB memory each by default; a point of a further one is a dead letter",
         unit="series",
         at_least=1,
         at_most=10**9,
