@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from app.wire.dead_letters import DeadLetter, advice
+from app.wire.dead_letters import TO_DO, DeadLetter
 
 EVERY_S = 30.0
 
@@ -59,7 +59,7 @@ class Notices:
             if notice.unsaid and not 0.0 <= now - notice.said < EVERY_S:
                 log.warning(
                     "%d dead letters in %s: %s, such as %s. %s",
-                    notice.unsaid, self._topic, reason, notice.example, advice(reason),
+                    notice.unsaid, self._topic, reason, notice.example, TO_DO[reason],
                 )  # fmt: skip
                 notice.said, notice.unsaid = now, 0
 
@@ -72,7 +72,7 @@ class Notices:
                 "total": notice.total,
                 "last": notice.last,
                 "example": notice.example,
-                "to_do": advice(reason),
+                "to_do": TO_DO[reason],
             }
             for reason, notice in latest
         ]

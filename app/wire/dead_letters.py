@@ -75,11 +75,6 @@ class DeadLetter:
         return key, self.value if self.value is None else self.value[:cut_value], headers
 
 
-def advice(label: str) -> str:
-    """What the operator can do about dead letters with this label."""
-    return TO_DO[label]
-
-
 def _cut(text: str, most: int) -> bytes:
     raw = text.encode("utf-8", "backslashreplace")
     return raw if len(raw) <= most else raw[: most - 3].decode("utf-8", "ignore").encode() + b"..."
