@@ -285,17 +285,3 @@ def test_a_restart_of_an_idle_job_writes_nothing(start):
     assert results(run, 301)[1][-1]["status"] == "ok"  # it goes on from the saved state
     run.until_saved()
     assert run.check().faults == {}
-
-
-def test_other_peoples_field_names_are_read(start):
-    run = start(input={"timestamp_field": "ts", "value_fields": ["cpu_usage"]})
-    run.start().until_ready()
-    said = {"entity_id": "web-1", "region": "eu", "cpu_usage": 12.5}
-    produce(run, [(b"web-1", json.dumps({**said, "ts": START + i}).encode()) for i in range(30)])
-    last = results(run, 30)[1][-1]
-    assert (last["source"], last["timestamp"], last["metric"], last["value"]) == (
-        "web-1",
-        START + 29,
-        "cpu_usage",
-        12.5,
-    )
