@@ -31,7 +31,8 @@ from tests.docs import pages
 from tests.secured import Acl, Certificates, SecuredKafka
 
 PASSWORD = "s3cret-%s"
-RIGHTS = 10  # of a worker
+REKEYED = {"input": {"rekey": True}}  # what needs every right that there is
+RIGHTS = 13  # of a worker, then; without the hop 10
 USERS = ["worker", "producer", "maker", "documented", "lacking"]
 BROKERS_THAT_DO_NOT_SAY = """
 import app.kafka.topics
@@ -83,10 +84,12 @@ def told_no_password(text: str) -> bool:
 
 
 def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_path):
-    settings = job.settings()
+    """With the hop of input.rekey; a worker without it has no more than its rights in the tests below."""
+    settings = job.settings(**REKEYED)
 
     def run(user, *arguments):
-        environ = job.environ(ANOMALY_KAFKA__SASL_USERNAME=user, ANOMALY_KAFKA__SASL_PASSWORD=PASSWORD % user)
+        entry = {"ANOMALY_KAFKA__SASL_USERNAME": user, "ANOMALY_KAFKA__SASL_PASSWORD": PASSWORD % user}
+        environ = job.environ(ANOMALY_INPUT__REKEY="true", **entry)
         return CliRunner().invoke(main, arguments, env=environ)
 
     secured.allow("maker", acls_of(permissions.of_maker(settings.kafka, topics.names(settings.kafka))))
@@ -94,20 +97,21 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
     assert run("worker", "topics").exit_code == 2
     secured.allow("worker", acls_of(permissions.of_worker(settings)))
     checked = wait_for(lambda: (done := run("worker", "topics")).exit_code == 0 and done)
-    assert checked.stdout.count(", ok") == 5
+    assert checked.stdout.count(", ok") == 6
     generate = ("generate", "synthetic", "--sources", "8", "--points", "50")
     refused = run("producer", *generate)
     assert refused.exit_code == 2 and f"topic {settings.kafka.input_topic}" in refused.stderr
     secured.allow("producer", acls_of(permissions.of_generator(settings.kafka.input_topic)))
     wait_for(lambda: run("producer", *generate).exit_code == 0)
 
-    hands = by_hand(secured, job).settings().kafka
+    hands = by_hand(secured, job).settings(**REKEYED).kafka
     made = sum(logs.ends(hands, hands.input_topic))
     assert made >= 400
     load.produce([secured.bootstrap_servers], hands.input_topic, [(0, b"pump", b"not json")])
-    with Run(job, tmp_path) as run:
+    with Run(job, tmp_path, **REKEYED) as run:
         worker = run.start().until_ready()
         wait_for(lambda: sum(logs.ends(hands, hands.output_topic)) == made)
+        assert sum(logs.ends(hands, hands.by_source_topic)) == made
         assert sum(logs.ends(hands, hands.dead_letters_topic)) == 1
         wait_for(lambda: sum(logs.ends(hands, hands.changelog_topic)) >= 8)
 
@@ -148,18 +152,18 @@ def test_mutual_tls_asks_for_no_password_and_who_lacks_the_certificate_is_told(s
 def lacking(secured: SecuredKafka) -> Job:
     """A job with topics, and all rights of a worker given to the user ``lacking``."""
     job = Job.of("lacking", secured.secure, **secured.settings("lacking"))
-    asyncio.run(topics.create(by_hand(secured, job).settings()))
-    secured.allow("lacking", acls_of(permissions.of_worker(job.settings())))
+    asyncio.run(topics.create(by_hand(secured, job).settings(**REKEYED)))
+    secured.allow("lacking", acls_of(permissions.of_worker(job.settings(**REKEYED))))
     return job
 
 
 def test_no_right_of_a_worker_is_left_out_of_the_tests(job):
-    assert len(permissions.of_worker(job.settings())) == RIGHTS
+    assert len(permissions.of_worker(job.settings(**REKEYED))) == RIGHTS
 
 
 @pytest.mark.parametrize("n", range(RIGHTS))
 def test_a_missing_right_is_named_with_the_command_that_gives_it(secured, lacking, n):
-    right = permissions.of_worker(lacking.settings())[n]
+    right = permissions.of_worker(lacking.settings(**REKEYED))[n]
     with secured.without("lacking", Acl(*right[:3])):
         # this one and no other, as soon as the broker knows that the others were given
         [problem] = wait_for(lambda: len(told := look(lacking)) == 1 and told)
@@ -169,7 +173,7 @@ def test_a_missing_right_is_named_with_the_command_that_gives_it(secured, lackin
 
 def look(job: Job) -> list[str]:
     """What a worker would be refused for."""
-    settings = job.settings()
+    settings = job.settings(**REKEYED)
     try:
         asyncio.run(topics.require(settings, needed=permissions.of_worker(settings)))
     except TopicError as error:
@@ -180,15 +184,17 @@ def look(job: Job) -> list[str]:
 def test_a_worker_says_what_it_lacks_before_it_joins_and_a_password_to_nobody(secured, lacking, tmp_path):
     """Read on the group is the one that aiokafka waits for without a word."""
     group = Acl("Read", "group", lacking.kafka["group_id"])
+    by_source = Acl("Write", "topic", lacking.settings().kafka.by_source_topic)
     for name in ("right", "unknown", "password"):
         (tmp_path / name).mkdir()
     with (
         secured.without("lacking", group),
-        Run(lacking, tmp_path / "right") as unentitled,
-        Run(lacking, tmp_path / "unknown") as unaware,
+        secured.without("lacking", by_source),
+        Run(lacking, tmp_path / "right", **REKEYED) as unentitled,
+        Run(lacking, tmp_path / "unknown", **REKEYED) as unaware,
         Run(lacking, tmp_path / "password", kafka={"sasl_password": "wr0ng-one"}) as impostor,
     ):
-        wait_for(lambda: look(lacking))
+        wait_for(lambda: len(look(lacking)) == 2)
         workers = unentitled.start(), impostor.start(), unaware.start((sys.executable, "-c", BROKERS_THAT_DO_NOT_SAY))
         environ = lacking.environ(ANOMALY_KAFKA__SASL_PASSWORD="wr0ng-one")
         generated = CliRunner().invoke(main, ["generate", "synthetic", "--points", "5"], env=environ)
@@ -196,6 +202,7 @@ def test_a_worker_says_what_it_lacks_before_it_joins_and_a_password_to_nobody(se
     said = [*(worker.said for worker in workers), generated.output]
     assert codes == [2, 2, 70, 2], said
     assert f"group {group.name}: the user lacking may not Read it" in said[0]
+    assert f"topic {by_source.name}: the user lacking may not Write it" in said[0]
     alone = said.pop(2)  # it joined, and found out then
     assert "GroupAuthorizationFailed" in alone and group.name in alone and "`faust-anomaly topics`" in alone
     assert "Traceback" not in alone
