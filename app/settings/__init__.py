@@ -3,6 +3,8 @@
 
 from app.settings.load import describe, load
 from app.settings.model import (
+    AlertingSettings,
+    ChannelSettings,
     Detection,
     DetectorSettings,
     DriftSettings,
@@ -10,11 +12,15 @@ from app.settings.model import (
     InputSettings,
     KafkaSettings,
     MaintenanceSpan,
+    RuleSettings,
     Settings,
     SourceOverride,
+    StorageSettings,
 )
 
 __all__ = [
+    "AlertingSettings",
+    "ChannelSettings",
     "Detection",
     "DetectorSettings",
     "DriftSettings",
@@ -22,8 +28,10 @@ __all__ = [
     "InputSettings",
     "KafkaSettings",
     "MaintenanceSpan",
+    "RuleSettings",
     "Settings",
     "SourceOverride",
+    "StorageSettings",
     "describe",
     "load",
 ]

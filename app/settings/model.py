@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,7 @@ from app.parameters import Parameter
 from app.settings.sources import Given
 
 DEAD_LETTERS, CHANGELOG, BY_SOURCE = "-dead-letters", "-sources-changelog", "-by-source"
+NOTIFICATIONS, DECISIONS, ALERTERS = "-notifications", "-decisions", "-alerter"
 NAME_LENGTH = 249  # Kafka's limit for a topic's name
 SOURCE_NAMES = ("source", "sourceId", "entity_id")  # of a record without input.source_field; the first counts
 # The detectors of method auto, with their weights.
@@ -60,6 +61,7 @@ FieldName = Annotated[str, _matching(r"(?s).{1,512}")]
 TokenEndpoint = Annotated[
     str, _matching(r"https://[^\s/@]+(/\S*)?|http://(localhost|127\.0\.0\.1)(:[0-9]+)?(/\S*)?|aws-msk://[a-z0-9-]+")
 ]
+WebAddress = Annotated[str, _matching(r"https?://[^\s/@?#]+(/[^\s?#]*)?")]
 HostName = Annotated[str, _matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")]
 ClassPath = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")]
 DetectorName = Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,64}")]
@@ -189,6 +191,21 @@ class KafkaSettings(SettingsSection):
     def changelog_topic(self) -> str:
         """The topic that stores the state of the sources."""
         return self.group_id + CHANGELOG
+
+    @property
+    def notifications_topic(self) -> str:
+        """The topic of what was told to whom."""
+        return self.group_id + NOTIFICATIONS
+
+    @property
+    def decisions_topic(self) -> str:
+        """The topic of what people said of episodes: acknowledgements, silences, feedback."""
+        return self.group_id + DECISIONS
+
+    @property
+    def alerter_group(self) -> str:
+        """The consumer group of the alerters, which share the partitions of the topic of anomalies."""
+        return self.group_id + ALERTERS
 
 
 class InputSettings(SettingsSection):
@@ -484,6 +501,132 @@ class OutputSettings(SettingsSection):
     )
 
 
+def _duration(text: str) -> str:
+    if not re.fullmatch(r"0|(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?", text):
+        raise ValueError
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+DURATION = "a duration as Prometheus writes it: 30s, 5m, 4h"
+
+
+def seconds(duration: str) -> float:
+    """Of a duration.
+
+    >>> seconds("1h30m"), seconds("500ms"), seconds("0")
+    (5400.0, 0.5, 0.0)
+    """
+    units = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    return sum((int(number) * units[unit] for number, unit in re.findall(r"([0-9]+)(ms|[wdhms])", duration)), 0.0)
+
+
+class ChannelSettings(SettingsSection):
+    """A way to reach somebody, and the settings of its type as further fields."""
+
+    model_config = ConfigDict(extra="allow")
+    FURTHER: ClassVar[Any] = str  # in variables: what a text means is known by its channel
+    type: DetectorName = setting("", "type of channel; none: the name of this entry", expected="a type of channel")
+    messages_per_minute: float | None = setting(
+        None,
+        "most messages a minute, after a few at once; what is more goes into one message; none: as its type says",
+        expected="a number above 0",
+        above=0.0,
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Settings of its type as given; ``app.alerting.channels`` knows them."""
+        return dict(self.model_extra or {})
+
+
+class RuleSettings(SettingsSection):
+    """Which episodes go to which channels."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    channels: list[DetectorName] = setting(..., "names of channels", expected="names of channels", min_length=1)
+    severity: str | list[str] | None = setting(
+        None, "all: also what an earlier rule took", expected="all, low, medium, high, critical, or a list of them"
+    )
+    source: str | None = setting(None, "pattern of source names", expected=PATTERN, min_length=1)
+    metric: str | None = setting(None, "pattern of metrics", expected=PATTERN, min_length=1)
+    kind: str | None = setting(None, "pattern of kinds of episodes", expected=PATTERN, min_length=1)
+    labels: dict[str, str] = setting({}, "patterns of labels, by name", expected="patterns by name")
+    matchers: list[str] = setting(
+        [], "matchers as Alertmanager writes them", expected='as source=~"pump-.*"; operators = != =~ !~'
+    )
+    continue_: bool = Field(
+        False,
+        alias="continue",
+        description="rules after this one are asked too",
+        json_schema_extra={"allowed": "true or false"},
+    )
+    group_by: list[str] = setting(
+        [], "labels whose episodes share a message; none: each its own", expected="names of labels, or ..."
+    )
+    group_wait: Duration = setting("0s", "wait before the first message of a group", expected=DURATION)
+    group_interval: Duration = setting("5m", "wait before a group's next message", expected=DURATION)
+    repeat_interval: Duration = setting(
+        "4h", "time after which an open episode that nobody acknowledged is told again; 0s: never", expected=DURATION
+    )
+
+
+class AlertingSettings(SettingsSection):
+    """Who is told of which episodes, and how."""
+
+    enabled: bool = setting(True, "run an alerter in each worker; false: none, or `faust-anomaly alerter`")
+    rules: list[RuleSettings] = setting(
+        [],
+        "which episodes go to which channels: the first rule that matches, and those after it if it says continue; "
+        "none: all go to the channel log",
+        expected="mappings, each with channels",
+    )
+    channels: dict[DetectorName, ChannelSettings] = setting(
+        {}, "channels by name: type, and the settings of the type", expected="channels by name"
+    )
+    anomaly_log_file: str | None = setting(
+        None,
+        "file of the channel log, JSON lines; none: the program's log",
+        expected="the path of a file",
+        min_length=1,
+    )
+    view_url: WebAddress | None = setting(
+        None, "address of the web view, for links in messages; none: no links", expected="http(s)://host[:port][/path]"
+    )
+    min_interval_s: float = setting(
+        300.0, "time in which a series is told of once for each severity", unit="s", at_least=0.0, at_most=86_400.0
+    )
+    max_age_s: float = setting(
+        3600.0,
+        "age of an episode's last point above which nobody is told any more, as in a replay",
+        unit="s",
+        at_least=1.0,
+        at_most=10.0**9,
+    )
+    give_up_after_s: float = setting(
+        86_400.0, "time after which a message that its channel does not take is given up", unit="s", at_least=60.0
+    )
+    allowed_addresses: list[str] = setting(
+        [],
+        "private hosts and networks that channels may connect to; others, as 10.0.0.0/8, are refused",
+        expected="host names, addresses or networks, separated by commas",
+    )
+
+
+class StorageSettings(SettingsSection):
+    """The history of episodes, notifications and decisions, made of the topics."""
+
+    enabled: bool = setting(True, "keep a history that can be asked")
+    url: SecretStr | None = setting(
+        None,
+        "database: sqlite:///path or postgresql://user@host/name; none: a SQLite file in the user's state folder",
+        expected="sqlite:///path or postgresql://..",
+    )
+    retention_days: float = setting(
+        90.0, "age above which history is deleted", unit="days", above=0.0, at_most=36_500.0
+    )
+
+
 class DashboardSettings(SettingsSection):
     enabled: bool = setting(True, "serve the web view")
     host: str = setting(
@@ -514,6 +657,8 @@ class Settings(BaseModel):
     )
     state: StateSettings = StateSettings()
     output: OutputSettings = OutputSettings()
+    alerting: AlertingSettings = AlertingSettings()
+    storage: StorageSettings = StorageSettings()
     dashboard: DashboardSettings = DashboardSettings()
 
     _given: Given = PrivateAttr(default_factory=Given)

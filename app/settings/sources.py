@@ -192,7 +192,7 @@ def _walk(values: Any, words: list[str], annotation: Any) -> tuple[Keys, Any]:
         values = values.get(keys[-1]) if isinstance(values, Mapping) else None
         if fields := _fields(annotation):
             # A detector's parameters are not fields: their type is read off the text.
-            annotation = fields[word].annotation if word in fields else None
+            annotation = fields[word].annotation if word in fields else getattr(annotation, "FURTHER", None)
         elif typing.get_origin(annotation) is dict:
             # Variables are upper case, names of detectors need not be: StandardAbsoluteDeviation.
             known = values if isinstance(values, Mapping) else {}

@@ -53,7 +53,8 @@ def in_words(model: Any, wrong: Any) -> tuple[Keys, str]:
         return keys, unknown(str(keys[-1]), section_at(model, keys[:-1]).model_fields)
     if wrong["type"] == "missing":
         return keys, f"is missing: must be {allowed(field)}" if field else "is missing"
-    found = "******" if "password" in str(keys) else kind(wrong["input"])
+    secret = field is not None and "SecretStr" in str(field.annotation)
+    found = SECRET if secret or "password" in str(keys) else kind(wrong["input"])
     if field is None or _is_section(section_at(model, keys)):
         return keys, f"must be a mapping of settings, got {found}"
     return keys, f"must be {f'{allowed(field)} {unit(field)}'.strip()}, got {found}"

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from app.cli.settings import settings as command
 from app.cli.settings import shown
@@ -273,7 +273,7 @@ def test_a_variable_beats_the_file_and_the_command_line_beats_both(tmp_path):
     assert origins["kafka.anomalies_topic"] == "default"
 
 
-STRUCTURED = ("detectors", "sources", "maintenance")
+STRUCTURED = ("detectors", "sources", "maintenance", "rules", "channels")
 
 
 @pytest.mark.parametrize("path", [path for path in leaves() if path[-1] not in STRUCTURED], ids=".".join)
@@ -291,6 +291,7 @@ def test_every_setting_can_be_given_as_a_variable(path):
             "timestamp_unit": "us",
             "sasl_oauth_token_endpoint": "https://login.example/oauth2/token",
             "format": "telegraf",
+            "view_url": "https://anomalies.example/view",
             "values_apart": True,
             "numbers_as_text": False,
         }
@@ -300,7 +301,7 @@ def test_every_setting_can_be_given_as_a_variable(path):
     found = attrgetter(".".join(path))(given)
     if value == []:
         assert found == ["a.one", "a.two"]
-    elif path[-1] == "sasl_password":
+    elif isinstance(found, SecretStr):
         assert found.get_secret_value() == value
     else:
         assert found == value

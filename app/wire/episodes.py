@@ -1,0 +1,111 @@
+"""Records of the topic of anomalies as readers see them: what an episode is, and was when something happened to it.
+
+A record is an event: the episode opened, changed (its severity rose, or a minute passed), or closed. The last event of
+a series says whether an episode is open there. Events of one series that happened at one place of the log are the same;
+``Event.place`` orders them, so that what a crash has repeated is known by it.
+
+app/wire/results.py writes them, in either shape of the settings (``output``); here both are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from app.errors import InvalidPoint
+from app.state.series import joined
+from app.state.sources import VALUE
+
+OPENED, CHANGED, CLOSED = "opened", "changed", "closed"
+EVENTS = (OPENED, CHANGED, CLOSED)
+LABELS = ("source", "metric", "severity", "kind")  # of an episode, beside those of its points
+
+Time = float | str
+Numbers = float | dict[str, float] | None
+
+
+class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One event of an episode; numbers and sentence are of the point at which it happened. Times are epoch seconds."""
+
+    event: str  # one of EVENTS
+    episode: str  # id of the result that opened it
+    kind: str  # docs/records.md: kinds of episodes
+    severity: str  # by its highest alert score so far
+    source: str
+    metric: str = ""  # of the series; "" where that is a whole source
+    labels: dict[str, Any] = {}
+    timestamp: float  # of the point; of a closed one: of the first point after it, or of its last point
+    opened_at: float
+    points: int  # of the episode so far
+    peak_score: float  # highest alert score so far, 0..1
+    offset: int = -1  # place in the log at which it happened
+    index: int = -1
+    reason: str = ""  # why it ended
+    value: float | None = None
+    values: dict[str, float] = {}  # of a vector, by metric
+    expected: Numbers = None
+    expected_lower: Numbers = None
+    expected_upper: Numbers = None
+    direction: str = ""
+    explanation: str = ""
+    figure: float | None = None
+    usual: float | None = None
+    detectors: dict[str, float] = {}  # votes, 0..1
+    weights: dict[str, float] = {}
+    attribution: dict[str, float] = {}
+
+    @property
+    def series(self) -> str:
+        """The name of its series, as app/state/series.py joins it."""
+        return joined(self.source, self.metric)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.offset, self.index
+
+    def named(self) -> dict[str, str]:
+        """Labels that routes and silences are matched with, as text."""
+        of_points = {name: text(value) for name, value in self.labels.items()}
+        return of_points | {name: getattr(self, name) for name in LABELS} | {"episode": self.episode}
+
+
+class _Read(Event, kw_only=True, omit_defaults=True):
+    timestamp: Time  # type: ignore[assignment]
+    opened_at: Time  # type: ignore[assignment]
+
+
+_decode = msgspec.json.Decoder(_Read).decode
+
+
+def text(value: Any) -> str:
+    """A label's value as text: true, 7, web-1."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def decode(record: bytes) -> Event:
+    """An event from the value of a record. Raises InvalidPoint with the reason if it is none."""
+    try:
+        read = _decode(record)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidPoint("no_event", f"expected the event of an episode, got {record[:80]!r}: {error}") from error
+    if read.event not in EVENTS:
+        raise InvalidPoint("no_event", f"event must be one of {', '.join(EVENTS)}, got {read.event!r}")
+    try:
+        times = {"timestamp": seconds(read.timestamp), "opened_at": seconds(read.opened_at)}
+    except ValueError as error:
+        raise InvalidPoint("no_event", f"expected times as numbers or ISO 8601: {error}") from error
+    event = Event(**(msgspec.structs.asdict(read) | times))
+    if event.values.keys() == {event.metric or VALUE}:  # output.by_metric
+        [event.value], event.values = event.values.values(), {}
+        for band in ("expected", "expected_lower", "expected_upper"):
+            if isinstance(numbers := getattr(event, band), Mapping):
+                setattr(event, band, numbers.get(event.metric or VALUE))
+    return event
+
+
+def seconds(time: Time) -> float:
+    """Epoch seconds of a time of either shape. Raises ValueError for text that is none."""
+    return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else float(time)
