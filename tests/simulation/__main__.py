@@ -5,7 +5,8 @@
 The program's own code, from a fetched batch to the accepted commit, runs in simulated processes against a simulated
 broker (worker.py says what is real). Hypothesis draws what happens: records, sizes of fetches, how long each request
 and each acknowledgement takes, crashes between any two steps of an event loop, SIGTERM, processes that stand still
-beyond their session and go on, lost connections, rebalances, compaction and retention at any time.
+beyond their session and go on, lost connections, rebalances, compaction and retention at any time. Two schedules in
+seven are with the hop of ``input.rekey``.
 
 Ends with status 0 when every promise held in all of them. Else it prints a schedule, made small, and the line of
 Python that plays it again. ``--seed`` repeats a search; without it each search is another one.

@@ -12,9 +12,12 @@ from chaos import reckless
 from simulation.worker import Fetched
 
 import app.stream.takeover
+from app.stream.committer import REKEYS, Point
 from app.stream.compute import PartitionState
 from app.stream.ledger import Ledger
+from app.stream.origins import Origins
 from app.stream.partition import Partition
+from app.stream.rekey import RekeyPartition
 from app.stream.takeover import Takeover
 from tables.sources import OwnedSources
 
@@ -139,6 +142,22 @@ def trusts_what_has_a_tombstone() -> AbstractContextManager[Any]:
     return patch.object(OwnedSources, "unsaved", [])
 
 
+def duplicates_kept() -> AbstractContextManager[Any]:
+    """Score what the hop of input.rekey wrote a second time."""
+    return patch.object(Origins, "fresh", lambda self, points: points)
+
+
+def origins_of_now() -> AbstractContextManager[Any]:
+    """Commit the highest origins seen, not those below the replay point: what is read again looks like duplicates."""
+    at = Origins.at
+    return patch.object(Origins, "at", lambda self, replay, next_: (replay, at(self, next_, next_)[1]))
+
+
+def position_of_what_is_read() -> AbstractContextManager[Any]:
+    """Commit in the hop what is read, acknowledged by source or not."""
+    return patch.object(RekeyPartition, "to_commit", lambda self: Point(self.next, {REKEYS: True}))
+
+
 BROKEN = (
     replay_from_the_acked_position,
     position_of_what_is_computed,
@@ -154,4 +173,7 @@ BROKEN = (
     takes_what_an_earlier_ownership_fetched,
     sees_only_the_first_gap,
     trusts_what_has_a_tombstone,
+    duplicates_kept,
+    origins_of_now,
+    position_of_what_is_read,
 )

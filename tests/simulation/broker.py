@@ -7,12 +7,12 @@ generation, or from nobody's member while the group is empty. It deletes what co
 import random
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
 from aiokafka.errors import CommitFailedError
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from simulation.world import World
 
 SETTLING_S = 0.05  # that a round of the group waits for more members
@@ -79,16 +79,19 @@ class Member:
 
 
 class Group:
-    """The coordinator's side of the consumer group, with the eager protocol that Faust uses."""
+    """The coordinator's side of the consumer group, with the eager protocol that Faust uses.
 
-    def __init__(self, world: World, partitions: int, session_s: float, seed: int) -> None:
+    ``partitions`` are what its members share.
+    """
+
+    def __init__(self, world: World, partitions: Sequence[TopicPartition], session_s: float, seed: int) -> None:
         self.world = world
         self.generation = 0
         self.members: dict[int, Member] = {}
-        self.committed: dict[int, OffsetAndMetadata] = {}
+        self.partitions = partitions
+        self.committed: dict[TopicPartition, OffsetAndMetadata] = {}
         self.evicted_alive = 0  # members put out while their process lived: zombies
-        self.on_commit: Callable[[dict[int, OffsetAndMetadata]], None] = lambda offsets: None
-        self._partitions = partitions
+        self.on_commit: Callable[[dict[TopicPartition, OffsetAndMetadata]], None] = lambda offsets: None
         self._session_s = session_s
         self._round: float | None = None  # when the present round began
         self._ids = count(1)
@@ -130,7 +133,7 @@ class Group:
             reply, member.reply = member.reply, None
             self._touch(number)
             if reply:
-                reply((number, self.generation, list(range(at, self._partitions, len(numbers)))))
+                reply((number, self.generation, self.partitions[at :: len(numbers)]))
 
     def _touch(self, number: int) -> None:
         self.members[number].seen = self.world.now
@@ -168,7 +171,7 @@ class Group:
         """It is a member, and knows the present generation."""
         return owner.generation == self.generation and any(m.owner is owner for m in self.members.values())
 
-    def commit(self, number: int, generation: int, offsets: dict[int, OffsetAndMetadata]) -> Any:
+    def commit(self, number: int, generation: int, offsets: dict[TopicPartition, OffsetAndMetadata]) -> Any:
         """None, or the error of a group that has moved on."""
         if number in self.members and generation == self.generation:
             self._touch(number)

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from itertools import cycle
 from typing import NamedTuple
 
 from app.state.series import joined
 
 SOURCES = ("a", "b", "pump-3", "pump-4", "ä")
 PARTITIONS = 2
+RAW = 3  # partitions of raw-data where its records have no keys
 START = 1_700_000_000
 GAP = "gap"  # an offset without a record, as a transaction's marker leaves it
 
@@ -35,6 +37,12 @@ def records(numbers: bytes) -> Iterator[Given]:
         if kind < 40 and given.points:
             last[which] = given
         yield given
+
+
+def without_keys(numbers: bytes) -> Iterator[Given]:
+    """The same, in each partition in turn."""
+    for partition, given in zip(cycle(range(RAW)), records(numbers)):
+        yield given._replace(partition=partition)
 
 
 def _record(i: int, which: int, kind: int, last: dict[int, Given]) -> Given:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+from aiokafka.structs import TopicPartition
 from hypothesis import strategies as st
 from simulation import load
 from simulation.broker import Broker, Group
-from simulation.load import PARTITIONS
+from simulation.load import PARTITIONS, RAW
 from simulation.referee import Referee
 from simulation.worker import Stopped, Worker, virtual
 from simulation.world import EPOCH_S, Net, World
@@ -31,7 +32,8 @@ WHAT = ("crash", "stop", "pause", "cut", "start", "rebalance", "compact", "stall
 DETECTORS = ("moving_average", "StandardAbsoluteDeviation")  # the second remembers every point
 MOST_WORKERS = 3
 PATIENCE_S = 2.0  # a fault comes after that at the latest
-FORGETTING = ((6, 0), (20, 0))  # forget_after of some 30 offsets in each partition, and max_sources
+# forget_after of some 30 offsets in each partition, max_sources, and rekey
+KINDS = ((0, 0, False), (0, 0, True), (0, 0, True), (0, 1, False), (0, 2, False), (6, 0, False), (20, 0, False))
 TOO_LONG_S = 300.0
 TOO_MANY_TURNS = 100_000
 
@@ -62,6 +64,7 @@ class Schedule:
     forget_after: int = 0  # offsets after which a silent source is reset; 0: never
     max_sources: int = 0  # live ones in a partition; 0: any. Not with forget_after: see app/state/expiry.py on replays
     overtaken: bool = False  # retention deletes what was not read or saved
+    rekey: bool = False  # records have no keys: input.rekey. Not with the three above
     seed: int = 0  # of who gets which partition
 
 
@@ -77,7 +80,7 @@ def schedules(draw: st.DrawFn, overtaken: bool = False) -> Schedule:
         st.integers(0, 2),
         st.integers(0, len(SPANS_S) - 1),
     )
-    forget_after, max_sources = draw(st.sampled_from(((0, 0), (0, 0), (0, 1), (0, 2), *FORGETTING)))
+    forget_after, max_sources, rekey = draw(st.sampled_from(KINDS))
     return Schedule(
         records=draw(st.binary(min_size=24, max_size=120)),
         burst=draw(st.integers(1, 20)),
@@ -91,6 +94,7 @@ def schedules(draw: st.DrawFn, overtaken: bool = False) -> Schedule:
         forget_after=forget_after,
         max_sources=max_sources,
         overtaken=overtaken,
+        rekey=rekey and not overtaken,
         seed=draw(st.integers(0, 99)),
     )
 
@@ -118,7 +122,11 @@ class _Run:
     def __init__(self, schedule: Schedule, world: World, at_commits: bool) -> None:
         self.schedule, self.world = schedule, world
         self.settings, self.pipeline, self.metrics = _shared(schedule)
-        group = Group(world, PARTITIONS, self.settings.kafka.session_timeout_s, schedule.seed)
+        kafka = self.settings.kafka
+        partitions = [TopicPartition(kafka.log_topic, number) for number in range(PARTITIONS)]
+        if schedule.rekey:
+            partitions += [TopicPartition(kafka.input_topic, number) for number in range(RAW)]
+        group = Group(world, partitions, kafka.session_timeout_s, schedule.seed)
         self.broker = Broker(group)
         self.net = Net(schedule.acks, schedule.others, schedule.fetches)
         at_commits = at_commits and not schedule.max_sources  # else which points are answered depends on the others
@@ -134,7 +142,8 @@ class _Run:
     def play(self) -> Outcome:
         for _ in range(self.schedule.workers):
             self._start()
-        self._produce(list(load.records(self.schedule.records)))
+        given = load.without_keys if self.schedule.rekey else load.records
+        self._produce(list(given(self.schedule.records)))
         self._until(self._all_inflicted)
         self.net.calm = True
         if self.schedule.overtaken:  # a log that lost all its records shows it with the next one
@@ -225,10 +234,10 @@ class _Run:
                 log = logs[kafka.changelog_topic, number]
                 log.compact(log.end * (fault.span + 1) // len(SPANS_S), tombstones=fault.count % 2 == 0)
             case "retain":
-                log = logs[kafka.input_topic, number]
+                of = self.broker.group.partitions[fault.who % len(self.broker.group.partitions)]
                 # Before the first commit nobody can know that there was more.
-                overtaken = self.schedule.overtaken and number in self.broker.group.committed
-                log.delete_below(log.end if overtaken else self.referee.replay_point(number))
+                overtaken = self.schedule.overtaken and of in self.broker.group.committed
+                logs[of].delete_below(logs[of].end if overtaken else self.referee.replay_point(of))
             case "stall":
                 for one in alive:
                     one.cut_off(span)
@@ -246,7 +255,7 @@ class _Run:
 
 def _shared(schedule: Schedule) -> tuple[Settings, Pipeline, Metrics]:
     """Settings of this kind, and what all runs share because it keeps nothing of them."""
-    settings, pipeline, metrics = _made(schedule.forget_after, schedule.max_sources)
+    settings, pipeline, metrics = _made(schedule.forget_after, schedule.max_sources, schedule.rekey)
     state = {"snapshot_every": schedule.snapshot_every}
     if after := schedule.forget_after:  # numbers that only so short a log makes sense of: no settings take them
         state |= {"forget_after_records": after, "replay_records": after // 2}
@@ -255,12 +264,13 @@ def _shared(schedule: Schedule) -> tuple[Settings, Pipeline, Metrics]:
 
 
 @cache
-def _made(forget_after: int, max_sources: int) -> tuple[Settings, Pipeline, Metrics]:
+def _made(forget_after: int, max_sources: int, rekey: bool) -> tuple[Settings, Pipeline, Metrics]:
     settings = load_settings(
         environ={},
         kafka={"session_timeout_s": 2.0, "ack_timeout_s": 8.0, "max_poll_records": 50},
         detection={"window_points": 6, "detectors": {name: {"warmup": 2} for name in DETECTORS}},
         state={"replay_records": 1000, "idle_snapshot_s": 0.5},
+        input={"rekey": rekey},
     )
     limits = {"forget_after": forget_after, "max_sources": max_sources}
     limits = {name: limit for name, limit in limits.items() if limit}

@@ -4,6 +4,8 @@ __main__.py says what is simulated. It also makes what it finds small, which may
 this program stays here as one more broken worker (broken.py) with the schedule that shows it (pinned.py).
 """
 
+from dataclasses import replace
+
 import pytest
 from simulation import broken, pinned
 from simulation.broken import BROKEN
@@ -18,6 +20,7 @@ def test_the_promises_hold_under_any_schedule():
     assert total["snapshots"] > 500
     assert total["crash"] > 100
     assert total["zombies"] > 30
+    assert total["duplicates"] > 50
     assert min(total[what] for what in ("stop", "pause", "cut", "rebalance", "compact", "stall")) > 10
 
 
@@ -53,11 +56,14 @@ def test_a_worker_with_one_rule_broken_is_flagged(control):
 def test_what_a_commit_says_too_early_is_flagged_at_once():
     """Before anything fails: the records alone, and one worker."""
     schedule = Schedule(bytes(range(60)), every_ms=200, acks=b"\x1d", snapshot_every=3)
-    assert run(schedule).faults == []
-    for control in (
-        broken.replay_from_the_acked_position,
-        broken.position_of_what_is_computed,
-        broken.snapshots_in_flight_do_not_hold,
+    by_source = replace(schedule, rekey=True)
+    assert run(schedule).faults == run(by_source).faults == []
+    for control, played, words in (
+        (broken.replay_from_the_acked_position, schedule, "is past the unsaved"),
+        (broken.position_of_what_is_computed, schedule, "is past the unanswered"),
+        (broken.snapshots_in_flight_do_not_hold, schedule, "is past the unsaved"),
+        (broken.position_of_what_is_computed, by_source, "is past the unanswered"),
+        (broken.position_of_what_is_read, by_source, "which is not there by source"),
     ):
         with control():
-            assert any("is past the un" in fault for fault in run(schedule).faults)
+            assert any(words in fault for fault in run(played).faults)

@@ -1,11 +1,13 @@
 """A worker process of the simulation: the program's own code, from a fetched batch to the accepted commit.
 
 Real are the partition with its three steps, the ledger, reader, pipeline, snapshots, table, outbox, record batches,
-hand-over, take-over and the committer with its lease. Made up are what Faust and aiokafka do: the rounds of the
-group, fetching, and a producer that sends one request a partition at a time and in order, as an idempotent one does.
+hand-over, take-over, the committer with its lease, and the hop of ``input.rekey``. Made up are what Faust and aiokafka
+do: the rounds of the group, fetching, and a producer that sends one request a partition at a time and in order, as an
+idempotent one does.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -14,6 +16,7 @@ from unittest.mock import patch
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from simulation.broker import Broker, Reply
+from simulation.load import PARTITIONS
 from simulation.world import Clock, Ended, Net, Process, World
 
 import app.stream.assignment
@@ -21,6 +24,7 @@ import app.stream.committer
 import app.stream.crash
 import app.stream.outbox
 import app.stream.partition
+import app.stream.rekey
 import app.stream.takeover
 from app.metrics import Metrics
 from app.pipeline import Pipeline
@@ -31,6 +35,8 @@ from app.stream.crash import guard
 from app.stream.job import Job
 from app.stream.notices import Notices
 from app.stream.outbox import Outbox
+from app.stream.partition import OwnedPartition
+from app.stream.rekey import Rekeying
 from app.stream.takeover import take_over
 from tables.sources import SourcesTable
 
@@ -44,6 +50,7 @@ MODULES = (
     app.stream.outbox,
     app.stream.assignment,
     app.stream.partition,
+    app.stream.rekey,
     app.stream.takeover,
     app.stream.committer,
 )
@@ -152,23 +159,24 @@ class Worker(Process):
         self.why: BaseException | None = None  # it ended, if it ended by itself
         self.buried = False  # the run has seen that it ended
         kafka = settings.kafka
-        self._raw = kafka.input_topic
+        self._scored = kafka.log_topic
         self.producer = Producer(self)
         outbox = Outbox(lambda: self.producer, kafka.ack_timeout_s, BATCH_BYTES)  # type: ignore[arg-type,return-value]
         table = SourcesTable(pipeline)
-        self.committer = Committer(kafka, metrics, {}, lambda: self.partitions.active(), self._send_commit)
+        self.committer = Committer(kafka, metrics, {}, self.active, self._send_commit)
         notices = Notices(kafka.dead_letters_topic, lambda: 0.0)
         self.job = Job(settings, pipeline, metrics, table, outbox, self.committer, notices, self._log_start)
-        topics = (kafka.input_topic, kafka.dead_letters_topic, kafka.anomalies_topic)
-        self.job.partitions_of.update(dict.fromkeys(topics, broker.group._partitions))
-        self.partitions = Partitions(self.job)
+        self.job.partitions_of.update(Counter(log.topic for log in broker.group.partitions))
+        self.job.partitions_of.update(dict.fromkeys((kafka.dead_letters_topic, kafka.anomalies_topic), PARTITIONS))
+        self.partitions, self.rekeying = Partitions(self.job), Rekeying(self.job)
         self.generation = -1  # of the group, as the consumer knows it
         self._member = -1
-        self._at: dict[int, int] = {}  # partition -> next offset to fetch
+        self._at: dict[TopicPartition, int] = {}  # next offset to fetch
         self._flows = False
         self._seeks = 0
         self._recovery: asyncio.Task[None] | None = None
-        self._fetched: asyncio.Queue[Fetched] = asyncio.Queue(16)
+        topics = {log.topic for log in broker.group.partitions}
+        self._fetched: dict[str, asyncio.Queue[Fetched]] = {topic: asyncio.Queue(16) for topic in sorted(topics)}
         self._stopping = False
         self._tasks = [self.loop.create_task(self._begin())]
         world.processes.append(self)
@@ -177,6 +185,12 @@ class Worker(Process):
         if self.alive:
             self.why = error.__cause__ if isinstance(error, Ended) and error.__cause__ else error
         super().end(error)
+
+    def of(self, topic: str) -> Partitions | Rekeying:
+        return self.partitions if topic == self._scored else self.rekeying
+
+    def active(self) -> list[OwnedPartition]:
+        return [*self.rekeying.active(), *self.partitions.active()]
 
     # --- what the broker is asked
 
@@ -200,18 +214,18 @@ class Worker(Process):
         return (await Reader(self).beginning_offsets([log]))[log]
 
     async def _send_commit(self, offsets: dict[TopicPartition, Any]) -> None:
-        sent = {tp.partition: value for tp, value in offsets.items()}
         member, generation = self._member, self.generation
-        await self.ask(lambda reply: reply(self.broker.group.commit(member, generation, sent)))
+        await self.ask(lambda reply: reply(self.broker.group.commit(member, generation, offsets)))
 
     async def _committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Any]:
         found = await self.ask(lambda reply: reply(dict(self.broker.group.committed)))
-        return {tp: found[tp.partition] for tp in partitions if tp.partition in found}
+        return {tp: found[tp] for tp in partitions if tp in found}
 
     # --- what Faust does
 
     async def _begin(self) -> None:
-        for number, step in enumerate((self._belong(), self._fetch(), self._agent(), self._timers())):
+        agents = [self._agent(topic) for topic in self._fetched]
+        for number, step in enumerate((self._belong(), self._fetch(), *agents, self._timers())):
             guard(step, f"worker-{number}")
 
     def stop(self) -> None:
@@ -224,8 +238,9 @@ class Worker(Process):
         if self._recovery:
             self._recovery.cancel()
         self._flows = False
-        await self.partitions.hand_over("stopping")
+        await self._hand_over("stopping")
         self.partitions.clear()
+        self.rekeying.clear()
         await self.ask(lambda reply: reply(self.broker.group.leave(self._member)))
         raise Ended from Stopped()
 
@@ -243,7 +258,13 @@ class Worker(Process):
                 self._member = self.generation = -1
             self._recovery.cancel()
             self._flows = False
-            await self.partitions.hand_over("revoked")
+            await self._hand_over("revoked")
+
+    async def _hand_over(self, why: str) -> None:
+        if self.rekeying:
+            await asyncio.gather(self.rekeying.hand_over(why), self.partitions.hand_over(why))
+        else:  # in fewer turns: most schedules are without the hop
+            await self.partitions.hand_over(why)
 
     async def _join(self) -> Any:
         member = self._member
@@ -254,25 +275,28 @@ class Worker(Process):
         member, generation = self._member, self.generation
         return await self.ask(lambda reply: reply(self.broker.group.heartbeat(member, generation)))
 
-    async def _recover(self, generation: int, assigned: list[int]) -> None:
+    async def _recover(self, generation: int, assigned: list[TopicPartition]) -> None:
         """As app.stream.recovery."""
-        for number in set(self.partitions) - set(assigned):
+        wanted = [log.partition for log in assigned if log.topic == self._scored]
+        to_rekey = [log.partition for log in assigned if log.topic != self._scored]
+        for number in set(self.partitions) - set(wanted):
             self.partitions.drop(number)
-        if assigned:
-            await take_over(self.job, self.partitions, Reader(self), self._committed, assigned, generation)
+        await self.rekeying.take_over(Reader(self), self._committed, to_rekey)
+        await take_over(self.job, self.partitions, Reader(self), self._committed, wanted, generation)
         await asyncio.sleep(0)
         if self.generation != generation or self._stopping:
             return
-        self._at = {number: self.partitions[number].ledger.next for number in assigned}
+        self._at = {log: self.of(log.topic)[log.partition].next for log in assigned}
         self._seeks += 1
+        self.rekeying.resume(generation)
         self.partitions.resume(generation)
         self._flows = True
 
     async def _fetch(self) -> None:
-        logs, raw = self.broker.logs, self._raw
+        logs = self.broker.logs
         while True:
             seeks, generation = self._seeks, self.generation
-            wanted = [(number, at) for number, at in self._at.items() if self.partitions.takes(number)]
+            wanted = [(log, at) for log, at in self._at.items() if self.of(log.topic).takes(log.partition)]
             if not wanted or not self._flows:
                 await asyncio.sleep(0.1)
                 continue
@@ -280,28 +304,28 @@ class Worker(Process):
 
             def fetch(reply: Reply, wanted: Any = wanted, most: int = most, until: float = -1.0) -> None:
                 until = self.world.now + LONG_POLL_S if until < 0 else until
-                found = {number: logs[raw, number].fetch(at, most) for number, at in wanted}
-                if any(found[number][1] > at for number, at in wanted) or self.world.now >= until:
+                found = {log: logs[log].fetch(at, most) for log, at in wanted}
+                if any(found[log][1] > at for log, at in wanted) or self.world.now >= until:
                     reply(found)
                 else:
                     self.world.at(self.world.now + 0.05, lambda: fetch(reply, until=until))
 
             found = await self.ask(fetch)
-            for number, (records, end) in found.items():
+            for log, (records, end) in found.items():
                 if not self._flows or (self._seeks, self.generation) != (seeks, generation):
                     break
-                if end > self._at[number] and self.partitions.takes(number):
-                    self._at[number] = end
-                    await self._fetched.put(Fetched(number, records, end, generation))
+                if end > self._at[log] and self.of(log.topic).takes(log.partition):
+                    self._at[log] = end
+                    await self._fetched[log.topic].put(Fetched(log.partition, records, end, generation))
 
-    async def _agent(self) -> None:
+    async def _agent(self, topic: str) -> None:
         while True:
-            message = await self._fetched.get()
+            message = await self._fetched[topic].get()
             await asyncio.sleep(self.net.other_s())  # Faust's queues
-            await self.partitions.take(message)
+            await self.of(topic).take(message)
 
     async def _timers(self) -> None:
-        guard(self._every(COMMIT_EVERY_S, lambda: self.committer.commit(self.partitions.active())), "commit")
+        guard(self._every(COMMIT_EVERY_S, lambda: self.committer.commit(self.active())), "commit")
         guard(self._every(SAVE_IDLE_EVERY_S, self.partitions.save_idle), "save_idle")
 
     async def _every(self, seconds: float, what: Callable[[], Any]) -> None:
