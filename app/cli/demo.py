@@ -30,8 +30,21 @@ SERIES = ("nyc_taxi", "ec2_cpu_utilization_825cc2", "rds_cpu_utilization_cc0c53"
 FEEDS = {
     "series": ["file", *SERIES, "--loop", "--speed", "3600"],
     # Five points a second of each, and three of its waves before anything odd: detectors must have seen what is usual.
-    "synthetic": ["synthetic", "--sources", "12", "--points", "0", "--rate", "60", "--source", "pump",
-                  "--frequency", "0.05", "--calm", "300"],
+    "synthetic": [
+        "synthetic",
+        "--sources",
+        "12",
+        "--points",
+        "0",
+        "--rate",
+        "60",
+        "--source",
+        "pump",
+        "--frequency",
+        "0.05",
+        "--calm",
+        "300",
+    ],
 }
 
 

@@ -14,20 +14,37 @@ channel, so that messages arrive in order.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import aiohttp
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
+from app.alerting import outgoing
+from app.alerting.message import clean
 from app.errors import AnomalyError, ConfigurationError
 from app.settings.model import setting
+from app.settings.words import SECRET
 from app.wire.episodes import Event
 from app.wire.notifications import Notification
 
-__all__ = ["Answer", "BaseChannel", "ChannelOptions", "Context", "Refused", "Retry", "TextList", "Url", "setting"]
+__all__ = [
+    "Answer",
+    "BaseChannel",
+    "ChannelOptions",
+    "Context",
+    "Refused",
+    "Reply",
+    "Retry",
+    "TextList",
+    "Url",
+    "exchange",
+    "setting",
+]
 
 
 def _url(text: str) -> str:
@@ -92,7 +109,10 @@ class ChannelOptions(BaseModel):
 class Context:
     """What the program gives to its channels."""
 
-    session: Callable[[], aiohttp.ClientSession]  # for HTTP; refuses addresses that nobody should be sent to
+    # A client for HTTP, for the caller to close; it refuses addresses that nobody should be sent to (outgoing.py).
+    session: Callable[[], aiohttp.ClientSession]
+    # Addresses of a host and port that may be connected to by other means; raises outgoing.Forbidden, OSError.
+    check: Callable[[str, int], Awaitable[list[str]]] | None = None
     view_url: str = ""  # of the web view, for links; "" without
     log_file: str | None = None  # alerting.anomaly_log_file
     # (event, reference) of what this channel told of an episode at first: its notification's reference, "" if unknown
@@ -122,6 +142,7 @@ class BaseChannel:
 
     def __init__(self, name: str, options: Any, context: Context) -> None:
         self.name, self.options, self.context = name, options, context
+        self._session: aiohttp.ClientSession | None = None
 
     async def send(self, notification: Notification) -> Answer:
         """Deliver one message. Raises Retry or Refused; whatever else it raises counts as Retry."""
@@ -130,5 +151,115 @@ class BaseChannel:
     async def refresh(self, episodes: Sequence[Event]) -> None:
         """Say again what is open."""
 
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """A client for HTTP, this channel's own: connections are kept from one message to the next."""
+        if self._session is None or self._session.closed:
+            self._session = self.context.session()
+        return self._session
+
     async def close(self) -> None:
         """Let go of files and connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+class Reply(NamedTuple):
+    """What a receiver answered that took a message: a status of 200 to 299."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes  # its first 64 KiB; b"" if it broke off
+    said: str  # for people: status and the beginning of the body, on one line, without secrets
+
+
+async def exchange(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = outgoing.TOTAL_S,
+    hide: Iterable[str] = (),
+) -> Reply:
+    """Ask over HTTP, without following redirects.
+
+    Neither errors nor ``Reply.said`` have more of the URL than scheme, host and port, because paths can be secrets.
+    An answer of 2xx whose body breaks off counts as taken: its status says so.
+
+    Parameters
+    ----------
+    hide
+        Secrets that the answer may repeat.
+
+    Raises
+    ------
+    Retry
+        Not reached, too slow, broken off, an address that is not allowed, or a status of 408, 425, 429 or 5xx.
+    Refused
+        A redirect, or any other status.
+    """
+    from yarl import URL
+
+    where = URL(url)
+    place = str(where.origin())
+    status, text = 0, b""
+    answered: Mapping[str, str] = {}
+    limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=outgoing.CONNECT_S)
+    try:
+        async with session.request(
+            method, where, data=body, headers=headers, allow_redirects=False, timeout=limits
+        ) as response:
+            status, answered = response.status, response.headers
+            text = await outgoing.read(response)
+    except TimeoutError as error:
+        if not 200 <= status < 300:
+            raise Retry(f"{place}: no answer within {timeout_s:g} s") from error
+    except outgoing.Forbidden as error:
+        raise Retry(str(error)) from error
+    except (aiohttp.ClientError, OSError) as error:
+        if not 200 <= status < 300:
+            words = _without_url(error)
+            raise Retry(words if str(where.host) in words else f"{place}: {words}") from error
+    words = text.decode("utf-8", "replace")
+    for secret in (where.raw_path.strip("/"), where.raw_query_string, *hide):
+        words = words.replace(secret, SECRET) if len(secret) > 3 else words
+    said = f"{status} {clean(words.strip(), 200)}".strip()
+    if 200 <= status < 300:
+        return Reply(status, answered, text, said)
+    if 300 <= status < 400:
+        raise Refused(f"{place}: {status}, a redirect{_target(where, answered.get('Location', ''))}")
+    if status in (408, 425, 429) or status >= 500:
+        raise Retry(f"{place}: {said}", retry_after(answered.get("Retry-After", "")))
+    raise Refused(f"{place}: {said}")
+
+
+def retry_after(text: str) -> float | None:
+    """Seconds that a header Retry-After asks for, as a number or as a date; None if it does not.
+
+    >>> retry_after("120"), retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), retry_after(""), retry_after("soon")
+    (120.0, 0.0, None, None)
+    """
+    text = text.strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _target(where: Any, location: str) -> str:
+    try:
+        return f" to {where.join(type(where)(location)).origin()}; give the address itself" if location else ""
+    except ValueError:
+        return ""
+
+
+def _without_url(error: Exception) -> str:
+    if isinstance(error, aiohttp.InvalidURL):
+        return "not a URL that can be asked"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.message or type(error).__name__
+    return str(error) or type(error).__name__

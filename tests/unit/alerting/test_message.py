@@ -1,0 +1,155 @@
+"""A message says what, how bad, by how much, since when and how it ended; whatever the data holds, it is one line."""
+
+import pytest
+from messages import END, PUMP, VIEW, burst, context, ended, event, told
+
+from app.alerting.message import KINDS, NAME, REASONS, TEXT, TITLE, Message, clean, duration
+from app.detectors.kinds import KINDS as ALL_KINDS
+from app.scoring.episodes import REASONS as ALL_REASONS
+from app.wire.notifications import News
+
+
+def said(notification):
+    return Message.of(notification, context())
+
+
+def test_an_episode_that_opens():
+    message = said(told())
+    assert message.title == "critical: pump-7 temperature is 90.44, expected 50.02"
+    assert message.severity == "critical"
+    assert message.text == PUMP.explanation
+    assert dict(message.lines) == {
+        "severity": "critical; highest alert score 1.00 of 1",
+        "value": "90.44",
+        "expected": "50.02, between 40.2 and 59.6",
+        "difference": "40.42 above the expected (81%)",
+        "since": "2023-10-27T09:37:40Z",
+        "before": "the usual error is 3.029: this is 13.35 times that",
+        "kind": "value: a value unlike the expected one",
+        "votes": "prediction_interval 1.00, novelty 1.00, residual 0.83",
+        "labels": "room=B, rack=7",
+        "episode": "raw-data:3:5658:0",
+    }
+    assert message.link == f"{VIEW}/#source=pump-7&metric=temperature"
+    assert message.plain().startswith(f"{message.title}\n\n{message.text}\n\nseverity    critical")
+    assert message.plain().endswith(f"\n\n{message.link}\n")
+
+
+def test_an_episode_that_goes_on_says_for_how_long_and_from_which_severity():
+    later = event(timestamp=PUMP.opened_at + 200.0, points=4)
+    message = said(told(News(later, "raised", began=event(severity="high"))))
+    assert message.title == "raised to critical: pump-7 temperature is 90.44, expected 50.02"
+    lines = dict(message.lines)
+    assert lines["severity"] == "critical, high when it opened; highest alert score 1.00 of 1"
+    assert lines["since"] == "2023-10-27T09:37:40Z, for 3 min 20 s and 4 points so far"
+    assert said(told(News(later, "repeated"))).title.startswith("still critical: pump-7")
+
+
+def test_an_end_says_why_how_long_and_how_bad_it_was():
+    message = said(ended())
+    assert message.title == "ended: pump-7 temperature after 3 min 20 s (recovered)"
+    assert (message.severity, message.text) == ("", PUMP.explanation)
+    lines = dict(message.lines)
+    assert lines["ended"] == "2023-10-27T09:41:00Z: the points are usual again"
+    assert lines["lasted"] == "3 min 20 s, 5 points, since 2023-10-27T09:37:40Z"
+    assert lines["peak"] == "critical; highest alert score 1.00 of 1"
+    assert (lines["value then"], lines["expected then"]) == ("90.44", "50.02, between 40.2 and 59.6")
+    alone = said(told(News(END, "closed")))
+    assert "value then" not in dict(alone.lines) and dict(alone.lines)["lasted"] == lines["lasted"]
+
+
+def test_a_vector_names_its_metrics_the_worst_first():
+    both = {"cpu": 0.98, "memory": 40.0}
+    one = event(
+        metric="", value=None, values=both, expected={"cpu": 0.2, "memory": 41.0}, expected_lower={"cpu": 0.1},
+        expected_upper={"cpu": 0.3}, attribution={"memory": 0.1, "cpu": 0.99},
+        explanation="cpu: 0.98 is 0.78 above the expected 0.2; the usual error is 0.03",
+    )  # fmt: skip
+    message = said(told(News(one, "opened")))
+    assert message.title == f"critical: pump-7: {one.explanation}"
+    lines = dict(message.lines)
+    assert lines["values"] == "cpu 0.98 (expected 0.2, between 0.1 and 0.3); memory 40 (expected 41)"
+    assert lines["metrics"] == "cpu 0.99, memory 0.10"
+
+
+def test_without_a_view_there_is_no_link_and_without_numbers_no_line_of_them():
+    one = event(kind="pause", value=None, expected=None, explanation="no point for 300 s", detectors={}, labels={})
+    message = Message.of(told(News(one, "opened")), context(view_url=""))
+    assert message.link == "" and message.title == "critical: pump-7 temperature: no point for 300 s"
+    assert [label for label, _ in message.lines] == ["severity", "since", "kind", "episode"]
+
+
+def test_a_burst_is_one_message_that_counts_and_names_the_worst():
+    message = said(burst())
+    assert message.title == "1,874 episodes opened in 40 s: 13 critical, 1,861 high; 60 ended"
+    assert message.severity == "critical" and message.more == 1924
+    assert [item.severity for item in message.items] == ["critical"] * 10
+    assert message.items[0].text == f"critical: pump-0 temperature is 90.44, expected 50.02 ({PUMP.explanation})"
+    assert message.items[0].link == f"{VIEW}/#source=pump-0&metric=temperature"
+    lines = dict(message.lines)
+    assert lines["kinds"] == "value 1,934" and lines["all of"] == "room=B, rack=7"
+    assert lines["sources"].endswith("and 1,929 others")
+    assert "- and 1,924 more" in message.plain() and len(message.plain()) < 4000
+
+
+@pytest.mark.parametrize(
+    ("whys", "title"),
+    [
+        (["closed", "closed"], "2 episodes ended"),
+        (["repeated", "repeated"], "2 episodes are still open: 2 critical"),
+        (["raised", "opened"], "2 episodes open: 2 critical"),
+        (["opened", "closed"], "1 episode opened: 1 critical; 1 ended"),
+    ],
+)
+def test_a_digest_says_what_happened(whys, title):
+    message = said(told(*(News(END if why == "closed" else PUMP, why) for why in whys)))
+    assert message.title == title and len(message.items) == 2
+
+
+@pytest.mark.parametrize("about", ["channel_down", "channel_up", "test"])
+def test_news_of_the_alerter_itself(about):
+    message = said(told(about=about, news=[], text="slack: 503 for 5 min\r\nsince noon"))
+    assert message.title and message.text == r"slack: 503 for 5 min\r\nsince noon"
+
+
+NASTY = "a\nb\r\x00\x1b]0;x\x07\x9b\u2028\u202ec\u2066\u200bd\ufeff\U000e0041"
+
+
+def test_what_the_data_holds_stays_on_its_line():
+    one = event(
+        source=NASTY, metric=NASTY, labels={NASTY: NASTY}, explanation=NASTY, kind=NASTY, reason=NASTY,
+        detectors={NASTY: 1.0}, attribution={NASTY: 1.0, "b": 0.5}, values={NASTY: 1.0}, episode=NASTY,
+    )  # fmt: skip
+    for why in ("opened", "raised", "repeated", "closed"):
+        for value in (1.0, None):
+            news = News(event(one, value=value), why, began=one)
+            for message in (said(told(news)), said(told(news, news))):
+                texts = [message.title, message.text, *(text for _, text in message.lines)]
+                texts += [item.text for item in message.items]
+                assert all(text.isprintable() for text in texts)
+
+
+def test_what_the_data_holds_is_bounded():
+    long = "x" * 1000
+    one = event(source=long, metric=long, explanation=long, labels={f"{i}{long}": long for i in range(64)}, kind=long)
+    for news in ([News(one, "opened")], [News(one, "closed", began=one)], [News(one, "opened")] * 30):
+        message = said(told(*news))
+        assert len(message.title) <= TITLE and all(len(text) <= TEXT for _, text in message.lines)
+        assert len(message.plain()) < 12_000
+
+
+def test_names_of_all_writings_stay_readable():
+    for name in ("Pumpe Süd", "насос-7", "ポンプ", "مضخة", "👩‍🔧", "می‌خواهم"):
+        assert clean(name, NAME) == name
+
+
+def test_every_kind_and_reason_has_words():
+    assert set(KINDS) >= set(ALL_KINDS) and set(REASONS) == set(filter(None, ALL_REASONS))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.0, "0 s"), (-1.0, "0 s"), (9.99, "10 s"), (3600.0, "1 h"), (86460.0, "1 d"), (1e9, "11574 d 1 h")],
+)
+def test_a_duration_has_its_two_largest_units(seconds, shown):
+    assert duration(seconds) == shown
