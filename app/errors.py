@@ -38,3 +38,7 @@ class HistoryLost(AnomalyError):
 
 class Stalled(AnomalyError):
     """Records wait and there is no progress. Stop; a new process continues from the saved state."""
+
+
+class StoreError(AnomalyError):
+    """The history cannot be read or written now. Do without it, say so, and try again later."""

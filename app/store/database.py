@@ -1,0 +1,309 @@
+"""The database of the history: its address, its engine, its tables at their newest, and who of several may write.
+
+SQLite: a file, its write-ahead log beside it, and a file ``<file>.lock`` that the writing process holds. What writes
+begins its transactions as such (BEGIN IMMEDIATE), so that none fails half-way because another one has written
+meanwhile. PostgreSQL: the writer holds an advisory lock of its session, by the connection that it writes with, so that
+who has lost the one has lost the other. On both, the steps of app/store/migrations run in one transaction, one process
+at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.util
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.errors import ConfigurationError, StoreError
+from app.store.tables import facts
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+DRIVERS = {"sqlite": ("sqlite+aiosqlite", "aiosqlite"), "postgresql": ("postgresql+psycopg", "psycopg")}
+EXPECTED = "expected sqlite:///path or postgresql://user@host/name"
+BUSY_S = 10.0  # how long SQLite waits for another process's transaction
+ANSWER_S = 30.0  # how long a step may take; a server that is away then counts as such
+MIGRATIONS = Path(__file__).parent / "migrations"
+POSTGRESQL_OPTIONS = {
+    "application_name": "faust-anomaly",
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+
+
+class NoFolder(ConfigurationError):
+    """The default file, which nobody asked for, cannot be written."""
+
+
+class Database:
+    """Where the history of one group is. Nothing is connected before it is asked for.
+
+    ``shown`` names it without user and password.
+    """
+
+    def __init__(self, url: sa.URL, group: str) -> None:
+        self.group = group
+        self.path = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+        self.shown = str(self.path) if self.path else f"postgresql://{url.host or ''}/{url.database or ''}"
+        self._url = url
+        self._engine: AsyncEngine | None = None
+        self._opened: int | None = None  # inode of the file
+        self._migrated = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Database:
+        """That of ``storage.url``, or the default; not opened.
+
+        Raises
+        ------
+        ConfigurationError
+            The address is none, or its driver is not installed.
+        """
+        given = settings.storage.url
+        if given is None:
+            return cls(
+                sa.URL.create(DRIVERS["sqlite"][0], database=str(default_path(settings))), settings.kafka.group_id
+            )
+        try:
+            url = sa.make_url(given.get_secret_value())
+        except (ArgumentError, ValueError):
+            raise ConfigurationError(f"storage.url: {EXPECTED}, got something else") from None
+        backend = url.drivername.partition("+")[0]
+        driver, module = DRIVERS.get(backend, ("", ""))
+        if url.drivername not in (backend, driver) or not driver:
+            raise ConfigurationError(f"storage.url: {EXPECTED}, got {url.drivername}://..")
+        if importlib.util.find_spec(module) is None:
+            raise ConfigurationError(f"storage.url: {backend} needs the package {module}, which is not installed")
+        if backend == "sqlite" and (not url.database or ":memory:" in url.database or url.query):
+            raise ConfigurationError("storage.url: expected the path of a file after sqlite:///, and nothing behind it")
+        return cls(url.set(drivername=driver), settings.kafka.group_id)
+
+    def check_folder(self, create: bool = False) -> None:
+        """Whether the file can be written; ``create``: its folder is made if it is missing.
+
+        Raises ConfigurationError.
+        """
+        if self.path is None:
+            return
+        try:
+            if create:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self.path.is_dir():
+                raise IsADirectoryError(f"{self.path} is a directory")
+            for name in (self._lock_path, *([self.path] if self.path.exists() else [])):
+                with open(name, "ab"):
+                    pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"storage.url: the file {self.path} cannot be written: {error.strerror or error}"
+            ) from error
+
+    @property
+    def _lock_path(self) -> Path:
+        return Path(f"{self.path}.lock")
+
+    async def open(self) -> None:
+        """Bring the tables to their newest, once; a file that was deleted or replaced since is opened anew.
+
+        Raises StoreError.
+        """
+        if self.replaced():
+            await self.close()
+        if self._migrated:
+            return
+        with reported(self):
+            async with asyncio.timeout(ANSWER_S), self.connected(writes=True) as connection, connection.begin():
+                if connection.dialect.name == "postgresql":
+                    await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(self._lock_number("migrations"))))
+                await connection.run_sync(_migrate)
+                owner = await connection.scalar(sa.select(facts.c.value).where(facts.c.name == "group"))
+                if owner is None:
+                    await connection.execute(sa.insert(facts).values(name="group", value=self.group))
+            if owner not in (None, self.group):
+                raise StoreError(
+                    f"history in {self.shown}: this is the history of the group {owner}: name another database in "
+                    f"storage.url for the group {self.group}"
+                )
+            if self.path:
+                self._opened = self.path.stat().st_ino
+        self._migrated = True
+
+    def replaced(self) -> bool:
+        """Whether the file is not the one that was opened."""
+        if self.path is None or self._opened is None:
+            return False
+        try:
+            return self.path.stat().st_ino != self._opened
+        except OSError:
+            return True
+
+    async def close(self) -> None:
+        engine, self._engine, self._opened, self._migrated = self._engine, None, None, False
+        if engine:
+            with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+                async with asyncio.timeout(5.0):
+                    await engine.dispose()
+
+    @asynccontextmanager
+    async def connected(self, writes: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A connection; what it raises is SQLAlchemy's. ``writes``: its transactions begin as writing ones."""
+        if self._engine is None:
+            self._engine = _engine(self._url)
+        async with self._engine.connect() as connection:
+            if writes:
+                await connection.execution_options(writes=True)
+            yield connection
+
+    @asynccontextmanager
+    async def writer(self) -> AsyncIterator[AsyncConnection | None]:
+        """The connection of the one process that may write; None while another one is it. Raises StoreError."""
+        if self.path:
+            with reported(self):
+                file = _locked(self._lock_path)
+            if file is None:
+                yield None
+                return
+            with file:
+                async with self.connected(writes=True) as connection:
+                    yield connection
+            return
+        async with self.connected(writes=True) as connection:
+            with reported(self):
+                lock = sa.select(sa.func.pg_try_advisory_lock(self._lock_number("writer")))
+                async with asyncio.timeout(ANSWER_S), connection.begin():
+                    mine = await connection.scalar(lock)
+            try:
+                yield connection if mine else None
+            finally:
+                if mine:  # the lock ends with the session, which must not go back into the pool
+                    with contextlib.suppress(SQLAlchemyError, OSError):
+                        await connection.invalidate()
+
+    def _lock_number(self, use: str) -> int:
+        digest = hashlib.sha256(f"faust-anomaly/{use}/{self.group}".encode()).digest()
+        return int.from_bytes(digest[:8], "big", signed=True)
+
+    def in_words(self, error: BaseException) -> str:
+        """An error of the database without statement, parameters and password."""
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        if isinstance(cause, TimeoutError):
+            return f"no answer within {ANSWER_S:g} s"
+        text = " ".join(str(cause).split()) or type(cause).__name__
+        for secret in _secrets(self._url):
+            text = text.replace(secret, "***")
+        return text
+
+
+def default_path(settings: Settings) -> Path:
+    """The file of a group's history in the state folder of this user."""
+    if os.name == "nt":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home())
+    else:
+        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return base / "faust-anomaly" / f"{settings.kafka.group_id}.db"
+
+
+@contextmanager
+def reported(database: Database) -> Iterator[None]:
+    """Whatever a database or its file raises becomes a StoreError that names it and no secret."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, ValueError) as error:
+        raise StoreError(f"history in {database.shown}: {database.in_words(error)}") from error
+
+
+def _secrets(url: sa.URL) -> list[str]:
+    words = [str(url.password or ""), *(str(value) for name, value in url.query.items() if "password" in name)]
+    return [word for word in words if word]
+
+
+def _engine(url: sa.URL) -> AsyncEngine:
+    options: dict[str, Any] = {
+        "hide_parameters": True,
+        "json_serializer": lambda value: msgspec.json.encode(value).decode(),
+        "json_deserializer": msgspec.json.decode,
+    }
+    if url.get_backend_name() == "postgresql":
+        given = {name: value for name, value in POSTGRESQL_OPTIONS.items() if name not in url.query}
+        # Statements that the server keeps belong to a session, which poolers share out by transaction.
+        options |= {"connect_args": given | {"prepare_threshold": None}}
+        return create_async_engine(url, pool_size=2, max_overflow=3, pool_pre_ping=True, **options)
+    engine = create_async_engine(url, pool_size=2, max_overflow=3, connect_args={"timeout": BUSY_S}, **options)
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions begin as ``begin`` says, not at the first statement
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={int(BUSY_S * 1000)}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        immediate = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _migrate(connection: sa.Connection) -> None:
+    """Run the steps that are missing. Raises StoreError if the tables are of a newer version than this one."""
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    scripts = ScriptDirectory(str(MIGRATIONS))
+
+    def steps(revision: Any, context: Any) -> Any:
+        return scripts._upgrade_revs("head", revision)
+
+    try:
+        with EnvironmentContext(Config(), scripts, fn=steps, destination_rev="head") as environment:
+            environment.configure(connection=connection, transactional_ddl=True)
+            environment.run_migrations()
+    except CommandError as error:
+        raise StoreError(f"the history's tables are of another version of this program: {error}") from error
+
+
+def _locked(path: Path) -> IO[bytes] | None:
+    """The open file that holds the lock; None while another process does. Raises OSError."""
+    while True:
+        file = open(path, "ab")  # noqa: SIM115 - handed on
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except (BlockingIOError, PermissionError):
+            file.close()
+            return None
+        except OSError:
+            file.close()
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            if os.name == "nt" or os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                return file
+        file.close()  # deleted meanwhile: the next one who comes would lock another

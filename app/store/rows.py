@@ -1,0 +1,205 @@
+"""What records of the topics make of the rows of the tables: pure functions, the same for every database.
+
+Each row is a dict by column. Whatever order records of one partition are batched in, and however often some are
+repeated, the rows are those of reading them one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from app.errors import InvalidPoint, StateError
+from app.metrics import SEVERITIES
+from app.wire import decisions, episodes, notifications
+from app.wire.decisions import Acknowledgement, Feedback, Silence
+from app.wire.episodes import CLOSED, EVENTS, Event
+from app.wire.notifications import QUEUED
+
+Row = dict[str, Any]
+
+NAME_LENGTH, TEXT_LENGTH = 600, 10_000  # characters; PostgreSQL's indexes take 2,700 bytes
+MOST_BYTES = 1 << 20  # of a record: none of ours is larger
+BIG = 1 << 63
+
+
+class Unreadable(Exception):
+    """A record that is none of ours, or cannot be in a table: it is passed over."""
+
+
+def read_event(value: bytes) -> Event:
+    """Raises Unreadable."""
+    try:
+        event = episodes.decode(_sized(value))
+    except InvalidPoint as error:
+        raise Unreadable(str(error)) from error
+    _check_ids(event.episode)
+    _check_lengths(event.source, event.metric, event.kind, event.severity)
+    if not all(-BIG <= number < BIG for number in (event.points, *event.place)):
+        raise Unreadable(f"numbers of an episode's event must have 64 bits, got {event.points}, {event.place}")
+    return event
+
+
+def read_notification(value: bytes) -> notifications.Notification:
+    """Raises Unreadable."""
+    try:
+        notification = notifications.decode(_sized(value))
+    except StateError as error:
+        raise Unreadable(str(error)) from error
+    _check_ids(notification.id, *(one.event.episode for one in notification.news))
+    _check_lengths(notification.channel)
+    if not 0 <= notification.attempts < BIG:
+        raise Unreadable(f"attempts of a notification must have 64 bits, got {notification.attempts}")
+    return notification
+
+
+def read_decision(value: bytes) -> decisions.Decision:
+    """Raises Unreadable."""
+    try:
+        decision = decisions.decode(_sized(value))
+    except StateError as error:
+        raise Unreadable(str(error)) from error
+    _check_ids(decision.key)
+    _check_lengths(decision.by)
+    return decision
+
+
+def episode_row(before: Row | None, event: Event, recorded_at: float) -> Row:
+    """The row of an episode after this event; ``before`` is that of all events of it that were read so far.
+
+    The last event by place says how the episode stands. Value, expected and sentence are of the first of those with
+    the highest severity: what opened it, or where it rose; the point that ends an episode is a normal one.
+    """
+    last = (*event.place, EVENTS.index(event.event))
+    if before is None or last >= (before["last_offset"], before["last_index"], before["last_event"]):
+        row = {
+            "id": event.episode,
+            "source": _text(event.source),
+            "metric": _text(event.metric),
+            "kind": _text(event.kind),
+            "severity": _text(event.severity),
+            "opened_at": event.opened_at,
+            "ended_at": event.timestamp if event.event == CLOSED else None,
+            "reason": _text(event.reason),
+            "points": event.points,
+            "peak_score": event.peak_score,
+            "labels": _clean(event.labels),
+            "last_offset": last[0],
+            "last_index": last[1],
+            "last_event": last[2],
+        }
+    else:
+        row = dict(before)
+    if before is None or _weight(event.event, event.severity, *event.place) > _weight_of(before["event"]):
+        row["event"] = _clean(msgspec.to_builtins(event))
+        row["value"], row["sentence"] = event.value, _text(event.explanation)
+        row["expected"] = float(event.expected) if isinstance(event.expected, int | float) else None
+    else:
+        row |= {name: before[name] for name in ("event", "value", "expected", "sentence")}
+    row["recorded_at"] = max(recorded_at, before["recorded_at"]) if before else recorded_at
+    return row
+
+
+def _weight(event: str, severity: str, offset: int, index: int) -> tuple[int, int, int]:
+    """Of the events of one episode that with the greatest weight is shown."""
+    rank = SEVERITIES.index(severity) + 1 if severity in SEVERITIES else 0
+    return -1 if event == CLOSED else rank, -offset, -index
+
+
+def _weight_of(event: Row) -> tuple[int, int, int]:
+    return _weight(event["event"], event["severity"], event.get("offset", -1), event.get("index", -1))
+
+
+def notification_row(before: Row | None, notification: notifications.Notification, recorded_at: float) -> Row:
+    """The row of a notification after this record. What is sent, failed or muted is never queued again."""
+    if before and notification.state == QUEUED != before["state"]:
+        return before | {"recorded_at": max(recorded_at, before["recorded_at"])}
+    return {
+        "id": notification.id,
+        "channel": _text(notification.channel),
+        "route": _text(notification.route),
+        "about": notification.about,
+        "state": notification.state,
+        "text": _text(notification.text),
+        "created_at": notification.created_at,
+        "done_at": notification.done_at or None,
+        "attempts": notification.attempts,
+        "answer": _text(notification.answer),
+        "recorded_at": max(recorded_at, before["recorded_at"]) if before else recorded_at,
+    }
+
+
+def news_rows(notification: notifications.Notification) -> list[Row]:
+    """Its episodes; one that is there twice counts where it is first."""
+    first: dict[str, Row] = {}
+    for place, one in enumerate(notification.news):
+        row = {"notification": notification.id, "episode": one.event.episode, "place": place, "why": one.why}
+        first.setdefault(one.event.episode, row)
+    return list(first.values())
+
+
+def decision_row(decision: decisions.Decision, recorded_at: float) -> Row:
+    row: Row = {
+        "key": decision.key,
+        "decision": type(decision).__name__.lower(),
+        "episode": None,
+        "silence": None,
+        "matchers": [],
+        "verdict": "",
+        "author": _text(decision.by),
+        "comment": _text(decision.comment),
+        "ends_at": None,
+        "recorded_at": recorded_at,
+    }
+    match decision:
+        case Silence():
+            row |= {"silence": decision.id, "matchers": _clean(decision.matchers)}
+            row |= {"at": decision.starts_at, "ends_at": decision.ends_at}
+        case Feedback():
+            row |= {"episode": decision.episode, "verdict": decision.verdict, "at": decision.at}
+        case Acknowledgement():
+            row |= {"episode": decision.episode, "at": decision.at}
+    return row
+
+
+def _sized(value: bytes) -> bytes:
+    if len(value) > MOST_BYTES:
+        raise Unreadable(f"a record must have at most {MOST_BYTES} bytes, got {len(value)}")
+    return value
+
+
+def _check_ids(*ids: str) -> None:
+    """Rows are found by them, so they are kept as they are."""
+    for one in ids:
+        if "\0" in one:
+            raise Unreadable(f"an id must have no character 0, got {one[:80]!r}")
+    _check_lengths(*ids)
+
+
+def _check_lengths(*names: str) -> None:
+    for name in names:
+        if len(name) > NAME_LENGTH:
+            raise Unreadable(f"a name must have at most {NAME_LENGTH} characters, got {len(name)}: {name[:80]!r}..")
+
+
+def _text(text: str) -> str:
+    """PostgreSQL keeps every character but this one."""
+    return text[:TEXT_LENGTH].replace("\0", "\ufffd")
+
+
+def _clean(value: Any) -> Any:
+    """The same for what becomes JSON."""
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd")
+        case dict():
+            return {_clean(name): _clean(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_clean(one) for one in value]
+    return value
+
+
+def from_key(key: bytes) -> str:
+    """The key of a decision that is taken back."""
+    return key.decode("utf-8", "replace").replace("\0", "\ufffd")
