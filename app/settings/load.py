@@ -13,6 +13,7 @@ variable), what is allowed and what was found. Nothing else in the program reads
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from pydantic import BaseModel, SecretStr
 
 from app.errors import ConfigurationError
 from app.settings import checks, sources
-from app.settings.model import AUTO, SECTIONS, DetectorSettings, Settings, SourceOverride
+from app.settings.model import AUTO, SECTIONS, ChannelSettings, DetectorSettings, Settings, SourceOverride
 from app.settings.sources import Given, Keys, spell, unknown
 from app.settings.words import SECRET, allowed, unit
 
@@ -137,7 +138,19 @@ def _rows(model: BaseModel, given: Given, at: Keys) -> Iterator[SettingRow]:
             shown = SECRET if isinstance(value, SecretStr) else value
             yield _row(keys, shown, given, unit(field), allowed(field), field.description or "")
     for name, value in (model.model_extra or {}).items():
-        yield _row((*at, name), value, given, "", "", f"parameter of {getattr(model, 'method', '')}")
+        keys = (*at, name)
+        if isinstance(model, ChannelSettings):
+            what = f"option of {model.type or at[-1]}"
+            shown = SECRET if _may_be_secret(name, value, given.origin(keys)) else value
+            yield _row(keys, shown, given, "", "", what)
+        else:
+            yield _row(keys, value, given, "", "", f"parameter of {getattr(model, 'method', '')}")
+
+
+def _may_be_secret(name: str, option: Any, origin: str) -> bool:
+    """Of a channel, whose type knows more: its secrets come by variables, and who knows an address can send to it."""
+    named = not name.endswith("_file") and re.search("secret|password|token|key|header|url|auth", name)
+    return bool(named) or origin.startswith(sources.PREFIX) or "://" in str(option)
 
 
 def _row(keys: Keys, value: Any, given: Given, *words: str) -> SettingRow:

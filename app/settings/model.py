@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from fnmatch import fnmatchcase
+from ipaddress import ip_network
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -53,6 +54,14 @@ def _broker(text: str) -> str:
     return text
 
 
+def _host_or_network(text: str) -> str:
+    if re.fullmatch(r"[0-9.]+|.*[:/].*", text):
+        ip_network(text, strict=False)  # a ValueError, as is expected here, if it is none
+    elif not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text):
+        raise ValueError
+    return text
+
+
 # "." and ".." are legal characters and no names: a broker keeps a topic in a folder of its name.
 KafkaName = Annotated[str, _matching(r"(?!\.{1,2}$)[a-zA-Z0-9._-]+")]
 Broker = Annotated[str, AfterValidator(_broker)]
@@ -63,6 +72,7 @@ TokenEndpoint = Annotated[
 ]
 WebAddress = Annotated[str, _matching(r"https?://[^\s/@?#]+(/[^\s?#]*)?")]
 HostName = Annotated[str, _matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")]
+AllowedAddress = Annotated[str, AfterValidator(_host_or_network)]
 ClassPath = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")]
 DetectorName = Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,64}")]
 
@@ -539,6 +549,10 @@ class ChannelSettings(SettingsSection):
         """Settings of its type as given; ``app.alerting.channels`` knows them."""
         return dict(self.model_extra or {})
 
+    def __repr_args__(self) -> Any:
+        """Without these: secrets are among them."""
+        return [("type", self.type), ("messages_per_minute", self.messages_per_minute)]
+
 
 class RuleSettings(SettingsSection):
     """Which episodes go to which channels."""
@@ -606,7 +620,7 @@ class AlertingSettings(SettingsSection):
     give_up_after_s: float = setting(
         86_400.0, "time after which a message that its channel does not take is given up", unit="s", at_least=60.0
     )
-    allowed_addresses: list[str] = setting(
+    allowed_addresses: list[AllowedAddress] = setting(
         [],
         "private hosts and networks that channels may connect to; others, as 10.0.0.0/8, are refused",
         expected="host names, addresses or networks, separated by commas",

@@ -54,7 +54,8 @@ def in_words(model: Any, wrong: Any) -> tuple[Keys, str]:
     if wrong["type"] == "missing":
         return keys, f"is missing: must be {allowed(field)}" if field else "is missing"
     secret = field is not None and "SecretStr" in str(field.annotation)
-    found = SECRET if secret or "password" in str(keys) else kind(wrong["input"])
+    address = "channels" in keys and "://" in str(wrong["input"])  # who knows it can send there
+    found = SECRET if secret or address or "password" in str(keys) else kind(wrong["input"])
     if field is None or _is_section(section_at(model, keys)):
         return keys, f"must be a mapping of settings, got {found}"
     return keys, f"must be {f'{allowed(field)} {unit(field)}'.strip()}, got {found}"

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from app.alerting.channels.api import BaseChannel, Context
 from app.errors import ConfigurationError
-from app.settings.sources import PREFIX, Keys, Problem, spell, unknown
-from app.settings.words import in_words
+from app.settings.sources import DELIMITER, PREFIX, Given, Keys, Problem, kind, spell, unknown
+from app.settings.words import SECRET, in_words
 
 if TYPE_CHECKING:
     from app.settings import Settings
-
-COMMON = ("type", "messages_per_minute")  # settings of every channel: app/settings/model.py
 
 
 def names() -> list[str]:
@@ -25,11 +25,11 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "api")
 
 
-def find(kind: str) -> ModuleType:
+def find(name: str) -> ModuleType:
     """The module of a type. Raises ConfigurationError naming those there are."""
-    if kind not in names():
-        raise ConfigurationError(unknown(kind, names()).replace("setting", "type of channel"))
-    return importlib.import_module(f"{__name__}.{kind}")
+    if name not in names():
+        raise ConfigurationError(unknown(name, names()).replace("setting", "type of channel"))
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def make(settings: Settings, context: Context) -> dict[str, BaseChannel]:
@@ -45,38 +45,52 @@ def make(settings: Settings, context: Context) -> dict[str, BaseChannel]:
         try:
             module = find(one.type or name if one else name)
         except ConfigurationError as error:
-            keys = (*at, "type") if one and one.type else at
-            problems.append(Problem(spell(keys), given.origin(keys), str(error)))
+            untyped = f"its type is missing, and no type has its name; known: {', '.join(names())}"
+            keys, what = ((*at, "type"), str(error)) if one and one.type else (at, untyped)
+            problems.append(Problem(spell(keys), given.origin(keys), what))
             continue
-        values = {k: v for k, v in (one.model_extra or {}).items() if k not in COMMON} if one else {}
-        before = len(problems)
-        for key, field in module.Options.model_fields.items():
-            where = given.origin((*at, key))
-            if SecretStr in _types(field.annotation) and key in values and not _secretly(where):
-                variable = f"{PREFIX}{'__'.join(map(str, (*at, key)))}".upper()
-                what = f"is a secret: give it by the variable {variable}, or in a file named by {key}_file"
-                problems.append(Problem(spell((*at, key)), where, what))
-        try:
-            options = module.Options.model_validate(values)
-        except ValidationError as error:
-            for entry in error.errors(include_url=False):
-                keys, what = in_words(module.Options, entry)
-                problems.append(Problem(spell((*at, *keys)), given.origin((*at, *keys)), what))
-        if len(problems) > before:
-            continue
-        try:
-            made[name] = module.Channel(name, options, context)
-        except ConfigurationError as error:
-            problems.append(Problem(spell(at), given.origin(at), str(error)))
+        values = one.options if one else {}
+        wrong = [*_secrets(module, values, at, given), *_options(module, values, at, given)]
+        if not wrong:
+            try:
+                made[name] = module.Channel(name, module.Options.model_validate(values), context)
+            except ConfigurationError as error:
+                wrong = [Problem(spell(at), given.origin(at), str(error))]
+        problems += wrong
     if problems:
         raise ConfigurationError("\n".join(map(str, problems)))
     return made
 
 
-def _types(annotation: object) -> tuple[object, ...]:
-    return (annotation, *getattr(annotation, "__args__", ()))
+def _secrets(module: ModuleType, values: Mapping[str, Any], at: Keys, given: Given) -> Iterator[Problem]:
+    """What is wrong with where secrets come from: not from the YAML file, which is often in a repository."""
+    for key in secrets(module):
+        where = given.origin((*at, key))
+        if key in values and f"{key}_file" in values:
+            yield Problem(spell((*at, key)), where, f"is given twice, also by {key}_file; keep one")
+        elif key in values and ":" in where:  # a line of the file
+            variable = f"{PREFIX}{DELIMITER.join(map(str, (*at, key)))}".upper()
+            # No shell sets a variable with other characters, and DELIMITER would be another level.
+            usable = re.fullmatch(r"[A-Z0-9_]+", variable) and DELIMITER not in str(at[-1])
+            by = f"by the variable {variable}, or " if usable else ""
+            yield Problem(spell((*at, key)), where, f"is a secret: give it {by}in a file named by {key}_file")
 
 
-def _secretly(origin: str) -> bool:
-    """Not from the YAML file, which is often in a repository."""
-    return origin.startswith(PREFIX) or origin in ("", "command line")
+def secrets(module: ModuleType) -> list[str]:
+    """Options of a type that are secrets; each has a further option <name>_file."""
+    fields = module.Options.model_fields.items()
+    return [name for name, field in fields if "SecretStr" in str(field.annotation)]
+
+
+def _options(module: ModuleType, values: Mapping[str, Any], at: Keys, given: Given) -> Iterator[Problem]:
+    try:
+        module.Options.model_validate(values)
+    except ValidationError as error:
+        for entry in error.errors(include_url=False):
+            if not entry["loc"]:  # a rule about several options
+                yield Problem(spell(at), given.origin(at), entry["msg"].removeprefix("Value error, "))
+                continue
+            keys, what = in_words(module.Options, entry)
+            if "://" in str(entry["input"]):  # addresses have secrets in them
+                what = what.replace(kind(entry["input"]), SECRET)
+            yield Problem(spell((*at, *keys)), given.origin((*at, *keys)), what)

@@ -135,6 +135,9 @@ WRONG = [
     ("input", "points_field", "5", "input.points_field", "a path of fields", "5"),
     ("dashboard", "enabled", "1", "dashboard.enabled", "true or false", "1"),
     ("dashboard", "port", "'8000'", "dashboard.port", "a whole number from 0 to 65_535", "'8000'"),
+    ("alerting", "allowed_addresses", "[a b]", "alerting.allowed_addresses[0]", "addresses or networks", "'a b'"),
+    ("alerting", "allowed_addresses", "[10.0.0]", "alerting.allowed_addresses[0]", "addresses or n", "'10.0.0'"),
+    ("alerting", "allowed_addresses", "[10.0.0.0/33]", "alerting.allowed_addresses[0]", "networks", "'10.0.0.0/33'"),
     ("state", "replay_records", "10", "state.replay_records", "a whole number from 1_000", "10"),
 ]
 
