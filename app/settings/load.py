@@ -121,7 +121,7 @@ def describe(settings: Settings) -> list[SettingRow]:
 
 def _rows(model: BaseModel, given: Given, at: Keys) -> Iterator[SettingRow]:
     for name, field in type(model).model_fields.items():
-        value, keys = getattr(model, name), (*at, name)
+        value, keys = getattr(model, name), (*at, field.alias or name)
         if isinstance(model, SourceOverride) and name not in model.model_fields_set:
             continue
         if isinstance(model, DetectorSettings) and model.method != "ensemble" and name in ("ensemble", "members"):

@@ -512,7 +512,7 @@ class OutputSettings(SettingsSection):
 
 
 def _duration(text: str) -> str:
-    if not re.fullmatch(r"0|(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?", text):
+    if not re.fullmatch(r"0|(?=.)([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?", text):
         raise ValueError
     return text
 
@@ -527,8 +527,8 @@ def seconds(duration: str) -> float:
     >>> seconds("1h30m"), seconds("500ms"), seconds("0")
     (5400.0, 0.5, 0.0)
     """
-    units = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-    return sum((int(number) * units[unit] for number, unit in re.findall(r"([0-9]+)(ms|[wdhms])", duration)), 0.0)
+    units = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    return sum((int(number) * units[unit] for number, unit in re.findall(r"([0-9]+)(ms|[ywdhms])", duration)), 0.0)
 
 
 class ChannelSettings(SettingsSection):
@@ -554,19 +554,54 @@ class ChannelSettings(SettingsSection):
         return [("type", self.type), ("messages_per_minute", self.messages_per_minute)]
 
 
+def _one_or_many(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+def _label(given: Any) -> Any:
+    """As app/wire/episodes.py has a label as text: true, 7, web-1."""
+    if isinstance(given, bool):
+        return str(given).lower()
+    return str(given) if isinstance(given, int | float) else given
+
+
+Texts = Annotated[list[str], BeforeValidator(_one_or_many)]
+LabelPattern = Annotated[str, BeforeValidator(_label)]
+SPANS = "time intervals as Alertmanager has them: weekdays, times, days_of_month, months, years, location"
+
+
+class NamedIntervals(SettingsSection):
+    """Spans of time that rules name."""
+
+    INSTEAD: ClassVar[dict[str, str]] = {"time_zone": "location, in each of time_intervals"}
+    name: str = setting(..., "what rules call it", expected="a name", min_length=1)
+    time_intervals: list[dict[str, Any]] = setting(..., "its spans", expected=SPANS, min_length=1)
+
+
 class RuleSettings(SettingsSection):
     """Which episodes go to which channels."""
 
     model_config = ConfigDict(populate_by_name=True)
+    INSTEAD: ClassVar[dict[str, str]] = {
+        "receiver": "channels, names in alerting.channels: channels: [slack]",
+        "match": 'matchers: [source="pump-7"], or source: and labels:',
+        "match_re": 'matchers: [source=~"pump-.*"]',
+        "routes": "a list of rules, with the conditions of the outer route in each; trees are for the channel "
+        "alertmanager",
+        "inhibit_rules": "the channel alertmanager: what inhibits what is said there",
+        "time_intervals": "mute_time_intervals or active_time_intervals, names in alerting.time_intervals; or mute",
+    }
     channels: list[DetectorName] = setting(..., "names of channels", expected="names of channels", min_length=1)
-    severity: str | list[str] | None = setting(
-        None, "all: also what an earlier rule took", expected="all, low, medium, high, critical, or a list of them"
+    severity: Texts = setting(
+        [],
+        "severities; all: also what an earlier rule took; none: any that no earlier rule took",
+        expected="all, or some of low, medium, high, critical",
     )
     source: str | None = setting(None, "pattern of source names", expected=PATTERN, min_length=1)
     metric: str | None = setting(None, "pattern of metrics", expected=PATTERN, min_length=1)
     kind: str | None = setting(None, "pattern of kinds of episodes", expected=PATTERN, min_length=1)
-    labels: dict[str, str] = setting({}, "patterns of labels, by name", expected="patterns by name")
-    matchers: list[str] = setting(
+    labels: dict[str, LabelPattern] = setting({}, "patterns of labels, by name", expected="patterns by name")
+    matchers: Texts = setting(
         [], "matchers as Alertmanager writes them", expected='as source=~"pump-.*"; operators = != =~ !~'
     )
     continue_: bool = Field(
@@ -583,17 +618,36 @@ class RuleSettings(SettingsSection):
     repeat_interval: Duration = setting(
         "4h", "time after which an open episode that nobody acknowledged is told again; 0s: never", expected=DURATION
     )
+    mute: list[dict[str, Any]] = setting([], "when nobody is told", expected=SPANS)
+    mute_time_intervals: list[str] = setting(
+        [], "the same, by their names", expected="names in alerting.time_intervals"
+    )
+    active_time_intervals: list[str] = setting(
+        [], "when somebody is told; none: at any time", expected="names in alerting.time_intervals"
+    )
 
 
 class AlertingSettings(SettingsSection):
     """Who is told of which episodes, and how."""
 
+    INSTEAD: ClassVar[dict[str, str]] = {
+        "route": "alerting.rules, a list: the first that matches takes an episode",
+        "routes": "alerting.rules",
+        "receivers": "alerting.channels, by name",
+        "inhibit_rules": "the channel alertmanager: what inhibits what is said there",
+        "mute_time_intervals": "alerting.time_intervals",
+        "templates": "nothing: the words of messages are the program's",
+        "global": "the settings of each of alerting.channels",
+    }
     enabled: bool = setting(True, "run an alerter in each worker; false: none, or `faust-anomaly alerter`")
     rules: list[RuleSettings] = setting(
         [],
         "which episodes go to which channels: the first rule that matches, and those after it if it says continue; "
         "none: all go to the channel log",
         expected="mappings, each with channels",
+    )
+    time_intervals: list[NamedIntervals] = setting(
+        [], "spans of time that rules name", expected="mappings, each with name and time_intervals"
     )
     channels: dict[DetectorName, ChannelSettings] = setting(
         {}, "channels by name: type, and the settings of the type", expected="channels by name"

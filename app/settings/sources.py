@@ -11,7 +11,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,11 +86,21 @@ def spell(keys: Keys) -> str:
 # --- YAML
 
 
+def _without_base_60(known: re.Pattern[str]) -> re.Pattern[str]:
+    return re.compile(f"(?!.*:)(?:{known.pattern})", known.flags)
+
+
 class Loader(yaml.SafeLoader):
-    """yaml.safe_load's loader, which builds plain data only, and reads 1e-3 as the number it looks like."""
+    """yaml.safe_load's loader, which builds plain data only, and reads 1e-3 as the number it looks like.
+
+    What has colons is text, as in YAML 1.2: 22:00 is a time and 1:7 are days of a month, not numbers to base 60.
+    """
 
 
-# PyYAML copies the table of its base before it adds to it.
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, _without_base_60(known) if tag.endswith((":int", ":float")) else known) for tag, known in those]
+    for first, those in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
 )
@@ -245,8 +255,13 @@ def _one_underscore(word: str, models: Mapping[str, Any]) -> str:
 def unknown(name: str, known: Any) -> str:
     """No such setting; what there is, and which was probably meant."""
     names = sorted(map(str, known))
-    near = difflib.get_close_matches(str(name), names, 1)
-    return f"no such setting; did you mean {near[0]}?" if near else f"no such setting; known: {', '.join(names)}"
+    return "no such setting" + (near(name, names) or f"; known: {', '.join(names)}")
+
+
+def near(name: Any, known: Iterable[str]) -> str:
+    """; did you mean this? Nothing where no name is like it."""
+    found = difflib.get_close_matches(str(name), list(known), 1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def kind(value: Any) -> str:

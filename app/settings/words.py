@@ -28,15 +28,21 @@ def _words(field: FieldInfo) -> dict[str, str]:
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}  # type: ignore[return-value]
 
 
+def named_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields by the names that settings have for them: continue, which is no name in Python."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
 def field_at(model: Any, keys: Keys) -> FieldInfo | None:
     """The innermost field that a path names: detection.detectors for ("detection", "detectors", "x")."""
     found = None
     annotation: Any = model
     for key in keys:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            if key not in annotation.model_fields:
+            fields = named_fields(annotation)
+            if key not in fields:
                 break
-            found = annotation.model_fields[key]  # type: ignore[index]
+            found = fields[str(key)]
             annotation = found.annotation
         elif typing.get_origin(annotation) in (list, dict):
             annotation = typing.get_args(annotation)[-1]
@@ -50,7 +56,10 @@ def in_words(model: Any, wrong: Any) -> tuple[Keys, str]:
         return keys[:-1], f"a name must be 1 to 64 of a-z A-Z 0-9 . _ -, got {kind(wrong['input'])}"
     field = field_at(model, keys)
     if wrong["type"] == "extra_forbidden":
-        return keys, unknown(str(keys[-1]), section_at(model, keys[:-1]).model_fields)
+        section = section_at(model, keys[:-1])
+        if instead := getattr(section, "INSTEAD", {}).get(keys[-1]):
+            return keys, f"no such setting; use {instead}"
+        return keys, unknown(str(keys[-1]), named_fields(section))
     if wrong["type"] == "missing":
         return keys, f"is missing: must be {allowed(field)}" if field else "is missing"
     secret = field is not None and "SecretStr" in str(field.annotation)
@@ -66,7 +75,7 @@ def section_at(model: Any, keys: Keys) -> Any:
     annotation = model
     for key in keys:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            annotation = annotation.model_fields[key].annotation  # type: ignore[index]
+            annotation = named_fields(annotation)[str(key)].annotation
         else:
             annotation = typing.get_args(annotation)[-1]
     return annotation
