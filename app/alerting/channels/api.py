@@ -29,6 +29,7 @@ from app.alerting.message import clean
 from app.errors import AnomalyError, ConfigurationError
 from app.settings.model import setting
 from app.settings.words import SECRET
+from app.wire.decisions import Silence
 from app.wire.episodes import Event
 from app.wire.notifications import Notification
 
@@ -42,6 +43,7 @@ __all__ = [
     "Retry",
     "TextList",
     "Url",
+    "UrlList",
     "exchange",
     "setting",
 ]
@@ -62,6 +64,7 @@ def _split(given: Any) -> Any:
 
 Url = Annotated[str, AfterValidator(_url)]
 TextList = Annotated[list[str], BeforeValidator(_split)]  # a variable has them separated by commas
+UrlList = Annotated[list[Url], BeforeValidator(_split)]
 
 
 class Retry(AnomalyError):
@@ -151,6 +154,10 @@ class BaseChannel:
     async def refresh(self, episodes: Sequence[Event]) -> None:
         """Say again what is open."""
 
+    async def silences(self) -> Sequence[Silence]:
+        """The silences that the receiver keeps: what they cover is told to no channel."""
+        return []
+
     @property
     def session(self) -> aiohttp.ClientSession:
         """A client for HTTP, this channel's own: connections are kept from one message to the next."""
@@ -169,7 +176,7 @@ class Reply(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    body: bytes  # its first 64 KiB; b"" if it broke off
+    body: bytes  # its first bytes; b"" if it broke off
     said: str  # for people: status and the beginning of the body, on one line, without secrets
 
 
@@ -182,6 +189,7 @@ async def exchange(
     headers: Mapping[str, str] | None = None,
     timeout_s: float = outgoing.TOTAL_S,
     hide: Iterable[str] = (),
+    most: int = outgoing.MOST_BYTES,
 ) -> Reply:
     """Ask over HTTP, without following redirects.
 
@@ -192,6 +200,8 @@ async def exchange(
     ----------
     hide
         Secrets that the answer may repeat.
+    most
+        Bytes of the body that are read.
 
     Raises
     ------
@@ -212,7 +222,7 @@ async def exchange(
             method, where, data=body, headers=headers, allow_redirects=False, timeout=limits
         ) as response:
             status, answered = response.status, response.headers
-            text = await outgoing.read(response)
+            text = await outgoing.read(response, most)
     except TimeoutError as error:
         if not 200 <= status < 300:
             raise Retry(f"{place}: no answer within {timeout_s:g} s") from error
