@@ -15,7 +15,7 @@ channel, so that messages arrive in order.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -115,7 +115,7 @@ class Context:
     # A client for HTTP, for the caller to close; it refuses addresses that nobody should be sent to (outgoing.py).
     session: Callable[[], aiohttp.ClientSession]
     # Addresses of a host and port that may be connected to by other means; raises outgoing.Forbidden, OSError.
-    check: Callable[[str, int], Awaitable[list[str]]] | None = None
+    check: Callable[[str, int], Coroutine[Any, Any, list[str]]] | None = None
     view_url: str = ""  # of the web view, for links; "" without
     log_file: str | None = None  # alerting.anomaly_log_file
     # (event, reference) of what this channel told of an episode at first: its notification's reference, "" if unknown
