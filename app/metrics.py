@@ -153,6 +153,21 @@ class Metrics:
         commits = counter("commits_total", "Offset commits, by outcome.", "outcome")
         self.commits = {outcome: commits.labels(outcome) for outcome in COMMIT_OUTCOMES}
 
+        # The alerter.
+        self.episodes_open = gauge("episodes_open", "Open episodes that somebody is to be told of.")
+        self._notifications = counter(
+            "notifications_total", "Messages that were sent, given up, or not sent because of a silence or rule.",
+            "channel", "state",
+        )  # fmt: skip
+        self.notification_delay = histogram(
+            "notification_delay_seconds",
+            "Time from the newest point that a message tells of until it was sent.",
+            _LATENCY_S,
+        )
+        self._channel_up = gauge("channel_up", "1 if the channel took its last message, 0 if it did not.", "channel")
+        self.alerter_skipped = counter("alerter_skipped_total", "Records that the alerter could not read.")
+        self.alerter_restarts = counter("alerter_restarts_total", "Times the alerter began anew after an error.")
+
         for severity in SEVERITIES:
             self._anomalies.labels(severity)  # a series that starts at 0 gives rate() its first increase
         self._build(engine)
@@ -173,6 +188,14 @@ class Metrics:
     def opened(self, severities: Mapping[str, int]) -> None:
         """Count the episodes a batch opened: severity -> how many."""
         _count(self._anomalies, severities)
+
+    def notification(self, channel: str, state: str) -> None:
+        """Count a message: sent, failed or muted."""
+        self._notifications.labels(channel, state).inc()
+
+    def channel_up(self, channel: str, up: bool) -> None:
+        """Whether a channel takes messages."""
+        self._channel_up.labels(channel).set(up)
 
     def lag(self, partition: int, consumed: int, end: int) -> None:
         """Set a partition's lag: its end offset minus the next offset to consume."""

@@ -6,14 +6,17 @@ was queued when a process ended is sent by the next one, with the same id and th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from app.errors import StateError
 from app.wire.episodes import Event
 
-QUEUED, SENT, FAILED, MUTED = "queued", "sent", "failed", "muted"
+QUEUED: Final = "queued"
+SENT: Final = "sent"
+FAILED: Final = "failed"
+MUTED: Final = "muted"
 
 State = Literal["queued", "sent", "failed", "muted"]
 # episodes: of what is told; the others are about the alerter itself

@@ -1,0 +1,461 @@
+"""Reads the events of episodes and tells people: Kafka on one side, channels on the other.
+
+Alerters are a consumer group of their own, in the workers or alone, and share the partitions of the topic of anomalies.
+The owner of a partition reads what was told from the topic of notifications, then the events from the log, and goes on
+with them as they come; app/alerting/engine.py decides, and app/alerting/delivery.py sends.
+
+    event -> engine -> notification, queued and acknowledged -> channel -> notification, with what came of it
+
+Whatever fails on Kafka's side drops everything and begins anew, after a while: all that is known is in the topics.
+Nothing here ends a worker. A worker's scoring does not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from app.alerting import channels
+from app.alerting.channels.api import BaseChannel, Context
+from app.alerting.decided import Decided
+from app.alerting.delivery import Delivery, Parcel
+from app.alerting.engine import Engine, identified
+from app.alerting.history import last_points
+from app.alerting.outgoing import Outgoing
+from app.alerting.pace import Pace
+from app.alerting.routes import Routes
+from app.errors import AnomalyError, InvalidPoint, StateError
+from app.kafka.client import client_options
+from app.kafka.log_reader import LogReader
+from app.metrics import Metrics
+from app.settings import Settings
+from app.wire import episodes, notifications
+from app.wire.notifications import FAILED, MUTED, QUEUED, SENT, Notification
+
+LOOK_BACK_S = 8 * 86_400.0  # events of earlier are of no use: what is open has had one since
+TICK_S = 0.1
+COMMIT_EVERY_S = 1.0
+DECISIONS_EVERY_S = 0.5
+SILENCES_EVERY_S = 30.0
+FORGET_EVERY_S = 3600.0
+LEASE = 0.5  # of the session timeout: how long an accepted commit says that the partitions are ours
+FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+MOST_EVENTS = 5_000  # read at once
+
+UNREACHED = (AnomalyError, aiohttp.ClientError, OSError, TimeoutError)
+
+log = logging.getLogger(__name__)
+
+
+class Owned:
+    """One partition that this alerter owns."""
+
+    def __init__(self, engine: Engine, unsent: list[Notification], end: int) -> None:
+        self.engine = engine
+        self.unsent = unsent  # queued by an earlier owner
+        self.end = end  # of the log when it was taken over; nothing is told before it is reached
+        self.position = 0
+        self.caught_up = False
+
+
+class Alerter:
+    """Tells of episodes, from ``start`` to ``stop``.
+
+    Raises ConfigurationError, when it is made, if rules or channels are wrong.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+        self.state = "stopped"
+        self._settings, self._metrics, self._clock = settings, metrics, clock
+        self._references: dict[tuple[str, str], str] = {}  # (channel, episode)
+        outgoing = Outgoing(settings.alerting.allowed_addresses)
+        context = Context(
+            session=outgoing.session,
+            check=outgoing.check,
+            view_url=settings.alerting.view_url or "",
+            log_file=settings.alerting.anomaly_log_file,
+            reference=lambda channel, episode: self._references.get((channel, episode), ""),
+            history=partial(last_points, settings.kafka),
+        )
+        self._routes = Routes.of(settings.alerting, settings._given)
+        for doubt in self._routes.doubts():
+            log.warning("%s", doubt)
+        self._channels = channels.make(settings, context)
+        self._task: asyncio.Task[None] | None = None
+        self._current: _Run | None = None
+
+    async def start(self) -> None:
+        """Begin; it connects by itself, and again when something fails."""
+        self._task = asyncio.create_task(self._run(), name="alerter")
+
+    async def stop(self) -> None:
+        """Also when it was never started."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            for channel in self._channels.values():
+                await channel.close()
+            self._task, self.state = None, "stopped"
+
+    def summary(self) -> dict[str, Any]:
+        """For /readyz: how it is, and how its channels are."""
+        found: dict[str, Any] = {"state": self.state}
+        if run := self._current:
+            found["partitions"] = sorted(run.owned)
+            found["episodes_open"] = sum(owned.engine.open_count() for owned in run.owned.values())
+            failing = {name: of.status.error for name, of in run.deliveries.items() if of.status.failing_since}
+            if failing:
+                found["failing_channels"] = failing
+        return found
+
+    async def _run(self) -> None:
+        wait_s = FIRST_RETRY_S
+        while True:
+            run = _Run(self._settings, self._metrics, self._clock, self._routes, self._channels, self._references)
+            began = time.monotonic()
+            try:
+                self._current, self.state = run, "running"
+                await run.run()
+            except (KafkaError, OSError, StateError) as error:
+                log.warning("alerter: begins anew: %s: %s", type(error).__name__, error)
+                self.state = f"begins anew: {type(error).__name__}: {error}"
+            except Exception as error:  # its state is made anew from the topics; scoring goes on meanwhile
+                log.exception("alerter: begins anew")
+                self.state = f"begins anew: {type(error).__name__}: {error}"
+            finally:
+                self._current = None
+            self._metrics.alerter_restarts.inc()
+            wait_s = FIRST_RETRY_S if time.monotonic() - began > LONGEST_RETRY_S else min(2 * wait_s, LONGEST_RETRY_S)
+            await asyncio.sleep(wait_s)
+
+
+class _Run(ConsumerRebalanceListener):
+    """From connecting until something fails."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        routes: Routes,
+        made: Mapping[str, BaseChannel],
+        references: dict[tuple[str, str], str],
+    ) -> None:
+        self._settings, self._metrics, self._clock, self._routes = settings, metrics, clock, routes
+        self._kafka, self._alerting, self._channels, self._references = (
+            settings.kafka,
+            settings.alerting,
+            made,
+            references,
+        )
+        self._decided = Decided()
+        self._paces = {name: Pace(self._per_minute(name, channel)) for name, channel in made.items()}
+        self.owned: dict[int, Owned] = {}
+        self.deliveries: dict[str, Delivery] = {}
+        self._wanted: set[int] = set()
+        self._committed_at = float("-inf")
+        self._woken = asyncio.Event()
+
+    def _per_minute(self, name: str, channel: BaseChannel) -> float:
+        of = self._alerting.channels.get(name)
+        return of.messages_per_minute if of and of.messages_per_minute else channel.MESSAGES_PER_MINUTE
+
+    async def run(self) -> None:
+        """Raises what ended it."""
+        options = client_options(self._kafka)
+        self._consumer = AIOKafkaConsumer(
+            group_id=self._kafka.alerter_group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=int(self._kafka.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(min(1.0, self._kafka.session_timeout_s / 4) * 1000),
+            metadata_max_age_ms=10_000,
+            **options,
+        )
+        codec = self._kafka.compression
+        self._producer = AIOKafkaProducer(
+            acks="all", enable_idempotence=True, compression_type=None if codec == "none" else codec,
+            request_timeout_ms=int(self._kafka.ack_timeout_s * 1000), **options,
+        )  # fmt: skip
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._producer.start()
+            await self._read_decisions_once(options)
+            for name, channel in self._channels.items():
+                of = self._metrics, self._alerting.give_up_after_s, self._report, self._clock
+                self.deliveries[name] = Delivery(channel, *of)
+            self._consumer.subscribe([self._kafka.anomalies_topic], listener=self)
+            await self._consumer.start()
+            steps = [self._tell(), self._follow_decisions(), *(of.run() for of in self.deliveries.values())]
+            steps += [self._refresh(channel) for channel in self._channels.values() if channel.REFRESH_S]
+            steps += [self._respect(name, channel) for name, channel in self._channels.items()
+                      if type(channel).silences is not BaseChannel.silences]  # fmt: skip
+            tasks = [asyncio.create_task(step) for step in steps]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.owned.clear()
+            self._metrics.episodes_open.set(0)
+            await self._close()
+
+    async def _close(self) -> None:
+        for client in (self._consumer, self._producer, getattr(self, "_decisions", None)):
+            if client is not None:
+                await asyncio.gather(asyncio.wait_for(client.stop(), 10.0), return_exceptions=True)
+
+    # --- partitions
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        for tp in revoked:
+            self.owned.pop(tp.partition, None)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._wanted = {tp.partition for tp in assigned}
+        self._committed_at = float("-inf")
+        self._woken.set()
+
+    async def _take_over(self, numbers: list[int]) -> None:
+        """Read what was told of these partitions, and begin with their events."""
+        told = await self._told(numbers)
+        logs = [TopicPartition(self._kafka.anomalies_topic, number) for number in numbers]
+        since = int(max(self._clock() - LOOK_BACK_S, 0.0) * 1000)
+        found = await self._consumer.offsets_for_times(dict.fromkeys(logs, since))
+        ends = await self._consumer.end_offsets(logs)
+        for tp in logs:
+            if tp.partition in self._wanted and tp in self._consumer.assignment():
+                self._consumer.seek(tp, at.offset if (at := found[tp]) else ends[tp])
+                self.owned[tp.partition] = self._owned(told[tp.partition], ends[tp])
+        log.info("alerter: partitions %s of %s", sorted(self.owned), self._kafka.anomalies_topic)
+
+    def _owned(self, told: Iterable[Notification], end: int) -> Owned:
+        engine = Engine(self._alerting, self._routes, self._decided, self._paces)
+        unsent: list[Notification] = []
+        for one in sorted(told, key=lambda one: one.created_at):
+            if one.state == QUEUED and one.channel not in self._channels:
+                one.state, one.answer = FAILED, "there is no such channel any more"
+            engine.remember(one)
+            self._remember_reference(one)
+            if one.state == QUEUED:
+                unsent.append(one)
+        return Owned(engine, unsent, end)
+
+    async def _told(self, numbers: list[int]) -> dict[int, list[Notification]]:
+        """The last record of each notification, by partition."""
+        topic = self._kafka.notifications_topic
+        found: dict[int, dict[bytes, Notification]] = {number: {} for number in numbers}
+        async with _reader(client_options(self._kafka)) as reader:
+            async for record in _all_of(reader, [TopicPartition(topic, number) for number in numbers]):
+                if record.value is None:
+                    found[record.partition].pop(record.key, None)
+                    continue
+                try:
+                    found[record.partition][record.key] = notifications.decode(record.value)
+                except StateError as error:
+                    raise StateError(
+                        f"{topic}[{record.partition}]@{record.offset}: {error}. Only alerters may write to it"
+                    ) from error
+        return {number: list(of.values()) for number, of in found.items()}
+
+    # --- events in, notifications out
+
+    async def _tell(self) -> None:
+        forget_at = self._clock() + FORGET_EVERY_S
+        while True:
+            if new := sorted(self._wanted - self.owned.keys()):
+                await self._take_over(new)
+            fetched = await self._consumer.getmany(timeout_ms=int(TICK_S * 1000), max_records=MOST_EVENTS)
+            for tp, records in fetched.items():
+                if owned := self.owned.get(tp.partition):
+                    self._take(owned, tp, records)
+            await self._commit()
+            for number, owned in list(self.owned.items()):
+                if not owned.caught_up:
+                    tp = TopicPartition(self._kafka.anomalies_topic, number)
+                    if tp not in self._consumer.assignment() or await self._consumer.position(tp) < owned.end:
+                        continue
+                    owned.caught_up = True
+                    for notification in owned.unsent:
+                        self._hand_over(number, owned, notification)
+                made = owned.engine.poll(self._clock())
+                if made:
+                    await self._queue(number, owned, made)
+            self._metrics.episodes_open.set(sum(one.engine.open_count() for one in self.owned.values()))
+            if self._clock() >= forget_at:
+                forget_at = self._clock() + FORGET_EVERY_S
+                for number, owned in list(self.owned.items()):
+                    await self._write(number, [(id, None) for id in owned.engine.forgotten(self._clock())])
+
+    def _take(self, owned: Owned, tp: TopicPartition, records: list[Any]) -> None:
+        now = self._clock()
+        for record in records:
+            if record.value is None:
+                continue
+            try:
+                event = episodes.decode(record.value)
+            except InvalidPoint as error:
+                self._metrics.alerter_skipped.inc()
+                log.warning("alerter: %s[%d]@%d: skipped: %s", tp.topic, tp.partition, record.offset, error)
+                continue
+            live = record.timestamp / 1000.0 >= now - self._alerting.max_age_s
+            owned.engine.take(event, now, live)
+
+    async def _commit(self) -> None:
+        """Show lag tools how far it is; and hear from the group that the partitions are still ours."""
+        now = time.monotonic()
+        if now - self._committed_at < COMMIT_EVERY_S or not self.owned:
+            return
+        assigned = self._consumer.assignment()
+        at = {
+            tp: OffsetAndMetadata(await self._consumer.position(tp), "")
+            for tp in assigned
+            if tp.partition in self.owned
+        }
+        try:
+            await self._consumer.commit(at)
+        except KafkaError as error:
+            log.info("alerter: commit refused: %s", type(error).__name__)
+        else:
+            self._committed_at = time.monotonic()
+
+    def _ours(self) -> bool:
+        """The group said so lately."""
+        return time.monotonic() - self._committed_at <= LEASE * self._kafka.session_timeout_s
+
+    async def _queue(self, number: int, owned: Owned, made: list[Notification]) -> None:
+        while not self._ours() and self.owned.get(number) is owned:
+            await self._commit()
+            if not self._ours():
+                await asyncio.sleep(TICK_S)
+        if self.owned.get(number) is not owned:
+            return  # its next owner comes to the same
+        await self._write(number, [(one.id, notifications.encode(one)) for one in made])
+        for one in made:
+            if one.state == MUTED:
+                self._metrics.notification(one.channel, MUTED)
+            else:
+                self._hand_over(number, owned, one)
+
+    def _hand_over(self, number: int, owned: Owned, notification: Notification) -> None:
+        async def done(sent: Notification) -> None:
+            await self._write(number, [(sent.id, notifications.encode(sent))])
+            self._remember_reference(sent)
+            owned.engine.done(sent)
+
+        parcel = Parcel(notification, done, lambda: self.owned.get(number) is owned)
+        self.deliveries[notification.channel].put(parcel)
+
+    def _remember_reference(self, notification: Notification) -> None:
+        if notification.state == SENT and notification.reference and len(notification.news) == 1:
+            self._references.setdefault(
+                (notification.channel, notification.news[0].event.episode), notification.reference
+            )
+
+    async def _write(self, number: int, records: list[tuple[str, bytes | None]]) -> None:
+        """Acknowledged when it returns."""
+        topic = self._kafka.notifications_topic
+        sent = [await self._producer.send(topic, value, id.encode(), number) for id, value in records]
+        for future in sent:
+            await future
+
+    def _report(self, channel: str, down: bool, why: str) -> None:
+        """A channel is down, or back: said by another one, and by the log."""
+        words = f"Channel {channel} is down, and messages wait for it: {why}" if down else f"Channel {channel} is back"
+        others = [name for name in self._channels if name != channel and not self.deliveries[name].status.failing_since]
+        told = dict.fromkeys([*[name for name in others if name != "log"][:1], *(["log"] if "log" in others else [])])
+        for name in told:
+            notification = Notification(
+                id=identified([name, channel, str(down), str(self._clock())]), state=QUEUED, channel=name,
+                about="channel_down" if down else "channel_up", text=words, created_at=self._clock(),
+            )  # fmt: skip
+
+            async def done(sent: Notification) -> None:
+                pass
+
+            self.deliveries[name].put(Parcel(notification, done, lambda: True))
+
+    # --- decisions, and what is said again
+
+    async def _read_decisions_once(self, options: dict[str, Any]) -> None:
+        """All there are, before anything is told."""
+        self._decisions = LogReader(
+            group_id=None, enable_auto_commit=False, isolation_level="read_committed", **options
+        )
+        await self._decisions.start()
+        topic = self._kafka.decisions_topic
+        partitions = [TopicPartition(topic, n) for n in sorted(await _partitions(self._decisions, topic))]
+        async for record in _all_of(self._decisions, partitions):
+            self._decide(record)
+
+    def _decide(self, record: Any) -> None:
+        try:
+            self._decided.take(record.key, record.value)
+        except (StateError, ValueError) as error:
+            log.warning("alerter: %s[%d]@%d: skipped: %s", record.topic, record.partition, record.offset, error)
+
+    async def _follow_decisions(self) -> None:
+        while True:
+            for records in (await self._decisions.getmany(timeout_ms=int(DECISIONS_EVERY_S * 1000))).values():
+                for record in records:
+                    self._decide(record)
+
+    async def _refresh(self, channel: BaseChannel) -> None:
+        while True:
+            await asyncio.sleep(channel.REFRESH_S or 60.0)
+            owned = [one for one in self.owned.values() if one.caught_up]
+            if events := [event for one in owned for event in one.engine.open_for(channel.name)]:
+                try:
+                    await channel.refresh(events)
+                except UNREACHED as error:  # its messages say whether it is down
+                    log.warning("channel %s: open episodes were not said again: %s", channel.name, error)
+
+    async def _respect(self, name: str, channel: BaseChannel) -> None:
+        while True:
+            try:
+                self._decided.elsewhere(name, await channel.silences())
+            except UNREACHED as error:
+                log.warning("channel %s: silences are not known: %s", name, error)
+            await asyncio.sleep(SILENCES_EVERY_S)
+
+
+@asynccontextmanager
+async def _reader(options: Mapping[str, Any]) -> AsyncIterator[LogReader]:
+    reader = LogReader(group_id=None, enable_auto_commit=False, isolation_level="read_committed", **options)
+    await reader.start()
+    try:
+        yield reader
+    finally:
+        await reader.stop()
+
+
+async def _partitions(reader: LogReader, topic: str) -> set[int]:
+    """Asked until the broker knows it: it was made before the program was started."""
+    reader.assign([TopicPartition(topic, 0)])  # has the client fetch what it needs to know
+    while not (found := reader.partitions_for_topic(topic)):
+        await asyncio.sleep(0.05)
+    return found
+
+
+async def _all_of(reader: LogReader, partitions: list[TopicPartition]) -> AsyncIterator[Any]:
+    """Every record of these partitions from their beginnings to their present ends; it stays there."""
+    reader.assign(partitions)
+    await reader.seek_to_beginning(*partitions)
+    ends = await reader.last_stable_offsets(partitions)
+    while any([await reader.position(tp) < ends[tp] for tp in partitions]):
+        for records in (await reader.getmany(timeout_ms=200, max_records=MOST_EVENTS)).values():
+            for record in records:
+                yield record

@@ -1,0 +1,76 @@
+"""What people have decided: acknowledgements and silences, as the records of the topic of decisions say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from app.alerting.matchers import Matchers
+from app.errors import AnomalyError
+from app.wire import decisions
+from app.wire.decisions import Acknowledgement, Feedback, Silence
+
+
+@dataclass(frozen=True)
+class _Silenced:
+    silence: Silence
+    matchers: Matchers
+
+
+class Decided:
+    """The decisions that hold. ``version`` changes with them."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.acknowledged: dict[str, Acknowledgement] = {}  # by episode
+        self.feedback: dict[str, Feedback] = {}  # by episode
+        self._silences: dict[str, _Silenced] = {}  # by key
+        self._elsewhere: dict[str, list[_Silenced]] = {}  # by the channel whose receiver keeps them
+
+    def take(self, key: bytes | None, value: bytes | None) -> None:
+        """One record, in the order of the topic. Raises StateError if it is none."""
+        name = (key or b"").decode("utf-8", "replace")
+        self.version += 1
+        if value is None:
+            kind, _, of = name.partition("/")
+            self._silences.pop(name, None)
+            if kind == "acknowledgement":
+                self.acknowledged.pop(of, None)
+            elif kind == "feedback":
+                self.feedback.pop(of, None)
+            return
+        match decisions.decode(value):
+            case Acknowledgement() as found:
+                self.acknowledged[found.episode] = found
+            case Feedback() as found:
+                self.feedback[found.episode] = found
+            case Silence() as found:
+                self._silences[found.key] = _Silenced(found, Matchers.of(found.matchers))
+
+    def elsewhere(self, channel: str, silences: Iterable[Silence]) -> None:
+        """The silences that the receiver of a channel keeps, in place of those it kept before."""
+        known = [one.silence for one in self._elsewhere.get(channel, [])]
+        found = []
+        for silence in silences:
+            try:
+                found.append(_Silenced(silence, Matchers.of(silence.matchers)))
+            except AnomalyError:
+                continue  # of a newer version's syntax: it silences there
+        if [one.silence for one in found] != known:
+            self._elsewhere[channel] = found
+            self.version += 1
+
+    def silences(self) -> list[Silence]:
+        """All there are."""
+        every = [*self._silences.values(), *(one for of in self._elsewhere.values() for one in of)]
+        return [one.silence for one in every]
+
+    def silence(self, labels: Mapping[str, str], at: float) -> Silence | None:
+        """The silence that covers these labels at this time and ends last; None without."""
+        every = [*self._silences.values(), *(one for of in self._elsewhere.values() for one in of)]
+        covering = [
+            one.silence
+            for one in every
+            if one.silence.starts_at <= at < one.silence.ends_at and one.matchers.matches(labels)
+        ]
+        return max(covering, key=lambda one: one.ends_at, default=None)

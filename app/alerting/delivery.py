@@ -1,0 +1,138 @@
+"""Messages of one channel on their way: in order, one at a time, each until it is taken, refused or given up.
+
+A channel that does not answer is asked again: after a second, then after twice as long each time up to a minute, with
+jitter, or when it asked to be left alone for longer, after that. Meanwhile its messages wait, and what happens becomes
+one message later (app/alerting/engine.py). One that stays down is reported through ``report``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from app.alerting.channels.api import Answer, BaseChannel, Refused, Retry
+from app.metrics import Metrics
+from app.wire.notifications import FAILED, SENT, Notification
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+LONGEST_ASKED_S = 3600.0  # that a receiver may ask for
+SEND_S = 60.0  # one attempt, whatever the channel's own limits are
+DOWN_AFTER_S = 60.0  # failing for so long it counts as down
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Parcel:
+    """A notification, and whom to tell what came of it."""
+
+    notification: Notification
+    done: Callable[[Notification], Awaitable[None]]
+    still_ours: Callable[[], bool]  # else the next owner of its partition sends it
+
+
+@dataclass
+class Status:
+    """How a channel is. Times are epoch seconds."""
+
+    failing_since: float = 0.0  # 0: it is not
+    error: str = ""
+    down: bool = False  # it was reported
+    sent: int = 0
+    waiting: int = 0
+
+
+@dataclass
+class Delivery:
+    """The messages of one channel. ``run`` sends them, until it is cancelled."""
+
+    channel: BaseChannel
+    metrics: Metrics
+    give_up_after_s: float
+    # (channel, is it down, why): said once when it is down, and once when it is back
+    report: Callable[[str, bool, str], None]
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    random: Callable[[], float] = random.random
+    status: Status = field(default_factory=Status)
+    _parcels: asyncio.Queue[Parcel] = field(default_factory=asyncio.Queue)
+
+    def put(self, parcel: Parcel) -> None:
+        """Send it after those that wait."""
+        self._parcels.put_nowait(parcel)
+        self.status.waiting += 1
+
+    async def run(self) -> None:
+        while True:
+            parcel = await self._parcels.get()
+            await self._deliver(parcel)
+            self.status.waiting -= 1
+
+    async def _deliver(self, parcel: Parcel) -> None:
+        notification = parcel.notification
+        wait_s = FIRST_WAIT_S
+        while parcel.still_ours():
+            notification.attempts += 1
+            asked_s = None
+            try:
+                answer = await asyncio.wait_for(self.channel.send(notification), SEND_S)
+            except Refused as error:
+                log.error("channel %s refused a message: %s", self.channel.name, error)
+                await self._done(parcel, FAILED, Answer(str(error)))
+                self._works()  # it answers
+                return
+            except Retry as error:
+                why, asked_s = str(error), error.after_s
+            except TimeoutError:
+                why = f"no answer within {SEND_S:g} s"
+            except Exception as error:
+                log.exception("channel %s", self.channel.name)
+                why = f"{type(error).__name__}: {error}"
+            else:
+                await self._done(parcel, SENT, answer)
+                self._works()
+                return
+            self._fails(why)
+            if self.clock() - notification.created_at > self.give_up_after_s:
+                log.error("channel %s: a message was given up: %s", self.channel.name, why)
+                await self._done(parcel, FAILED, Answer(f"given up after {notification.attempts} attempts: {why}"))
+                return
+            await self.sleep(min(asked_s, LONGEST_ASKED_S) if asked_s is not None else wait_s * (0.5 + self.random()))
+            wait_s = min(2.0 * wait_s, LONGEST_WAIT_S)
+
+    async def _done(self, parcel: Parcel, state: str, answer: Answer) -> None:
+        notification = parcel.notification
+        notification.state = state  # type: ignore[assignment]
+        notification.answer, notification.reference = answer.said[:1000], answer.reference
+        notification.done_at = self.clock()
+        self.metrics.notification(self.channel.name, state)
+        if state == SENT:
+            self.status.sent += 1
+            newest = max((one.event.timestamp for one in notification.news), default=notification.created_at)
+            self.metrics.notification_delay.observe(max(notification.done_at - newest, 0.0))
+        await parcel.done(notification)
+
+    def _fails(self, why: str) -> None:
+        status, now = self.status, self.clock()
+        if not status.failing_since:
+            status.failing_since = now
+            log.warning("channel %s does not take messages, trying again: %s", self.channel.name, why)
+            self.metrics.channel_up(self.channel.name, False)
+        status.error = why
+        if not status.down and now - status.failing_since >= DOWN_AFTER_S:
+            status.down = True
+            log.error("channel %s is down since %.0f s: %s", self.channel.name, now - status.failing_since, why)
+            self.report(self.channel.name, True, why)
+
+    def _works(self) -> None:
+        status = self.status
+        if status.failing_since:
+            log.info("channel %s takes messages again", self.channel.name)
+            if status.down:
+                self.report(self.channel.name, False, status.error)
+            status.failing_since, status.error, status.down = 0.0, "", False
+        self.metrics.channel_up(self.channel.name, True)
