@@ -9,12 +9,12 @@ started; 130 stopped by Ctrl-C; 141 the reader of our output went away.
 
 import os
 import sys
-from importlib import import_module
 from typing import Any
 
 import click
 
 from app import __version__, errors
+from app.cli.table import TableGroup
 
 COMMANDS = {
     "demo": ("app.cli.demo:demo", "See it work: a broker, a worker, data and the web view."),
@@ -23,27 +23,15 @@ COMMANDS = {
     "evaluate": ("app.cli.evaluate:evaluate", "Compare what detect finds with labels."),
     "generate": ("app.cli.generate:generate", "Write points to raw-data, made up or from files."),
     "kafka": ("app.cli.kafka:kafka", "Start, stop or check a local Kafka broker."),
+    "alerts": ("app.cli.alerts:alerts", "Say who is told of anomalies, and why."),
     "topics": ("app.cli.topics:topics", "Create the topics, or check them."),
     "settings": ("app.cli.settings:settings", "Print every setting and where it came from."),
 }
 WRONG_BEFORE_START = (errors.ConfigurationError, errors.TopicError)
 
 
-class Commands(click.Group):
+class Commands(TableGroup):
     """The commands of the table; whatever one of them raises on purpose becomes a line and an exit code."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[name][0].split(":")
-        return getattr(import_module(module), attribute)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -66,7 +54,9 @@ class Commands(click.Group):
             ctx.exit(1)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Commands, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="faust-anomaly")
 def main() -> None:
     """Score every point of many time series: which are anomalous, and why."""

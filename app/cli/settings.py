@@ -13,8 +13,11 @@ from app.cli.common import settings_option
 @settings_option
 def settings(settings: Any) -> None:
     """Print every setting: value, where it came from, unit, range."""
+    from app.alerting.routes import Routes  # not at the top: --help does without
     from app.settings import describe
 
+    for doubt in Routes.of(settings.alerting, settings._given).doubts():
+        click.echo(f"warning: {doubt}", err=True)
     head = ("setting", "value", "from", "unit", "range", "what it is")
     rows = [head, *(row._replace(value=shown(row.value)) for row in describe(settings))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]

@@ -10,6 +10,7 @@ PAGE_OF = {
     name: ROOT / "docs" / page
     for page, names in {
         "settings.md": ["settings", "parameters"],
+        "alerts.md": ["rules"],
         "operations.md": ["metrics", "rights", "acls"],
         "guarantees.md": ["chaos", "rolling"],
         "benchmarks.md": ["bench", "codecs", "mapped"],

@@ -3,7 +3,8 @@
 from app import detectors, metrics
 from app.cli.settings import shown
 from app.kafka import permissions, topics
-from app.settings import describe, load
+from app.settings import RuleSettings, describe, load
+from app.settings.words import allowed, named_fields
 from tests.docs import pages, schemas
 
 
@@ -12,8 +13,8 @@ def settings_table() -> str:
     rows = ["| setting | default | unit | range | what it is |", "|---|---|---|---|---|"]
     for row in describe(load(environ={})):
         if not row.name.startswith("detection.detectors."):
-            allowed = row.range.replace("|", "\\|")
-            rows.append(f"| `{row.name}` | {shown(row.value)} | {row.unit} | {allowed} | {row.description} |")
+            values = row.range.replace("|", "\\|")
+            rows.append(f"| `{row.name}` | {shown(row.value)} | {row.unit} | {values} | {row.description} |")
     return "\n".join(rows)
 
 
@@ -22,8 +23,17 @@ def parameters_table() -> str:
     rows = ["| method | parameter | default | range | what it is |", "|---|---|---|---|---|"]
     for method in detectors.names():
         for name, each in detectors.find(method).params.declared.items():
-            allowed = each.allowed.replace("|", "\\|")
-            rows.append(f"| `{method}` | `{name}` | {shown(each.default)} | {allowed} | {each.help} |")
+            values = each.allowed.replace("|", "\\|")
+            rows.append(f"| `{method}` | `{name}` | {shown(each.default)} | {values} | {each.help} |")
+    return "\n".join(rows)
+
+
+def rules_table() -> str:
+    """Every field of a rule of alerting."""
+    rows = ["| field | default | range | what it is |", "|---|---|---|---|"]
+    for name, field in named_fields(RuleSettings).items():
+        default = "must be given" if field.is_required() else shown(field.default)
+        rows.append(f"| `{name}` | {default} | {allowed(field)} | {field.description} |")
     return "\n".join(rows)
 
 
@@ -64,6 +74,7 @@ def acl_commands() -> str:
 TABLES = {
     "settings": settings_table,
     "parameters": parameters_table,
+    "rules": rules_table,
     "metrics": metrics.table,
     "rights": rights_table,
     "acls": acl_commands,

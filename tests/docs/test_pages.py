@@ -3,13 +3,16 @@
 import json
 import random
 import re
+import shlex
 
 import pytest
 from claims import SENTENCES, parsed
+from click.testing import CliRunner
 from contract.test_routes import PROMISED
 
 from app import detectors
-from app.cli import COMMANDS
+from app.alerting.routes import Routes
+from app.cli import COMMANDS, main
 from app.detectors.kinds import KINDS
 from app.pipeline import Pipeline
 from app.scoring.episodes import REASONS
@@ -74,8 +77,20 @@ def test_the_settings_shown_are_valid(tmp_path):
     for yaml in shown:
         path = tmp_path / "anomaly.yaml"
         path.write_text(yaml)
-        Pipeline.of(load(path))
+        settings = load(path)
+        Pipeline.of(settings)
+        Routes.of(settings.alerting)
     assert len(shown) > 1 and any("match:" in yaml for yaml in shown)
+
+
+def test_the_routes_shown_are_those_of_the_settings_shown(tmp_path):
+    text = TEXT[pages.ROOT / "docs" / "alerts.md"].partition("## Rules")[2]
+    path = tmp_path / "anomaly.yaml"
+    path.write_text(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
+    asked = re.findall(r"^\$ faust-anomaly (.*)\n((?:[^$`].*\n)+)", text, re.M)
+    for command, answer in asked:
+        assert CliRunner().invoke(main, [*shlex.split(command), "--config", str(path)]).output == answer
+    assert len(asked) == 2
 
 
 def test_the_figures_of_the_readme_are_those_of_the_tables():

@@ -17,7 +17,13 @@ from app import __version__, errors
 from app.cli import COMMANDS, main
 from app.cli.common import StatusLine
 
-COMMAND_LINES = [[], *([name] for name in COMMANDS), ["generate", "file"], ["generate", "synthetic"]]
+COMMAND_LINES = [
+    [],
+    *([name] for name in COMMANDS),
+    ["generate", "file"],
+    ["generate", "synthetic"],
+    ["alerts", "route"],
+]
 HEAVY = ["faust", "aiokafka", "numba", "numpy", "scipy", "river", "pydantic", "prometheus_client"]
 PROBE = f"""
 import json, sys
