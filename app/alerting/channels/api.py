@@ -15,7 +15,7 @@ channel, so that messages arrive in order.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -43,6 +43,7 @@ __all__ = [
     "Retry",
     "TextList",
     "Url",
+    "UrlList",
     "exchange",
     "setting",
 ]
@@ -63,6 +64,7 @@ def _split(given: Any) -> Any:
 
 Url = Annotated[str, AfterValidator(_url)]
 TextList = Annotated[list[str], BeforeValidator(_split)]  # a variable has them separated by commas
+UrlList = Annotated[list[Url], BeforeValidator(_split)]
 
 
 class Retry(AnomalyError):
@@ -113,7 +115,7 @@ class Context:
     # A client for HTTP, for the caller to close; it refuses addresses that nobody should be sent to (outgoing.py).
     session: Callable[[], aiohttp.ClientSession]
     # Addresses of a host and port that may be connected to by other means; raises outgoing.Forbidden, OSError.
-    check: Callable[[str, int], Awaitable[list[str]]] | None = None
+    check: Callable[[str, int], Coroutine[Any, Any, list[str]]] | None = None
     view_url: str = ""  # of the web view, for links; "" without
     log_file: str | None = None  # alerting.anomaly_log_file
     # (event, reference) of what this channel told of an episode at first: its notification's reference, "" if unknown
@@ -174,7 +176,7 @@ class Reply(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    body: bytes  # its first 64 KiB; b"" if it broke off
+    body: bytes  # its first bytes; b"" if it broke off
     said: str  # for people: status and the beginning of the body, on one line, without secrets
 
 
@@ -187,6 +189,7 @@ async def exchange(
     headers: Mapping[str, str] | None = None,
     timeout_s: float = outgoing.TOTAL_S,
     hide: Iterable[str] = (),
+    most: int = outgoing.MOST_BYTES,
 ) -> Reply:
     """Ask over HTTP, without following redirects.
 
@@ -197,6 +200,8 @@ async def exchange(
     ----------
     hide
         Secrets that the answer may repeat.
+    most
+        Bytes of the body that are read.
 
     Raises
     ------
@@ -217,7 +222,7 @@ async def exchange(
             method, where, data=body, headers=headers, allow_redirects=False, timeout=limits
         ) as response:
             status, answered = response.status, response.headers
-            text = await outgoing.read(response)
+            text = await outgoing.read(response, most)
     except TimeoutError as error:
         if not 200 <= status < 300:
             raise Retry(f"{place}: no answer within {timeout_s:g} s") from error
