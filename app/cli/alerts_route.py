@@ -91,7 +91,7 @@ def _of_pairs(words: tuple[str, ...]) -> dict[str, str]:
     labels = {}
     for word in words:
         try:
-            one = parse_one(word)
+            one = parse_one(word.encode(errors="replace").decode())  # arguments may be no UTF-8
         except ConfigurationError as error:
             raise click.UsageError(f"must be {EXPECTED}, got {word!r}: {error}") from error
         if one.operator != "=":

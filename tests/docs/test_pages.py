@@ -12,7 +12,7 @@ from contract.test_routes import PROMISED
 
 from app import detectors
 from app.alerting.routes import Routes
-from app.cli import COMMANDS, main
+from app.cli import COMMANDS, alerts, main
 from app.detectors.kinds import KINDS
 from app.pipeline import Pipeline
 from app.scoring.episodes import REASONS
@@ -45,6 +45,8 @@ def test_every_block_stands_in_one_page():
 def test_every_command_is_listed():
     listed = set(re.findall(r"^\| `faust-anomaly (\w+)", TEXT[README], re.M))
     assert listed == set(COMMANDS)
+    text = TEXT[pages.ROOT / "docs" / "alerts.md"]
+    assert [name for name in alerts.COMMANDS if f"faust-anomaly alerts {name}" not in text] == []
 
 
 def test_every_route_is_listed():

@@ -87,6 +87,7 @@ def test_nobody_is_told_if_no_rule_takes_it(tmp_path):
         (['{"severity": "low"'], "must be one JSON object with source, metric, severity, kind and labels"),
         (['{"labels": 3}'], "Expected `object`, got `int`"),
         (["source"], "or labels as source=pump-7, got 'source'"),
+        (["severity=\udcff"], "got '?'"),
         (["source!=a"], "or labels as source=pump-7, got 'source!=a'"),
         ([], "Missing argument 'EPISODE...'"),
     ],

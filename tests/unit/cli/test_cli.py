@@ -14,16 +14,11 @@ from click.testing import CliRunner
 
 import app.cli
 from app import __version__, errors
-from app.cli import COMMANDS, main
+from app.cli import COMMANDS, alerts, main
 from app.cli.common import StatusLine
 
-COMMAND_LINES = [
-    [],
-    *([name] for name in COMMANDS),
-    ["generate", "file"],
-    ["generate", "synthetic"],
-    ["alerts", "route"],
-]
+COMMAND_LINES = [[], *([name] for name in COMMANDS), ["generate", "file"], ["generate", "synthetic"]]
+COMMAND_LINES += [["alerts", name] for name in alerts.COMMANDS]
 HEAVY = ["faust", "aiokafka", "numba", "numpy", "scipy", "river", "pydantic", "prometheus_client"]
 PROBE = f"""
 import json, sys
@@ -50,6 +45,8 @@ def test_the_table_tells_what_each_command_says_of_itself():
         command = main.get_command(click.Context(main), name)
         assert isinstance(command, click.Command) and command.name == name
         assert f"  {name}" in told
+    for name in alerts.COMMANDS:
+        assert alerts.alerts.get_command(click.Context(alerts.alerts), name).name == name
     assert CliRunner().invoke(main, ["--version"]).stdout.split() == ["faust-anomaly,", "version", __version__]
 
 

@@ -15,7 +15,17 @@ from app.cli.settings import settings as command
 from app.cli.settings import shown
 from app.errors import ConfigurationError
 from app.pipeline import Pipeline
-from app.settings import Detection, DetectorSettings, KafkaSettings, Settings, SourceOverride, describe, load, words
+from app.settings import (
+    Detection,
+    DetectorSettings,
+    KafkaSettings,
+    Settings,
+    SourceOverride,
+    describe,
+    load,
+    sources,
+    words,
+)
 
 AS_IT_IS = """\
 kafka: {bootstrap_servers: ["localhost:9092"], input_topic: raw-data, output_topic: anomaly-results, group_id: anomaly-detection-group}
@@ -401,6 +411,12 @@ def test_a_topic_is_accepted_if_kafka_accepts_it(name):
         assert not legal
     else:
         assert legal
+
+
+@pytest.mark.parametrize("word", ["22:00", "1:5", "-3:1", "190:20:30.15", "2026:2028"])
+def test_what_has_colons_is_text(word):
+    """PyYAML's own loader makes numbers to base 60 of most of these."""
+    assert sources.parse(f"a: [{word}, 15, -1.5, 0x10]").values == {"a": [word, 15, -1.5, 16]}
 
 
 @pytest.mark.parametrize("number", ["1e1", "1E+1", "1.0e1", "10", "+10", "10."])
