@@ -19,6 +19,7 @@ from app.cli.table import TableGroup
 COMMANDS = {
     "demo": ("app.cli.demo:demo", "See it work: a broker, a worker, data and the web view."),
     "worker": ("app.cli.worker:worker", "Score raw-data from Kafka until stopped."),
+    "alerter": ("app.cli.alerter:alerter", "Tell people of episodes, without scoring."),
     "detect": ("app.cli.detect:detect", "Score CSV or NDJSON files; needs no Kafka."),
     "evaluate": ("app.cli.evaluate:evaluate", "Compare what detect finds with labels."),
     "generate": ("app.cli.generate:generate", "Write points to raw-data, made up or from files."),

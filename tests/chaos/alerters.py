@@ -175,6 +175,34 @@ class Found:
     findings: list[str]  # what a person would complain of
     delays_s: list[float]  # from an event to the first message with it
 
+    def text(self) -> str:
+        """For the documents."""
+        delays = sorted(self.delays_s)
+        said = (f"{delays[len(delays) // 2]:.2g}", f"{delays[int(len(delays) * 0.99)]:.2g}") if delays else ("-", "-")
+        of = {
+            "kill -9 of an alerter": self.kills,
+            "episodes": self.episodes,
+            "messages": self.messages,
+            "sent again with the same id": self.repeated,
+            "lost, contradicting or with a new id": len(self.findings),
+        }
+        lines = (of, ["---:"] * len(of), [f"{count:,}" for count in of.values()])
+        table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        return (
+            f"{table}\n\nTwo alerters, one of them killed at any moment; a tenth of all requests fails, half of these "
+            f"after they were taken. From an event to the receiver: {said[0]} s (median), {said[1]} s (99 of 100), kills and "
+            "failing requests among them. On"
+        )
+
+
+def play(servers: str, folder: Path, episodes: int, kills: int, seed: int = 1, **how: Any) -> Found:
+    """``run`` with topics of its own."""
+    job = Job.of("alerters", servers)
+    topics = {job.kafka["anomalies_topic"]: 4, f"{job.kafka['group_id']}-notifications": 4}
+    for name, partitions in {**topics, f"{job.kafka['group_id']}-decisions": 1}.items():
+        kafka_tools.create_topic(servers, name, partitions, cleanup_policy="compact")
+    return asyncio.run(run(job, folder, episodes, kills, seed, **how))
+
 
 async def run(
     job: Job, folder: Path, episodes: int, kills: int, seed: int, alerters: int = 2, pause_s: float = 0.5,

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import click
 from chaos import report
+from chaos.alerters import play
 from chaos.campaign import Campaign
 from chaos.cluster import Cluster
 from chaos.controls import CONTROLS
 from chaos.plan import KINDS, ROUND_RECORDS, kinds, rounds
 from chaos.rolling import roll
+from conftest import BROKER
 from integration.load import SERIES, real_series
 from integration.run import Run
 from jobs import Job
 
+from app.local_kafka import LocalKafka
 from app.local_kafka.jars import KAFKA
 
 
@@ -46,6 +49,7 @@ def faults(command):
 @click.option("--series", type=click.Path(exists=True, path_type=Path), multiple=True, help="Directories of CSV files.")
 @click.option("--rolling", default=0, help="Only this: rounds in which each of three brokers is restarted in turn.")
 @click.option("--abruptly", is_flag=True, help="With --rolling: by kill -9, not by SIGTERM.")
+@click.option("--alerters", default=0, help="Only this: alerters killed so often while 50 times as many episodes open.")
 @click.option("--write-docs", is_flag=True, help="Write the tables into docs/guarantees.md.")
 def main(
     controls: int,
@@ -58,6 +62,7 @@ def main(
     series: tuple[Path, ...],
     rolling: int,
     abruptly: bool,
+    alerters: int,
     write_docs: bool,
     **counts: int,
 ) -> None:
@@ -71,6 +76,13 @@ def main(
         text = f"{rolled.text()} {machine(f'Kafka {KAFKA} (three nodes)')}"
         _say(f"\n{dict(rolled.exits)}\n{text}\n")
         _end(rolled.failures(), directory, {"rolling": text} if write_docs and not abruptly else {})
+        return
+    if alerters:
+        with LocalKafka(directory / "kafka", port=0, properties=BROKER) as kafka:
+            found = play(kafka.bootstrap_servers, directory, episodes=50 * alerters, kills=alerters, seed=seed)
+        text = f"{found.text()} {machine(f'Kafka {KAFKA} (one node)')}"
+        _say(f"\n{text}\n")
+        _end(found.findings, directory, {"alerters": text} if write_docs else {})
         return
     plan = rounds(counts, records, seed, round_records)
     planned = kinds([fault for each in plan for fault in each.faults])

@@ -12,7 +12,7 @@ PAGE_OF = {
         "settings.md": ["settings", "parameters"],
         "alerts.md": ["rules"],
         "operations.md": ["metrics", "rights", "acls"],
-        "guarantees.md": ["chaos", "rolling"],
+        "guarantees.md": ["chaos", "rolling", "alerters"],
         "benchmarks.md": ["bench", "codecs", "mapped"],
         "detection.md": ["detection", "drills"],
     }.items()

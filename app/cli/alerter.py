@@ -1,0 +1,52 @@
+"""``faust-anomaly alerter``: tells people of episodes without scoring, beside workers or in place of theirs."""
+
+import asyncio
+import logging
+import signal
+from typing import Any
+
+import click
+
+from app.cli.common import settings_option
+
+
+@click.command()
+@settings_option
+@click.option("--loglevel", "-l", default="info", show_default=True, type=click.Choice(["info", "warning", "error"]))
+def alerter(settings: Any, loglevel: str) -> None:
+    """Tell people of episodes, as alerting.rules says, until stopped.
+
+    Several share the partitions of the topic of anomalies, also with those that run inside workers.
+    """
+    from app.alerting.alerter import Alerter
+    from app.metrics import Metrics
+
+    logging.basicConfig(level=loglevel.upper(), format="[%(asctime)s] %(levelname)s %(message)s")
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    metrics = Metrics()
+    asyncio.run(_run(settings, metrics, Alerter(settings, metrics)))
+
+
+async def _run(settings: Any, metrics: Any, alerter: Any) -> None:
+    from app.kafka.client import client_options
+    from app.web import View
+    from app.web.probes import Health
+
+
+
+    def health() -> Health:
+        running = alerter.state == "running"
+        return Health(True, running, {"alerter": alerter.summary()})
+
+    view = View(settings, metrics, health, client_options(settings.kafka))
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await view.start()
+        await alerter.start()
+        await stopped.wait()
+    finally:
+        await alerter.stop()
+        await view.stop()
