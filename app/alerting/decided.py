@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from app.alerting.matchers import Matchers
-from app.errors import AnomalyError
+from app.errors import AnomalyError, StateError
 from app.wire import decisions
 from app.wire.decisions import Acknowledgement, Feedback, Silence
 
@@ -30,8 +30,8 @@ class Decided:
     def take(self, key: bytes | None, value: bytes | None) -> None:
         """One record, in the order of the topic. Raises StateError if it is none."""
         name = (key or b"").decode("utf-8", "replace")
-        self.version += 1
         if value is None:
+            self.version += 1
             kind, _, of = name.partition("/")
             self._silences.pop(name, None)
             if kind == "acknowledgement":
@@ -45,7 +45,11 @@ class Decided:
             case Feedback() as found:
                 self.feedback[found.episode] = found
             case Silence() as found:
-                self._silences[found.key] = _Silenced(found, Matchers.of(found.matchers))
+                matchers = Matchers.of(found.matchers)
+                if matchers.matches({}):
+                    raise StateError(f"a silence must have a matcher that not everything fits, got {found.matchers}")
+                self._silences[found.key] = _Silenced(found, matchers)
+        self.version += 1
 
     def elsewhere(self, channel: str, silences: Iterable[Silence]) -> None:
         """The silences that the receiver of a channel keeps, in place of those it kept before."""

@@ -32,8 +32,6 @@ async def _run(settings: Any, metrics: Any, alerter: Any) -> None:
     from app.web import View
     from app.web.probes import Health
 
-
-
     def health() -> Health:
         running = alerter.state == "running"
         return Health(True, running, {"alerter": alerter.summary()})

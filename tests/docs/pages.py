@@ -13,7 +13,7 @@ PAGE_OF = {
         "alerts.md": ["rules"],
         "operations.md": ["metrics", "rights", "acls"],
         "guarantees.md": ["chaos", "rolling", "alerters"],
-        "benchmarks.md": ["bench", "codecs", "mapped"],
+        "benchmarks.md": ["bench", "codecs", "mapped", "alerts"],
         "detection.md": ["detection", "drills"],
     }.items()
     for name in names
