@@ -247,8 +247,8 @@ def _within(news: list[News]) -> str:
 
 def _item(news: News, context: Links) -> Item:
     event, closed = news.event, news.why == "closed"
-    sentence = f" ({event.explanation})" if event.explanation and event.value is not None and not closed else ""
-    text = clean(headline(news) + sentence, TITLE + TEXT)
+    sentence = f"{BEGINS.get(news.why, '')}{event.severity}: {_series(event)}: {event.explanation}"
+    text = headline(news) if closed or not event.explanation else clean(sentence, TITLE + TEXT)
     return Item(text, "" if closed else event.severity, context.link(event))
 
 

@@ -5,6 +5,7 @@ import click
 from app.cli.table import TableGroup
 
 COMMANDS = {
+    "test": ("app.cli.alerts_trial:trial", "Send a test message by a channel."),
     "route": ("app.cli.alerts_route:route", "Say which rules take an episode, and why."),
 }
 

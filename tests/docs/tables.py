@@ -5,7 +5,7 @@ from app.cli.settings import shown
 from app.kafka import permissions, topics
 from app.settings import RuleSettings, describe, load
 from app.settings.words import allowed, named_fields
-from tests.docs import pages, schemas
+from tests.docs import alerts, pages, schemas
 
 
 def settings_table() -> str:
@@ -78,6 +78,7 @@ TABLES = {
     "metrics": metrics.table,
     "rights": rights_table,
     "acls": acl_commands,
+    **alerts.TABLES,
 }
 
 

@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md work as they stand: the detector keeps every law, the generator and the page run."""
+"""The examples of CONTRIBUTING.md work as they stand: the detector keeps every law; generator, channel and page run."""
 
 import asyncio
 import doctest
@@ -6,20 +6,26 @@ import importlib
 import json
 import re
 import shutil
+import sys
 from itertools import product
 from types import ModuleType, SimpleNamespace
 
+import messages
 import pytest
 from aiohttp.test_utils import TestServer
+from aiohttp.web import Application, Response
 from browser import CHROMIUM, browser
 from contract import test_detector_laws as laws
 from contract.test_kernel_lint import faults
 from points import alone, gaussian, scores
+from unit.alerting import test_channels as rules
 
 from app import detectors
+from app.alerting import channels
+from app.alerting.channels.api import Answer, Refused, Retry
 from app.cli.parameters import parameters_of
 from app.metrics import Metrics
-from app.settings import Settings
+from app.settings import Settings, load
 from app.web import server as web
 from app.web.probes import Health
 from app.web.recent_results import RecentResults
@@ -110,6 +116,52 @@ def test_the_generator_works_as_it_stands():
     assert all(record.values["value"] in range(1, 7) for record in records)
 
 
+# --- the channel
+
+
+@pytest.fixture
+def ntfy(tmp_path, monkeypatch):
+    """The file, beside the other channels."""
+    (tmp_path / "ntfy.py").write_text(example("python", "docs.ntfy.sh"))
+    monkeypatch.setattr(channels, "__path__", [*channels.__path__, str(tmp_path)])
+    yield channels.find("ntfy")
+    sys.modules.pop("app.alerting.channels.ntfy")
+
+
+def test_the_channel_keeps_the_rules(ntfy):
+    assert "ntfy" in channels.names()
+    rules.test_every_type_keeps_the_rules("ntfy")
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, Answer), (429, Retry), (403, Refused)])
+def test_the_channel_works_as_it_stands(ntfy, status, outcome):
+    got = []
+
+    async def taken(request):
+        got.append((request.headers["Authorization"], await request.json()))
+        return Response(status=status, text="{}")
+
+    async def run():
+        app = Application()
+        app.router.add_post("/", taken)
+        async with TestServer(app, host="127.0.0.1") as server:
+            variable = "ANOMALY_ALERTING__CHANNELS__PHONE__"
+            given = {"TYPE": "ntfy", "TOPIC": "pumps", "TOKEN": "t0ken", "URL": f"http://127.0.0.1:{server.port}"}
+            settings = load(environ={variable + name: value for name, value in given.items()})
+            channel = channels.make(settings, messages.context("127.0.0.1"))["phone"]
+            try:
+                return await channel.send(messages.told())
+            except (Retry, Refused) as error:
+                return error
+            finally:
+                await channel.close()
+
+    assert isinstance(asyncio.run(asyncio.wait_for(run(), 60)), outcome)
+    [(authorization, body)] = got
+    assert authorization == "Bearer t0ken" and body["message"].startswith(f"{body['title']}\n")
+    assert (body["topic"], body["priority"]) == ("pumps", 5) and body["click"].startswith("https://")
+
+
 # --- the page of the view
 
 
@@ -137,5 +189,5 @@ def test_the_page_shows_what_it_says(monkeypatch, tmp_path):
 
 
 def test_the_setting_is_one_of_the_program():
-    assert re.sub(r"\s", "", example("python", "= setting(").split("=")[0]) == "idle_snapshot_s:float"
+    assert re.sub(r"\s", "", example("python", "idle_snapshot_s").split("=")[0]) == "idle_snapshot_s:float"
     assert "idle_snapshot_s" in type(Settings().state).model_fields

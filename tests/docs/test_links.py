@@ -12,6 +12,7 @@ FILE = re.compile(r"\b(?:app|agents|tables|generators|tests)/[\w/]+\.(?:py|js|ht
 TO_WRITE = {  # files of the examples
     *(f"app/{name}" for name in ("detectors/envelope.py", "web/static/highest.html", "web/static/highest.js")),
     "generators/die.py",
+    "app/alerting/channels/ntfy.py",
 }
 MOST_LINES = 200  # of the README
 

@@ -28,7 +28,7 @@ KEY_BYTES = range(24, 65)  # of a secret: the specification of Standard Webhooks
 class Options(ChannelOptions):
     url: Url = setting(..., "where to POST to", expected="https://host/path")
     signing_secret: SecretStr | None = setting(
-        None, "secret of the signature; none: it is not signed", expected="whsec_ and 24 to 64 bytes in base64"
+        None, "key of the signature; none: messages are not signed", expected="whsec_ and 24 to 64 bytes in base64"
     )
     signing_secret_file: str | None = setting(None, "file with that secret", expected="the path of a file")
     headers: SecretStr | None = setting(
