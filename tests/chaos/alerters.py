@@ -190,8 +190,8 @@ class Found:
         table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
         return (
             f"{table}\n\nTwo alerters, one of them killed at any moment; a tenth of all requests fails, half of these "
-            f"after they were taken. From an event to the receiver: {said[0]} s (median), {said[1]} s (99 of 100), kills "
-            "and failing requests among them. On"
+            f"after they were taken. From an event to the receiver: {said[0]} s (median), {said[1]} s (99 of 100), "
+            "kills and failing requests among them. On"
         )
 
 

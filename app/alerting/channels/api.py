@@ -171,6 +171,10 @@ class BaseChannel:
             await self._session.close()
 
 
+# Bad Request, Payload Too Large, Unsupported Media Type, Unprocessable Content, Header Fields Too Large
+OF_THE_MESSAGE = (400, 413, 415, 422, 431)
+
+
 class Reply(NamedTuple):
     """What a receiver answered that took a message: a status of 200 to 299."""
 
@@ -206,9 +210,10 @@ async def exchange(
     Raises
     ------
     Retry
-        Not reached, too slow, broken off, an address that is not allowed, or a status of 408, 425, 429 or 5xx.
+        Not reached, too slow, broken off, an address that is not allowed, a redirect, or a status that is about the
+        receiver and not about this message: it may be mended while the message waits.
     Refused
-        A redirect, or any other status.
+        A status of OF_THE_MESSAGE.
     """
     from yarl import URL
 
@@ -238,11 +243,11 @@ async def exchange(
     said = f"{status} {clean(words.strip(), 200)}".strip()
     if 200 <= status < 300:
         return Reply(status, answered, text, said)
+    if status in OF_THE_MESSAGE:
+        raise Refused(f"{place}: {said}")
     if 300 <= status < 400:
-        raise Refused(f"{place}: {status}, a redirect{_target(where, answered.get('Location', ''))}")
-    if status in (408, 425, 429) or status >= 500:
-        raise Retry(f"{place}: {said}", retry_after(answered.get("Retry-After", "")))
-    raise Refused(f"{place}: {said}")
+        said = f"{status}, a redirect{_target(where, answered.get('Location', ''))}"
+    raise Retry(f"{place}: {said}", retry_after(answered.get("Retry-After", "")))
 
 
 def retry_after(text: str) -> float | None:

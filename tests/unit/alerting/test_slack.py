@@ -228,7 +228,7 @@ def test_an_incoming_webhook():
         assert await person.tell(told()) == ("200 ok", "")
         [message] = stand_in.hooked
         assert texts(message)[0].startswith(":red_circle: *critical: pump-7") and "*votes*" in texts(message)[-1]
-        stand_in.next = [503, 404]
+        stand_in.next = [503, 400]
         raised = await person.tell(told()), await person.tell(told())
         assert [type(one) for one in raised] == [Retry, Refused] and "s3cr3t" not in str(raised)
 
