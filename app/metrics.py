@@ -168,6 +168,16 @@ class Metrics:
         self.alerter_skipped = counter("alerter_skipped_total", "Records that the alerter could not read.")
         self.alerter_restarts = counter("alerter_restarts_total", "Times the alerter began anew after an error.")
 
+        # The history.
+        self.history_records = counter("history_records_total", "Records of the topics taken into the history.")
+        self.history_lag = gauge(
+            "history_lag_records",
+            "Records that the history does not hold yet; 0 in processes that leave it to another one.",
+        )
+        self.history_down = gauge(
+            "history_down", "Whether the database of the history cannot be used: 1, else 0. Nothing but history waits."
+        )
+
         for severity in SEVERITIES:
             self._anomalies.labels(severity)  # a series that starts at 0 gives rate() its first increase
         self._build(engine)

@@ -4,6 +4,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -49,12 +50,8 @@ class Postgres:
 
     def stop(self) -> None:
         if self._process:
-            self._process.terminate()
-            try:
-                self._process.wait(5.0)
-            except subprocess.TimeoutExpired:  # it waits for clients
-                self._process.send_signal(3)  # SIGQUIT: at once
-                self._process.wait()
+            self._process.send_signal(signal.SIGINT)  # SIGTERM waits for its clients
+            self._process.wait(HANG_S)
             self._process = None
 
     def url(self) -> str:

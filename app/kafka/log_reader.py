@@ -4,6 +4,7 @@ aiokafka's ``end_offsets`` gives a reader of what is committed the last stable o
 begins, or the end of the log without one. Whether an offset was ever in the log is only to be seen by the end itself.
 """
 
+import asyncio
 import copy
 from collections.abc import Iterable
 
@@ -30,3 +31,18 @@ class LogReader(AIOKafkaConsumer):
         asking._isolation_level = isolation_level
         found = await asking._retrieve_offsets(dict.fromkeys(partitions, LATEST), self._request_timeout_ms)
         return {partition: offset for partition, (offset, _) in found.items()}
+
+
+async def stopped(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, whatever state its broker is in.
+
+    aiokafka 0.14: while a fetch waits for a broker that is away, stop() lets the cancellation of that fetch out, as
+    if the caller had been cancelled (the reader then ended silently), and leaves the client's tasks running.
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        await consumer._client.close()

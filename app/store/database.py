@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import importlib.util
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -40,6 +41,7 @@ DRIVERS = {"sqlite": ("sqlite+aiosqlite", "aiosqlite"), "postgresql": ("postgres
 EXPECTED = "expected sqlite:///path or postgresql://user@host/name"
 BUSY_S = 10.0  # how long SQLite waits for another process's transaction
 ANSWER_S = 30.0  # how long a step may take; a server that is away then counts as such
+REBUILD_S = 600.0  # and one that changes or deletes whole tables
 MIGRATIONS = Path(__file__).parent / "migrations"
 POSTGRESQL_OPTIONS = {
     "application_name": "faust-anomaly",
@@ -51,8 +53,7 @@ POSTGRESQL_OPTIONS = {
 }
 
 
-class NoFolder(ConfigurationError):
-    """The default file, which nobody asked for, cannot be written."""
+logging.getLogger("alembic").setLevel(logging.WARNING)  # it says at each start which database it has
 
 
 class Database:
@@ -132,7 +133,7 @@ class Database:
         if self._migrated:
             return
         with reported(self):
-            async with asyncio.timeout(ANSWER_S), self.connected(writes=True) as connection, connection.begin():
+            async with asyncio.timeout(REBUILD_S), self.connected(writes=True) as connection, connection.begin():
                 if connection.dialect.name == "postgresql":
                     await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(self._lock_number("migrations"))))
                 await connection.run_sync(_migrate)
@@ -176,7 +177,10 @@ class Database:
 
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[AsyncConnection | None]:
-        """The connection of the one process that may write; None while another one is it. Raises StoreError."""
+        """The connection of the one process that may write; None while another one is it.
+
+        Raises StoreError, or what SQLAlchemy does when a connection is lost.
+        """
         if self.path:
             with reported(self):
                 file = _locked(self._lock_path)
@@ -202,6 +206,10 @@ class Database:
     def _lock_number(self, use: str) -> int:
         digest = hashlib.sha256(f"faust-anomaly/{use}/{self.group}".encode()).digest()
         return int.from_bytes(digest[:8], "big", signed=True)
+
+    def said(self, error: BaseException) -> str:
+        """What to say of an error of this database, whatever it is of."""
+        return str(error) if isinstance(error, StoreError) else f"history in {self.shown}: {self.in_words(error)}"
 
     def in_words(self, error: BaseException) -> str:
         """An error of the database without statement, parameters and password."""
@@ -229,7 +237,7 @@ def reported(database: Database) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, ValueError) as error:
-        raise StoreError(f"history in {database.shown}: {database.in_words(error)}") from error
+        raise StoreError(database.said(error)) from error
 
 
 def _secrets(url: sa.URL) -> list[str]:

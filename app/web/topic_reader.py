@@ -18,6 +18,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.kafka.log_reader import stopped
+
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
@@ -148,21 +150,6 @@ class TopicReader:
     def _seek(self, consumer: Any, tp: TopicPartition, offset: int) -> None:
         consumer.seek(tp, offset)
         self._positions[tp] = offset
-
-
-async def stopped(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer, whatever state its broker is in.
-
-    aiokafka 0.14: while a fetch waits for a broker that is away, stop() lets the cancellation of that fetch out, as
-    if the caller had been cancelled (the reader then ended silently), and leaves the client's tasks running.
-    """
-    try:
-        await consumer.stop()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        await consumer._client.close()
 
 
 def kafka_consumer(options: dict[str, Any]) -> Callable[[], AIOKafkaConsumer]:

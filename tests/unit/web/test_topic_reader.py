@@ -8,8 +8,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
+from app.kafka.log_reader import stopped
 from app.web import topic_reader as module
-from app.web.topic_reader import TopicReader, stopped
+from app.web.topic_reader import TopicReader
 
 
 class Broker:

@@ -1,0 +1,197 @@
+"""What can be asked of the history: episodes, the newest first, who was told of them, and what was decided.
+
+Whatever cannot be answered raises StoreError.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import AnomalyError
+from app.store.database import Database, reported
+from app.store.tables import decisions, episodes, news, notifications
+
+State = Literal["open", "closed"]
+
+
+class BadCursor(AnomalyError):
+    """A cursor that ``episodes`` did not give. Refuse the request."""
+
+
+class Episode(msgspec.Struct, kw_only=True):
+    """Times are epoch seconds. Value, expected and sentence are of the event at which it reached its severity."""
+
+    id: str
+    source: str
+    metric: str  # "" of a series that is a whole source
+    kind: str
+    severity: str
+    state: State
+    opened_at: float
+    ended_at: float | None
+    reason: str  # why it ended
+    points: int
+    peak_score: float
+    value: float | None
+    expected: float | None
+    sentence: str
+    labels: dict[str, Any]
+    event: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET  # that event, with votes and band: of ``episode`` only
+
+
+class Page(msgspec.Struct):
+    """``cursor`` goes on where these end; "" after the last."""
+
+    episodes: list[Episode]
+    cursor: str
+
+
+class Told(msgspec.Struct, kw_only=True):
+    """One message of which an episode is a part."""
+
+    episode: str
+    id: str
+    channel: str
+    route: str
+    state: str  # queued, sent, failed, muted
+    why: str  # opened, raised, repeated, closed
+    created_at: float
+    done_at: float | None
+    attempts: int
+    answer: str
+
+
+class Decided(msgspec.Struct, kw_only=True):
+    """What somebody said: an acknowledgement, a feedback (``verdict``), a silence (``silence``, matchers, ends_at)."""
+
+    decision: str
+    episode: str | None
+    silence: str | None
+    verdict: str
+    matchers: list[str]
+    by: str
+    comment: str
+    at: float
+    ends_at: float | None
+
+
+class Queries:
+    """Of one database, which may be written meanwhile."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def episodes(
+        self,
+        limit: int = 100,
+        since: float | None = None,
+        until: float | None = None,
+        severity: str | Sequence[str] = (),
+        source: str = "",
+        kind: str = "",
+        state: State | None = None,
+        cursor: str = "",
+    ) -> Page:
+        """Episodes that opened from ``since`` on and before ``until``, the last one first.
+
+        ``source`` is a name, or a pattern with * and ?. ``cursor`` is that of the page before: what is written between
+        two pages moves nothing in those that follow. Raises BadCursor.
+        """
+        table = episodes.c
+        wanted = []
+        if since is not None:
+            wanted.append(table.opened_at >= since)
+        if until is not None:
+            wanted.append(table.opened_at < until)
+        if severity:
+            wanted.append(table.severity.in_([severity] if isinstance(severity, str) else list(severity)))
+        if kind:
+            wanted.append(table.kind == kind)
+        if state:
+            wanted.append(table.ended_at.is_(None) if state == "open" else table.ended_at.is_not(None))
+        if cursor:
+            opened_at, name = _read_cursor(cursor)
+            earlier = sa.and_(table.opened_at == opened_at, table.id < name)
+            wanted.append(sa.or_(table.opened_at < opened_at, earlier))
+        columns = [column for column in episodes.c if column.name != "event"]
+        order = (table.opened_at.desc(), table.id.desc())
+        statement = sa.select(*columns).where(*wanted).order_by(*order).limit(limit + 1)
+        async with self._asked() as connection:
+            if source:
+                statement = statement.where(_like(table.source, source, connection.dialect.name))
+            found = [_episode(row) for row in (await connection.execute(statement)).mappings()]
+        more = len(found) > limit
+        found = found[:limit]
+        return Page(found, _cursor(found[-1]) if more and found else "")
+
+    async def episode(self, name: str) -> Episode | None:
+        """That with this id."""
+        async with self._asked() as connection:
+            row = (await connection.execute(sa.select(episodes).where(episodes.c.id == name))).mappings().first()
+        return _episode(row) if row else None
+
+    async def notifications(self, *names: str) -> list[Told]:
+        """Who was told of these episodes, or why not, the first message first."""
+        columns = [column for column in notifications.c if column.name in Told.__struct_fields__]
+        statement = (
+            sa.select(news.c.episode, news.c.why, *columns)
+            .join(notifications, notifications.c.id == news.c.notification)
+            .where(news.c.episode.in_(names))
+            .order_by(notifications.c.created_at, notifications.c.id, news.c.place)
+        )
+        async with self._asked() as connection:
+            return [Told(**row) for row in (await connection.execute(statement)).mappings()]
+
+    async def decisions(self, *names: str) -> list[Decided]:
+        """What was said of these episodes, the first first; without any, of all: silences too."""
+        statement = sa.select(decisions).order_by(decisions.c.at, decisions.c.key)
+        if names:
+            statement = statement.where(decisions.c.episode.in_(names))
+        async with self._asked() as connection:
+            found = (await connection.execute(statement)).mappings()
+            return [
+                Decided(by=row["author"], **{name: row[name] for name in Decided.__struct_fields__ if name != "by"})
+                for row in found
+            ]
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[AsyncConnection]:
+        with reported(self._database):
+            async with self._database.connected() as connection, connection.begin():
+                yield connection
+
+
+def _episode(row: Any) -> Episode:
+    fields = {name: row[name] for name in Episode.__struct_fields__ if name in row}
+    return Episode(state="open" if row["ended_at"] is None else "closed", **fields)
+
+
+def _cursor(episode: Episode) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([episode.opened_at, episode.id])).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        text = base64.b64decode(cursor.encode(), b"-_", validate=True)
+        return msgspec.json.decode(text, type=tuple[float, str])
+    except (binascii.Error, UnicodeError, msgspec.DecodeError) as error:
+        raise BadCursor(f"cursor: expected that of the page before, got {cursor[:80]!r}") from error
+
+
+def _like(column: Any, pattern: str, dialect: str) -> Any:
+    """Whether the text is this one, or as the pattern with * and ? says; capital letters count."""
+    if not set("*?") & set(pattern):
+        return column == pattern
+    if dialect == "sqlite":
+        return column.op("GLOB")(pattern.replace("[", "[[]"))
+    for sign in "\\%_":
+        pattern = pattern.replace(sign, f"\\{sign}")
+    return column.like(pattern.replace("*", "%").replace("?", "_"), escape="\\")
