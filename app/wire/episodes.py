@@ -77,7 +77,8 @@ class _Read(Event, kw_only=True, omit_defaults=True):
     opened_at: Time  # type: ignore[assignment]
 
 
-_decode = msgspec.json.Decoder(_Read).decode
+_decode = msgspec.json.Decoder(Event).decode
+_decode_any_times = msgspec.json.Decoder(_Read).decode
 
 
 def text(value: Any) -> str:
@@ -88,22 +89,35 @@ def text(value: Any) -> str:
 def decode(record: bytes) -> Event:
     """An event from the value of a record. Raises InvalidPoint with the reason if it is none."""
     try:
-        read = _decode(record)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidPoint("no_event", f"expected the event of an episode, got {record[:80]!r}: {error}") from error
-    if read.event not in EVENTS:
-        raise InvalidPoint("no_event", f"event must be one of {', '.join(EVENTS)}, got {read.event!r}")
-    try:
-        times = {"timestamp": seconds(read.timestamp), "opened_at": seconds(read.opened_at)}
-    except ValueError as error:
-        raise InvalidPoint("no_event", f"expected times as numbers or ISO 8601: {error}") from error
-    event = Event(**(msgspec.structs.asdict(read) | times))
+        event = _decode(record)
+    except msgspec.DecodeError:
+        event = _with_times_as_text(record)
+    except UnicodeDecodeError as error:
+        raise _not_one(record, error) from error
+    if event.event not in EVENTS:
+        raise InvalidPoint("no_event", f"event must be one of {', '.join(EVENTS)}, got {event.event!r}")
     if event.values.keys() == {event.metric or VALUE}:  # output.by_metric
         [event.value], event.values = event.values.values(), {}
         for band in ("expected", "expected_lower", "expected_upper"):
             if isinstance(numbers := getattr(event, band), Mapping):
                 setattr(event, band, numbers.get(event.metric or VALUE))
     return event
+
+
+def _with_times_as_text(record: bytes) -> Event:
+    try:
+        read = _decode_any_times(record)
+    except msgspec.DecodeError as error:
+        raise _not_one(record, error) from error
+    try:
+        times = {"timestamp": seconds(read.timestamp), "opened_at": seconds(read.opened_at)}
+    except ValueError as error:
+        raise InvalidPoint("no_event", f"expected times as numbers or ISO 8601: {error}") from error
+    return Event(**(msgspec.structs.asdict(read) | times))
+
+
+def _not_one(record: bytes, error: Exception) -> InvalidPoint:
+    return InvalidPoint("no_event", f"expected the event of an episode, got {record[:80]!r}: {error}")
 
 
 def seconds(time: Time) -> float:
