@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 
 from app.alerting.channels.api import Answer, BaseChannel, ChannelOptions, Context, Retry
-from app.alerting.message import TEXT, Message, clean, headline, moment
+from app.alerting.message import TEXT, Message, clean, headline, many, moment
 from app.errors import ConfigurationError
 from app.wire.notifications import News, Notification
 
@@ -40,7 +41,7 @@ class Channel(BaseChannel):
         super().__init__(name, options, context)
         if path := context.log_file:
             try:
-                os.close(_open(path))
+                _opened(path).close()
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise ConfigurationError(
@@ -51,12 +52,17 @@ class Channel(BaseChannel):
     async def send(self, notification: Notification) -> Answer:
         if (path := self.context.log_file) is None:
             return Answer(self._to_program(notification))
-        lines = [_line(each) for each in self._records(notification)]
         try:
-            await asyncio.to_thread(_append, path, b"".join(lines))
+            count = await asyncio.to_thread(self._to_file, path, notification)
         except OSError as error:
             raise Retry(f"{path}: {error.strerror or error}") from error
-        return Answer(f"{len(lines)} lines" if len(lines) > 1 else "1 line")
+        return Answer(many(count, "line"))
+
+    def _to_file(self, path: str, notification: Notification) -> int:
+        """In a thread: thousands of lines take a while, and a disk can take longer."""
+        lines = [_line(each) for each in self._records(notification)]
+        _append(path, b"".join(lines))
+        return len(lines)
 
     def _records(self, notification: Notification) -> list[dict[str, Any]]:
         if notification.about == "episodes":
@@ -79,15 +85,15 @@ class Channel(BaseChannel):
         message = Message.of(notification, self.context)
         if notification.about != "episodes":
             log.warning("%s: %s", message.title, message.text)
-            return "1 line"
-        many = len(notification.news) > 1
-        if many:
+            return many(1, "line")
+        digest = len(notification.news) > 1
+        if digest:
             log.warning("alert: %s", message.title)
         for news in notification.news[:MOST_LINES]:
             sentence = f" ({clean(news.event.explanation, TEXT)})" if news.event.explanation else ""
             level = logging.INFO if news.why == "closed" else logging.WARNING
             log.log(level, "alert: %s%s; episode %s", headline(news), sentence, clean(news.event.episode, TEXT))
-        return f"{min(len(notification.news), MOST_LINES) + many} lines" if many else "1 line"
+        return many(min(len(notification.news), MOST_LINES) + digest, "line")
 
 
 def _head(notification: Notification) -> dict[str, Any]:
@@ -95,26 +101,34 @@ def _head(notification: Notification) -> dict[str, Any]:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    text = msgspec.json.encode(record).decode()
+    encoded = msgspec.json.encode(record)
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded + b"\n"
+    text = encoded.decode()
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode() + b"\n"
 
 
-def _open(path: str) -> int:
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
+def _opened(path: str) -> io.FileIO:
+    """The file, to add to. Raises OSError, also if it is no file."""
+    without_waiting = getattr(os, "O_NONBLOCK", 0)  # where it is a pipe
+    file = io.FileIO(path, "ab+", opener=lambda name, flags: os.open(name, flags | without_waiting, 0o640))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
         raise OSError(errno.EINVAL, "not a regular file")
     return file
 
 
 def _append(path: str, lines: bytes) -> None:
-    file = _open(path)
-    try:
-        size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":
-            lines = b"\n" + lines
-        written = os.write(file, lines)
-        if written < len(lines):
-            raise OSError(errno.ENOSPC, f"{written} of {len(lines)} bytes were written")
-    finally:
-        os.close(file)
+    with _opened(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            lines = lines if file.read(1) == b"\n" else b"\n" + lines
+        written = _write(file, lines)
+    if written < len(lines):
+        raise OSError(errno.ENOSPC, f"{written} of {len(lines)} bytes were written")
+
+
+def _write(file: io.FileIO, lines: bytes) -> int:
+    """One call, so that lines of several writers do not mix. Returns how many bytes there was room for."""
+    return file.write(lines) or 0

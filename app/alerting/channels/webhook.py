@@ -6,6 +6,7 @@ minutes takes each message once.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from base64 import b64decode
 from datetime import UTC, datetime
@@ -54,7 +55,7 @@ class Channel(BaseChannel):
 
     async def send(self, notification: Notification) -> Answer:
         secrets = self._secrets()  # anew each time: their files may have been renewed
-        body = payload(notification, self.context)
+        body = await asyncio.to_thread(payload, notification, self.context)  # that of a digest takes a while
         now = datetime.now(UTC)
         headers = {
             **secrets.headers,

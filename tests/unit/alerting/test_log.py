@@ -85,11 +85,11 @@ def test_rotation_loses_nothing(tmp_path, how):
 
 def test_a_full_disk_is_tried_again_and_its_half_line_is_ended(tmp_path, monkeypatch):
     path = tmp_path / "alerts.log"
-    to, write = channel(path), os.write
-    monkeypatch.setattr(log.os, "write", lambda file, data: write(file, data[:50]))
+    to, write = channel(path), log._write
+    monkeypatch.setattr(log, "_write", lambda file, data: write(file, data[:50]))
     with pytest.raises(Retry, match=r"alerts.log: 50 of \d+ bytes were written"):
         send(to, told())
-    monkeypatch.setattr(log.os, "write", write)
+    monkeypatch.setattr(log, "_write", write)
     send(channel(path), told())  # another process
     broken, whole = path.read_text("utf-8").splitlines()
     assert len(broken) == 50 and json.loads(whole)["notification"] == "n-1"
@@ -108,6 +108,28 @@ def test_a_directory_that_went_away_is_tried_again(tmp_path):
 def test_a_path_that_cannot_be_written_stops_before_the_start(tmp_path, path):
     with pytest.raises(ConfigurationError, match=r"alerting.anomaly_log_file: expected a file .*got '.*': \w+"):
         channel(tmp_path / path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_what_a_full_disk_says_is_said(tmp_path, monkeypatch):
+    path = tmp_path / "alerts.log"
+    to = channel(path)
+    full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(log, "_write", lambda file, data: full.write(data))
+    with pytest.raises(Retry, match="No space left on device"):
+        send(to, told())
+    full.close()
+
+
+def test_writers_of_one_file_do_not_mix_their_lines(tmp_path):
+    path = tmp_path / "alerts.log"
+
+    async def run():
+        writers = [channel(path) for _ in range(4)]
+        await asyncio.gather(*(to.send(burst(50, 0)) for to in writers for _ in range(5)))
+
+    asyncio.run(run())
+    assert len(lines(path)) == 4 * 5 * 50
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path):
