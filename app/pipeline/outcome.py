@@ -69,6 +69,7 @@ class Outcome:
     maintenance: np.ndarray  # i8[n] place in the spans of its profile: not learned, no alert; -1: in none
     drift: np.ndarray  # bool[n] the source's scores have drifted, with this one
     opened: np.ndarray  # bool[n] an episode starts with this point
+    changed: np.ndarray  # bool[n] the episode goes on, and there is an event that says so
     closed: np.ndarray  # bool[n] an episode ended just before this point (which is not an anomaly)
     kind: np.ndarray  # i1[n] index into KINDS of app/detectors/kinds.py, where anomaly or closed; else -1
     reason: np.ndarray  # u1[n] index into REASONS of app/scoring/episodes.py: why it ended, where closed; else 0
@@ -163,6 +164,7 @@ POINT = rows.dtype(
         ("anomaly", "?"),
         ("drift", "?"),
         ("opened", "?"),
+        ("changed", "?"),
         ("closed", "?"),
         ("status", "u1"),
         ("direction", "i1"),

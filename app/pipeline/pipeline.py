@@ -30,8 +30,8 @@ from app.state.sources import NONE, Sources
 
 _POINT_COLUMNS = (
     *("offset", "named", "index", "slot", "score", "alert", "anomaly", "status", "direction", "maintenance", "drift"),
-    *("opened", "closed", "kind", "reason", "episode_offset", "episode_index", "opened_at", "peak", "length"),
-    *("repeat", "lasts", "adapted"),
+    *("opened", "changed", "closed", "kind", "reason", "episode_offset", "episode_index", "opened_at"),
+    *("peak", "length", "repeat", "lasts", "adapted"),
 )
 
 

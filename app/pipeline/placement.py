@@ -148,7 +148,7 @@ class _Batch:
         sources, offsets, after = self._sources, self._points.offset, self._limits._forget_after
         last = sources.rows.get(slot, "last")
         if slot in sources.open:
-            self.expired.append(expiry.end_episode(sources, slot, bisect_right(offsets, last + after)))
+            self.expired.append(expiry.end_episode(sources, slot, bisect_right(offsets, last + after), after))
         sources.restart(slot)
         sources.rows.put(slot, "previous", expiry.previous(last, offsets[i], after))
 

@@ -1,9 +1,12 @@
-"""When an episode opens and closes, and what a source remembers of its last point."""
+"""When an episode opens, changes and closes, and what a source remembers of its last point."""
 
 REASONS = ("", "recovered", "adapted", "silence")  # why it has ended; "silence" is that of app/state/expiry.py
 RECOVERED, ADAPTED = 1, 2  # places in REASONS
+SEVERE = (0.8, 0.9, 0.95)  # alert scores above which the severity is medium, high, critical
+TELL_AFTER = 60.0  # s of event time since the last event of an open episode, after which there is another
 
-VERSION = 4
+RULES = 4  # raise when episodes would open or close otherwise: results differ then
+VERSION = 5  # of the fields
 FIELDS = [
     ("seen", "i8"),  # points learned
     ("time", "f8"),  # of the last point learned, and so the next three
@@ -22,7 +25,9 @@ FIELDS = [
     ("born", "i8"),  # offset of its first point; earlier ones are forgotten
     ("last", "i8"),  # offset of the last point
     ("previous", "i8"),  # 1 + offset of the last forgotten point; 0: none, or long before: see app/state/expiry.py
+    ("told", "f8"),  # time of the point of the last event of the episode
 ]
+ADDED = 1  # of these fields, the last, since the version before; state of that version is read, and has 0 there
 
 
 def may_repeat(source, point):
@@ -46,14 +51,25 @@ def remember(source, point):
     source.cells = point.last - point.first
 
 
+def raises(before, peak):
+    """Whether the severity rises with the highest alert score."""
+    for line in SEVERE:  # noqa: SIM110 - compiled
+        if before <= line < peak:
+            return True
+    return False
+
+
 def follow(source, p, point):
     """Open or close the episode at a scored point. A repeated point changes nothing and gets the present episode.
 
     A point in maintenance changes nothing either, and is in no episode: the open one waits for the end of the span.
+    ``point.changed``: the episode goes on, and it is time to tell what has become of it. Where times run backwards,
+    that is when they have come back: points of two clocks in one source must not make an event each.
     ``point.kind``: that of an episode that would open here; becomes that of the episode that the point is in, or ends.
     """
     point.opened = False
     point.closed = False
+    point.changed = False
     point.reason = 0
     maintained = point.maintenance >= 0
     if not point.repeat and not maintained:
@@ -69,7 +85,11 @@ def follow(source, p, point):
                 point.closed = True
             else:
                 source.length += 1
-                source.peak = max(source.peak, point.alert)
+                peak = max(source.peak, point.alert)
+                point.changed = raises(source.peak, peak) or point.time - source.told >= TELL_AFTER
+                source.peak = peak
+                if point.changed:
+                    source.told = point.time
         elif point.alert >= p.threshold:
             point.opened = True
             source.open = 1
@@ -78,6 +98,7 @@ def follow(source, p, point):
             source.index = point.index
             source.kind = point.kind
             source.opened_at = point.time
+            source.told = point.time
             source.peak = point.alert
             source.length = 1
     point.anomaly = source.open == 1 and not maintained

@@ -208,7 +208,7 @@ class Profile:
     def _effective(self) -> Any:
         members = [[m.name, m.method, m.detector.version, m.params] for m in self.members]
         groups = [[group.name, group.mode, group.parts] for group in self.groups]
-        versions = [VERSION, window.VERSION, calibration.VERSION, ensemble.VERSION, episodes.VERSION]
+        versions = [VERSION, window.VERSION, calibration.VERSION, ensemble.VERSION, episodes.RULES]
         versions += [pairs.VERSION] if self.pairs else []
         drift = [[self.drift.method, self.drift.detector.version, self.drift.params, self.resets]] if self.drift else []
         # Rules that are not used leave the hash as it was before there were any.

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from app.scoring.episodes import SEVERE as ABOVE
+
 NAMES = ("low", "medium", "high", "critical")
-ABOVE = (0.8, 0.9, 0.95)
 _ABOVE = np.array(ABOVE)
 
 

@@ -112,7 +112,7 @@ class KafkaSettings(SettingsSection):
     )
     input_topic: KafkaName = kafka_name("raw-data", "topic of the points to score", DEAD_LETTERS)
     output_topic: KafkaName = kafka_name("anomaly-results", "topic of the results, one for each point")
-    anomalies_topic: KafkaName = kafka_name("anomalies", "topic of the events: an episode opened or closed")
+    anomalies_topic: KafkaName = kafka_name("anomalies", "topic of the events: an episode opened, changed or closed")
     group_id: KafkaName = kafka_name(
         "anomaly-detection-group", "consumer group; its workers share the partitions and the state", CHANGELOG
     )

@@ -6,7 +6,8 @@ point resets the source, as if it had never been seen: window, metrics and model
 because the state may depend on nothing else: event times run backwards, and a replay has another clock.
 
 An episode that is open when its source becomes silent ends with its last point; its closing event is sent at the first
-point of the partition, of any source, at which the source is no longer live.
+point of the partition, of any source, at which the source is no longer live. A replay may skip that point, whose source
+was saved later, and send the event at the next one; so the event's place is ``ended``: it depends on the source alone.
 
 Rows of sources that are not live may be dropped from memory and changelog at any moment: they are not read again, with
 one exception. With ``max_sources``, a replay must know which sources were live at the offsets it passes, also sources
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.state.series import parted
-from app.state.sources import NONE, Sources
+from app.state.sources import NONE, VALUE, Sources
 
 NEVER = 1 << 60  # more offsets than any partition has
 
@@ -40,6 +41,8 @@ class ExpiredEpisode(NamedTuple):
     opened_at: float
     peak: float
     length: int  # points
+    ended: int  # first offset at which the source is no longer live
+    only: str  # name of its only metric, "" where it has several, or names none
 
 
 def late(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int) -> np.ndarray | None:
@@ -58,15 +61,26 @@ def previous(last: int, offset: int, after: int) -> int:
     return last + 1 if offset - last <= 2 * after else 0
 
 
-def end_episode(sources: Sources, slot: int, position: int) -> ExpiredEpisode:
+def end_episode(sources: Sources, slot: int, position: int, after: int) -> ExpiredEpisode:
     """Close the source's open episode and return it."""
     sources.open.discard(slot)
     sources.rows.put(slot, "open", 0)
     get = sources.rows.get
     opener = get(slot, "offset"), get(slot, "index")
-    found = (get(slot, name) for name in ("opened_at", "peak", "length"))
-    name = parted(sources.names[slot])
-    return ExpiredEpisode(position, slot, *name, get(slot, "time"), opener, get(slot, "kind"), *found)
+    metrics = list(sources.metrics(slot))
+    return ExpiredEpisode(
+        position,
+        slot,
+        *parted(sources.names[slot]),
+        timestamp=get(slot, "time"),
+        opener=opener,
+        kind=get(slot, "kind"),
+        opened_at=get(slot, "opened_at"),
+        peak=get(slot, "peak"),
+        length=get(slot, "length"),
+        ended=get(slot, "last") + after + 1,
+        only=metrics[0] if len(metrics) == 1 and metrics != [VALUE] else "",
+    )
 
 
 def expired(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int) -> list[ExpiredEpisode]:
@@ -77,7 +91,7 @@ def expired(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int
     last = sources.rows.column("last", open_)
     gone = (last + after < offsets[-1]) & ~np.isin(open_, slots)
     positions = np.searchsorted(offsets, last[gone] + after, side="right")
-    return [end_episode(sources, *at) for at in zip(open_[gone].tolist(), positions.tolist())]
+    return [end_episode(sources, *at, after) for at in zip(open_[gone].tolist(), positions.tolist())]
 
 
 class SourceQuota:

@@ -25,6 +25,7 @@ others are restored. So, when settings or program are not those that wrote the s
     fewer max_metrics                                                    the metrics first seen are restored, and what
                                                                          they have to do with each other is reset
     another version of pairs                                             that is reset
+    the version of app/scoring/episodes.py before                        everything is restored; added fields are 0
     format 1 or 2                                                        restored, see below
     another format                                                       refused, naming the format
 
@@ -49,7 +50,7 @@ from zlib import crc32
 
 import numpy as np
 
-from app.compiled import sparse
+from app.compiled import rows, sparse
 from app.errors import StateError
 from app.scoring import episodes, pairs
 from app.scoring.profile import PAIR, SOURCE, Profile, StateSection
@@ -71,6 +72,8 @@ _PAIRS = struct.Struct("<HIH")
 _CHECK = struct.Struct("<I")
 
 _OWN = StateSection("source", episodes.VERSION, 0, SOURCE.itemsize, str(SOURCE))  # the source's row, the first section
+_BEFORE = rows.dtype(episodes.FIELDS[: -episodes.ADDED])
+_OWN_BEFORE = StateSection("source", episodes.VERSION - 1, 0, _BEFORE.itemsize, str(_BEFORE))
 
 
 @cache
@@ -213,7 +216,7 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
             own, *stored = _sections(reader)
             reset = _reset(profile, [own, *stored])
             row = reader.take(own.length)
-            row = row if _same(own, _OWN) else bytes(SOURCE.itemsize)
+            row = row.ljust(SOURCE.itemsize, b"\0") if _is_own(own) else bytes(SOURCE.itemsize)
             found = {reader.text(): _parts(profile, stored, reader) for _ in range(metrics)}
         of_pairs = _of_pairs(reader) if data[4] == PAIRED else []
     except UnicodeDecodeError as e:
@@ -269,7 +272,8 @@ def _kept(found: dict[str, Any], max_metrics: int, joins: bool) -> dict[str, Any
 def _reset(profile: Profile, stored: list[_StoredSection]) -> list[str]:
     """Sections of the profile that are stored with another version or digest, or not at all."""
     known = {s.name: s for s in stored}
-    return [s.name for s in (_OWN, *profile.sections) if s.name not in known or not _same(known[s.name], s)]
+    reset = [s.name for s in profile.sections if s.name not in known or not _same(known[s.name], s)]
+    return reset if _is_own(stored[0]) else [_OWN.name, *reset]
 
 
 def _whole(profile: Profile, reader: _SnapshotReader) -> tuple[bytes, list[Any]]:
@@ -316,6 +320,11 @@ def _check_window(profile: Profile, row: bytes | bytearray) -> None:
 
 def _same(stored: _StoredSection, section: StateSection) -> bool:
     return stored[1:] == (section.version, section.digest, section.end - section.start, section.adapter)
+
+
+def _is_own(stored: _StoredSection) -> bool:
+    """Whether it is a source's row, of this version or of the one before."""
+    return _same(stored, _OWN) or _same(stored, _OWN_BEFORE)
 
 
 def largest(profile: Profile, max_metrics: int) -> int:

@@ -5,7 +5,7 @@ queue and its own task, and a client that does not keep up is disconnected (its 
 
 Messages are JSON objects with a `type`:
 
-    anomalies  {"anomalies": [..]}              episodes that opened or closed, as in /api/anomalies
+    anomalies  {"anomalies": [..]}              episodes that opened, changed or closed, as in /api/anomalies
     sources    {"sources": [..]}                latest results that changed, those in an episode first
     points     {"source": .., "metric": .., "points": [..]}
                                                 new points of the series this client watches; metric "": its source

@@ -23,12 +23,12 @@ from typing import Any
 import msgspec
 
 from app.state.series import joined
-from app.web.records import SORTS, Event, ShownEpisode, ShownResult, decode_event, decode_result
+from app.web.records import EVENTS, SORTS, Event, ShownEpisode, ShownResult, decode_event, decode_result
 
 RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unreadable
 # What Python adds to a record: its header, its place in a list, rounding. What a source takes without its points and
 # its name, and may take with a name; what an episode takes besides its records and its name.
-POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES = 56, 440, 520, 510
+POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES = 56, 440, 520, 610
 
 
 class RecentPoints:
@@ -74,7 +74,7 @@ class RecentPoints:
 
 @dataclass(slots=True)
 class Changes:
-    """Changes since the last call of drain(): series by name, episodes that opened or closed by id."""
+    """Changes since the last call of drain(): series by name, episodes that opened, changed or closed by id."""
 
     sources: dict[str, RecentPoints] = field(default_factory=dict)
     points: dict[str, int] = field(default_factory=dict)  # how many, of watched sources only
@@ -141,10 +141,15 @@ class RecentResults:
         while self.nbytes > self._max_bytes and len(self._series) > 1:  # results of hundreds of metrics
             self._forget_oldest()
 
-    def take_event(self, raw: bytes, written_at: float = 0.0) -> None:
-        """Take the value of one record of anomalies; a repeated one (sent at least once) changes nothing."""
+    def take_event(self, raw: bytes | None, written_at: float = 0.0) -> None:
+        """Take the value of one record of anomalies; a repeated one (sent at least once) changes nothing.
+
+        None, a tombstone, says that nothing is to be known of a series any more, and not that it never was.
+        """
+        if raw is None:
+            return
         event: Event | None = self._decoded(decode_event, raw)
-        if event is None or event.event not in ("opened", "closed"):
+        if event is None or event.event not in EVENTS:
             return
         name = event.episode or event.id
         before = self._episodes.get(name)

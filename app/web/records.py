@@ -12,6 +12,7 @@ import msgspec
 
 from app.scoring.severity import severity
 
+EVENTS = ("opened", "changed", "closed")
 MAX_SOURCE, MAX_METRIC = 256, 128  # characters; a worker takes no name of more bytes
 
 PerMetric = float | dict[str, float | None] | None
@@ -52,7 +53,7 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
 
 
 class Event(ShownResult, kw_only=True):
-    """One record of the topic anomalies: `opened` has a result's fields, `closed` the last."""
+    """One record of the topic anomalies: `opened` and `changed` have a result's fields, all have the last."""
 
     id: str = ""
     event: str
@@ -60,6 +61,8 @@ class Event(ShownResult, kw_only=True):
     peak_score: float | None = None
     opened_at: Any = None
     reason: str | None = None
+    offset: int | None = None
+    index: int | None = None
 
     def __post_init__(self) -> None:
         self.timestamp = _epoch(self.timestamp)
@@ -82,6 +85,9 @@ decode_event = msgspec.json.Decoder(Event).decode
 class ShownEpisode(NamedTuple):
     """`opener` and `end` are records as they came; no opener when only the end was read, no end while it is open.
 
+    Where the opener was not read, or has been compacted away, the first `changed` takes its place; of others only what
+    changes is kept: ``points``, ``peak`` and when it was.
+
     ``told_at`` is when the first of them was written, by Kafka's clock: old series may be replayed beside live ones,
     so the newest episode need not have the latest event time.
     """
@@ -92,12 +98,21 @@ class ShownEpisode(NamedTuple):
     source: str = ""
     opened_at: float = 0.0
     metric: str = ""
+    points: int = 0
+    peak: float = 0.0
+    changed_at: float = 0.0
 
     def with_event(self, event: Event, raw: bytes) -> "ShownEpisode":
         """With one more record of it; what is already set stays."""
         series: dict[str, Any] = {"source": event.source, "metric": event.metric or ""}
-        if event.event == "opened" and self.opener is None:
-            return self._replace(opener=raw, opened_at=event.timestamp, **series)
+        if event.event == "changed" and (event.points or 0) <= self.points:
+            return self
+        if event.event != "closed" and self.opener is None:
+            opened_at = event.timestamp if event.opened_at is None else event.opened_at
+            return self._replace(opener=raw, opened_at=opened_at, points=event.points or 0, **series)
+        if event.event == "changed":
+            known = {"points": event.points, "peak": event.peak_score or 0.0, "changed_at": event.timestamp}
+            return self._replace(**known)
         if event.event == "closed" and self.end is None:
             if self.opener:
                 return self._replace(end=raw)
@@ -105,13 +120,20 @@ class ShownEpisode(NamedTuple):
         return self
 
     def row(self, episode: str) -> dict[str, Any]:
-        """What the API shows: the opener's fields, and when and how it ended; severity is then that of its peak."""
+        """What the API shows: the opener's fields, what has changed, and when and how it ended.
+
+        Severity is that of its peak.
+        """
         row = {"episode": episode, "source": self.source, "told_at": self.told_at, "opened_at": self.opened_at}
         row |= {"metric": self.metric} if self.metric else {}
         row |= {"state": "closed" if self.end else "open"}
         if self.opener:
             row |= msgspec.to_builtins(decode_event(self.opener))
-            del row["event"]
+            for place in ("event", "offset", "index"):
+                row.pop(place, None)
+        if self.changed_at:
+            row |= {"changed_at": self.changed_at, "points": self.points, "peak_score": self.peak}
+            row["severity"] = severity(self.peak)
         if self.end:
             end = decode_event(self.end)
             row |= {"closed_at": end.timestamp, "points": end.points, "peak_score": end.peak_score}

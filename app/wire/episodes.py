@@ -42,7 +42,7 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     points: int  # of the episode so far
     peak_score: float  # highest alert score so far, 0..1
     offset: int = -1  # place in the log at which it happened
-    index: int = -1
+    index: int = -1  # of the point in its record; -1: before its points, at the end of a series that fell silent
     reason: str = ""  # why it ended
     value: float | None = None
     values: dict[str, float] = {}  # of a vector, by metric

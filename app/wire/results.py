@@ -25,9 +25,11 @@ from app.pipeline.outcome import Outcome
 from app.pipeline.points import INDEX_BITS, INDEX_MASK, Points
 from app.scoring import severity
 from app.scoring.episodes import REASONS
+from app.state.expiry import ExpiredEpisode
+from app.state.series import joined, to_bytes
 from app.state.sources import VALUE
 from app.wire import result_json
-from app.wire.shapes import PLAIN, Shape
+from app.wire.shapes import PLAIN, Shape, iso
 
 STATUS = np.array(outcomes.STATUS, object)
 SEVERITY = np.array(severity.NAMES, object)
@@ -72,6 +74,16 @@ class Result(msgspec.Struct, gc=False):
     config_hash: str
 
 
+class Standing(msgspec.Struct, gc=False):
+    """What an event says of an open episode, behind the fields of the result of the point at which it happened."""
+
+    opened_at: Time
+    points: int  # of the episode so far, and so the next one
+    peak_score: float
+    offset: int  # place of the point in the log, and so the next one; orders the events of a series
+    index: int
+
+
 class Closed(msgspec.Struct, gc=False):
     """The closing event of an episode, in the topic of anomalies."""
 
@@ -86,7 +98,17 @@ class Closed(msgspec.Struct, gc=False):
     peak_score: float
     opened_at: Time
     reason: str  # why it ended: one of REASONS
+    severity: str  # of its peak
+    value: float | UnsetType  # of the first point after it, and so up to expected_upper; without one, left out
+    values: dict[str, float] | UnsetType
+    expected: Numbers
+    expected_lower: Numbers
+    expected_upper: Numbers
+    offset: int  # place in the log at which it ended
+    index: int  # NO_POINT: before all points at this offset
 
+
+NO_POINT = -1
 
 _encode = msgspec.json.Encoder().encode
 
@@ -103,6 +125,10 @@ class _Ids:
         if self._packed:
             return [f"{prefix}{i >> INDEX_BITS}:{offset}:{i & INDEX_MASK}" for offset, i in zip(offsets, indices)]
         return [f"{prefix}{offset}:{index}" for offset, index in zip(offsets, indices)]
+
+    def places(self, offsets: list[int], indices: list[int]) -> tuple[list[int], list[int]]:
+        """Where points are in the log that is scored: behind the hop each is a record of its own."""
+        return offsets, [0] * len(indices) if self._packed else indices
 
     def columns(self, offsets: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(partitions, none where the prefix has it; offsets; indices)."""
@@ -193,39 +219,59 @@ def _words(detectors: tuple[str, ...], config_hash: str) -> result_json.Words:
 def encode_episodes(
     points: Points, outcome: Outcome, topic: str, partition: int, start: int = 0, shape: Shape = PLAIN
 ) -> list[tuple[bytes, bytes]]:
-    """Key and value of every episode that opened or closed at a point from position ``start`` on.
+    """Key and value of every event of an episode at a point from position ``start`` on. The key is the series.
 
-    {"event": "opened", and all of the opener's result} | {"event": "closed", "episode", "source", ...}
+    {"event": "opened" or "changed", all of the point's result, and ``Standing``} | {"event": "closed", "episode", ...}
     """
-    at = (np.flatnonzero((outcome.opened | outcome.closed)[start:] & (outcome.slot[start:] >= 0)) + start).tolist()
+    some = outcome.opened | outcome.changed | outcome.closed
+    at = (np.flatnonzero(some[start:] & (outcome.slot[start:] >= 0)) + start).tolist()
     expired = [one for one in outcome.expired if one.position >= start]
     if not at and not expired:
         return []
     ids = _Ids(topic, partition, points)
-    opened = [i for i in at if outcome.opened[i]]
-    closed = [i for i in at if not outcome.opened[i]]
-    events = dict(zip(opened, map(_opened, _results(points, outcome, ids, opened, shape))))
+    closed = [i for i in at if outcome.closed[i]]
+    still_open = [i for i in at if not outcome.closed[i]]
+    events = dict(zip(still_open, _standing(points, outcome, ids, still_open, shape)))
     events.update(zip(closed, map(_encode, map(shape.applied, _ended(points, outcome, ids, closed)))))
-    found = [(i, (points.source[i].encode(), events[i])) for i in at]
+    series = points.series()
+    found = [(i, (to_bytes(series[i]), events[i])) for i in at]
     if expired:
-        found = sorted([*_expired(expired, ids, shape), *found], key=lambda one: one[0])
+        found = sorted([*_expired(expired, points.single, ids, shape), *found], key=lambda one: one[0])
     return [event for _, event in found]
 
 
-def _expired(expired: Sequence[Any], ids: _Ids, shape: Shape) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
+def _expired(
+    expired: Sequence[ExpiredEpisode], single: bool, ids: _Ids, shape: Shape
+) -> Iterable[tuple[int, tuple[bytes, bytes]]]:
     for one in expired:
         [episode] = ids.of(*([number] for number in one.opener))
-        series = one.source, one.timestamp, one.metric or UNSET, UNSET
-        of = KINDS[one.kind], *series, one.length, one.peak, one.opened_at
-        closed = shape.applied(Closed("closed", episode, *of, outcomes.SILENCE))
-        yield one.position, (one.source.encode(), _encode(closed))
+        metric = one.metric or (one.only if single else "")
+        series = one.source, one.timestamp, metric or UNSET, UNSET
+        of = KINDS[one.kind], *series, one.length, one.peak, one.opened_at, outcomes.SILENCE
+        no_point = UNSET, UNSET, UNSET, UNSET, UNSET
+        closed = Closed("closed", episode, *of, severity.severity(one.peak), *no_point, one.ended, NO_POINT)
+        yield one.position, (to_bytes(joined(one.source, one.metric)), _encode(shape.applied(closed)))
 
 
-def _opened(result: Result) -> bytes:
-    return b'{"event":"opened",' + _encode(result)[1:]
+def _standing(points: Points, outcome: Outcome, ids: _Ids, at: list[int], shape: Shape) -> Iterable[bytes]:
+    """Events of episodes that are open after these points."""
+    opened_at = outcome.opened_at[at].tolist()
+    standing = map(
+        Standing,
+        map(iso, opened_at) if shape.iso else opened_at,
+        outcome.length[at].tolist(),
+        outcome.peak[at].tolist(),
+        *ids.places(_pick(points.offset, at), _pick(points.index, at)),
+    )
+    for i, result, of_episode in zip(at, _results(points, outcome, ids, at, shape), standing):
+        begins = b'{"event":"opened",' if outcome.opened[i] else b'{"event":"changed",'
+        yield begins + _encode(result)[1:-1] + b"," + _encode(of_episode)[1:]
 
 
 def _ended(points: Points, outcome: Outcome, ids: _Ids, at: list[int]) -> Iterable[Closed]:
+    if not at:
+        return ()
+    metric, *cells = _cells(points, outcome, at)
     return map(
         Closed,
         repeat("closed"),
@@ -233,12 +279,15 @@ def _ended(points: Points, outcome: Outcome, ids: _Ids, at: list[int]) -> Iterab
         KIND[outcome.kind[at]].tolist(),
         _pick(points.source, at),
         _pick(points.timestamp, at),
-        repeat(UNSET) if points.metric is None else [name or UNSET for name in _pick(points.metric, at)],
+        metric,
         _labels(points, at),
         outcome.length[at].tolist(),
         outcome.peak[at].tolist(),
         outcome.opened_at[at].tolist(),
         REASON[outcome.reason[at]].tolist(),
+        SEVERITY[severity.severities(outcome.peak[at])].tolist(),
+        *cells,
+        *ids.places(_pick(points.offset, at), _pick(points.index, at)),
     )
 
 

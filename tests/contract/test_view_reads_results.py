@@ -11,7 +11,7 @@ from app.pipeline.points import Points
 from app.settings import Detection
 from app.web.recent_results import RecentResults
 from app.web.records import Event, ShownResult
-from app.wire import results
+from app.wire import episodes, results
 
 N = 300
 
@@ -53,8 +53,9 @@ def test_every_field_and_every_episode_arrives(metrics):
         told = json.loads(value)
         del told["config_hash"]  # the one field the page has no use for
         assert msgspec.to_builtins(shown) == told
-    ends = [json.loads(value) for value in events if json.loads(value)["event"] == "closed"]
-    assert ends and recent.opened == len(events) - len(ends)
+    told = [json.loads(value) for value in events]
+    ends = [one for one in told if one["event"] == "closed"]
+    assert ends and recent.opened == sum(one["event"] == "opened" for one in told)
     episodes = {episode["episode"]: episode for episode in recent.anomalies()}
     for end in ends:
         episode = episodes[end["episode"]]
@@ -64,4 +65,12 @@ def test_every_field_and_every_episode_arrives(metrics):
 
 def test_no_field_of_a_result_is_left_out_of_the_view_by_accident():
     assert set(results.Result.__struct_fields__) - set(ShownResult.__struct_fields__) == {"config_hash"}
-    assert set(results.Closed.__struct_fields__) <= set(Event.__struct_fields__)
+    assert {*results.Closed.__struct_fields__, *results.Standing.__struct_fields__} <= set(Event.__struct_fields__)
+
+
+def test_readers_of_events_know_every_field_of_them_but_what_is_of_results_alone():
+    of_results = {"id", "anomaly_score", "alert_score", "is_anomaly", "status", "maintenance", "drift", "config_hash"}
+    written = (results.Result, results.Standing, results.Closed)
+    assert {name for one in written for name in one.__struct_fields__} - of_results == {
+        name for name in episodes.Event.__struct_fields__ if name != "event"
+    } | {"event"}

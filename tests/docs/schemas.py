@@ -11,7 +11,7 @@ from app.detectors.kinds import KINDS
 from app.pipeline.outcome import SILENCE, STATUS
 from app.scoring import severity
 from app.scoring.episodes import REASONS
-from app.wire.results import Closed, Result
+from app.wire.results import Closed, Result, Standing
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
 WORDS = {
@@ -37,13 +37,20 @@ def of(kind: Any, title: str, **fixed: Any) -> dict[str, Any]:
     return {"title": title, "type": "object", "properties": properties, "required": required}
 
 
+def both(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The first with the fields of the second behind its own."""
+    merged = {name: first[name] | second[name] for name in ("properties",)}
+    return first | merged | {"required": first["required"] + second["required"]}
+
+
 def schemas() -> dict[str, str]:
     """File name -> text."""
-    opened = of(Result, "An episode opened", event="opened")
+    opened = both(of(Result, "An episode opened", event="opened"), of(Standing, ""))
+    changed = both(of(Result, "An episode goes on", event="changed"), of(Standing, ""))
     closed = of(Closed, "An episode closed", event="closed")
     found = {
         "anomaly-results.json": of(Result, "The result of a point"),
-        "anomalies.json": {"title": "The event of an episode", "oneOf": [opened, closed]},
+        "anomalies.json": {"title": "The event of an episode", "oneOf": [opened, changed, closed]},
     }
     version = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return {name: json.dumps(version | schema, indent=1) + "\n" for name, schema in found.items()}

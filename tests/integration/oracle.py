@@ -33,7 +33,7 @@ class Expected:
 
     results: dict[str, Any]  # id -> (key, value), in the order of raw-data
     letters: dict[str, Any]  # id -> (key, value, headers)
-    episodes: dict[str, Any]  # event and id of the episode -> (key, value)
+    episodes: dict[str, Any]  # event, and id of its point or of the episode that closed -> (key, value)
     sources: Any  # app.state.sources.Sources
     last: dict[str, int]  # source -> offset of its last learned point; only those that are not forgotten at the end
     forgotten: set[str]  # the others: what is left of them in the changelog is of no use
@@ -241,7 +241,7 @@ def _named_results(records: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str
 def _named_episodes(records: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, Any]]:
     for key, value in records:
         said = json.loads(value)
-        yield f"{said['event']} {said['id'] if said['event'] == 'opened' else said['episode']}", (key, value)
+        yield f"{said['event']} {said.get('id', said['episode'])}", (key, value)
 
 
 def _named_letters(records: Iterable[tuple[Any, Any, Any]]) -> Iterable[tuple[str, Any]]:

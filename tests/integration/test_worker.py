@@ -95,7 +95,11 @@ def test_points_become_results_and_probes_answer(start):
 
     episodes = [json.loads(record.value) for record in kafka_tools.consume(run.job.servers, run.kafka.anomalies_topic)]
     opened = [episode for episode in episodes if episode["event"] == "opened"]
-    assert {"event": "opened", **spike} in opened and {"event": "opened", **last} in opened
+    for one in (spike, last):
+        [event] = [episode for episode in opened if episode["id"] == one["id"]]
+        place = dict(zip(("offset", "index"), map(int, one["id"].split(":")[2:])))
+        assert event == one | place | {"event": "opened", "opened_at": one["timestamp"], "points": 1,
+                                       "peak_score": one["alert_score"]}  # fmt: skip
     [closed] = [episode for episode in episodes if episode["event"] == "closed"]
     assert closed["episode"] == spike["id"] and closed["points"] >= 1
 

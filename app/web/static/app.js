@@ -213,8 +213,9 @@ function makeEpisode(row, withSource) {
   const expected = known && band(row, metric);
   if (expected) facts.push(["expected", expected]);
   const peak = row.peak_score ?? row.anomaly_score;
-  facts.push([ended ? "peak" : "score", score(peak)]);
-  if (ended && row.points) facts.push(["", `${count(row.points)} ${row.points === 1 ? "point" : "points"} in ${duration(row.closed_at - row.opened_at)}`]);
+  facts.push([row.peak_score === undefined ? "score" : "peak", score(peak)]);
+  const until = row.closed_at ?? row.changed_at;
+  if (until !== undefined && row.points) facts.push(["", `${count(row.points)} ${row.points === 1 ? "point" : "points"} in ${duration(until - row.opened_at)}${ended ? "" : " so far"}`]);
   const link = h("a", { href: hrefOf(row), title: titleOf(row) }, ...nameOf(row));
   return h("article", { class: `episode ${kind} ${ended ? "closed" : "open"}`, title: withSource ? null : row.explanation },
     h("div", { class: "line" },

@@ -143,6 +143,31 @@ def test_a_source_that_is_no_text_is_refused():
         OwnedSources(made().sources()).load(RecordColumns.of([(7, b"\xff0\0" + bytes(8), data)]))
 
 
+def of_before(data, pipeline):
+    """The snapshot as a program wrote it whose rows of sources lacked the last field."""
+    name, present, before = snapshot.peek(data)[0], snapshot._OWN, snapshot._OWN_BEFORE
+    table = snapshot.table(pipeline.profiles[pipeline.profile_of(name)])
+    first, second = (snapshot._SECTION.pack(s.version, s.digest, s.end, False) for s in (present, before))
+    at = data.index(table)
+    row = at + len(table) + before.end
+    changed = data[:at] + table.replace(first, second, 1) + data[at + len(table) : row] + data[row + 8 : -4]
+    changed = changed[:8] + struct.pack("<I", len(changed) + 4) + changed[12:]
+    return changed + struct.pack("<I", crc32(changed))
+
+
+def test_sources_of_the_version_before_are_restored_beside_those_of_this_one():
+    pipeline, owned = made(), SourcesTable(made()).take_over()
+    original = filled(pipeline)
+    written = changelog(original)
+    mixed = [(at, key, of_before(data, pipeline) if at % 2 else data) for at, key, data in written]
+    owned.load(RecordColumns.of(mixed))
+    assert not any(owned.rows.reset_sections.values()) and inside(owned.rows) == inside(original)
+    for name, slot in original.slots.items():
+        original.rows.put(slot, "told", owned.rows.rows.get(owned.rows.slots[name], "told"))
+    assert states(owned.rows, 2000) == states(original, 2000)
+    assert len(inside(original)) == 2 and any(len(a[2]) != len(b[2]) for a, b in zip(mixed, written))
+
+
 def test_what_an_older_snapshot_lacked_is_not_told_of_a_source_with_a_present_one():
     older, present = filled(made(window_points=30)), filled(made())
     owned = SourcesTable(made()).take_over()

@@ -241,10 +241,23 @@ def test_an_episode_that_is_open_when_its_source_falls_silent_is_told_to_have_en
     assert key == b"pump" and json.loads(value) == {
         "event": "closed", "episode": "raw:3:20:0", "kind": "value", "source": "pump", "timestamp": 60.0 * 20,
         "points": 1, "peak_score": pytest.approx(1.0, abs=0.1), "opened_at": 60.0 * 20, "reason": "silence",
+        "severity": "critical", "offset": 21 + AFTER, "index": -1,
     }  # fmt: skip
     assert pipeline.run(sources, points([1.0], "fan", start=90)).expired == []
     back = pipeline.run(sources, points([10.0], "pump", start=91))
     assert back.expired == [] and not back.closed[0] and not back.anomaly[0]
+
+
+def test_the_event_of_an_end_by_silence_is_the_same_if_a_replay_skips_the_point_that_showed_it():
+    """Its source was saved later: the next point that is read shows it."""
+    pipeline = made()
+    told = set()
+    for first in (21 + AFTER, 22 + AFTER):
+        sources = pipeline.sources()
+        pipeline.run(sources, points([*gaussian(20), 999.0], "pump"))
+        later = points([1.0] * 5, ["fan", "pump", "fan", "fan", "fan"], start=first)
+        told.add(encode_episodes(later, pipeline.run(sources, later), "raw", 3)[0])
+    assert len(told) == 1
 
 
 def test_it_ends_before_the_source_that_returns_and_opens_anew():

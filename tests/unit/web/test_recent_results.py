@@ -27,6 +27,11 @@ def closed(episode="raw-data:0:9:0", source="pump-7", at=12.0, **fields):
     return json.dumps(body | {"peak_score": 0.97, "opened_at": 9.0} | fields).encode()
 
 
+def changed(episode="raw-data:0:9:0", source="pump-7", at=11.0, points=3, peak=0.97, **fields):
+    body = json.loads(opened(episode, source, at)) | {"event": "changed", "points": points, "peak_score": peak}
+    return json.dumps(body | {"opened_at": 9.0, "severity": "critical", "offset": 11, "index": 0} | fields).encode()
+
+
 def times(recent, source, limit=500):
     return [point.timestamp for point in recent.series(source, limit)]
 
@@ -100,6 +105,7 @@ def flooded(flood, recent, kept_too=None):
             if at % 3 == 0:
                 one = {"id": f"e{at}"} | fields
                 recent.take_event(opened(one["id"], source, at, **{k: v for k, v in fields.items() if k != "id"}))
+                recent.take_event(changed(f"e{at - 15}", source, points=2**40 + at, peak=at * 0.1))
                 recent.take_event(closed(f"e{at - 30}", source))
             if rng.random() < 0.01:
                 recent.series(source, 1)
@@ -247,6 +253,32 @@ def test_an_episode_opens_and_closes_once_however_often_it_is_told():
     assert (episode["points"], episode["peak_score"], episode["severity"]) == (3, 0.97, "critical"), "of its peak"
 
 
+def test_an_open_episode_shows_what_has_become_of_it():
+    recent = RecentResults()
+    for raw in (opened(value=90.0), changed(), changed(at=10.0, points=2, peak=0.9, severity="medium"), opened()):
+        recent.take_event(raw)
+    [episode] = recent.anomalies()
+    assert (episode["state"], episode["value"]) == ("open", 90.0)
+    assert (episode["opened_at"], episode["changed_at"]) == (9.0, 11.0)
+    assert (episode["points"], episode["peak_score"], episode["severity"]) == (3, 0.97, "critical")
+    assert not {"offset", "index", "event"} & episode.keys() and list(recent.drain().episodes) == [episode["episode"]]
+    recent.take_event(changed())
+    assert not recent.drain().episodes
+    recent.take_event(closed(points=5))
+    [episode] = recent.anomalies()
+    assert (episode["state"], episode["points"], recent.opened) == ("closed", 5, 1)
+
+
+def test_compaction_leaves_the_last_event_of_a_series_and_a_tombstone_none():
+    recent = RecentResults()
+    recent.take_event(changed(points=7))
+    recent.take_event(None)
+    [episode] = recent.anomalies()
+    assert (episode["state"], episode["opened_at"], episode["points"]) == ("open", 9.0, 7) and recent.unreadable == 0
+    recent.take_event(changed(points=8, peak=0.98, at=20.0))
+    assert recent.anomalies()[0]["points"] == 8 and recent.open_episodes == 1
+
+
 def test_the_end_of_an_episode_whose_start_was_not_read_is_shown():
     recent = RecentResults()
     recent.take_event(closed())
@@ -311,7 +343,7 @@ def test_what_cannot_be_read_is_counted_and_passed_over(raw):
     recent = RecentResults()
     recent.take_result(raw)
     recent.take_event(raw)
-    assert recent.unreadable == 2 and len(recent) == 0 and not recent.anomalies()
+    assert recent.unreadable == 2 - (raw is None) and len(recent) == 0 and not recent.anomalies()
 
 
 def test_fields_of_a_later_release_are_passed_over():

@@ -245,7 +245,7 @@ def test_labels_are_in_results_and_in_both_events_of_an_episode():
     results = encode_results(found.points, outcome, "raw-data", 3)
     assert encode_columns(found.points, outcome, "raw-data", 3).pairs() == results
     events = [json.loads(value) for _, value in encode_episodes(found.points, outcome, "raw-data", 3)]
-    assert {event["event"] for event in events} == {"opened", "closed"}
+    assert {event["event"] for event in events} == {"opened", "changed", "closed"}
     for one in [*events, *(json.loads(value) for _, value in results)]:
         assert one["labels"] == {"tags.room": "B"}
 

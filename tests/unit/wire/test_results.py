@@ -14,7 +14,9 @@ from app.pipeline import Pipeline
 from app.pipeline.outcome import Figure, Outcome, Rejected
 from app.pipeline.points import Points
 from app.scoring.maintenance import Maintenance, Span
+from app.scoring.severity import severity
 from app.settings import Detection, InputSettings
+from app.state.series import to_bytes
 from app.wire.reader import Reader
 from app.wire.results import encode_episodes, encode_results
 
@@ -77,7 +79,7 @@ def scored(draw, several: bool | None = None):
         labels=draw(st.none() | st.lists(st.sampled_from(LABELS), min_size=n, max_size=n)),
     )
     anomaly = column(st.booleans(), dtype=bool)
-    events = column(st.booleans(), dtype=bool)
+    events, others = column(st.booleans(), dtype=bool), column(st.booleans(), dtype=bool)
     outcome = Outcome(
         profiles=PROFILES,
         profile=column(st.integers(0, 1), dtype=np.int64),
@@ -96,6 +98,7 @@ def scored(draw, several: bool | None = None):
         votes=column(score | st.just(NAN), 2 * n).reshape(n, 2),
         shares=column(score | st.just(NAN), 2 * n).reshape(n, 2),
         opened=events & anomaly,
+        changed=others & ~events & anomaly,
         closed=events & ~anomaly,
         kind=column(st.integers(0, len(KINDS) - 1), dtype=np.int8),
         reason=column(st.integers(1, 2), dtype=np.uint8),
@@ -203,16 +206,25 @@ def test_a_result_is_what_the_wire_format_says(drawn, start):
 
 
 @given(scored(), st.integers(0, 5))
-def test_an_episode_is_told_where_it_opens_and_where_it_closes(drawn, start):
+def test_an_episode_is_told_where_it_opens_changes_and_closes(drawn, start):
     points, outcome = drawn
     encoded = encode_episodes(points, outcome, "raw-data", 3, start)
-    told = [i for i in range(start, len(points)) if (outcome.opened[i] or outcome.closed[i]) and outcome.slot[i] >= 0]
-    assert [key for key, _ in encoded] == [points.source[i].encode() for i in told]
+    events = outcome.opened | outcome.changed | outcome.closed
+    told = [i for i in range(start, len(points)) if events[i] and outcome.slot[i] >= 0]
+    assert [key for key, _ in encoded] == [to_bytes(points.series()[i]) for i in told]
     for i, (_, value) in zip(told, encoded, strict=True):
-        if outcome.opened[i]:
-            assert strict(value) == {"event": "opened"} | expected(points, outcome, i)
+        result, place = expected(points, outcome, i), {"offset": points.offset[i], "index": points.index[i]}
+        standing = {
+            "opened_at": outcome.opened_at[i], "points": outcome.length[i], "peak_score": outcome.peak[i], **place
+        }  # fmt: skip
+        if not outcome.closed[i]:
+            found = {"event": "opened" if outcome.opened[i] else "changed"} | result | standing
+            assert strict(value) == found and list(strict(value)) == list(found)
         else:
-            assert strict(value) == {
+            numbers = ("value", "values", "expected", "expected_lower", "expected_upper")
+            assert strict(value) == place | {
+                **{name: result[name] for name in numbers if name in result},
+                "severity": severity(float(outcome.peak[i])),
                 "event": "closed",
                 "episode": f"raw-data:3:{outcome.episode_offset[i]}:{outcome.episode_index[i]}",
                 "kind": KINDS[outcome.kind[i]],
@@ -260,9 +272,11 @@ def test_results_of_a_real_run_are_the_same_bytes_however_it_is_split():
     assert found[70]["is_anomaly"]
     assert found[70]["episode"] == found[70]["id"]
     opened = [strict(value) for _, value in episodes if b'"opened"' in value]
-    assert [one.pop("event") for one in opened] == ["opened"] * len(opened)
-    assert opened == [one for one in found if one.get("episode") == one["id"]]
-    assert len(episodes) - len(opened) in (len(opened), len(opened) - 1)
+    openers = [one for one in found if one.get("episode") == one["id"]]
+    for event, one in zip(opened, openers, strict=True):
+        added = {"event": "opened", "opened_at": one["timestamp"], "points": 1, "peak_score": one["alert_score"]}
+        assert event == one | added | {"offset": int(one["id"].split(":")[2]), "index": 0}
+    assert sum(b'"closed"' in value for _, value in episodes) in (len(opened), len(opened) - 1)
 
 
 def test_the_checker_would_notice_a_wrong_field():

@@ -9,7 +9,9 @@ from unit.wire.test_mapping import read
 
 from app.pipeline import Pipeline
 from app.settings import Detection
+from app.state.series import to_bytes
 from app.web.records import decode_event, decode_result
+from app.wire import episodes
 from app.wire.results import encode_columns, encode_episodes, encode_results
 from app.wire.shapes import PLAIN, Shape
 from tests.docs import schemas
@@ -85,10 +87,13 @@ def test_every_shape_says_the_same_and_is_as_its_schema_says(scored, shape):
                             other[band] = other[band][name]
             assert other == plain
         events = [value for _, value in encode_episodes(points, outcome, "raw-data", 3, 0, shape)]
-        assert {json.loads(value)["event"] for value in events} == {"opened", "closed"}
+        assert {json.loads(value)["event"] for value in events} == {"opened", "changed", "closed"}
         for value in events:
             assert complies(json.loads(value), of_events)
             assert decode_event(value).timestamp > 1.6e9
+        plain_events = encode_episodes(points, outcome, "raw-data", 3)
+        assert list(map(episodes.decode, events)) == [episodes.decode(value) for _, value in plain_events]
+        assert {to_bytes(episodes.decode(value).series) for value in events} == {key for key, _ in plain_events}
 
 
 def test_the_schemas_would_notice_what_is_wrong(scored):
