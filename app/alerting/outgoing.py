@@ -96,7 +96,8 @@ class Outgoing:
             connector=_Connector(self, ssl=self._tls),
             timeout=aiohttp.ClientTimeout(total=TOTAL_S, sock_connect=CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},  # a small answer cannot become a large one
+            headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
+            auto_decompress=False,  # a small answer cannot become a large one
         )
 
     @cached_property

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from contract.test_routes import PROMISED
 
 from app import detectors
+from app.alerting import channels
 from app.alerting.routes import Routes
 from app.cli import COMMANDS, alerts, main
 from app.detectors.kinds import KINDS
@@ -80,6 +81,9 @@ def test_the_settings_shown_are_valid(tmp_path):
         settings = load(path)
         Pipeline.of(settings)
         Routes.of(settings.alerting)
+        for name, one in settings.alerting.channels.items():
+            if (kind := one.type or name) in channels.names():
+                channels.find(kind).Options.model_validate(one.options)
     assert len(shown) > 1 and any("match:" in yaml for yaml in shown)
 
 

@@ -53,7 +53,10 @@ def _url(text: str) -> str:
     from urllib.parse import urlsplit
 
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    # A password in it would be no secret; parts.port raises ValueError.
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.port == 0:
+        raise ValueError
+    if not text.isprintable() or " " in text:
         raise ValueError
     return text
 

@@ -1,6 +1,7 @@
 """Nothing is sent to an address that is not allowed: in no notation, after no redirect, by no change of a name."""
 
 import asyncio
+import gzip
 
 import pytest
 from aiohttp import web
@@ -192,3 +193,16 @@ def test_of_a_long_answer_only_the_beginning_is_read():
             return await read(response)
 
     assert served(long, ask) == b"x" * MOST_BYTES
+
+
+def test_an_answer_is_not_unpacked():
+    """A few bytes could become gigabytes."""
+
+    async def packed(request):
+        return web.Response(body=gzip.compress(b"x" * 10_000_000), headers={"Content-Encoding": "gzip"})
+
+    async def ask(session, port):
+        async with session.get(f"http://127.0.0.1:{port}/") as response:
+            return await read(response)
+
+    assert len(served(packed, ask)) < 20_000
