@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 
 from app.alerting import channels
-from app.alerting.channels import log, webhook
+from app.alerting.channels import alertmanager, email, log, slack, webhook
 from app.alerting.message import Message
 from app.cli.settings import shown
-from app.wire.notifications import Notification
-from tests.messages import burst, context, ended, told
+from app.settings.words import allowed, named_fields, unit
+from app.wire.notifications import News, Notification
+from tests.messages import PUMP, burst, context, ended, told
 
 
 def options_table() -> str:
@@ -19,12 +20,11 @@ def options_table() -> str:
     rows = ["| type | option | default | range | what it is |", "|---|---|---|---|---|"]
     for kind in channels.names():
         module = channels.find(kind)
-        for name, field in module.Options.model_fields.items():
+        for name, field in named_fields(module.Options).items():
             default = "must be given" if field.is_required() else shown(field.default)
-            words = field.json_schema_extra
-            allowed = f"{words['allowed']} {words['unit']}".strip().replace("|", "\\|")
+            values = f"{allowed(field)} {unit(field)}".strip().replace("|", "\\|")
             secret = "secret: " if name in channels.secrets(module) else ""
-            rows.append(f"| `{kind}` | `{name}` | {default} | {allowed} | {secret}{field.description} |")
+            rows.append(f"| `{kind}` | `{name}` | {default} | {values} | {secret}{field.description} |")
     return "\n".join(rows)
 
 
@@ -55,6 +55,23 @@ def body() -> str:
     return _wrapped(webhook.payload(ended(), context()).decode())
 
 
+def alert() -> str:
+    channel = alertmanager.Channel("am", alertmanager.Options(urls=["http://alertmanager:9093"]), context())
+    [made] = channel._alerts(News(PUMP, "opened"), PUMP.timestamp + 2.0, {})
+    return _wrapped(json.dumps(made))
+
+
+def chat() -> str:
+    blocks = slack.blocks(Message.of(told(), context()))
+    return "\n".join(["```text", *(block["text"]["text"] for block in blocks), "```"])
+
+
+def mail() -> str:
+    options = email.Options(**{"host": "mail.example", "from": "anomalies@pumps.example", "to": "ann@example.com"})
+    made = email.compose(ended(), options, context(), first="<n-1@pumps.example>")
+    return "\n".join(["```text", *(f"{name}: {made[name]}" for name in made if not name.startswith("Content")), "```"])
+
+
 def _wrapped(text: str) -> str:
     """JSON on lines of at most 118 characters, but for texts that are longer."""
     lines = [""]
@@ -72,4 +89,7 @@ TABLES = {
     "alert_digest": digest,
     "alert_line": line,
     "alert_body": body,
+    "alert_alert": alert,
+    "alert_chat": chat,
+    "alert_mail": mail,
 }

@@ -10,7 +10,18 @@ PAGE_OF = {
     name: ROOT / "docs" / page
     for page, names in {
         "settings.md": ["settings", "parameters"],
-        "alerts.md": ["rules", "channels", "alert_opened", "alert_closed", "alert_digest", "alert_line", "alert_body"],
+        "alerts.md": [
+            "rules",
+            "channels",
+            "alert_opened",
+            "alert_closed",
+            "alert_digest",
+            "alert_line",
+            "alert_body",
+            "alert_alert",
+            "alert_chat",
+            "alert_mail",
+        ],
         "operations.md": ["metrics", "rights", "acls"],
         "guarantees.md": ["chaos", "rolling", "alerters"],
         "benchmarks.md": ["bench", "codecs", "mapped", "alerts"],
