@@ -360,10 +360,15 @@ class _Run(ConsumerRebalanceListener):
         self.deliveries[notification.channel].put(parcel)
 
     def _remember_reference(self, notification: Notification) -> None:
-        if notification.state == SENT and notification.reference and len(notification.news) == 1:
-            self._references.setdefault(
-                (notification.channel, notification.news[0].event.episode), notification.reference
-            )
+        """The last one counts: a channel may have had to begin anew."""
+        if notification.state != SENT:
+            return
+        for news in notification.news:
+            told = notification.channel, news.event.episode
+            if news.why == "closed":
+                self._references.pop(told, None)
+            elif notification.reference and len(notification.news) == 1:
+                self._references[told] = notification.reference
 
     async def _write(self, number: int, records: list[tuple[str, bytes | None]]) -> None:
         """Acknowledged when it returns."""
@@ -417,11 +422,10 @@ class _Run(ConsumerRebalanceListener):
         while True:
             await asyncio.sleep(channel.REFRESH_S or 60.0)
             owned = [one for one in self.owned.values() if one.caught_up]
-            if events := [event for one in owned for event in one.engine.open_for(channel.name)]:
-                try:
-                    await channel.refresh(events)
-                except UNREACHED as error:  # its messages say whether it is down
-                    log.warning("channel %s: open episodes were not said again: %s", channel.name, error)
+            try:
+                await channel.refresh([event for one in owned for event in one.engine.open_for(channel.name)])
+            except UNREACHED as error:  # its messages say whether it is down
+                log.warning("channel %s: open episodes were not said again: %s", channel.name, error)
 
     async def _respect(self, name: str, channel: BaseChannel) -> None:
         while True:

@@ -121,7 +121,7 @@ class Context:
     check: Callable[[str, int], Coroutine[Any, Any, list[str]]] | None = None
     view_url: str = ""  # of the web view, for links; "" without
     log_file: str | None = None  # alerting.anomaly_log_file
-    # (event, reference) of what this channel told of an episode at first: its notification's reference, "" if unknown
+    # (channel, episode) -> reference of what was last told of the episode, unless it was its end; "" if unknown
     reference: Callable[[str, str], str] = lambda channel, episode: ""
     # The last points of the series of an event, up to it: results as JSON objects, the oldest first.
     history: Callable[[Event], Awaitable[Sequence[dict[str, Any]]]] | None = None
@@ -140,7 +140,8 @@ class BaseChannel:
     """The base of every ``Channel``.
 
     ``MESSAGES_PER_MINUTE``: more become a digest of several episodes each; a few in a row go out at once.
-    ``REFRESH_S``: ``refresh`` is called so often, with all open episodes that this channel was told of; None: never.
+    ``REFRESH_S``: ``refresh`` is called so often, with all open episodes that this channel was told of, if any; None:
+    never.
     """
 
     MESSAGES_PER_MINUTE = 6.0

@@ -1,0 +1,51 @@
+"""What an alerter remembers for its channels, and when it asks them to say again what is open."""
+
+import asyncio
+
+import pytest
+from kafka_tools import HANG_S
+from messages import END, PUMP, context, event, told
+
+from app.alerting.alerter import _Run
+from app.alerting.channels.api import BaseChannel, ChannelOptions
+from app.alerting.routes import Routes
+from app.metrics import Metrics
+from app.settings import load
+from app.wire.notifications import News
+
+
+@pytest.fixture
+def run():
+    settings = load(environ={})
+    return _Run(settings, Metrics(), lambda: 0.0, Routes.of(settings.alerting), {}, {})
+
+
+def test_the_last_reference_of_an_episode_counts_until_its_end_was_told(run):
+    known = "hook", PUMP.episode
+    opened = told(state="sent", reference="C:1")
+    digest = told(News(PUMP, "repeated"), News(event(episode="e"), "opened"), state="sent", reference="C:2")
+    anew = told(News(PUMP, "raised"), state="sent", reference="C:3")
+    for notification, reference in [(opened, "C:1"), (digest, "C:1"), (told(reference="C:9"), "C:1"), (anew, "C:3")]:
+        run._remember_reference(notification)
+        assert run._references == {known: reference}
+    run._remember_reference(told(News(END, "closed"), News(event(episode="e"), "opened"), state="sent"))
+    assert run._references == {}
+
+
+def test_what_is_open_is_said_again_also_if_nothing_is(run):
+    """A channel may have to repeat what is over."""
+    asked = asyncio.Event()
+
+    class Channel(BaseChannel):
+        REFRESH_S = 0.001
+
+        async def refresh(self, episodes):
+            assert list(episodes) == []
+            asked.set()
+
+    async def until_asked():
+        task = asyncio.create_task(run._refresh(Channel("hook", ChannelOptions(), context())))
+        await asyncio.wait_for(asked.wait(), HANG_S)
+        task.cancel()
+
+    asyncio.run(until_asked())
