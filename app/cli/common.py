@@ -65,6 +65,15 @@ def many(count: int, what: str) -> str:
     return f"{count:,} {what if count == 1 else several}"
 
 
+def plain(text: str) -> str:
+    """Text of data for a terminal: what would move its cursor or colour it is shown instead.
+
+    >>> print(plain("pump-7\\x1b[2J"))
+    pump-7\\x1b[2J
+    """
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 class StatusLine:
     """A line on stderr that changes in place; none where stderr is not a terminal."""
 

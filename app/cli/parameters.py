@@ -1,6 +1,7 @@
 """The keyword parameters of a generator as options of its command: what a new one needs no code for."""
 
 import inspect
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -29,6 +30,43 @@ class TimeType(click.ParamType):
             return parse_time(value)
         except ValueError as error:
             self.fail(f"expected now, {error}", param, ctx)
+
+
+class DurationType(click.ParamType):
+    """Seconds; written as Prometheus writes them: 90s, 2h, 1d12h."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        seconds = duration(value)
+        if not seconds:
+            self.fail(f"expected a duration as 90s, 30m, 2h, 1d12h or 1w, got {value!r}", param, ctx)
+        return seconds
+
+
+class AgoType(TimeType):
+    """Epoch seconds; written as a time, or as a duration: 2h is two hours ago."""
+
+    name = "time or duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and (ago := duration(value)):
+            return time.time() - ago
+        return super().convert(value, param, ctx)
+
+
+def duration(text: str) -> float:
+    """Seconds of 90s, 2h, 1d12h; 0 for what is none.
+
+    >>> duration("1d12h") / 3600, duration("2"), duration("h")
+    (36.0, 0.0, 0.0)
+    """
+    if not re.fullmatch(r"([0-9]{1,6}[wdhms])+", text):
+        return 0.0
+    units = {"w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([0-9]+)([wdhms])", text))
 
 
 class RateType(click.ParamType):

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 import sqlalchemy as sa
@@ -62,18 +63,17 @@ class Database:
     ``shown`` names it without user and password.
     """
 
-    def __init__(self, url: sa.URL, group: str) -> None:
-        self.group = group
+    def __init__(self, url: sa.URL, group: str, reads_only: bool = False) -> None:
+        self.group, self._reads_only = group, reads_only
         self.path = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
         self.shown = str(self.path) if self.path else f"postgresql://{url.host or ''}/{url.database or ''}"
         self._url = url
         self._engine: AsyncEngine | None = None
-        self._opened: int | None = None  # inode of the file
-        self._migrated = False
+        self._opened = 0  # inode of the file
 
     @classmethod
-    def of(cls, settings: Settings) -> Database:
-        """That of ``storage.url``, or the default; not opened.
+    def of(cls, settings: Settings, reads_only: bool = False) -> Database:
+        """That of ``storage.url``, or the default; not opened. ``reads_only``: nothing is made or changed there.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Database:
             raise ConfigurationError(f"storage.url: {backend} needs the package {module}, which is not installed")
         if backend == "sqlite" and (not url.database or ":memory:" in url.database or url.query):
             raise ConfigurationError("storage.url: expected the path of a file after sqlite:///, and nothing behind it")
-        return cls(url.set(drivername=driver), settings.kafka.group_id)
+        return cls(url.set(drivername=driver), settings.kafka.group_id, reads_only)
 
     def check_folder(self, create: bool = False) -> None:
         """Whether the file can be written; ``create``: its folder is made if it is missing.
@@ -130,28 +130,43 @@ class Database:
         """
         if self.replaced():
             await self.close()
-        if self._migrated:
+        if self._opened:
             return
         with reported(self):
-            async with asyncio.timeout(REBUILD_S), self.connected(writes=True) as connection, connection.begin():
-                if connection.dialect.name == "postgresql":
-                    await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(self._lock_number("migrations"))))
-                await connection.run_sync(_migrate)
-                owner = await connection.scalar(sa.select(facts.c.value).where(facts.c.name == "group"))
-                if owner is None:
-                    await connection.execute(sa.insert(facts).values(name="group", value=self.group))
-            if owner not in (None, self.group):
+            if self._reads_only:
+                owner = await self._look()
+            else:
+                owner = await self._make()
+            if owner != self.group:
                 raise StoreError(
                     f"history in {self.shown}: this is the history of the group {owner}: name another database in "
                     f"storage.url for the group {self.group}"
                 )
-            if self.path:
-                self._opened = self.path.stat().st_ino
-        self._migrated = True
+            self._opened = self.path.stat().st_ino if self.path else 1
+
+    async def _make(self) -> str:
+        """Run the steps that are missing; whose history it is."""
+        async with asyncio.timeout(REBUILD_S), self.connected(writes=True) as connection, connection.begin():
+            if connection.dialect.name == "postgresql":
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(self._lock_number("migrations"))))
+            await connection.run_sync(_migrate)
+            owner = await connection.scalar(sa.select(facts.c.value).where(facts.c.name == "group"))
+            if owner is None:
+                await connection.execute(sa.insert(facts).values(name="group", value=self.group))
+        return owner or self.group
+
+    async def _look(self) -> str:
+        none = StoreError(f"history in {self.shown}: there is none; a worker or alerter with storage.enabled writes it")
+        if self.path and not self.path.exists():
+            raise none
+        async with asyncio.timeout(ANSWER_S), self.connected() as connection:
+            if not await connection.run_sync(lambda one: sa.inspect(one).has_table(facts.name)):
+                raise none
+            return await connection.scalar(sa.select(facts.c.value).where(facts.c.name == "group")) or self.group
 
     def replaced(self) -> bool:
         """Whether the file is not the one that was opened."""
-        if self.path is None or self._opened is None:
+        if self.path is None or not self._opened:
             return False
         try:
             return self.path.stat().st_ino != self._opened
@@ -159,7 +174,7 @@ class Database:
             return True
 
     async def close(self) -> None:
-        engine, self._engine, self._opened, self._migrated = self._engine, None, None, False
+        engine, self._engine, self._opened = self._engine, None, 0
         if engine:
             with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
                 async with asyncio.timeout(5.0):
@@ -169,7 +184,7 @@ class Database:
     async def connected(self, writes: bool = False) -> AsyncIterator[AsyncConnection]:
         """A connection; what it raises is SQLAlchemy's. ``writes``: its transactions begin as writing ones."""
         if self._engine is None:
-            self._engine = _engine(self._url)
+            self._engine = _engine(self._url, self._reads_only)
         async with self._engine.connect() as connection:
             if writes:
                 await connection.execution_options(writes=True)
@@ -245,7 +260,7 @@ def _secrets(url: sa.URL) -> list[str]:
     return [word for word in words if word]
 
 
-def _engine(url: sa.URL) -> AsyncEngine:
+def _engine(url: sa.URL, reads_only: bool) -> AsyncEngine:
     options: dict[str, Any] = {
         "hide_parameters": True,
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
@@ -256,14 +271,18 @@ def _engine(url: sa.URL) -> AsyncEngine:
         # Statements that the server keeps belong to a session, which poolers share out by transaction.
         options |= {"connect_args": given | {"prepare_threshold": None}}
         return create_async_engine(url, pool_size=2, max_overflow=3, pool_pre_ping=True, **options)
+    if reads_only:
+        url = url.set(database=f"file:{quote(url.database or '')}", query={"mode": "ro", "uri": "true"})
     engine = create_async_engine(url, pool_size=2, max_overflow=3, connect_args={"timeout": BUSY_S}, **options)
 
     @sa.event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin as ``begin`` says, not at the first statement
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={int(BUSY_S * 1000)}"):
-            cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
+        if not reads_only:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
 
     @sa.event.listens_for(engine.sync_engine, "begin")

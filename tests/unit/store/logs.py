@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from app.state import series
 from app.store.projection import DECISIONS, EPISODES, NOTIFICATIONS, Found, Place, Record
 from app.wire import decisions, notifications
 from app.wire.episodes import CLOSED, EVENTS, Event
@@ -29,7 +30,7 @@ def event(episode: str = "raw-data:0:5:0", what: str = "opened", offset: int = 5
 
 def notification(name: str, state: Any, *told: Event, **more: Any) -> Notification:
     fields: dict[str, Any] = {"id": name, "state": state, "channel": "log", "created_at": NOW}
-    return Notification(**fields, news=[News(one, "opened") for one in told], **more)
+    return Notification(**(fields | more), news=[News(one, "opened") for one in told])
 
 
 class Topics:
@@ -44,14 +45,14 @@ class Topics:
         """An Event, a Notification, a decision; a text takes back the decision with this key."""
         match one:
             case Event():
-                topic, key, value = "anomalies", one.series, msgspec.json.encode(one)
+                topic, key, value = "anomalies", series.to_bytes(one.series), msgspec.json.encode(one)
             case Notification():
-                topic, key, value = "group-notifications", one.id, notifications.encode(one)
+                topic, key, value = "group-notifications", one.id.encode(), notifications.encode(one)
             case str():
-                topic, key, value = "group-decisions", one, None
+                topic, key, value = "group-decisions", one.encode(), None
             case _:
-                topic, key, value = "group-decisions", one.key, decisions.encode(one)
-        self.put(topic, partition, key.encode(), value, at)
+                topic, key, value = "group-decisions", one.key.encode(), decisions.encode(one)
+        self.put(topic, partition, key, value, at)
 
     def put(self, topic: str, partition: int, key: bytes | None, value: bytes | None, at: float = NOW) -> None:
         self.logs[topic, partition].append(Record(topic, partition, key, value, at))
