@@ -86,14 +86,14 @@ class Checks:
         """
         kinds = set(map(type, given))
         if kinds != {float}:
-            return list(map(epoch, given)) if kinds == {datetime} else None
+            return epochs(given) if kinds == {datetime} else None
         unit: str | None = self._unit
         if unit is None:
             unit = times.unit_of(given[0])
             if unit is None or (unit != "s" and not times.unit_of(min(given)) == unit == times.unit_of(max(given))):
                 return None
             self.units.add(unit)
-        return given if unit == "s" else [times.seconds(time, unit) for time in given]
+        return times.all_seconds(given, unit)
 
     def cells(self, cells: list[tuple[str, float]], path: str, names: str, field: Callable[[str], str] = str) -> None:
         """(metric, value), which are sorted by metric.
@@ -150,3 +150,7 @@ def append(
 
 def epoch(time: datetime) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def epochs(times: list[datetime]) -> list[float]:
+    return list(map(epoch, times) if None in [time.tzinfo for time in times] else map(datetime.timestamp, times))

@@ -8,15 +8,33 @@ leads into another, objects are decoded whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from operator import attrgetter
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import chain
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import msgspec
 
 from app.settings.paths import Choice, Path
 
-Getter = Callable[[Any], Any]  # from an object of the type; None where the field is not there
 NOTHING = msgspec.Raw(b"")
+_NOWHERE = {type(None)}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Step:
+    """From an object to one field of it.
+
+    ``empty``: such an object without fields; ``get``: None where there is none; ``name``: of the field of a dict.
+    """
+
+    empty: Any
+    get: Callable[[Any], Any]
+    name: str = ""
+
+
+Way = tuple[Step, ...]
 
 
 class Fields:
@@ -46,7 +64,7 @@ class Fields:
             self._root.add(path.keys, kind if not path.many else msgspec.Raw if as_raw else _Whole)
 
     def type(self) -> Any:
-        return self._root.type()
+        return self._root.type
 
     def getter(self, choice: Choice) -> Ways:
         """Of fields that were added. A path with a star gives its object."""
@@ -54,35 +72,57 @@ class Fields:
 
 
 class Ways:
-    """Gets what the first of several ways leads to, each a chain of getters, from one object or from many."""
+    """Gets what the first of several ways leads to, from one object or from many.
 
-    def __init__(self, ways: list[tuple[Getter, ...]]) -> None:
-        self._ways = ways
+    Of many, each step is a loop in C over all, and steps that ways have in common are made once.
+    """
+
+    def __init__(self, ways: list[Way]) -> None:
+        self._ways = [[(step.get, type(step.empty)) for step in way] for way in ways]
+        begun: dict[Way, int] = {}
+        self._shared = [
+            (
+                way[0].name if way else "",
+                [(begun.setdefault(way[: i + 1], len(begun)), step.get, step.empty) for i, step in enumerate(way)],
+            )
+            for way in ways
+        ]
 
     def __call__(self, one: Any) -> Any:
         for way in self._ways:
             found = one
-            for get in way:
-                if (found := get(found)) is None:
+            for get, kind in way:
+                if type(found) is not kind or (found := get(found)) is None:
                     break
             else:
                 return found
         return None
 
     def all(self, many: list[Any]) -> list[Any]:
-        """From each of these objects, by loops in C as long as a way leads to something in all of them or in none."""
-        for way in self._ways:
-            column = many
-            for get in way:
-                column = list(map(get, column))
-                kinds = set(map(type, column))
-                if type(None) in kinds:
+        """From each of these objects, which are of one type."""
+        found: list[Any] | None = None
+        given = many, set(map(type, many[:1]))
+        names = set(chain.from_iterable(many)) if given[1] == {dict} else None
+        known: dict[int, tuple[list[Any], set[type]]] = {}
+        for first, way in self._shared:
+            if way and names is not None and first not in names:
+                continue
+            column, kinds = given
+            for at, get, empty in way:
+                if at not in known:
+                    kind = type(empty)
+                    if kinds != {kind}:
+                        column = [one if type(one) is kind else empty for one in column]
+                    column = list(map(get, column))
+                    known[at] = column, set(map(type, column))
+                column, kinds = known[at]
+                if kinds == _NOWHERE:
                     break
             else:
-                return column
-            if len(kinds) > 1:
-                return list(map(self, many))
-        return [None] * len(many)
+                found = column if found is None else [b if a is None else a for a, b in zip(found, column)]
+                if type(None) not in kinds or None not in found:
+                    break
+        return [None] * len(many) if found is None else found
 
 
 class _Whole:
@@ -105,6 +145,7 @@ class _Node:
     def whole(self) -> bool:
         return _Whole in self.kinds or len(self.kinds) > 1 or bool(self.kinds and self.below)
 
+    @cached_property
     def type(self) -> Any:
         if self.whole:
             return Any
@@ -112,47 +153,48 @@ class _Node:
             return next(iter(self.kinds))
         fields: list[tuple] = []
         for i, node in enumerate(self.below.values()):
-            kind = node.type()
-            if kind is msgspec.Raw:
-                fields.append((f"f{i}", kind, NOTHING))
+            if node.type is msgspec.Raw:
+                fields.append((f"f{i}", node.type, NOTHING))
             else:
-                fields.append((f"f{i}", kind if kind is Any else kind | None, None))
+                fields.append((f"f{i}", node.type if node.type is Any else node.type | None, None))
         rename = {f"f{i}": name for i, name in enumerate(self.below)}
         return msgspec.defstruct("Fields", fields, rename=rename, gc=False)
 
-    def ways(self, keys: tuple[str, ...]) -> Iterator[tuple[Getter, ...]]:
-        """A chain of getters for each way to read the dots, the longest first name first."""
+    @cached_property
+    def steps(self) -> dict[str, Step]:
+        """To the fields of an object of the type."""
+        empty = self.type()
+        return {name: Step(empty, attrgetter(f"f{i}")) for i, name in enumerate(self.below)}
+
+    def ways(self, keys: tuple[str, ...]) -> Iterator[Way]:
+        """A way for each reading of the dots, the longest first name first."""
         if not keys:
-            yield (_present,) if self.kinds == {msgspec.Raw} and not self.whole else ()
+            yield (_PRESENT,) if self.type is msgspec.Raw else ()
         elif self.whole:
             yield from _members(keys)
         else:
             for end in range(len(keys), 0, -1):
                 name = ".".join(keys[:end])
-                get = attrgetter(f"f{list(self.below).index(name)}")
                 for then in self.below[name].ways(keys[end:]):
-                    yield (get, *then)
+                    yield (self.steps[name], *then)
 
 
-def _present(raw: msgspec.Raw) -> msgspec.Raw | None:
-    return None if bytes(raw) in (b"", b"null") else raw
+_PRESENT = Step(NOTHING, lambda raw: None if bytes(raw) in (b"", b"null") else raw)
 
 
-def _members(keys: tuple[str, ...]) -> Iterator[tuple[Getter, ...]]:
+def _members(keys: tuple[str, ...]) -> Iterator[Way]:
     """The same in objects that were decoded whole."""
     if not keys:
         yield ()
     for end in range(len(keys), 0, -1):
-        get = _member(".".join(keys[:end]))
+        step = _member(".".join(keys[:end]))
         for then in _members(keys[end:]):
-            yield (get, *then)
+            yield (step, *then)
 
 
-def _member(name: str) -> Getter:
-    def member(one: Any) -> Any:
-        return one.get(name) if type(one) is dict else None
-
-    return member
+@cache
+def _member(name: str) -> Step:
+    return Step({}, methodcaller("get", name), name)
 
 
 def scalars(found: Any, many: str) -> Iterator[tuple[str, Any]]:

@@ -45,7 +45,9 @@ def too_deep(value: bytes) -> bool:
 
 
 def any_too_deep(values: Sequence[bytes]) -> bool:
-    """Whether one of them is, by loops in C if none has many brackets."""
+    """Whether one of them is, or is no JSON; by loops in C if none has many brackets."""
+    if max(map(len, values), default=0) <= 2 * MAX_DEPTH:  # too short for as many brackets that are closed again
+        return False
     most = [max(map(bytes.count, values, repeat(bracket)), default=0) for bracket in (b"[", b"{")]
     return sum(most) > MAX_DEPTH and any(map(too_deep, values))
 

@@ -6,8 +6,9 @@ record after the other: that is the reference, and a test compares both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain, compress, islice, repeat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, compress, islice, pairwise
 from math import isnan
 from operator import ne
 from typing import Any
@@ -22,8 +23,41 @@ from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
 from app.state.sources import VALUE
 from app.wire import framing, keys, malformed
 from app.wire.checked import Checks, Record
-from app.wire.mapping import Mapping, Numbers
+from app.wire.mapping import Mapping, repeated
 from app.wire.times import END_OF_TIME
+
+PART_BYTES = 120_000  # of records that are decoded at once: objects of some ten times that size
+
+Pieces = Callable[[Sequence[Any]], Sequence[bytes]]
+
+
+@dataclass(slots=True)
+class Columns:
+    """What elements hold: of each the position of its record, its source, time as it is given, and how many numbers."""
+
+    at: list[int]
+    source: list[Any]  # None: a field that names it is of another type
+    given: list[Any]
+    counts: list[int]
+    names: list[str]  # of all numbers
+    values: list[float]
+    pieces: list[Any]  # their bytes
+    several: bool = False  # a record may have several
+    metric: list[str | None] | None = None
+    labels: list[dict[str, Any] | None] | None = None
+
+    def always(self) -> tuple[list[Any], ...]:
+        return self.at, self.source, self.given, self.counts, self.names, self.values, self.pieces
+
+    def select(self, good: list[bool]) -> Columns:
+        numbers = repeated(good, self.counts)
+        at, source, given, counts, pieces = (
+            list(compress(column, good)) for column in (self.at, self.source, self.given, self.counts, self.pieces)
+        )
+        names, values = list(compress(self.names, numbers)), list(compress(self.values, numbers))
+        metric = self.metric and list(compress(self.metric, good))
+        labels = self.labels and list(compress(self.labels, good))
+        return Columns(at, source, given, counts, names, values, pieces, self.several, metric, labels)
 
 
 class MappedBatch:
@@ -36,47 +70,45 @@ class MappedBatch:
     def read(self, records: Sequence[Record]) -> tuple[Points, dict[int, Sequence[Any]], list[Record]]:
         """The points of usual records, in their order; by offset, the pieces of those that have several; the others."""
         mapping = self._mapping
-        raw, at = _sound(records)
+        of = _joined([self._columns(records, at) for at in _parts(records)])
+        time = self._times(of.given, of.at, records)
+        good = self._good(of, time, records)
+        others: list[Record] = []
+        if not all(good):
+            bad = {i for i, sound in zip(of.at, good) if not sound}
+            of, time = of.select(good := [i not in bad for i in of.at]), list(compress(time, good))
+        if of.several or len(of.at) < len(records):
+            usual = set(of.at)
+            others = [record for i, record in enumerate(records) if i not in usual]
+        offset = [records[i].offset for i in of.at]
+        own_time = [one is not None for one in of.given]
+        labels = of.labels if self._labels else None
+        if mapping.apart:
+            return *_apart(offset, of, time, own_time, labels, mapping.pieces), others
+        index, several = _indices(offset, of.pieces, mapping.pieces) if of.several else ([0] * len(offset), {})
+        points = Points(offset, index, of.source, time, own_time, labels=labels, single=mapping.single)
+        _fill(points, of)
+        return points, several, others
+
+    def _columns(self, records: Sequence[Record], at: Sequence[int]) -> Columns:
+        mapping = self._mapping
+        raw, at = _sound([records[i] for i in at], at)
         found = _decoded(mapping, raw)
         if None in found:
             good = [one is not None for one in found]
             raw, at, found = (list(compress(column, good)) for column in (raw, at, found))
         elements, around, pieces, of = mapping.spread(found, raw)
-        at = [at[i] for i in of] if of is not None else at
-        named, metric, labels = mapping.all_described(elements, around)
-        source: list[Any] = named
-        given = mapping.all_times(elements, around)
-        numbers = mapping.all_numbers(elements, around)
-        if numbers is not None and not _all_allowed(numbers, mapping.apart):
-            numbers = None
-        cells: list[Any] = mapping.all_cells(elements, around) if numbers is None else numbers[0]
-        time = self._times(given, at, records)
-        good = self._good(source, metric, time, cells, numbers is not None, at, records)
-        if not all(good):
-            if numbers is not None:
-                cells, numbers = mapping.all_cells(elements, around), None
-            bad = {i for i, sound in zip(at, good) if not sound}
-            good = [i not in bad for i in at]
-        others: list[Record] = []
-        if of is not None or len(at) < len(records) or not all(good):
-            usual = set(compress(at, good))
-            others = [record for i, record in enumerate(records) if i not in usual]
-        if not all(good):
-            at, pieces, source, time, given, cells = (
-                list(compress(column, good)) for column in (at, pieces, source, time, given, cells)
-            )
-            metric = metric and list(compress(metric, good))
-            labels = labels and list(compress(labels, good))
-        offset = [records[i].offset for i in at]
-        own_time = [one is not None for one in given]
-        if not self._labels:
-            labels = None
-        if mapping.apart:
-            return *_apart(offset, source, time, own_time, numbers or _numbers(cells), labels, pieces), others
-        index, several = _indices(offset, pieces) if of is not None else ([0] * len(offset), {})
-        points = Points(offset, index, source, time, own_time, labels=labels, single=mapping.single)
-        _fill(points, mapping.flat, cells, numbers, metric)
-        return points, several, others
+        source, metric, labels = mapping.all_described(elements, around)
+        return Columns(
+            [at[i] for i in of] if of is not None else list(at),
+            source,
+            mapping.all_times(elements, around),
+            *mapping.all_numbers(elements, around),
+            pieces,
+            of is not None,
+            metric,
+            labels,
+        )
 
     def _times(self, given: list[Any], at: list[int], records: Sequence[Record]) -> list[float]:
         """Epoch seconds; negative where there is none that is allowed."""
@@ -87,41 +119,46 @@ class MappedBatch:
             for one, i in zip(given, at)
         ]
 
-    def _good(
-        self,
-        source: list[str | None],
-        metric: list[str | None] | None,
-        time: list[float],
-        cells: list[Any],
-        cells_are_good: bool,
-        at: list[int],
-        records: Sequence[Record],
-    ) -> list[bool]:
+    def _good(self, of: Columns, time: list[float], records: Sequence[Record]) -> list[bool]:
         """Of each element, whether it can be a point."""
         most = self._max_metrics if not self._mapping.apart else 1 << 30
         good = [
-            one is not None and some is not None and 0.0 <= second < END_OF_TIME
-            for one, some, second in zip(source, cells, time)
+            one is not None and 0 < count <= most and 0.0 <= second < END_OF_TIME
+            for one, count, second in zip(of.source, of.counts, time)
         ]
-        if cells_are_good:
-            pass
-        elif self._mapping.flat:
-            if cells and None not in cells and not (isnan(sum(cells)) or max(cells) > LARGEST or min(cells) < -LARGEST):
-                pass
-            else:
-                good = [ok and -LARGEST <= value <= LARGEST for ok, value in zip(good, cells)]
-        elif not _all_in_range(cells, most):
-            good = [ok and 0 < len(some) <= most and _in_range(some) for ok, some in zip(good, cells)]
-        sizes = {one: 0 < len(one.encode()) <= MAX_SOURCE_BYTES for one in set(source) if one is not None}
+        if not _all_allowed(of.names, of.values):
+            allowed = map(_is_allowed, of.names, of.values)
+            good = [all(list(islice(allowed, count))) and ok for ok, count in zip(good, of.counts)]
+        sizes = {one: 0 < len(one.encode()) <= MAX_SOURCE_BYTES for one in set(of.source) if one is not None}
         if not all(sizes.values()):
-            good = [ok and sizes.get(one, False) for ok, one in zip(good, source)]  # type: ignore[arg-type]
-        if metric is not None:
-            names = {one: one is None or 0 < len(one.encode()) <= MAX_METRIC_BYTES for one in set(metric)}
+            good = [ok and sizes.get(one, False) for ok, one in zip(good, of.source)]
+        if of.metric is not None:
+            names = {one: one is None or _is_name(one) for one in set(of.metric)}
             if not all(names.values()):
-                good = [ok and names[one] for ok, one in zip(good, metric)]
+                good = [ok and names[one] for ok, one in zip(good, of.metric)]
         if self._checks.keyed:
-            good = [ok and keys.is_source(records[i].key, one) for ok, i, one in zip(good, at, source)]  # type: ignore[arg-type]
+            good = [ok and keys.is_source(records[i].key, one) for ok, i, one in zip(good, of.at, of.source)]
         return good
+
+
+def _parts(records: Sequence[Record]) -> Iterator[range]:
+    """Positions of so many records that what is decoded of them stays in the processor's cache."""
+    some = [len(record.value or b"") for record in records[::64]]
+    step = max(PART_BYTES * len(some) // (sum(some) or 1), 16)
+    return (range(i, min(i + step, len(records))) for i in range(0, len(records) or 1, step))
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    of = parts[0]
+    for part in parts[1:]:
+        if of.metric is not None or part.metric is not None:
+            of.metric = (of.metric or [None] * len(of.at)) + (part.metric or [None] * len(part.at))
+        if of.labels is not None or part.labels is not None:
+            of.labels = (of.labels or [None] * len(of.at)) + (part.labels or [None] * len(part.at))
+        for column, more in zip(of.always(), part.always()):
+            column += more
+        of.several |= part.several
+    return of
 
 
 def merged(one: Points, other: Points) -> Points:
@@ -150,13 +187,12 @@ def merged(one: Points, other: Points) -> Points:
     return both.select(order)
 
 
-def _sound(records: Sequence[Record]) -> tuple[list[Any], list[int]]:
+def _sound(records: Sequence[Record], at: Sequence[int]) -> tuple[list[Any], Sequence[int]]:
     """The JSON of records that are UTF-8 and not too deep, and their positions."""
     raw: list[Any] = [record.value for record in records]
-    at = list(range(len(raw)))
     if None in raw:
-        at = [i for i in at if raw[i] is not None]
-        raw = [raw[i] for i in at]
+        at = [i for i, value in zip(at, raw) if value is not None]
+        raw = [value for value in raw if value is not None]
     if raw and raw[0][:1] in framing.FIRST:
         raw = list(map(framing.unframed, raw))
     if all(map(bytes.isascii, raw)) and not malformed.any_too_deep(raw):
@@ -176,45 +212,33 @@ def _is_text(value: bytes) -> bool:
 def _decoded(mapping: Mapping, raw: list[bytes]) -> list[Any]:
     """Records; None where one cannot be decoded, or is not one."""
     try:
-        return list(map(mapping.decode, raw))
+        return list(map(mapping.decode_usual, raw))
     except (msgspec.DecodeError, RecursionError):
         return [_decode(mapping, value) for value in raw]
 
 
 def _decode(mapping: Mapping, value: bytes) -> Any:
     try:
-        return mapping.decode(value)
+        return mapping.decode_usual(value)
     except (msgspec.DecodeError, RecursionError):
         return None
 
 
-def _all_in_range(cells: list[Any], most: int) -> bool:
-    if None in cells or not all(cells) or max(map(len, cells), default=0) > most:
+def _all_allowed(names: list[str], values: list[float]) -> bool:
+    if not values or isnan(sum(values)) or max(values) > LARGEST or min(values) < -LARGEST:
         return False
-    return not cells or _all_allowed(_numbers(cells), True)
+    return all(map(_is_name, set(names)))
 
 
-def _numbers(cells: list[Any]) -> Numbers:
-    names = [name for some in cells for name, _ in some]
-    return list(map(len, cells)), names, [value for some in cells for _, value in some]
+def _is_allowed(name: str, value: float) -> bool:
+    return -LARGEST <= value <= LARGEST and _is_name(name)
 
 
-def _all_allowed(numbers: Numbers, several: bool) -> bool:
-    """Whether all names and values are; ``several``: an element may have more than one."""
-    counts, names, values = numbers
-    if isnan(sum(values)) or max(values) > LARGEST or min(values) < -LARGEST or not (several or max(counts) == 1):
-        return False
-    return all(0 < len(name.encode()) <= MAX_METRIC_BYTES for name in set(names))
+def _is_name(name: str) -> bool:
+    return 0 < len(name.encode()) <= MAX_METRIC_BYTES
 
 
-def _in_range(cells: list[tuple[str, float]]) -> bool:
-    for name, value in cells:
-        if not -LARGEST <= value <= LARGEST or not name or len(name.encode()) > MAX_METRIC_BYTES:
-            return False
-    return True
-
-
-def _indices(offset: list[int], pieces: list[Any]) -> tuple[list[int], dict[int, Sequence[Any]]]:
+def _indices(offset: list[int], found: list[Any], pieces: Pieces) -> tuple[list[int], dict[int, Sequence[Any]]]:
     if all(map(ne, offset, islice(offset, 1, None))):
         return [0] * len(offset), {}
     at = np.array(offset)
@@ -222,65 +246,45 @@ def _indices(offset: list[int], pieces: list[Any]) -> tuple[list[int], dict[int,
     counts = np.diff(np.append(first, len(at)))
     index = (np.arange(len(at)) - np.repeat(first, counts)).tolist()
     several = zip(first.tolist(), counts.tolist())
-    return index, {offset[i]: pieces[i : i + count] for i, count in several if count > 1}
+    return index, {offset[i]: pieces(found[i : i + count]) for i, count in several if count > 1}
 
 
 def _apart(
-    offset: list[int],
-    source: list[Any],
-    time: list[float],
-    own_time: list[bool],
-    numbers: Numbers,
-    labels: list[Any] | None,
-    pieces: list[Any],
+    offset: list[int], of: Columns, time: list[float], own_time: list[bool], labels: list[Any] | None, pieces: Pieces
 ) -> tuple[Points, dict[int, Sequence[Any]]]:
     """A point of each value."""
-    counts, names, values = numbers
-    index, several = _indices(_repeated(offset, counts), _repeated(pieces, counts))
+    counts = of.counts
+    index, several = _indices(repeated(offset, counts), repeated(of.pieces, counts), pieces)
     points = Points(
-        _repeated(offset, counts),
+        repeated(offset, counts),
         index,
-        _repeated(source, counts),
-        _repeated(time, counts),
-        _repeated(own_time, counts),
-        values,
-        metric=["" if name == VALUE else name for name in names],
-        labels=labels and _repeated(labels, counts),
+        repeated(of.source, counts),
+        repeated(time, counts),
+        repeated(own_time, counts),
+        of.values,
+        metric=["" if name == VALUE else name for name in of.names],
+        labels=labels and repeated(labels, counts),
     )
     if not any(points.metric or ()):
         points.metric = None
     return points, several
 
 
-def _repeated(column: list[Any], counts: list[int]) -> list[Any]:
-    if len(counts) == sum(counts):  # one each, as none is 0
-        return column
-    return list(chain.from_iterable(map(repeat, column, counts)))
-
-
-def _fill(
-    points: Points, flat: str, cells: list[Any], numbers: Numbers | None, metric: list[str | None] | None
-) -> None:
+def _fill(points: Points, of: Columns) -> None:
     """Values and metrics of points of one element each."""
-    if flat or numbers is not None:
-        _, metrics, points.values = numbers or ([], [flat] * len(cells), cells)
-        if metric is not None:
-            metrics = [name if one is None else one for name, one in zip(metrics, metric)]
-        starts = list(range(len(cells) + 1))
-    else:
-        sorted_cells = [sorted(some) for some in cells]
-        if metric is not None:
-            sorted_cells = [
-                [(one, some[0][1])] if one is not None and len(some) == 1 else some
-                for one, some in zip(metric, sorted_cells)
-            ]
-        points.values = [value for some in sorted_cells for _, value in some]
-        metrics = [name for some in sorted_cells for name, _ in some]
-        starts = [0]
-        for some in sorted_cells:
-            starts.append(starts[-1] + len(some))
-    series = [""] * len(points) if metric is None else ["" if one in (None, VALUE) else one for one in metric]
-    points.metrics, points.start, points.metric = metrics, starts, series  # type: ignore[assignment]
+    metrics, values = of.names, of.values
+    starts = list(accumulate(of.counts, initial=0))
+    if max(of.counts, default=0) > 1:
+        cells = list(zip(metrics, values))
+        cells = list(chain.from_iterable([sorted(cells[i:j]) for i, j in pairwise(starts)]))
+        metrics, values = (list(column) for column in zip(*cells))
+    series = [""] * len(points)
+    if of.metric is not None:
+        series = ["" if one in (None, VALUE) else one for one in of.metric]  # type: ignore[misc]
+        for i, count, one in zip(starts, of.counts, of.metric):
+            if count == 1 and one is not None:
+                metrics[i] = one
+    points.metrics, points.start, points.metric, points.values = metrics, starts, series, values
     if metrics == [name or VALUE for name in series]:
         points.metrics = points.start = None
     if not any(series):

@@ -12,7 +12,8 @@ read of a record depends on its bytes and on the settings alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain, repeat
 from typing import Any
@@ -52,6 +53,12 @@ class Mapping:
     """Reads JSON objects as the settings say.
 
     ``skips_empty``: why a record without points is skipped; none: it is a dead letter. ``whole``: elements are dicts.
+
+    Attributes
+    ----------
+    decode, decode_usual
+        A record from its bytes, for ``elements`` and for ``spread``. Both raise msgspec.DecodeError, the second also of
+        records that the first reads.
     """
 
     def __init__(self, input: InputSettings, skips_empty: str = "", whole: bool = False) -> None:
@@ -89,7 +96,8 @@ class Mapping:
             inner, outer = self._placed(choice, shared)
             self._inner.add(inner, kind, as_raw=kind is Name)
             self._outer.add(outer, kind, as_raw=kind is Name)
-        self._decode_outer = _decoder(self._outer.type() if self._points else self._inner.type(), self._strict)
+        self.decode = _decoder(self._outer.type() if self._points else self._inner.type(), self._strict)
+        self.decode_usual = self.decode
         self._decode_inner = _decoder(self._inner.type(), self._strict)
         self._get_points = self._outer.getter(self._points) if self._points else None
         self._get_source = [
@@ -123,10 +131,6 @@ class Mapping:
         return self._inner.getter(inner), self._outer.getter(outer) if outer else None
 
     # --- reading
-
-    def decode(self, value: bytes) -> Any:
-        """The record, for ``elements``. Raises msgspec.DecodeError."""
-        return self._decode_outer(value)
 
     def elements(self, record: Any, raw: bytes, path: str) -> Iterable[Element]:
         """The elements of a record, in its order; at least one. ``path``: the place of the record."""
@@ -183,31 +187,27 @@ class Mapping:
             if many:
                 if type(found) is not dict:
                     raise msgspec.ValidationError("Expected `object`")
-                for key, value in found.items():
-                    if type(value) is float:
-                        cells.append((key, value))
-                    elif type(value) is int:
-                        cells.append((key, float(value)))
-                    elif type(value) is dict or not self._strict:
-                        cells += self.numbers({key: value}, many)
+                cells += self.numbers(found, many)
             else:
                 number = found if type(found) is float else msgspec.convert(found, float, strict=self._strict)
                 cells.append((name, number))
         return cells
 
-    def numbers(self, found: Any, many: str) -> Iterator[tuple[str, float]]:
-        """(name, number) of the fields that have one."""
-        for name, value in scalars(found, many):
+    def numbers(self, found: dict[str, Any], many: str, before: str = "") -> list[tuple[str, float]]:
+        """(name, number) of the fields that have one. ``before``: begins each name."""
+        cells: list[tuple[str, float]] = []
+        for name, value in found.items():
             kind = type(value)
             if kind is float:
-                yield name, value
+                cells.append((before + name, value))
             elif kind is int:
-                yield name, float(value)
+                cells.append((before + name, float(value)))
+            elif kind is dict and many == "**":
+                cells += self.numbers(value, many, f"{before}{name}.")
             elif kind is str and not self._strict:
-                try:
-                    yield name, msgspec.convert(value, float, strict=False)
-                except msgspec.ValidationError:
-                    continue
+                with suppress(msgspec.ValidationError):
+                    cells.append((before + name, msgspec.convert(value, float, strict=False)))
+        return cells
 
     # --- of many elements at once
 
@@ -226,8 +226,7 @@ class Mapping:
                 counts = list(map(len, many))
                 if all(counts):
                     pieces = list(chain.from_iterable(many))
-                    around = list(chain.from_iterable(map(repeat, records, counts)))
-                    of = list(chain.from_iterable(map(repeat, range(len(records)), counts)))
+                    around, of = repeated(records, counts), repeated(range(len(records)), counts)
                     return list(map(self._decode_inner, pieces)), around, pieces, of
         except msgspec.DecodeError:
             pass
@@ -249,6 +248,10 @@ class Mapping:
                 pieces.append(piece)
                 of.append(i)
         return found, around, pieces, of
+
+    def pieces(self, found: Sequence[Any]) -> Sequence[bytes]:
+        """The bytes of the elements of a record, of what ``spread`` gave for each."""
+        return found
 
     def all_described(
         self, elements: list[Any], around: list[Any]
@@ -303,16 +306,31 @@ class Mapping:
         times = _column(self._get_timestamp, elements, around)
         if set(map(type, times)) <= {float, datetime, type(None)}:
             return times
-        return [None if time is None else or_none(self._as_time, time) or False for time in times]
+        try:
+            return msgspec.convert(times, list[Time], strict=self._strict)
+        except (msgspec.ValidationError, OverflowError):
+            return [None if time is None else or_none(self._as_time, time) or False for time in times]
 
     def _as_time(self, time: Any) -> Any:
         return msgspec.convert(time, Time, strict=self._strict)
 
-    def all_numbers(self, elements: list[Any], around: list[Any]) -> Numbers | None:
-        """As ``cells``, if each element has numbers and they are in one object of numbers and texts; None if not."""
-        if self._wild_only is None:
-            return None
-        found = _column(self._wild_only, elements, around)
+    def all_numbers(self, elements: list[Any], around: list[Any]) -> Numbers:
+        """As ``cells``; an element in which a value is of another type has none."""
+        if self._wild_only is not None and (numbers := self._all_wild(_column(self._wild_only, elements, around))):
+            return numbers
+        if self.flat:
+            values = _column(self._get_values[0][2], elements, around)
+            if set(map(type, values)) == {float}:
+                return [1] * len(values), [self.flat] * len(values), values
+        cells = [or_none(self.cells, *one) or () for one in zip(elements, around)]
+        return (
+            list(map(len, cells)),
+            [name for some in cells for name, _ in some],
+            [value for some in cells for _, value in some],
+        )
+
+    def _all_wild(self, found: list[Any]) -> Numbers | None:
+        """The numbers of objects of numbers and texts; None where one is something else."""
         if set(map(type, found)) != {dict}:
             return None
         values = list(chain.from_iterable(map(dict.values, found)))
@@ -327,18 +345,7 @@ class Mapping:
                 values = list(map(float, values))
             except OverflowError:
                 return None
-        counts = list(map(len, found))
-        return (counts, list(chain.from_iterable(found)), values) if all(counts) else None
-
-    def all_cells(self, elements: list[Any], around: list[Any]) -> list[Any]:
-        """As ``cells``, or the numbers alone if all values are ``flat``; None where one is of another type."""
-        if not self.flat:
-            return [or_none(self.cells, *one) for one in zip(elements, around)]
-        values = _column(self._get_values[0][2], elements, around)
-        if set(map(type, values)) <= {float, type(None)}:
-            return values
-        found = [or_none(self.cells, *one) for one in zip(elements, around)]
-        return [cells[0][1] if cells else None for cells in found]
+        return list(map(len, found)), list(chain.from_iterable(found)), values
 
     def _name(self, element: Any, record: Any) -> str | None:
         name = ""
@@ -466,7 +473,15 @@ def _column(getters: Getters, elements: list[Any], around: list[Any]) -> list[An
     found = near.all(elements)
     if far is None or None not in found:
         return found
-    return [far(outer) if one is None else one for one, outer in zip(found, around)]
+    others = iter(far.all([outer for one, outer in zip(found, around) if one is None]))
+    return [next(others) if one is None else one for one in found]
+
+
+def repeated(column: Iterable[Any], counts: list[int]) -> list[Any]:
+    """Each so many times."""
+    if counts.count(1) == len(counts):
+        return list(column)
+    return list(chain.from_iterable(map(repeat, column, counts)))
 
 
 def or_none(read: Callable[..., Any], *given: Any) -> Any:

@@ -11,6 +11,8 @@ Numbers between these ranges are refused: there a time of early 1970 in one unit
 
 from __future__ import annotations
 
+import numpy as np
+
 END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # name -> how many are a second
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -38,6 +40,18 @@ def seconds(number: float, unit: str) -> float:
     1698401060.123
     """
     return round(number / 1e3) / 1e6 if unit == "ns" else number / UNITS[unit]
+
+
+def all_seconds(numbers: list[float], unit: str) -> list[float]:
+    """As ``seconds``.
+
+    >>> all_seconds([1698401060_123_000_000.0, 1698401060_123_456_789.0], "ns")
+    [1698401060.123, 1698401060.123457]
+    """
+    if unit == "s":
+        return numbers
+    array = np.array(numbers)
+    return (np.rint(array / 1e3) / 1e6 if unit == "ns" else array / UNITS[unit]).tolist()
 
 
 def hint(number: float, unit: str | None) -> str:

@@ -40,4 +40,4 @@ class Format(Mapping):
         of = element.get("event") or element.get("metricset")
         module = of.get("module") if type(of) is dict else None
         below = element.get(module) if type(module) is str else None
-        return [(f"{module}.{name}", value) for name, value in self.numbers(below, "**")]
+        return self.numbers(below, "**", f"{module}.") if type(below) is dict else []

@@ -13,17 +13,19 @@ Histograms and summaries are skipped, as are points without a value (flag 1) and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import compress, repeat
-from typing import Any, NamedTuple
+from functools import cached_property
+from itertools import chain, compress
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from app.errors import InvalidPoint
 from app.settings.model import InputSettings
+from app.state.sources import VALUE
 from app.wire.malformed import shown
-from app.wire.mapping import MOST_KNOWN, Described, Element, Mapping, Spread, or_none
+from app.wire.mapping import MOST_KNOWN, Described, Element, Mapping, Numbers, Spread, or_none, repeated
 
 INPUT = {
     "format": "otlp-json",
@@ -59,58 +61,54 @@ class DataPoint(msgspec.Struct, gc=False):
     flags: int | None = None
 
 
-class DataPoints(msgspec.Struct, gc=False):
-    dataPoints: list[msgspec.Raw] | None = None
+One = TypeVar("One")  # a data point
 
 
-class Metric(msgspec.Struct, gc=False):
+class DataPoints(msgspec.Struct, Generic[One], gc=False):
+    dataPoints: list[One] | None = None
+
+
+class Metric(msgspec.Struct, Generic[One], gc=False):
     name: str = ""
     unit: str | None = None
-    gauge: DataPoints | None = None
-    sum: DataPoints | None = None
-    histogram: DataPoints | None = None
-    exponentialHistogram: DataPoints | None = None
-    summary: DataPoints | None = None
+    gauge: DataPoints[One] | None = None
+    sum: DataPoints[One] | None = None
+    histogram: DataPoints[msgspec.Raw] | None = None
+    exponentialHistogram: DataPoints[msgspec.Raw] | None = None
+    summary: DataPoints[msgspec.Raw] | None = None
 
 
 class Scope(msgspec.Struct, gc=False):
     name: str | None = None
 
 
-class ScopeMetrics(msgspec.Struct, gc=False):
+class ScopeMetrics(msgspec.Struct, Generic[One], gc=False):
     scope: Scope | None = None
-    metrics: list[Metric] | None = None
+    metrics: list[Metric[One]] | None = None
 
 
 class Resource(msgspec.Struct, gc=False):
     attributes: msgspec.Raw = NONE
 
 
-class ResourceMetrics(msgspec.Struct, gc=False):
+class ResourceMetrics(msgspec.Struct, Generic[One], gc=False):
     resource: Resource | None = None
-    scopeMetrics: list[ScopeMetrics] | None = None
+    scopeMetrics: list[ScopeMetrics[One]] | None = None
 
 
-class Record(msgspec.Struct, gc=False):
-    resourceMetrics: list[ResourceMetrics]
+class Record(msgspec.Struct, Generic[One], gc=False):
+    resourceMetrics: list[ResourceMetrics[One]]
 
 
-_decode_record = msgspec.json.Decoder(Record).decode
-_decode_point = msgspec.json.Decoder(DataPoint, strict=False).decode  # numbers of 64 bits are text
+# Numbers of 64 bits are text.
+_decode_record = msgspec.json.Decoder(Record[msgspec.Raw], strict=False).decode
+_decode_usual = msgspec.json.Decoder(Record[DataPoint], strict=False).decode
+_decode_point = msgspec.json.Decoder(DataPoint, strict=False).decode
 _decode_attributes = msgspec.json.Decoder(list[Attribute] | None).decode
+_NO_POINTS = DataPoints[DataPoint]()
 
-
-class _Unusual(Exception):
-    """A record that is read alone."""
-
-
-class About(NamedTuple):
-    """What the data points of a metric share. ``resource``: its attributes as they were written."""
-
-    resource: bytes
-    scope: str | None
-    name: str
-    unit: str | None
+# What the data points of a metric share: attributes of the resource as they were written, scope, name, unit.
+About = tuple[bytes, str | None, str, str | None]
 
 
 class Format(Mapping):
@@ -118,24 +116,22 @@ class Format(Mapping):
 
     def __init__(self, input: InputSettings, skips_empty: str) -> None:
         super().__init__(input, whole=True)
+        self.decode, self.decode_usual = _decode_record, _decode_usual
         self._descriptions: dict[tuple[About, bytes], Described] = {}
 
-    def decode(self, value: bytes) -> Record:
-        return _decode_record(value)
-
-    def elements(self, record: Record, raw: bytes, path: str) -> Iterable[Element]:
+    def elements(self, record: Record[msgspec.Raw], raw: bytes, path: str) -> Iterable[Element]:
         found: list[Element] = []
         for i, of_resource in enumerate(record.resourceMetrics):
             resource = bytes(of_resource.resource.attributes if of_resource.resource else NONE)
             for j, of_scope in enumerate(of_resource.scopeMetrics or ()):
                 scope = of_scope.scope.name if of_scope.scope else None
                 for k, metric in enumerate(of_scope.metrics or ()):
-                    about = About(resource, scope, metric.name, metric.unit)
+                    about = resource, scope, metric.name, metric.unit
                     at = f"{path}.resourceMetrics[{i}].scopeMetrics[{j}].metrics[{k}]"
                     found += self._points_of(metric, about, at)
         return found or [(None, None, raw, path, -1, "no_number")]
 
-    def _points_of(self, metric: Metric, about: About, path: str) -> Iterator[Element]:
+    def _points_of(self, metric: Metric[msgspec.Raw], about: About, path: str) -> Iterator[Element]:
         for kind in ("gauge", "sum"):
             if (of := getattr(metric, kind)) is not None:
                 place = f"{path}.{kind}.dataPoints"
@@ -158,42 +154,35 @@ class Format(Mapping):
         if (known := self._descriptions.get(key)) is None:
             if len(self._descriptions) >= MOST_KNOWN:
                 self._descriptions.clear()
-            flat = {**record._asdict(), "resource": _attributes(key[0].resource), "attributes": _attributes(key[1])}
+            resource, scope, name, unit = record
+            flat: dict[str, Any] = {"name": name, "unit": unit, "scope": scope}
+            flat |= {"resource": _attributes(resource), "attributes": _attributes(key[1])}
             known = self._descriptions[key] = super().described(flat, flat)
         return known
 
     def spread(self, records: list[Any], raw: list[bytes]) -> Spread:
-        around: list[Any] = []
-        pieces: list[Any] = []
-        of: list[int] = []
-        for i, record in enumerate(records):
-            before = len(pieces)
-            try:
-                for of_resource in record.resourceMetrics:
-                    resource = bytes(of_resource.resource.attributes if of_resource.resource else NONE)
-                    for of_scope in of_resource.scopeMetrics or ():
-                        scope = of_scope.scope.name if of_scope.scope else None
-                        for metric in of_scope.metrics or ():
-                            if metric.histogram or metric.exponentialHistogram or metric.summary:
-                                raise _Unusual
-                            for some in (metric.gauge, metric.sum):
-                                if some is not None and some.dataPoints:
-                                    pieces += some.dataPoints
-                                    about = About(resource, scope, metric.name, metric.unit)
-                                    around += repeat(about, len(some.dataPoints))
-            except _Unusual:
-                del pieces[before:], around[before:]
-            else:
-                of += repeat(i, len(pieces) - before)
-        try:
-            points: list[Any] = list(map(_decode_point, pieces))
-        except msgspec.DecodeError:
-            points = [or_none(_decode_point, piece) for piece in pieces]
-        if any([point is None or point.flags for point in points]):
-            unusual = {i for i, point in zip(of, points) if point is None or point.flags}
+        """Leaves out records that hold anything but gauges and sums."""
+        resources, of = _below([one.resourceMetrics for one in records], range(len(records)))
+        about = [bytes(one.resource.attributes if one.resource else NONE) for one in resources]
+        scopes, about, of = _below([one.scopeMetrics for one in resources], about, of)
+        scope = [one.scope.name if one.scope else None for one in scopes]
+        metrics, about, scope, of = _below([one.metrics for one in scopes], about, scope, of)
+        around = list(zip(about, scope, [one.name for one in metrics], [one.unit for one in metrics]))
+        unusual = {
+            i
+            for i, one in zip(of, metrics)
+            if one.histogram or one.exponentialHistogram or one.summary or (one.gauge and one.sum)
+        }
+        measured = [one.gauge or one.sum or _NO_POINTS for one in metrics]
+        points, around, of = _below([one.dataPoints for one in measured], around, of)
+        unusual |= {i for i, point in zip(of, points) if point.flags}
+        if unusual:
             usual = [i not in unusual for i in of]
-            points, around, pieces, of = (list(compress(column, usual)) for column in (points, around, pieces, of))
-        return points, around, pieces, of
+            points, around, of = (list(compress(column, usual)) for column in (points, around, of))
+        return points, around, [raw[i] for i in of], of
+
+    def pieces(self, found: Sequence[Any]) -> Sequence[Any]:
+        return _Pieces(self, found[0])
 
     def all_described(
         self, elements: list[Any], around: list[Any]
@@ -211,8 +200,11 @@ class Format(Mapping):
     def all_times(self, elements: list[DataPoint], around: list[Any]) -> list[Any]:
         return [point.timeUnixNano or None for point in elements]
 
-    def all_cells(self, elements: list[DataPoint], around: list[Any]) -> list[Any]:
-        return [point.asDouble if point.asInt is None else point.asInt for point in elements]
+    def all_numbers(self, elements: list[DataPoint], around: list[Any]) -> Numbers:
+        values: list[Any] = [point.asDouble if point.asInt is None else point.asInt for point in elements]
+        if None not in values:
+            return [1] * len(values), [VALUE] * len(values), values
+        return super().all_numbers(elements, around)
 
     def time(self, element: DataPoint, record: About) -> float | datetime | None:
         return element.timeUnixNano or None  # 0: it is not known
@@ -234,6 +226,29 @@ class Format(Mapping):
 
     def explained(self, raw: Any, error: str, path: str) -> InvalidPoint:
         return InvalidPoint("wrong_type", f"{path} must be a data point of OTLP: {error}")
+
+
+class _Pieces(Sequence[Any]):
+    """The data points of a record as they were written, decoded again when they are asked for: for dead letters."""
+
+    def __init__(self, format: Format, raw: bytes) -> None:
+        self._format, self._raw = format, raw
+
+    @cached_property
+    def _found(self) -> list[Any]:
+        return [piece for _, _, piece, *_ in self._format.elements(self._format.decode(self._raw), self._raw, "$")]
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._found[i]
+
+
+def _below(lists: list[list[Any] | None], *columns: Iterable[Any]) -> tuple[list[Any], ...]:
+    """What is in these lists, and each column with its values repeated for all that is in the list beside."""
+    counts = [len(some) if some else 0 for some in lists]
+    return list(chain.from_iterable(filter(None, lists))), *[repeated(column, counts) for column in columns]
 
 
 def _attributes(raw: bytes) -> dict[str, Any]:

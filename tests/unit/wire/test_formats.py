@@ -14,7 +14,7 @@ from unit.wire.test_mapping import plain, points, read, told
 from unit.wire.test_reader import Record, rows
 
 from app.settings import InputSettings
-from app.wire import formats
+from app.wire import formats, mapped_batch
 from app.wire.reader import Reader
 
 AT = 1698399460.0  # 2023-10-27T09:37:40Z
@@ -58,6 +58,7 @@ CHANGE = {
     "op": "c",
     "ts_ms": 1698399460123,
 }
+LOAD = {**BEAT, "event": {"dataset": "system.load", "module": "system"}, "system": {"load": {"1": 0.31, "5": 1}}}
 COLUMNS = {"format": "debezium", "source_field": "sensor", "value_fields": ["temperature"]}
 
 
@@ -67,7 +68,8 @@ def attributes(**of):
     return [{"key": key, "value": value} for key, value in told.items()]
 
 
-def measured(**point):
+def measured(asInt=None, **point):
+    point = point if asInt is None else {**point, "asInt": asInt}
     return {"attributes": attributes(method="GET"), "timeUnixNano": "1698399460250000000", **point}
 
 
@@ -83,6 +85,13 @@ def exported(*metrics, resource=None):
 
 def gauge(*measured):
     return {"name": "http.active", "unit": "1", "gauge": {"dataPoints": list(measured)}}
+
+
+COUNTER = {
+    "name": "c",
+    "sum": {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": [measured(asInt="1")]},
+}
+HISTOGRAM = {"name": "h", "histogram": {"dataPoints": [measured(count="5", sum=3.0, bucketCounts=["5"])]}}
 
 
 def test_every_format_has_a_file_and_every_file_is_one():
@@ -186,14 +195,9 @@ def test_otlp_json():
     assert points(export, format="otlp-json") == [
         (i, source, AT + 0.25, {name: value}, name) for i, value in enumerate([412.0, 5.0, 0.5])
     ]
-    counter = {
-        "name": "c",
-        "sum": {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": [measured(asInt="1")]},
-    }
-    histogram = {"name": "h", "histogram": {"dataPoints": [measured(count="5", sum=3.0, bucketCounts=["5"])]}}
     summary = {"name": "s", "summary": {"dataPoints": [measured(count="5")]}}
     bad = [measured(asDouble="NaN"), measured(asDouble="Infinity"), measured(flags=1), measured(asInt="x"), measured()]
-    found = read(exported(histogram, counter, gauge(*bad), summary), format="otlp-json")
+    found = read(exported(HISTOGRAM, COUNTER, gauge(*bad), summary), format="otlp-json")
     assert [row[1:3] + row[6:] for row in rows(found.points)] == [(1, source, "c")]
     assert [(one.index, one.why) for one in found.skipped] == [
         (0, "histogram"),
@@ -225,6 +229,14 @@ def test_otlp_json_names_and_labels():
     for none in (exported(), {"resourceMetrics": []}):
         assert [one.why for one in read(none, format="otlp-json").skipped] == ["no_number"]
     assert told(read({"resourceSpans": []}, format="otlp-json")) == ["$.resourceMetrics must be an array, got null"]
+
+
+def test_a_rejected_point_of_otlp_json_has_the_bytes_of_its_data_point():
+    reader = Reader(InputSettings(format="otlp-json"), "raw-data", 3, False)
+    records = [Record(json.dumps(exported(gauge(*map(measured, [1, 2])), COUNTER)).encode(), 0)]
+    found = reader.read(records)
+    [letter] = reader.rejected(records, found.elements, found.points, [(1, "too_many_metrics", "no")])
+    assert json.loads(letter.value) == measured(2) and letter.index == 1
 
 
 @pytest.mark.parametrize(
@@ -279,11 +291,24 @@ def test_a_damaged_record_is_answered(format, record):
         ("debezium", [CHANGE, {**CHANGE, "op": "u"}]),
         ("debezium", [CHANGE, {"payload": CHANGE}, {**CHANGE, "after": None}]),
         ("metricbeat", [BEAT, {**BEAT, "service": None}]),
+        ("metricbeat", [{**BEAT, "host": None, "agent": {"name": "a"}}, {**BEAT, "event": None}, LOAD, BEAT]),
+        ("cloudevents", [{**EVENT, "data": {}}, EVENT, {**EVENT, "data": {"b": 1, "a": "x"}}]),
+        ("otlp-json", [exported(COUNTER, gauge(measured(asInt="1"))), exported(gauge(), COUNTER), exported(HISTOGRAM)]),
+        (
+            "otlp-json",
+            [exported(COUNTER, HISTOGRAM), exported(COUNTER, resource=[]), exported({**COUNTER, **gauge(measured())})],
+        ),
+        ("otlp-json", [exported({"name": "none"}, COUNTER), {"resourceMetrics": [{}, *exported()["resourceMetrics"]]}]),
     ],
 )
-def test_a_batch_of_usual_records_is_read_as_each_of_them_alone(format, records):
-    """Where all are usual, and where only some are."""
-    reader = Reader(InputSettings(**(COLUMNS if format == "debezium" else {"format": format})), "raw-data", 3, False)
-    given = [Record(json.dumps(one).encode(), i) for i, one in enumerate(records * 2)]
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_batch_of_usual_records_is_read_as_each_of_them_alone(format, records, apart, monkeypatch):
+    """Where all are usual, and where only some are; at once, and in parts of 16 records."""
+    input = {**(COLUMNS if format == "debezium" else {"format": format}), **({"values_apart": True} if apart else {})}
+    reader = Reader(InputSettings(**input), "raw-data", 3, False)
+    given = [Record(json.dumps(one).encode(), i) for i, one in enumerate(records * 12)]
     together, one_by_one = reader.read(given), reader._read_each(given)
+    monkeypatch.setattr(mapped_batch, "PART_BYTES", 1)
+    in_parts = reader.read(given)
+    assert rows(in_parts.points) == rows(together.points) and plain(in_parts) == plain(together)
     assert rows(together.points) == rows(one_by_one.points) and plain(together) == plain(one_by_one)
