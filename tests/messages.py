@@ -20,7 +20,8 @@ PUMP = Event(
 END = Event(
     event="closed", episode="raw-data:3:5658:0", kind="value", severity="critical", source="pump-7",
     metric="temperature", labels={"room": "B", "rack": 7}, timestamp=1698399660.0, opened_at=1698399460.0, points=5,
-    peak_score=1.0, offset=5664, index=0, reason="recovered",
+    peak_score=1.0, offset=5663, index=0, reason="recovered", value=55.1049, expected=50.02186,
+    expected_lower=39.40371, expected_upper=60.72364,
 )  # fmt: skip
 VIEW = "https://alerts.example/view"
 

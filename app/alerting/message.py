@@ -112,18 +112,19 @@ class Message:
 
 def _of_one(news: News, context: Links) -> Message:
     event, closed = news.event, news.why == "closed"
-    lines = _end(news) if closed else _state(news)
-    about = (news.began or event) if closed else event
-    lines += [
-        ("kind", f"{event.kind}: {KINDS[event.kind]}" if event.kind in KINDS else event.kind),
-        ("votes", _shares(about.detectors)),
-        ("metrics", _shares(about.attribution) if len(about.attribution) > 1 else ""),
-        ("labels", _labels(event.labels)),
-        ("episode", event.episode),
-    ]
+    about = news.began if closed else event  # what the sentence and the votes are of
+    lines = [*(_end(news) if closed else _state(news)), ("kind", _kind(event))]
+    if about:
+        lines.append(("votes", _shares(about.detectors)))
+        lines.append(("metrics", _shares(about.attribution) if len(about.attribution) > 1 else ""))
+    lines += [("labels", _labels(event.labels)), ("episode", event.episode)]
     cleaned = tuple((label, clean(text, TEXT)) for label, text in lines if text)
-    severity = "" if closed else event.severity
-    return Message(headline(news), severity, clean(about.explanation, TEXT), cleaned, link=context.link(event))
+    text = clean(about.explanation, TEXT) if about else ""
+    return Message(headline(news), "" if closed else event.severity, text, cleaned, link=context.link(event))
+
+
+def _kind(event: Event) -> str:
+    return f"{event.kind}: {KINDS[event.kind]}" if event.kind in KINDS else event.kind
 
 
 def headline(news: News) -> str:
@@ -162,9 +163,17 @@ def _end(news: News) -> list[tuple[str, str]]:
         ("ended", f"{moment(event.timestamp)}: {reason}"),
         ("lasted", f"{lasted}, {many(event.points, 'point')}, since {moment(event.opened_at)}"),
         ("peak", f"{event.severity}; highest alert score {event.peak_score:.2f} of 1"),
-        ("value now", number(event.value) if event.value is not None else ""),
+        ("now", _now(event)),
         *((f"{label} then", text) for label, text in began),
     ]
+
+
+def _now(event: Event) -> str:
+    """The first point after an episode, if there was one."""
+    if event.value is None:
+        return dict(_numbers(event))["values"]
+    expected = f", expected {number(event.expected)}" if isinstance(event.expected, float | int) else ""
+    return number(event.value) + expected
 
 
 def _numbers(event: Event) -> list[tuple[str, str]]:
@@ -207,7 +216,8 @@ def _before(event: Event) -> str:
     usual = event.explanation.partition("; ")[2]
     if usual.startswith(("the usual error", "the usual distance")) and event.figure and event.usual:
         return f"{usual}: this is {number(abs(event.figure / event.usual))} times that"
-    return usual
+    counted = " of all " in event.explanation  # of a record, whose usual is a number of days
+    return usual or (number(event.usual) if event.usual is not None and not counted else "")
 
 
 # --- many

@@ -55,6 +55,11 @@ def test_an_end_says_why_how_long_and_how_bad_it_was():
     assert lines["peak"] == "critical; highest alert score 1.00 of 1"
     assert (lines["value then"], lines["expected then"]) == ("90.44", "50.02, between 40.2 and 59.6")
     alone = said(told(News(END, "closed")))
+    assert lines["now"] == "55.1, expected 50.02"
+    vector = said(told(News(event(END, value=None, values={"cpu": 0.2}, expected={"cpu": 0.25}), "closed")))
+    assert dict(vector.lines)["now"] == "cpu 0.2 (expected 0.25)"
+    silent = said(told(News(event(END, value=None, expected=None, reason="silence"), "closed", began=PUMP)))
+    assert "now" not in dict(silent.lines) and "the source sent nothing any more" in dict(silent.lines)["ended"]
     assert "value then" not in dict(alone.lines) and dict(alone.lines)["lasted"] == lines["lasted"]
 
 
@@ -72,8 +77,28 @@ def test_a_vector_names_its_metrics_the_worst_first():
     assert lines["metrics"] == "cpu 0.99, memory 0.10"
 
 
+@pytest.mark.parametrize(
+    ("explanation", "figure", "usual", "before"),
+    [
+        ("50.3, but 130 is expected at this time: 79.7 below it; the usual error is 1.9", -79.7, 1.9,
+         "the usual error is 1.9: this is 41.95 times that"),
+        ("unchanged at 40 for 11 points; outside episodes lately never for more than 3", 11.0, 3.0,
+         "outside episodes lately never for more than 3"),
+        ("the last 20 values are 52.9 on average, and 50.02 was expected", 52.9, 50.02, "50.02"),
+        ("30 after 412 values of 5", 412.0, 5.0, "5"),
+        ("7 after 250567: the counter began anew", 7.0, 250567.0, "250567"),
+        ("61.3 is the highest of all 4120 values so far, in 2.86 days", 4120.0, 2.86, None),
+        ("90 is unusual: zscore scores it 4", None, None, None),
+    ],
+)  # fmt: skip
+def test_what_it_was_like_before(explanation, figure, usual, before):
+    one = event(explanation=explanation, figure=figure, usual=usual)
+    assert dict(said(told(News(one, "opened"))).lines).get("before") == before
+
+
 def test_without_a_view_there_is_no_link_and_without_numbers_no_line_of_them():
-    one = event(kind="pause", value=None, expected=None, explanation="no point for 300 s", detectors={}, labels={})
+    none = dict.fromkeys(("value", "expected", "figure", "usual"))
+    one = event(kind="pause", explanation="no point for 300 s", detectors={}, labels={}, **none)
     message = Message.of(told(News(one, "opened")), context(view_url=""))
     assert message.link == "" and message.title == "critical: pump-7 temperature: no point for 300 s"
     assert [label for label, _ in message.lines] == ["severity", "since", "kind", "episode"]
