@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -20,6 +21,8 @@ WIDTH, HEIGHT = 560, 160  # as it is shown
 SCALE = 2
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 24, 20  # around the plot
 MOST_POINTS = 300
+MANY = 20  # points of the episode: above it they are drawn smaller
+GAP = 5.0  # times the usual distance of two points: no line is drawn
 WHITE, GRID, INK, GREY = "#ffffff", "#e4e7eb", "#1f2933", "#616e7c"
 BAND, EXPECTED, SPAN, MARK = "#d6e4f5", "#4a7fc1", "#fdecea", "#c8102e"
 
@@ -93,17 +96,20 @@ def _draw(points: Sequence[Point], levels: Sequence[float], event: Event) -> byt
     for level in _ticks(low, high):
         draw.line((left, y(level), right, y(level)), fill=GRID, width=SCALE // 2)
         draw.text((left - 5 * SCALE, y(level)), number(level), fill=GREY, font=font, anchor="rm")
-    for a, b in pairwise(points):
+    usual = statistics.median(b.time - a.time for a, b in pairwise(points))
+    steps = [(a, b) for a, b in pairwise(points) if b.time - a.time <= GAP * max(usual, (last - first) / WIDTH)]
+    for a, b in steps:
         if None not in (a.lower, a.upper, b.lower, b.upper):
             draw.polygon(_band(a, b, x, y), fill=BAND)
     for name, color, width in (("expected", EXPECTED, 3), ("value", INK, 3)):
-        for a, b in pairwise(points):
+        for a, b in steps:
             begin, until = getattr(a, name), getattr(b, name)
             if begin is not None and until is not None:
                 draw.line((x(a.time), y(begin), x(b.time), y(until)), fill=color, width=width, joint="curve")
+    radius = (3.0 if sum(point.anomalous for point in points) <= MANY else 1.75) * SCALE
     for point in points:
         if point.anomalous:
-            across, down, radius = x(point.time), y(point.value), 3 * SCALE
+            across, down = x(point.time), y(point.value)
             draw.ellipse((across - radius, down - radius, across + radius, down + radius), fill=MARK)
     _legend(draw, font, left)
     for time, at, anchor in ((first, left, "lb"), (last, right, "rb")):

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from app.alerting.channels.email import CHART, page
+from app.alerting.channels.email import CHART, COLORS, page
 from app.alerting.chart import chart
 from app.alerting.message import Message
 from tests.browser import browser
@@ -32,7 +32,9 @@ def results() -> list[dict[str, Any]]:
 
 async def take() -> None:
     drawn = base64.b64encode(chart(results(), PUMP) or b"").decode()
-    shown = page(Message.of(told(), context()), PUMP).replace(f"cid:{CHART}", f"data:image/png;base64,{drawn}")
+    shown = page(Message.of(told(), context()), COLORS["critical"], PUMP).replace(
+        f"cid:{CHART}", f"data:image/png;base64,{drawn}"
+    )
     with tempfile.NamedTemporaryFile("w", suffix=".html") as file:
         file.write(shown)
         file.flush()

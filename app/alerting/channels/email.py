@@ -234,7 +234,8 @@ def compose(
     mail["X-Auto-Response-Suppress"] = "All"  # the same for Exchange
     mail.set_content(message.plain())
     event = notification.news[0].event if picture else None
-    mail.add_alternative(page(message, event), subtype="html")
+    color = COLORS[message.severity] if notification.about != "channel_down" else COLORS["high"]
+    mail.add_alternative(page(message, color, event), subtype="html")
     if picture:
         [_, related] = mail.iter_parts()
         assert isinstance(related, EmailMessage)
@@ -244,9 +245,8 @@ def compose(
     return mail
 
 
-def page(message: Message, pictured: Event | None = None) -> str:
+def page(message: Message, color: str, pictured: Event | None = None) -> str:
     """The mail as HTML; ``pictured``: what its chart is of. All that comes from data is escaped; nothing is loaded."""
-    color = COLORS[message.severity]
     cell = "padding:2px 12px 2px 0;vertical-align:top"
     parts = [f'<h1 style="font-size:18px;margin:0 0 8px;color:{color}">{html.escape(message.title)}</h1>']
     if message.text:

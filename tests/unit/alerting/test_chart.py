@@ -52,6 +52,12 @@ def test_a_band_that_is_far_wider_than_the_values_leaves_them_readable():
     assert max(rows) - min(rows) > 0.3 * HEIGHT * SCALE
 
 
+def test_no_line_is_drawn_over_a_pause():
+    before = [one | {"timestamp": one["timestamp"] - 1000.0} for one in results([50.0, 60.0, 50.0, 60.0])]
+    across, _ = pixels(chart([*before, *results([50.0, 60.0, 50.0, 60.0])], PUMP))[INK]
+    assert not any(0.3 < column / (WIDTH * SCALE) < 0.8 for column in across)
+
+
 def test_both_shapes_of_results_and_vectors_are_read():
     plain = read(results([50.0, 51.0]), PUMP)
     shaped = [
