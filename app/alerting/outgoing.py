@@ -157,7 +157,10 @@ def _kind(address: Address) -> str:
 
 
 async def _system(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(f"{host[:80]}: no name of a host: {error}") from error
     return [_with_zone(where) for *_, where in found]
 
 

@@ -255,7 +255,7 @@ def _one_underscore(word: str, models: Mapping[str, Any]) -> str:
 def unknown(name: str, known: Any) -> str:
     """No such setting; what there is, and which was probably meant."""
     names = sorted(map(str, known))
-    return "no such setting" + (near(name, names) or f"; known: {', '.join(names)}")
+    return "no such setting" + (near(name, names) or f"; known: {', '.join(names) or 'none'}")
 
 
 def near(name: Any, known: Iterable[str]) -> str:

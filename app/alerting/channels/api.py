@@ -221,8 +221,11 @@ async def exchange(
     """
     from yarl import URL
 
-    where = URL(url)
-    place = str(where.origin())
+    try:
+        where = URL(url)
+        place = str(where.origin())
+    except ValueError:  # its words have the URL
+        raise Retry("not a URL that can be asked") from None
     status, text = 0, b""
     answered: Mapping[str, str] = {}
     limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=outgoing.CONNECT_S)
@@ -237,7 +240,7 @@ async def exchange(
             raise Retry(f"{place}: no answer within {timeout_s:g} s") from error
     except outgoing.Forbidden as error:
         raise Retry(str(error)) from error
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, UnicodeError) as error:
         if not 200 <= status < 300:
             words = _without_url(error)
             raise Retry(words if str(where.host) in words else f"{place}: {words}") from error

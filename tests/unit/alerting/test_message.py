@@ -1,11 +1,16 @@
 """A message says what, how bad, by how much, since when and how it ended; whatever the data holds, it is one line."""
 
+import unicodedata
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from messages import END, PUMP, VIEW, burst, context, ended, event, told
 
 from app.alerting.message import KINDS, NAME, REASONS, TEXT, TITLE, Message, clean, duration
 from app.detectors.kinds import KINDS as ALL_KINDS
 from app.scoring.episodes import REASONS as ALL_REASONS
+from app.scoring.severity import NAMES as SEVERITIES
 from app.wire.notifications import News
 
 
@@ -178,3 +183,27 @@ def test_every_kind_and_reason_has_words():
 )
 def test_a_duration_has_its_two_largest_units(seconds, shown):
     assert duration(seconds) == shown
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 5e-324, 1e308, -1e308])
+BANDS = st.none() | NUMBERS | st.dictionaries(st.text(max_size=9), NUMBERS, max_size=4)
+SCORES = st.dictionaries(st.text(max_size=300), NUMBERS, max_size=12)
+EVENTS = st.builds(
+    type(PUMP), event=st.just("opened"), episode=st.text(), kind=st.text(), severity=st.sampled_from(SEVERITIES),
+    source=st.text(), metric=st.text(), timestamp=NUMBERS, opened_at=NUMBERS, points=st.integers(0, 10**12),
+    peak_score=NUMBERS, reason=st.text(), value=st.none() | NUMBERS, values=SCORES, expected=BANDS,
+    expected_lower=BANDS, expected_upper=BANDS, explanation=st.text(), figure=st.none() | NUMBERS,
+    usual=st.none() | NUMBERS, detectors=SCORES, attribution=SCORES,
+    labels=st.dictionaries(st.text(), st.text() | NUMBERS | st.booleans(), max_size=12),
+)  # fmt: skip
+NEWS = st.builds(News, EVENTS, st.sampled_from(["opened", "raised", "repeated", "closed"]), began=st.none() | EVENTS)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(NEWS, min_size=1, max_size=4))
+def test_whatever_an_event_holds_there_is_a_message(news):
+    message = said(told(*news))
+    assert 0 < len(message.title) <= TITLE
+    texts = [message.title, message.text, *(text for _, text in message.lines), *(item.text for item in message.items)]
+    assert all(len(text) <= TITLE + TEXT for text in texts)
+    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for text in texts for c in text)

@@ -109,6 +109,12 @@ def test_a_name_is_judged_by_its_addresses_unless_it_is_allowed_itself():
     assert checked(mixed, "hooks.local") == ["1.1.1.1"]
 
 
+@pytest.mark.parametrize("host", ["no-such-host.invalid", f"{'x' * 64}.example", "a..b"])
+def test_a_name_that_is_none_is_an_error_of_the_system(host):
+    with pytest.raises(OSError):
+        checked(Outgoing(), host)
+
+
 # --- connections
 
 
