@@ -23,7 +23,7 @@ from app.compiled import jit
 from app.errors import AnomalyError, ConfigurationError, TopicError
 from app.kafka import patches, permissions
 from app.kafka.client import client_options, ssl_context
-from app.kafka.topics import doubts, limits, names, require
+from app.kafka.topics import doubts, limits, needed_names, require
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings, load
@@ -58,7 +58,7 @@ class Preflight(Service):
             job.partitions_of.update((name, topic.partitions) for name, topic in found.items())
             job.topic_ids.update((name, topic.id) for name, topic in found.items())
             job.limits.update(limits(found))
-            say_what_is_not_seen(job.limits, names(job.settings.kafka)[1:])
+            say_what_is_not_seen(job.limits, needed_names(job.settings.kafka)[1:])
             for doubt in doubts(job.settings.kafka, found):
                 log.warning("%s", doubt)
             warm(job.pipeline, helped=True, rekeys=job.settings.kafka.rekeys)
@@ -77,7 +77,8 @@ def say_what_is_not_seen(known: Mapping[str, int], written: Sequence[str]) -> No
     """One line in the log for topics whose limits this user may not see."""
     if unseen := [name for name in written if name not in known]:
         log.info(
-            "this user may not see max.message.bytes of %s (DescribeConfigs): record batches have up to %d bytes there",
+            "this user may not see the configuration of %s (DescribeConfigs): record batches have up to %d bytes "
+            "there, and whether they are compacted as they must be is not checked",
             ", ".join(unseen), BATCH_BYTES,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 AuthorizedOperations = Mapping[tuple[str, str], frozenset[str]]  # (kind, name) -> operations; absent: not known
 VIEW = "the view, where dashboard.enabled"
+TOLD = "episodes to tell, where alerting.enabled; " + VIEW
 
 
 class Right(NamedTuple):
@@ -32,12 +33,13 @@ def of_worker(settings: "Settings") -> list[Right]:
         Right("Write", "topic", kafka.output_topic, "their results"),
         Right("Read", "topic", kafka.output_topic, "where they end, after a restart; the view"),
         Right("Write", "topic", kafka.anomalies_topic, "episodes"),
-        Right("Read", "topic", kafka.anomalies_topic, VIEW),
+        Right("Read", "topic", kafka.anomalies_topic, TOLD if kafka.alerts else VIEW),
         Right("Write", "topic", kafka.dead_letters_topic, "what cannot be read"),
         Right("Write", "topic", kafka.changelog_topic, "state"),
         Right("Read", "topic", kafka.changelog_topic, "state, after a restart"),
         Right("DescribeConfigs", "topic", kafka.changelog_topic, "whether it is compacted"),
         Right("Read", "group", kafka.group_id, "partitions and commits"),
+        *(_of_alerter(kafka, ", where alerting.enabled") if kafka.alerts else ()),
     ]
     return [right for right in rights if settings.dashboard.enabled or right.use != VIEW]
 
@@ -48,6 +50,25 @@ def _of_rekey(kafka: "KafkaSettings") -> list[Right]:
         Right("Write", "topic", name, "the points by source"),
         Right("Read", "topic", name, "to score them"),
         Right("DescribeConfigs", "topic", name, "whether it is not compacted"),
+    ]
+
+
+def _of_alerter(kafka: "KafkaSettings", where: str = "") -> list[Right]:
+    """Beside those on results and the topic of anomalies."""
+    return [
+        Right("Write", "topic", kafka.notifications_topic, f"who was told what{where}"),
+        Right("Read", "topic", kafka.notifications_topic, f"the same, after a restart{where}"),
+        Right("Read", "topic", kafka.decisions_topic, f"acknowledgements, silences, feedback{where}"),
+        Right("Read", "group", kafka.alerter_group, f"partitions of the topic of anomalies{where}"),
+    ]
+
+
+def of_alerter(kafka: "KafkaSettings") -> list[Right]:
+    """Of ``faust-anomaly alerter``."""
+    return [
+        Right("Read", "topic", kafka.anomalies_topic, "episodes to tell"),
+        Right("Read", "topic", kafka.output_topic, "the last points, for charts and details; the view"),
+        *_of_alerter(kafka),
     ]
 
 

@@ -38,10 +38,9 @@ LETTER_BYTES = 4096  # of a dead letter with only the start of its record
 REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
 IN_SYNC = "min.insync.replicas"
 CONFIGS = ("cleanup.policy", "max.message.bytes", "segment.bytes", IN_SYNC)
-# What a worker has read and saved is of no more use; but what it has not must be there when it is started again, and
-# if it is not, the group's state is of no more use either. Brokers may delete after less.
-BY_SOURCE_RETENTION_MS = 7 * 24 * 3600 * 1000
 REKEYED_PARTITIONS = 256  # app/wire/by_source.py: PARTITIONS
+WEEK_MS = 7 * 24 * 3600 * 1000
+WHOLE_MS = str(WEEK_MS)  # for so long the topic of anomalies keeps every event, and not only the last of each series
 SMALLER = "lower input.max_metrics or detection.window_points, or let its detectors keep less"
 
 
@@ -95,7 +94,11 @@ async def create(
             replication_factor = min(3, len((await admin.describe_cluster())["brokers"]))
         wanted = _configs(kafka, largest_snapshot_bytes, replication_factor)
         missing = [name for name in names(kafka) if name not in found]
-        new = [NewTopic(name, partitions, replication_factor, topic_configs=wanted[name]) for name in missing]
+        counts = dict.fromkeys(missing, partitions)
+        if kafka.anomalies_topic in found and not found[kafka.anomalies_topic].denied:
+            counts[kafka.notifications_topic] = found[kafka.anomalies_topic].partitions
+        counts[kafka.decisions_topic] = 1
+        new = [NewTopic(name, counts[name], replication_factor, topic_configs=wanted[name]) for name in missing]
         if new:
             answer = await admin.create_topics(new)
             denied = [name for name, code, _ in answer.topic_errors if code == DENIED]
@@ -106,31 +109,30 @@ async def create(
             ]
             if failed:
                 raise errors.TopicError(f"{where(kafka)}: topics could not be made:\n- " + "\n- ".join(failed))
-            await _until_known(admin, {**dict.fromkeys(found, 1), **dict.fromkeys(missing, partitions)})
+            await _until_known(admin, {**dict.fromkeys(found, 1), **{name: counts[name] for name in missing}})
     return missing
 
 
 async def extend(kafka: "KafkaSettings") -> list[str]:
-    """Give results and changelog as many partitions as the input topic has now; name those that were given some.
+    """Give results and changelog as many partitions as the input topic has now, and notifications as many as anomalies.
 
-    None with ``input.rekey``: what is scored then is a topic of our own, to which none may be added, because a record
-    that is written to it again would come into another partition than before, and nobody would know it again.
+    Names those that were given some. With ``input.rekey`` results and changelog get none: what is scored then is a
+    topic of our own, to which none may be added, because a record that is written to it again would come into another
+    partition than before, and nobody would know it again.
 
     Raises TopicError when partitions could not be added.
     """
-    if kafka.rekeys:
-        return []
+    like = {kafka.notifications_topic: kafka.anomalies_topic}
+    if not kafka.rekeys:
+        like = {kafka.output_topic: kafka.input_topic, kafka.changelog_topic: kafka.input_topic} | like
     async with connected(kafka) as admin:
         found = await describe(admin, kafka)
-        wanted = found[kafka.input_topic].partitions if kafka.input_topic in found else 0
-        few = [
-            name for name in (kafka.output_topic, kafka.changelog_topic)
-            if name in found and not found[name].denied and found[name].partitions < wanted
-        ]  # fmt: skip
+        seen = {name: topic.partitions for name, topic in found.items() if not topic.denied}
+        few = {name: seen[of] for name, of in like.items() if seen.get(name, 2**31) < seen.get(of, 0)}
         if few:
-            await admin.create_partitions({name: NewPartitions(wanted) for name in few})
-            await _until_known(admin, dict.fromkeys(few, wanted))
-    return few
+            await admin.create_partitions({name: NewPartitions(wanted) for name, wanted in few.items()})
+            await _until_known(admin, few)
+    return list(few)
 
 
 async def _until_known(admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
@@ -145,10 +147,16 @@ async def _until_known(admin: AIOKafkaAdminClient, partitions: Mapping[str, int]
 
 
 def names(kafka: "KafkaSettings") -> list[str]:
-    """The job's topics, the input first."""
+    """The job's topics, the input first; also those of alerting where no worker needs them."""
     by_source = [kafka.by_source_topic] if kafka.rekeys else []
     outputs = [kafka.output_topic, kafka.anomalies_topic, kafka.dead_letters_topic]
-    return [kafka.input_topic, *by_source, *outputs, kafka.changelog_topic]
+    of_alerting = [kafka.notifications_topic, kafka.decisions_topic]
+    return [kafka.input_topic, *by_source, *outputs, kafka.changelog_topic, *of_alerting]
+
+
+def needed_names(kafka: "KafkaSettings") -> list[str]:
+    """Those without which a worker does not start."""
+    return names(kafka) if kafka.alerts else names(kafka)[:-2]
 
 
 def _giving_partitions(kafka: "KafkaSettings") -> list[str]:
@@ -166,7 +174,7 @@ def problems(
 ) -> list[str]:
     """What is wrong with these topics, in sentences: which, expected, found, fix."""
     problems_found = []
-    for name in names(kafka):
+    for name in needed_names(kafka):
         if name not in found:
             problems_found.append(f"topic {name} is missing: make it with {CREATE}")
         elif found[name].denied and not any(right[1:3] == ("topic", name) for right in missing):
@@ -188,6 +196,7 @@ def problems(
             )
     if kafka.rekeys:
         problems_found += _rekey_problems(kafka, topics, missing)
+    problems_found += _alerting_problems(kafka, topics)
     unknown = any(right[::2] == ("DescribeConfigs", kafka.changelog_topic) for right in missing)  # reported above
     if kafka.changelog_topic in topics and not unknown:
         problems_found += _changelog_problems(kafka, topics[kafka.changelog_topic].configs, largest_snapshot_bytes)
@@ -238,7 +247,7 @@ def limits(found: Mapping[str, Topic]) -> dict[str, int]:
 def doubts(kafka: "KafkaSettings", found: Mapping[str, Topic]) -> list[str]:
     """What lets a worker start, and costs results or a stop when a broker fails: in sentences, with the fix."""
     said = []
-    for name in names(kafka)[1:]:
+    for name in needed_names(kafka)[1:]:
         topic = found.get(name)
         if topic is None or not topic.configs or IN_SYNC not in topic.configs:
             continue
@@ -301,6 +310,34 @@ def _rekey_problems(kafka: "KafkaSettings", topics: Mapping[str, Topic], missing
     return problems_found
 
 
+def _alerting_problems(kafka: "KafkaSettings", topics: Mapping[str, Topic]) -> list[str]:
+    """Of the topics whose last records say what is open, what was told and what was decided."""
+    problems_found = []
+    for name, lost, more in (
+        (
+            kafka.anomalies_topic,
+            "episodes that are open",
+            f",min.compaction.lag.ms={WHOLE_MS},delete.retention.ms={WHOLE_MS}",
+        ),
+        (kafka.notifications_topic, "what was told", ""),
+        (kafka.decisions_topic, "acknowledgements and silences", ""),
+    ):
+        configs = topics[name].configs if name in topics else None
+        policy = configs.get("cleanup.policy", "compact") if configs else "compact"  # where it may not be seen
+        if "compact" not in policy.split(","):
+            problems_found.append(
+                f"topic {name}: cleanup.policy must be compact, or {lost} are forgotten after some time, but is "
+                f"{policy}: `{altering(kafka, name)} cleanup.policy=compact{more}`"
+            )
+    events, told = topics.get(kafka.anomalies_topic), topics.get(kafka.notifications_topic)
+    if events and told and told.partitions < events.partitions:
+        problems_found.append(
+            f"topic {kafka.notifications_topic} must have as many partitions as {kafka.anomalies_topic}, "
+            f"{events.partitions}, but has {told.partitions}: {EXTEND} adds them"
+        )
+    return problems_found
+
+
 def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | None, largest: int) -> list[str]:
     name = kafka.changelog_topic
     if configs is None:
@@ -341,7 +378,14 @@ def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int, copies: int = 
         changelog |= {"max.message.bytes": str(needed), "segment.bytes": str(64 * max(2**20, needed))}
     of_own = {kafka.changelog_topic: changelog}
     if kafka.rekeys:
-        of_own[kafka.by_source_topic] = {"cleanup.policy": "delete", "retention.ms": str(BY_SOURCE_RETENTION_MS)}
+        # What a worker has read and saved is of no more use; but what it has not must be there when it is started
+        # again, and if it is not, the group's state is of no more use either. Brokers may delete after less.
+        of_own[kafka.by_source_topic] = {"cleanup.policy": "delete", "retention.ms": str(WEEK_MS)}
+    # Readers that were away for so long find every event, and tombstones too.
+    whole = {"min.compaction.lag.ms": WHOLE_MS, "delete.retention.ms": WHOLE_MS}
+    small = {"cleanup.policy": "compact", "segment.bytes": str(16 * 2**20), "min.cleanable.dirty.ratio": "0.2"}
+    of_own[kafka.anomalies_topic] = {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20), **whole}
+    of_own |= {kafka.notifications_topic: small, kafka.decisions_topic: small}
     # What is acknowledged is on two disks, and one broker may be away. A broker's own default is 1.
     every = {IN_SYNC: "2"} if copies >= 3 else {}
     return {name: {"cleanup.policy": "delete", **of_own.get(name, {}), **every} for name in names(kafka)}

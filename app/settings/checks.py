@@ -91,6 +91,8 @@ def check_kafka(trial: Trial) -> None:
         ("kafka", "anomalies_topic"): kafka.anomalies_topic,
         ("kafka", "input_topic", "dead letters"): kafka.dead_letters_topic,
         ("kafka", "group_id"): kafka.changelog_topic,
+        ("kafka", "group_id", "notifications"): kafka.notifications_topic,
+        ("kafka", "group_id", "decisions"): kafka.decisions_topic,
     }
     if kafka.rekeys:
         topics["kafka", "group_id", "by source"] = kafka.by_source_topic
@@ -123,6 +125,8 @@ def _topic_of(keys: Keys) -> str:
         return "the topic of kafka.input_topic's dead letters"
     if keys[-1] == "by source":
         return "the topic by source of kafka.group_id"
+    if keys[-1] in ("notifications", "decisions"):
+        return f"the topic of {keys[-1]} of kafka.group_id"
     return "the changelog of kafka.group_id" if keys[-1] == "group_id" else ".".join(map(str, keys))
 
 

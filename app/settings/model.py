@@ -182,6 +182,13 @@ class KafkaSettings(SettingsSection):
         """A hop of its own writes the points by source, and they are scored from there."""
         return self._rekeys
 
+    _alerts: bool = PrivateAttr(default=True)  # alerting.enabled, likewise
+
+    @property
+    def alerts(self) -> bool:
+        """Workers tell people of episodes, and need the topics that this takes."""
+        return self._alerts
+
     @property
     def by_source_topic(self) -> str:
         """The topic that this hop writes."""
@@ -733,9 +740,9 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _name_topics(self) -> Settings:
-        if self.kafka.rekeys != self.input.rekey:
+        if (self.kafka.rekeys, self.kafka.alerts) != (self.input.rekey, self.alerting.enabled):
             kafka = self.kafka.model_copy()  # the default is one object for all Settings
-            kafka._rekeys = self.input.rekey
+            kafka._rekeys, kafka._alerts = self.input.rekey, self.alerting.enabled
             self.__dict__["kafka"] = kafka
         return self
 

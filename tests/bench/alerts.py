@@ -65,6 +65,7 @@ async def measure(
     receiver = Receiver(random.Random(1))
     url = await receiver.start()
     alerting = {
+        "enabled": True,
         "rules": [{"channels": ["ops"]}],
         "channels": {"ops": {"type": "webhook", "url": url}},
         "allowed_addresses": ["127.0.0.1"],

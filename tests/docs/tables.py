@@ -43,6 +43,7 @@ def rights_of_all() -> dict[str, list[permissions.Right]]:
     kafka = settings.kafka
     return {
         "worker": permissions.of_worker(settings),
+        "alerter": permissions.of_alerter(kafka),
         "generate": permissions.of_generator(kafka.input_topic),
         "topics --create": permissions.of_maker(kafka, topics.names(kafka)),
     }
@@ -62,7 +63,7 @@ def rights_table() -> str:
 
 def acl_commands() -> str:
     """The commands for all of the table, one user for each program."""
-    users = {"worker": "anomaly", "generate": "producer", "topics --create": "admin"}
+    users = {"worker": "anomaly", "alerter": "alerter", "generate": "producer", "topics --create": "admin"}
     lines = ["```sh"]
     for program, needed in rights_of_all().items():
         lines.append(f"# {program}")

@@ -32,7 +32,7 @@ from tests.secured import Acl, Certificates, SecuredKafka
 
 PASSWORD = "s3cret-%s"
 REKEYED = {"input": {"rekey": True}}  # what needs every right that there is
-RIGHTS = 13  # of a worker, then; without the hop 10
+RIGHTS = 17  # of a worker, then; without the hop 14, and without alerting 10
 USERS = ["worker", "producer", "maker", "documented", "lacking"]
 BROKERS_THAT_DO_NOT_SAY = """
 import app.kafka.topics
@@ -97,7 +97,7 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
     assert run("worker", "topics").exit_code == 2
     secured.allow("worker", acls_of(permissions.of_worker(settings)))
     checked = wait_for(lambda: (done := run("worker", "topics")).exit_code == 0 and done)
-    assert checked.stdout.count(", ok") == 6
+    assert checked.stdout.count(", ok") == 8
     generate = ("generate", "synthetic", "--sources", "8", "--points", "50")
     refused = run("producer", *generate)
     assert refused.exit_code == 2 and f"topic {settings.kafka.input_topic}" in refused.stderr
@@ -108,7 +108,7 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
     made = sum(logs.ends(hands, hands.input_topic))
     assert made >= 400
     load.produce([secured.bootstrap_servers], hands.input_topic, [(0, b"pump", b"not json")])
-    with Run(job, tmp_path, **REKEYED) as run:
+    with Run(job, tmp_path, **REKEYED, alerting={"enabled": True}) as run:
         worker = run.start().until_ready()
         wait_for(lambda: sum(logs.ends(hands, hands.output_topic)) == made)
         assert sum(logs.ends(hands, hands.by_source_topic)) == made
@@ -225,7 +225,7 @@ def test_rights_that_making_and_writing_lack_are_named(secured, job):
     secured.allow("maker", [Acl("Describe", "topic", name) for name in topics.names(kafka)])
     environ = job.environ(ANOMALY_KAFKA__SASL_USERNAME="maker", ANOMALY_KAFKA__SASL_PASSWORD=PASSWORD % "maker")
     made = CliRunner().invoke(main, ["topics", "--create"], env=environ)
-    assert made.exit_code == 2 and made.stderr.count("the user maker may not Create it") == 5, made.stderr
+    assert made.exit_code == 2 and made.stderr.count("the user maker may not Create it") == 7, made.stderr
     assert f"--operation Create --topic {kafka.changelog_topic}`" in made.stderr
     asyncio.run(topics.create(by_hand(secured, job).settings()))
     written = CliRunner().invoke(main, ["generate", "synthetic", "--points", "5"], env=environ)
@@ -333,7 +333,7 @@ def test_the_commands_of_the_documents_give_a_worker_all_it_needs(secured):
         tool.add_argument(option, required=True)
     for kind in ("--topic", "--group"):
         tool.add_argument(kind, action="append", default=[])
-    for command in commands.partition("# worker\n")[2].partition("# generate")[0].splitlines():
+    for command in commands.partition("# worker\n")[2].partition("# alerter")[0].splitlines():
         name, *arguments = shlex.split(command)
         asked = tool.parse_args(arguments)
         assert (name, asked.allow_principal) == ("kafka-acls.sh", "User:anomaly")
@@ -345,8 +345,9 @@ def test_the_commands_of_the_documents_give_a_worker_all_it_needs(secured):
 
     async def lacking():
         async with admin.connected(settings.kafka) as client:
-            has = await authorized_operations(client, topics.names(settings.kafka), [settings.kafka.group_id])
-        assert len(has) == 6
+            groups = [settings.kafka.group_id, settings.kafka.alerter_group]
+            has = await authorized_operations(client, topics.names(settings.kafka), groups)
+        assert len(has) == 9
         assert {name: of - {"Describe"} for name, of in has.items()} == {
             key: frozenset(right.operation for right in needed if right[1:3] == key) for key in has
         }, "the commands give more than is needed"

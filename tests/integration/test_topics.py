@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from click.testing import CliRunner
+from integration.workers import wait_for
 
 from app.cli import main
 from app.errors import TopicError
@@ -32,24 +33,37 @@ def test_the_command_tells_what_is_missing_makes_it_and_is_content(job):
     assert created.exit_code == 0, created.output
     assert created.stdout.splitlines() == [
         *(f"created {name}" for name in names),
-        *(f"{name}: 3 partitions, ok" for name in names),
+        *(f"{name}: 3 partitions, ok" for name in names[:-1]),
+        f"{names[-1]}: 1 partition, ok",
     ]
     again = run(job, "--create")
     assert again.exit_code == 0 and "created" not in again.stdout
 
     configs = {name: kafka_tools.configs(job.servers, name) for name in names}
-    assert [configs[name]["cleanup.policy"] for name in names] == ["delete"] * 4 + ["compact"]
+    compacted = [name for name in names if configs[name]["cleanup.policy"] == "compact"]
+    kafka = job.settings().kafka
+    assert compacted == [kafka.anomalies_topic, kafka.changelog_topic, kafka.notifications_topic, kafka.decisions_topic]
+    assert configs[kafka.anomalies_topic]["min.compaction.lag.ms"] == str(7 * 24 * 3600 * 1000)
     found = asyncio.run(topics.require(job.settings()))
-    assert {name: topic.partitions for name, topic in found.items()} == dict.fromkeys(names, 3)
+    assert {name: topic.partitions for name, topic in found.items()} == {**dict.fromkeys(names, 3), names[-1]: 1}
     assert all(len(topic.id) == 36 for topic in found.values()) and len({t.id for t in found.values()}) == len(names)
 
 
 def test_the_others_get_as_many_partitions_as_the_input_topic_has(job):
     settings = job.settings()
     kafka_tools.create_topic(job.servers, settings.kafka.input_topic, partitions=5)
+    kafka_tools.create_topic(job.servers, settings.kafka.anomalies_topic, partitions=3)
     made = asyncio.run(topics.create(settings, partitions=2))
-    assert made == topics.names(settings.kafka)[1:]
-    assert {topic.partitions for topic in asyncio.run(topics.require(settings)).values()} == {5}
+    *rest, decisions = [name for name in topics.names(settings.kafka)[1:] if name != settings.kafka.anomalies_topic]
+    assert made == [*rest, decisions]
+    [told] = problems(job)
+    assert settings.kafka.anomalies_topic in told and "cleanup.policy must be compact" in told and "is delete" in told
+    changed = dict(one.split("=") for one in told.rstrip("`").split(" ")[-1].split(","))
+    kafka_tools.set_configs(job.servers, settings.kafka.anomalies_topic, **changed)
+    wait_for(lambda: kafka_tools.configs(job.servers, settings.kafka.anomalies_topic).items() >= changed.items())
+    found = {name: topic.partitions for name, topic in asyncio.run(topics.require(settings)).items()}
+    given = {settings.kafka.anomalies_topic: 3, settings.kafka.notifications_topic: 3, decisions: 1}
+    assert found == {**dict.fromkeys(found, 5), **given}
 
 
 def test_a_changelog_with_the_default_policy_is_refused(job):

@@ -244,10 +244,12 @@ def test_topics_that_do_not_fit_stop_the_worker_before_it_joins(job, tmp_path):
             f"topic {kafka.output_topic} must have as many partitions as {kafka.input_topic}, {PARTITIONS}, but has 3",
             f"topic {kafka.changelog_topic}: cleanup.policy must be compact",
             "--add-config cleanup.policy=compact",
+            f"topic {kafka.anomalies_topic}: cleanup.policy must be compact",
         )
         assert logs.committed(kafka) == {}
-        kafka_tools.delete_topics(servers, kafka.output_topic, kafka.changelog_topic)
-        wait_for(lambda: not {kafka.output_topic, kafka.changelog_topic} & set(kafka_tools.topics(servers)))
+        wrong = kafka.output_topic, kafka.changelog_topic, kafka.anomalies_topic
+        kafka_tools.delete_topics(servers, *wrong)
+        wait_for(lambda: not {*wrong} & set(kafka_tools.topics(servers)))
         run.make_topics()  # what the message says to do
         run.start().until_ready()
 

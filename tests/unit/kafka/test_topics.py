@@ -24,10 +24,13 @@ COMPACTED = {"cleanup.policy": "compact", "max.message.bytes": "1048588"}
 GOOD = {
     "raw-data": Topic(4),
     "anomaly-results": Topic(4),
-    "anomalies": Topic(1),  # any number will do
+    "anomalies": Topic(1, COMPACTED),  # any number will do
     "raw-data-dead-letters": Topic(2),
     "anomaly-detection-group-sources-changelog": Topic(4, COMPACTED),
+    "anomaly-detection-group-notifications": Topic(1, COMPACTED),
+    "anomaly-detection-group-decisions": Topic(1, COMPACTED),
 }
+QUIET = Settings(alerting={"enabled": False}).kafka
 CHANGELOG = KAFKA.changelog_topic
 
 
@@ -147,6 +150,51 @@ def test_results_are_no_larger_than_what_a_limit_is_compared_with(metrics):
     _, last = encode_results(made, outcome, "t" * 249, 10**6)[-1]
     assert b'"is_anomaly":true' in last
     assert topics.RESULT_BYTES / 4 < len(last) < topics.RESULT_BYTES + metrics * topics.METRIC_BYTES - 400
+
+
+OF_ALERTING = list(GOOD)[-2:]
+
+
+@pytest.mark.parametrize("name", ["anomalies", *OF_ALERTING])
+def test_topics_whose_last_records_count_must_be_compacted(name):
+    """As anomalies of an earlier version is not; the command is what makes it as this version would."""
+    [reported] = problems(**{name: Topic(1, {"cleanup.policy": "delete"})})
+    assert f"topic {name}: cleanup.policy must be compact" in reported and "but is delete" in reported
+    command = reported.partition("`")[2].rpartition("`")[0]
+    assert command.startswith(
+        f"kafka-configs.sh --bootstrap-server localhost:9092 --alter --topic {name} --add-config "
+    )
+    changed = dict(one.split("=") for one in command.split(" ")[-1].split(","))
+    made = topics._configs(KAFKA, 0)[name]
+    assert changed.items() <= made.items() and problems(**{name: Topic(1, changed)}) == []
+    assert ("min.compaction.lag.ms" in made) == ("min.compaction.lag.ms" in changed) == (name == "anomalies")
+    assert problems(**{name: Topic(1, {"cleanup.policy": "compact,delete"})}) == []
+    assert problems(**{name: Topic(1, None)}) == [], "who may not see it writes to it all the same"
+
+
+def test_notifications_need_a_partition_for_each_of_anomalies():
+    assert problems(**{"anomalies": Topic(3, COMPACTED), OF_ALERTING[0]: Topic(4, COMPACTED)}) == []
+    [reported] = problems(**{"anomalies": Topic(3, COMPACTED)})
+    assert OF_ALERTING[0] in reported and "anomalies, 3, but has 1: `faust-anomaly topics --extend`" in reported
+
+
+def test_workers_that_tell_nobody_need_no_topics_of_alerting():
+    """They are made all the same, for `faust-anomaly alerter`; and what is there must be right."""
+    assert topics.names(QUIET) == list(GOOD) and topics.needed_names(QUIET) == list(GOOD)[:-2]
+    found = {name: topic for name, topic in GOOD.items() if name not in OF_ALERTING}
+    assert topics.problems(QUIET, found, 10_000) == []
+    assert topics.problems(QUIET, found | dict.fromkeys(OF_ALERTING, Topic(0, None, denied=True)), 10_000) == []
+    assert len(topics.problems(QUIET, GOOD | {OF_ALERTING[0]: Topic(1, {"cleanup.policy": "delete"})}, 10_000)) == 1
+
+
+def test_the_rights_of_alerting_are_those_of_an_alerter():
+    quiet, told = (set(permissions.of_worker(Settings(alerting={"enabled": on}))) for on in (False, True))
+    places = {right[:3] for right in told} - {right[:3] for right in quiet}
+    read = {("Read", "topic", name) for name in ("anomalies", "anomaly-results")}
+    assert places | read == {right[:3] for right in permissions.of_alerter(KAFKA)} <= {right[:3] for right in told}
+    assert ("Read", "group", "anomaly-detection-group-alerter") in places and len(places) == 4
+    unseen = permissions.of_worker(Settings(dashboard={"enabled": False}))
+    assert ("Read", "topic", "anomalies") in [right[:3] for right in unseen], "an alerter reads it without a view"
 
 
 REKEYS = Settings(input={"rekey": True}).kafka
