@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from app.kafka.admin import AnyBroker
 from app.kafka.client import client_options
@@ -16,6 +17,7 @@ from app.settings import KafkaSettings
 from app.store.projection import Found, Place, Record
 
 ANSWER_S = 10.0
+DENIED = TopicAuthorizationFailedError.errno
 CONSUMER = {
     "group_id": None,
     "enable_auto_commit": False,
@@ -37,6 +39,7 @@ class Reader:
         self._known: dict[str, tuple[str, int]] = {}
         self._positions: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
+        self.denied: list[str] = []  # topics that this user may not see
 
     async def start(self) -> dict[Place, Found]:
         """Connect; every partition as it is now. None is made by asking for it."""
@@ -108,6 +111,7 @@ class Reader:
     async def _look(self) -> dict[str, tuple[str, int]]:
         """Id and number of partitions of each topic that exists."""
         answer = (await self._admin._send_request(TopicsWithIds(self._topics))).to_object()
+        self.denied = [topic["topic"] for topic in answer["topics"] if topic["error_code"] == DENIED]
         return {
             topic["topic"]: (str(topic.get("topic_id", "")), len(topic["partitions"]))
             for topic in answer["topics"]

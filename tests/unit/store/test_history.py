@@ -21,6 +21,7 @@ class Reader:
 
     topics: Topics
     away = False
+    denied = ()
 
     def __init__(self, kafka, names):
         assert set(names) == set(self.topics.ids)
