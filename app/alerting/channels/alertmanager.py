@@ -85,6 +85,8 @@ class Channel(BaseChannel):
         super().__init__(name, options, context)
         if options.username and options.bearer_token:
             raise ConfigurationError("expected username and password, or bearer_token, got both")
+        if options.secret("password") is not None and not options.username:
+            raise ConfigurationError("expected a username with the password")
         self._headers()  # its files can be read
         self._clock = clock
         self._fired: dict[str, Fired] = {}  # by episode

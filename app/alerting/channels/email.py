@@ -1,8 +1,9 @@
 """E-mail by SMTP: text and HTML, with a small chart of the last points; all mails of an episode are one thread.
 
 The Message-ID is made of the notification's id and is the same on each attempt, so that a mail that arrives twice can
-be known by it. An answer of 4xx is tried again, also if only some recipients got it, and then only for the others. One
-of 5xx is final, except that of a login. Mail leaves encrypted, or goes to this machine.
+be known by it. What is not taken now is tried again, also for some recipients, and then only for these. Final is what
+the server says of the mail itself: what it says of the login, the sender or all recipients, somebody may mend. Mail
+leaves encrypted, or goes to this machine.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ from app.wire.notifications import Notification
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 COMMAND_S = 20.0  # for each answer of the server
 CHART_S = 5.0
-LOGIN_AGAIN_S = 300.0  # servers lock accounts after some wrong logins
+FIX_S = 300.0  # until it is tried again where somebody has to change something: servers lock out who asks too often
+TOO_LARGE = 552
 COLORS = {"critical": "#c8102e", "high": "#c2570c", "medium": "#8a6d00", "low": "#4a5568", "": "#1d7a46"}
 CHART = "chart"
 
@@ -116,11 +118,10 @@ class Channel(BaseChannel):
         if any(400 <= code < 500 for code, _ in refused.values()):
             raise Retry(words)
         if not taken:
-            raise Refused(words)
+            raise Retry(words, FIX_S)
         reference = first or str(mail["Message-ID"])
-        if not refused:
-            return Answer(said, reference)
-        return Answer(f"{said}; not taken for {len(refused)} of {len(taken) + len(refused)}: {words}", reference)
+        missed = f"not taken for {len(refused)} of {len(taken) + len(refused)}: {words}" if refused else ""
+        return Answer("; ".join(filter(None, [said, missed])), reference)
 
     def _first(self, notification: Notification) -> str:
         """The Message-ID of the episode's first mail; "" if this is it."""
@@ -162,10 +163,12 @@ class Channel(BaseChannel):
         except aiosmtplib.SMTPRecipientsRefused as error:
             return {one.recipient: (one.code, one.message) for one in error.recipients}, ""
         except aiosmtplib.SMTPAuthenticationError as error:
-            raise Retry(f"{place}: the login failed: {_reply(error.code, error.message)}", LOGIN_AGAIN_S) from error
+            raise Retry(f"{place}: the login failed: {_reply(error.code, error.message)}", FIX_S) from error
         except aiosmtplib.SMTPResponseException as error:
-            words = f"{place}: {_reply(error.code, error.message)}"
-            raise (Refused if 500 <= error.code < 600 else Retry)(words) from error
+            words, final = f"{place}: {_reply(error.code, error.message)}", 500 <= error.code < 600
+            if final and (isinstance(error, aiosmtplib.SMTPDataError) or error.code == TOO_LARGE):
+                raise Refused(words) from error
+            raise Retry(words, FIX_S if final else None) from error
         except (aiosmtplib.SMTPException, OSError) as error:
             words = str(error) or type(error).__name__
             raise Retry(clean(words if options.host in words else f"{place}: {words}", 300)) from error

@@ -355,6 +355,8 @@ def test_who_sends(tmp_path):
             await to.close()
         with pytest.raises(ConfigurationError, match="got both"):
             channel(url, username="ann", bearer_token="t")
+        with pytest.raises(ConfigurationError, match="username with the password"):
+            channel(url, password="p")
         with pytest.raises(ConfigurationError, match="password_file"):
             channel(url, username="ann", password_file=str(tmp_path / "none"))
 

@@ -211,23 +211,24 @@ def test_nothing_leaves_in_the_clear(certificates):
 
 
 @pytest.mark.parametrize(
-    ("answers", "error", "words"),
+    ("answers", "error", "after_s", "words"),
     [
-        ({"MAIL": ["451 later"]}, Retry, "451 later"),
-        ({"MAIL": ["550 5.7.1 not you"]}, Refused, "550 5.7.1 not you"),
-        ({"MAIL": [""]}, Retry, HOST),
-        ({"RCPT": ["450 later", "450 later"]}, Retry, "ann@example.com: 450 later"),
-        ({"RCPT": ["550 nobody", "551 gone"]}, Refused, "bob@example.com: 551 gone"),
-        ({"RCPT": ["550 nobody", "450 later"]}, Retry, "bob@example.com: 450 later"),
-        ({"DATA": ["452 full"]}, Retry, "452 full"),
-        ({"DATA": ["554 spam\nreally"]}, Refused, "554 spam"),
-        ({"DATA": [""]}, Retry, HOST),
+        ({"MAIL": ["451 later"]}, Retry, None, "451 later"),
+        ({"MAIL": ["550 5.7.1 not you"]}, Retry, 300.0, "550 5.7.1 not you"),
+        ({"MAIL": ["552 too large"]}, Refused, None, "552 too large"),
+        ({"MAIL": [""]}, Retry, None, HOST),
+        ({"RCPT": ["450 later", "450 later"]}, Retry, None, "ann@example.com: 450 later"),
+        ({"RCPT": ["550 nobody", "551 gone"]}, Retry, 300.0, "bob@example.com: 551 gone"),
+        ({"RCPT": ["550 nobody", "450 later"]}, Retry, None, "bob@example.com: 450 later"),
+        ({"DATA": ["452 full"]}, Retry, None, "452 full"),
+        ({"DATA": ["554 spam\nreally"]}, Refused, None, "554 spam"),
+        ({"DATA": [""]}, Retry, None, HOST),
     ],
 )
-def test_what_is_refused_and_what_is_tried_again(certificates, answers, error, words):
+def test_what_is_refused_and_what_is_tried_again(certificates, answers, error, after_s, words):
     server = Server(answers)
     first, second = exchanged(certificates, server, told(), told())
-    assert type(first) is error and words in str(first)
+    assert type(first) is error and words in str(first) and getattr(first, "after_s", None) == after_s
     assert second.said == "queued as 4711" and len(server.mails) == 1
 
 
