@@ -14,8 +14,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import SecretStr
@@ -85,8 +84,7 @@ class _Service:
             async_mode=False, http_redirects=False, secure_logging=True, allow_templates=False,
             storage_mode=apprise.PersistentStoreMode.MEMORY,
         )  # fmt: skip
-        with _silent():
-            plugin = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+        plugin = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
         if plugin is None:
             raise ConfigurationError(f"urls: URL {number} ({scheme}://) is none that Apprise can use")
         modules = [sys.modules[one.__module__] for one in type(plugin).__mro__]
@@ -111,13 +109,12 @@ class _Service:
 
     def send(self, message: Message, kind: str, judge: Callable[[str], list[str]]) -> str:
         self._judge, self._said, self._forbidden = judge, [], ""
-        with _silent():
-            taken = self._apprise.notify(
-                title=LIVE.sub(WORD_JOINER, message.title),
-                body=LIVE.sub(WORD_JOINER, message.plain().partition("\n")[2].strip() or message.title),
-                notify_type=kind,
-                body_format="text",
-            )
+        taken = self._apprise.notify(
+            title=LIVE.sub(WORD_JOINER, message.title),
+            body=LIVE.sub(WORD_JOINER, message.plain().partition("\n")[2].strip() or message.title),
+            notify_type=kind,
+            body_format="text",
+        )
         if taken:
             return ""
         if self._forbidden:
@@ -162,15 +159,20 @@ _resolve = socket.getaddrinfo
 
 
 def _watch() -> None:
-    """From now on names that a service of ours resolves are judged. All others are resolved as ever."""
+    """From now on names that a service of ours resolves are judged. All others are resolved as ever.
+
+    What Apprise logs can have parts of URLs: it goes to who sends, and to no log.
+    """
     if socket.getaddrinfo is not _judged:
         socket.getaddrinfo = _judged
-        logging.getLogger("apprise").addHandler(_Heard())
+        logger = logging.getLogger("apprise")
+        logger.propagate = False
+        logger.addHandler(_Heard())
 
 
 def _judged(host: Any, port: Any, *args: Any, **kwargs: Any) -> list[Any]:
     judge = getattr(_here, "judge", None)
-    if judge is None:
+    if judge is None or not host:
         return _resolve(host, port, *args, **kwargs)
     found = []
     for address in judge(host.decode() if isinstance(host, bytes) else str(host)):
@@ -190,14 +192,3 @@ class _Heard(logging.Handler):
         said: list[str] | None = getattr(_here, "said", None)
         if said is not None and record.levelno >= logging.WARNING:
             said.append(record.getMessage())
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """What Apprise logs can have parts of URLs, so nobody else gets it."""
-    logger = logging.getLogger("apprise")
-    before, logger.propagate = logger.propagate, False
-    try:
-        yield
-    finally:
-        logger.propagate = before
