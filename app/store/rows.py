@@ -22,6 +22,7 @@ Row = dict[str, Any]
 NAME_LENGTH, TEXT_LENGTH = 600, 10_000  # characters; PostgreSQL's indexes take 2,700 bytes
 MOST_BYTES = 1 << 20  # of a record: none of ours is larger
 BIG = 1 << 63
+DEEPEST = 50
 
 
 class Unreadable(Exception):
@@ -32,8 +33,9 @@ def read_event(value: bytes) -> Event:
     """Raises Unreadable."""
     try:
         event = episodes.decode(_sized(value))
-    except InvalidPoint as error:
+    except (InvalidPoint, RecursionError, OverflowError) as error:
         raise Unreadable(str(error)) from error
+    event.labels = _clean(event.labels)
     _check_ids(event.episode)
     _check_lengths(event.source, event.metric, event.kind, event.severity)
     if not all(-BIG <= number < BIG for number in (event.points, *event.place)):
@@ -45,7 +47,7 @@ def read_notification(value: bytes) -> notifications.Notification:
     """Raises Unreadable."""
     try:
         notification = notifications.decode(_sized(value))
-    except StateError as error:
+    except (StateError, RecursionError) as error:
         raise Unreadable(str(error)) from error
     _check_ids(notification.id, *(one.event.episode for one in notification.news))
     _check_lengths(notification.channel)
@@ -58,7 +60,7 @@ def read_decision(value: bytes) -> decisions.Decision:
     """Raises Unreadable."""
     try:
         decision = decisions.decode(_sized(value))
-    except StateError as error:
+    except (StateError, RecursionError) as error:
         raise Unreadable(str(error)) from error
     _check_ids(decision.key)
     _check_lengths(decision.by)
@@ -84,7 +86,7 @@ def episode_row(before: Row | None, event: Event, recorded_at: float) -> Row:
             "reason": _text(event.reason),
             "points": event.points,
             "peak_score": event.peak_score,
-            "labels": _clean(event.labels),
+            "labels": event.labels,
             "last_offset": last[0],
             "last_index": last[1],
             "last_event": last[2],
@@ -188,15 +190,22 @@ def _text(text: str) -> str:
     return text[:TEXT_LENGTH].replace("\0", "\ufffd")
 
 
-def _clean(value: Any) -> Any:
-    """The same for what becomes JSON."""
+def _clean(value: Any, depth: int = 0) -> Any:
+    """The same for what becomes JSON; numbers that JSON's readers do not take are as near as they can be."""
+    if depth > DEEPEST:
+        raise Unreadable(f"labels must not be nested deeper than {DEEPEST}")
     match value:
         case str():
             return value.replace("\0", "\ufffd")
         case dict():
-            return {_clean(name): _clean(one) for name, one in value.items()}
+            return {_clean(name): _clean(one, depth + 1) for name, one in value.items()}
         case list() | tuple():
-            return [_clean(one) for one in value]
+            return [_clean(one, depth + 1) for one in value]
+        case int() if not -BIG <= value < BIG:
+            try:
+                return float(value)
+            except OverflowError:
+                return None
     return value
 
 

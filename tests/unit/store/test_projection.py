@@ -1,9 +1,11 @@
 """Whatever the batches, repeats, crashes and restarts: the tables are what the records say, on both databases."""
 
 import asyncio
+import json
 import random
 from contextlib import suppress
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
@@ -341,6 +343,61 @@ def test_text_that_a_database_does_not_take_is_kept_without_it(database):
     kept = odd.replace("\0", "\ufffd")
     assert held["episodes"]["odd"][0] == held["episodes"]["odd"][6] == kept
     assert held["notifications"]["n"][2] == kept and held["decisions"]["acknowledgement/odd"][:2] == (kept, kept)
+
+
+def nested(depth):
+    return b'{"deep":' + b"[" * depth + b"1" + b"]" * depth + b"}"
+
+
+def test_labels_as_wild_as_json_stop_nothing(database):
+    topics = Topics()
+    plain = msgspec.json.encode(event("plain", labels={}))
+    for number, labels in enumerate([nested(40), nested(60), nested(5000), b'{"big":' + b"9" * 400 + b"}"]):
+        value = plain.replace(b'"plain"', b'"e%d"' % number)[:-1] + b',"labels":' + labels + b"}"
+        topics.put("anomalies", 0, b"key", value)
+    _, projection, held = ended(database, filled(database, topics))
+    assert (set(held["episodes"]), projection.unreadable) == ({"e0", "e3"}, 2)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+wild = st.fixed_dictionaries(
+    {
+        "labels": st.dictionaries(st.text(), anything, max_size=3),
+        "source": st.text(),
+        "metric": st.text(),
+        "kind": st.text(),
+        "severity": st.text(),
+        "explanation": st.text(),
+        "points": st.integers(-(2**64), 2**64),
+        "offset": st.integers(-(2**64), 2**64),
+        "index": st.integers(-(2**64), 2**64),
+        "value": st.floats(allow_nan=False, allow_infinity=False),
+        "expected": st.floats(allow_nan=False, allow_infinity=False) | st.dictionaries(st.text(), st.floats(0, 1)),
+        "opened_at": st.floats(allow_nan=False, allow_infinity=False),
+    }
+)
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(wild, min_size=5, max_size=20))
+def test_whatever_the_fields_of_an_event_hold_it_is_taken_or_passed_over(database, fields):
+    topics = Topics()
+    for number, one in enumerate(fields):
+        value = json.dumps(msgspec.structs.asdict(event(f"e{number}")) | one).encode()
+        topics.put("anomalies", 0, b"key", value)
+
+    async def lived():
+        await database.open()
+        async with database.writer() as connection:
+            await emptied(connection)
+        return await filled(database, topics)
+
+    _, projection, held = ended(database, lived())
+    assert len(held["episodes"]) + projection.unreadable == len(fields)
 
 
 def test_retention_in_days_is_seconds():
