@@ -40,6 +40,7 @@ from app.kafka.log_reader import LogReader
 from app.metrics import Metrics
 from app.settings import Settings
 from app.wire import episodes, notifications
+from app.wire.decisions import Acknowledgement
 from app.wire.notifications import FAILED, MUTED, QUEUED, SENT, Notification
 
 LOOK_BACK_S = 8 * 86_400.0  # events of earlier are of no use: what is open has had one since
@@ -85,6 +86,7 @@ class Alerter:
             view_url=settings.alerting.view_url or "",
             log_file=settings.alerting.anomaly_log_file,
             reference=lambda channel, episode: self._references.get((channel, episode), ""),
+            acknowledgement=self._acknowledgement,
             history=partial(last_points, settings.kafka),
         )
         self._routes = Routes.of(settings.alerting, settings._given)
@@ -117,6 +119,9 @@ class Alerter:
             if failing:
                 found["failing_channels"] = failing
         return found
+
+    def _acknowledgement(self, episode: str) -> Acknowledgement | None:
+        return self._current.decided.acknowledged.get(episode) if self._current else None
 
     async def _run(self) -> None:
         wait_s = FIRST_RETRY_S
@@ -158,7 +163,7 @@ class _Run(ConsumerRebalanceListener):
             made,
             references,
         )
-        self._decided = Decided()
+        self.decided = Decided()
         self._paces = {name: Pace(self._per_minute(name, channel)) for name, channel in made.items()}
         self.owned: dict[int, Owned] = {}
         self.deliveries: dict[str, Delivery] = {}
@@ -243,7 +248,7 @@ class _Run(ConsumerRebalanceListener):
         log.info("alerter: partitions %s of %s", sorted(self.owned), self._kafka.anomalies_topic)
 
     def _owned(self, told: Iterable[Notification], end: int) -> Owned:
-        engine = Engine(self._alerting, self._routes, self._decided, self._paces)
+        engine = Engine(self._alerting, self._routes, self.decided, self._paces)
         unsent: list[Notification] = []
         for one in sorted(told, key=lambda one: one.created_at):
             if one.state == QUEUED and one.channel not in self._channels:
@@ -408,7 +413,7 @@ class _Run(ConsumerRebalanceListener):
 
     def _decide(self, record: Any) -> None:
         try:
-            self._decided.take(record.key, record.value)
+            self.decided.take(record.key, record.value)
         except (StateError, ValueError) as error:
             log.warning("alerter: %s[%d]@%d: skipped: %s", record.topic, record.partition, record.offset, error)
 
@@ -430,7 +435,7 @@ class _Run(ConsumerRebalanceListener):
     async def _respect(self, name: str, channel: BaseChannel) -> None:
         while True:
             try:
-                self._decided.elsewhere(name, await channel.silences())
+                self.decided.elsewhere(name, await channel.silences())
             except UNREACHED as error:
                 log.warning("channel %s: silences are not known: %s", name, error)
             await asyncio.sleep(SILENCES_EVERY_S)

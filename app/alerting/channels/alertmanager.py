@@ -7,8 +7,8 @@ labels are what an alert is: when it rises, the alert with the old one resolves 
 An instance that does not answer is left out until everything is said again, so that the others hear in time. Instances
 that form a cluster agree among themselves about who notifies.
 
-Acknowledged is an episode by a silence with the one matcher ``episode="..."``: the silence is expired when the episode
-ends, so that the end is told.
+An episode that was acknowledged is silenced there, at the severity that it has. Just before its end is said the silence
+is expired, or else nobody would hear of the end; so is one that somebody set with the one matcher ``episode="..."``.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ from app.wire.notifications import News, Notification
 
 AHEAD_S = 240.0  # end of an alert that fires: four times the time until it is said again, as Prometheus does it
 RESOLVED_FOR_S = 300.0
+SILENCED_FOR_S = 30 * 86_400.0  # by an acknowledgement, unless the episode ends before
+US = "faust-anomaly"  # who made such silences
 MOST_RESOLVED = 20_000  # that are said again
 MOST_ALERTS = 500  # of a request
 REQUEST_S = 5.0
@@ -92,6 +94,7 @@ class Channel(BaseChannel):
         self._fired: dict[str, Fired] = {}  # by episode
         self._resolved: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}  # (episode, severity) -> until, alert
         self._failing: dict[str, str] = {}  # url -> why
+        self._acknowledged: set[tuple[str, str]] = set()  # (episode, severity) that are silenced
         self._lock = asyncio.Lock()  # what is said again must not overtake the end of it
 
     async def send(self, notification: Notification) -> Answer:
@@ -132,12 +135,14 @@ class Channel(BaseChannel):
             over = [alert for _, alert in self._resolved.values()]
             for start in range(0, len(over), MOST_ALERTS):
                 await self._post(over[start : start + MOST_ALERTS])
+        async with self._lock:
+            await self._acknowledge([event for event in episodes if event.episode in self._fired], now)
 
     async def silences(self) -> Sequence[Silence]:
-        """Those that are active and not only about other alerts than ours."""
+        """Those that are active, without our own and those that are about other alerts."""
         found = []
         for one in (await self._get_silences())[1]:
-            if _matches(one, self.options.alertname):
+            if one.createdBy != US and _matches(one, self.options.alertname):
                 ours = [str(each) for each in one.matchers if each.name != "alertname"] or ['source=~".*"']
                 times = one.startsAt.timestamp(), one.endsAt.timestamp()
                 found.append(Silence(f"{self.name}/{one.id}", ours, *times, one.createdBy, one.comment))
@@ -286,6 +291,38 @@ class Channel(BaseChannel):
                 why.append(str(answer))
         raise Retry("; ".join(why))
 
+    async def _acknowledge(self, episodes: Sequence[Event], now: float) -> None:
+        """Silence what somebody takes care of; and no longer what nobody does any more."""
+        wanted = {
+            (event.episode, event.severity): by
+            for event in episodes
+            if (by := self.context.acknowledgement(event.episode))
+        }
+        silenced = {episode for episode, _ in self._acknowledged}
+        if taken_back := silenced & {event.episode for event in episodes} - {episode for episode, _ in wanted}:
+            await self._end_acknowledgements(taken_back)
+        self._acknowledged &= wanted.keys()
+        new = wanted.keys() - self._acknowledged
+        if not new:
+            return
+        url, silences = await self._get_silences()
+        there = {frozenset(one.matchers) for one in silences}
+        for key in sorted(new):
+            matchers = [_Matcher(name, value, False) for name, value in zip(("episode", "severity"), key)]
+            if frozenset(matchers) not in there:
+                by = wanted[key]
+                silence = {
+                    "matchers": matchers,
+                    "startsAt": _time(now),
+                    "endsAt": _time(now + SILENCED_FOR_S),
+                    "createdBy": US,
+                    "comment": f"acknowledged by {by.by}" + (f": {by.comment}" if by.comment else ""),
+                }
+                answer = await self._request("POST", url, "silences", msgspec.json.encode(silence))
+                if not isinstance(answer, bytes):
+                    raise answer
+            self._acknowledged.add(key)
+
     async def _end_acknowledgements(self, episodes: set[str]) -> None:
         """Expire the silences that are about one of these episodes and nothing else."""
         try:
@@ -293,7 +330,8 @@ class Channel(BaseChannel):
         except Retry:
             return  # what follows says so
         for one in silences:
-            if any(one.matchers == [_Matcher("episode", episode, False)] for episode in episodes):
+            about = {matcher.value for matcher in one.matchers if matcher == _Matcher("episode", matcher.value, False)}
+            if about & episodes and (len(one.matchers) == 1 or one.createdBy == US):
                 answer = await self._request("DELETE", url, f"silence/{quote(one.id, safe='')}")
                 if not isinstance(answer, bytes):
                     log.warning("channel %s: silence %s could not be expired: %s", self.name, one.id, answer)

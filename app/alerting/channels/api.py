@@ -29,7 +29,7 @@ from app.alerting.message import clean
 from app.errors import AnomalyError, ConfigurationError
 from app.settings.model import setting
 from app.settings.words import SECRET
-from app.wire.decisions import Silence
+from app.wire.decisions import Acknowledgement, Silence
 from app.wire.episodes import Event
 from app.wire.notifications import Notification
 
@@ -123,6 +123,8 @@ class Context:
     log_file: str | None = None  # alerting.anomaly_log_file
     # (channel, episode) -> reference of what was last told of the episode, unless it was its end; "" if unknown
     reference: Callable[[str, str], str] = lambda channel, episode: ""
+    # episode -> who takes care of it, None if nobody said so
+    acknowledgement: Callable[[str], Acknowledgement | None] = lambda episode: None
     # The last points of the series of an event, up to it: results as JSON objects, the oldest first.
     history: Callable[[Event], Awaitable[Sequence[dict[str, Any]]]] | None = None
 

@@ -17,6 +17,7 @@ from messages import END, PUMP, context, ended, event, told
 from app.alerting.channels import alertmanager
 from app.alerting.channels.api import Refused, Retry
 from app.errors import ConfigurationError
+from app.wire.decisions import Acknowledgement
 from app.wire.notifications import News
 
 CONFIG = """
@@ -26,10 +27,11 @@ receivers: [{{name: us, webhook_configs: [{{url: "http://127.0.0.1:{port}/", sen
 EPISODE = PUMP.episode
 
 
-def channel(*urls, now=None, **options):
+def channel(*urls, now=None, acknowledged=None, **options):
+    known = {"acknowledgement": ({} if acknowledged is None else acknowledged).get}
     given = alertmanager.Options(urls=",".join(urls), **options)
     clock = {} if now is None else {"clock": lambda: now[0]}
-    return alertmanager.Channel("am", given, context("127.0.0.1"), **clock)
+    return alertmanager.Channel("am", given, context("127.0.0.1", **known), **clock)
 
 
 class Told:
@@ -102,7 +104,8 @@ def test_with_alertmanager(tmp_path):
                     return {one["labels"]["severity"]: one for one in await answer.json()}
 
             gone = f"http://127.0.0.1:{unused_port()}"
-            to = channel(gone, url)
+            acknowledged = {}
+            to = channel(gone, url, acknowledged=acknowledged)
             answer = await to.send(told(News(event(severity="high"), "opened")))
             assert answer.said.startswith("1 of 2 instances took it; ") and gone[7:] in answer.said
             assert await receiver.until(EPISODE, 1) == [("firing", "high")]
@@ -135,16 +138,31 @@ def test_with_alertmanager(tmp_path):
                 async with api.delete(f"silence/{id}") as done:
                     assert done.status == 200
 
-            # Another episode is acknowledged by a silence, and its end is told.
+            # An acknowledgement silences the episode at its severity, until it is taken back, or until the end.
+            async def silenced():
+                await to.refresh([PUMP])
+                return (await states())["critical"]["status"]["silencedBy"]
+
+            acknowledged[EPISODE] = Acknowledgement(EPISODE, by="bob", at=0.0, comment="a leak")
+            [first] = await silenced()
+            assert await silenced() == [first] and await to.silences() == []
+            async with api.get(f"silence/{first}") as answer:
+                assert (await answer.json())["comment"] == "acknowledged by bob: a leak"
+            by = acknowledged.pop(EPISODE)
+            assert await silenced() == []
+            acknowledged[EPISODE] = by
+            assert len(await silenced()) == 1
+
+            # Another episode is acknowledged by a silence there, and its end is told.
             other = {"episode": "raw-data:0:1:0", "source": "valve-1"}
             await to.send(told(News(event(**other), "opened"), id="n-3"))
             assert await receiver.until("raw-data:0:1:0", 1) == [("firing", "critical")]
-            acknowledged = await silence(name="episode", value="raw-data:0:1:0", isRegex=False)
+            by_hand = await silence(name="episode", value="raw-data:0:1:0", isRegex=False)
             async with api.get("alerts", params={"filter": 'source="valve-1"'}) as answer:
-                assert (await answer.json())[0]["status"]["silencedBy"] == [acknowledged]
+                assert (await answer.json())[0]["status"]["silencedBy"] == [by_hand]
             await to.send(told(News(event(END, **other), "closed", event(**other)), id="n-4"))
             assert (await receiver.until("raw-data:0:1:0", 2))[1] == ("resolved", "critical")
-            async with api.get(f"silence/{acknowledged}") as answer:
+            async with api.get(f"silence/{by_hand}") as answer:
                 assert (await answer.json())["status"]["state"] == "expired"
 
             await to.send(ended())
