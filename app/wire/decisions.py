@@ -70,5 +70,5 @@ def decode(record: bytes) -> Decision:
     """Raises StateError if it is none."""
     try:
         return _decode(record)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StateError(f"expected a decision, got {record[:80]!r}: {error}") from error

@@ -92,7 +92,7 @@ def decode(record: bytes) -> Event:
         event = _decode(record)
     except msgspec.DecodeError:
         event = _with_times_as_text(record)
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, RecursionError) as error:  # the latter: labels nested 1,000 deep
         raise _not_one(record, error) from error
     if event.event not in EVENTS:
         raise InvalidPoint("no_event", f"event must be one of {', '.join(EVENTS)}, got {event.event!r}")
@@ -107,7 +107,7 @@ def decode(record: bytes) -> Event:
 def _with_times_as_text(record: bytes) -> Event:
     try:
         read = _decode_any_times(record)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _not_one(record, error) from error
     try:
         times = {"timestamp": seconds(read.timestamp), "opened_at": seconds(read.opened_at)}

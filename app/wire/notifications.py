@@ -60,5 +60,5 @@ def decode(record: bytes) -> Notification:
     """Raises StateError if it is none."""
     try:
         return _decode(record)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StateError(f"expected a notification, got {record[:80]!r}: {error}") from error

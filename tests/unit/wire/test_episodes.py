@@ -8,6 +8,7 @@ from app.wire import decisions, episodes, notifications
 from app.wire.episodes import Event
 from app.wire.notifications import News, Notification
 
+DEEP = b"[" * 5000 + b"]" * 5000
 EVENT = {
     "event": "opened", "episode": "raw-data:3:5658:0", "kind": "value", "severity": "high", "source": "pump-7",
     "timestamp": 1698399460.25, "opened_at": 1698399460.25, "points": 1, "peak_score": 0.97, "value": 90.44,
@@ -42,6 +43,7 @@ def test_labels_are_text_and_those_of_the_episode_come_first():
     [
         (b"", "expected the event of an episode"),
         (b'{"event":"opened"}', "expected the event of an episode"),
+        (msgspec.json.encode(EVENT)[:-1] + b',"labels":{"a":' + DEEP + b"}}", "expected the event of an episode"),
         (msgspec.json.encode(EVENT | {"event": "began"}), "got 'began'"),
         (msgspec.json.encode(EVENT | {"timestamp": "noon"}), "expected times as numbers or ISO 8601"),
     ],
@@ -66,3 +68,5 @@ def test_notifications_and_decisions_come_back_as_they_were_written():
     for decode in (notifications.decode, decisions.decode):
         with pytest.raises(StateError, match=r"got b'\{\}'"):
             decode(b"{}")
+        with pytest.raises(StateError):
+            decode(b'{"more":' + DEEP + b"}")
