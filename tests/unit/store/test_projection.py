@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.alerting.engine import MOST_NEWS
 from app.store import rows, tables
 from app.store.projection import DAY_S, Found, Overtaken, Projection
 from app.wire.decisions import Acknowledgement, Feedback, Silence
@@ -311,11 +312,12 @@ BAD = [
     b"\xff\xfe",
     b"null",
     b'{"event": "opened"}',
-    b"x" * (rows.MOST_BYTES + 1),
+    b'{"id": "' + b"x" * 5000 + b'"}',
 ]
 
 
-def test_what_is_no_record_of_ours_is_passed_over_and_counted(database):
+def test_what_is_no_record_of_ours_is_passed_over_and_counted(database, monkeypatch):
+    monkeypatch.setattr(rows, "MOST_BYTES", 5000)
     topics = Topics()
     topics.write(event("good"))
     for value in BAD:
@@ -343,6 +345,16 @@ def test_text_that_a_database_does_not_take_is_kept_without_it(database):
     kept = odd.replace("\0", "\ufffd")
     assert held["episodes"]["odd"][0] == held["episodes"]["odd"][6] == kept
     assert held["notifications"]["n"][2] == kept and held["decisions"]["acknowledgement/odd"][:2] == (kept, kept)
+
+
+def test_a_message_can_tell_of_as_many_episodes_as_alerters_put_into_one(database):
+    topics = Topics()
+    told = [event(f"raw-data:0:{number}:0", explanation="x" * 1000) for number in range(MOST_NEWS)]
+    for state in ("queued", "sent"):
+        topics.write(notification("n", state, *told))
+    _, projection, held = ended(database, filled(database, topics))
+    assert projection.unreadable == 0 and held["notifications"]["n"][0] == "sent"
+    assert held["news"] == {("n", one.episode): (place, "opened") for place, one in enumerate(told)}
 
 
 def nested(depth):
