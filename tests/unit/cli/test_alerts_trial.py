@@ -70,7 +70,7 @@ def test_a_message_that_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("status", "headers", "said"),
     [
-        (410, None, "hook: not taken: http://127.0.0.1:{}: 410 well; an alerter gives it up\n"),
+        (422, None, "hook: not taken: http://127.0.0.1:{}: 422 well; an alerter gives it up\n"),
         (500, None, "hook: not taken: http://127.0.0.1:{}: 500 well; an alerter tries it again\n"),
         (429, {"Retry-After": "7"}, "429 well; an alerter tries it again after 7 s, as it asks\n"),
     ],
