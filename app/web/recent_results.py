@@ -23,12 +23,24 @@ from typing import Any
 import msgspec
 
 from app.state.series import joined
-from app.web.records import EVENTS, SORTS, Event, ShownEpisode, ShownResult, decode_event, decode_result
+from app.web.records import (
+    EVENTS,
+    SORTS,
+    Event,
+    ShownEpisode,
+    ShownNotification,
+    ShownResult,
+    Word,
+    decode_event,
+    decode_notification,
+    decode_result,
+)
 
 RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unreadable
 # What Python adds to a record: its header, its place in a list, rounding. What a source takes without its points and
 # its name, and may take with a name; what an episode takes besides its records and its name.
-POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES = 56, 440, 520, 610
+POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES, WORD_BYTES = 56, 440, 520, 610, 500
+EARLY, EARLY_WORDS = 1_000, 8  # episodes that were told of and not read yet, and words of each
 
 
 class RecentPoints:
@@ -105,6 +117,7 @@ class RecentResults:
         self._series: OrderedDict[str, RecentPoints] = OrderedDict()  # least recently active first
         self._kept: OrderedDict[str, None] = OrderedDict()
         self._episodes: OrderedDict[str, ShownEpisode] = OrderedDict()
+        self._early: OrderedDict[str, tuple[Word, ...]] = OrderedDict()  # of episodes that were not read yet
         self.nbytes = self.source_bytes = self.episode_bytes = 0  # of all points, of sources without them, of episodes
         self._max_bytes, self._max_source_bytes = 2 * shared_bytes + kept * kept_bytes, max_sources * SOURCE_BYTES
         self._max_episode_bytes = episode_bytes
@@ -156,9 +169,26 @@ class RecentResults:
         after = (before or ShownEpisode(None, None, written_at)).with_event(event, raw)
         if after == before:
             return
+        for word in self._early.pop(name, ()):
+            after = after.with_word(word)
         if event.event == "opened":
             self.opened += 1
             self._keep(joined(event.source, event.metric or ""))
+        self._put(name, before, after)
+
+    def take_notification(self, raw: bytes | None, written_at: float = 0.0) -> None:
+        """Take the value of one record of the topic of notifications: who was told of which episodes, or why not."""
+        notification: ShownNotification | None = None if raw is None else self._decoded(decode_notification, raw)
+        for name, word in notification.words() if notification else ():
+            before = self._episodes.get(name)
+            if before is None:  # its event comes by another reader
+                self._early[name] = (*self._early.pop(name, ()), word)[-EARLY_WORDS:]
+                if len(self._early) > EARLY:
+                    self._early.popitem(last=False)
+            elif (after := before.with_word(word)) != before:
+                self._put(name, before, after)
+
+    def _put(self, name: str, before: ShownEpisode | None, after: ShownEpisode) -> None:
         self._episodes[name] = self._changes.episodes[name] = after
         self.episode_bytes += _size(name, after) - (_size(name, before) if before else 0)
         while len(self._episodes) > 1 and (
@@ -267,4 +297,5 @@ def _size(name: str, episode: ShownEpisode) -> int:
         + sys.getsizeof(episode.metric)
         + len(episode.opener or b"")
         + len(episode.end or b"")
+        + sum(WORD_BYTES + len(word.said) for word in episode.told)
     )

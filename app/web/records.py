@@ -14,6 +14,8 @@ from app.scoring.severity import severity
 
 EVENTS = ("opened", "changed", "closed")
 MAX_SOURCE, MAX_METRIC = 256, 128  # characters; a worker takes no name of more bytes
+MAX_ID = 300  # of an episode: the name of a topic has 249
+MOST_SAID = 200  # characters of an answer
 
 PerMetric = float | dict[str, float | None] | None
 
@@ -69,6 +71,34 @@ class Event(ShownResult, kw_only=True):
         self.opened_at = None if self.opened_at is None else _epoch(self.opened_at)
 
 
+class _EventRef(msgspec.Struct):
+    episode: Annotated[str, msgspec.Meta(max_length=MAX_ID)]
+
+
+class _NewsRef(msgspec.Struct):
+    event: _EventRef
+    why: str
+
+
+class ShownNotification(msgspec.Struct):
+    """The fields of one record of the topic of notifications that the view shows."""
+
+    channel: str
+    state: str
+    created_at: float
+    news: list[_NewsRef] = []
+    done_at: float = 0.0
+    answer: str = ""
+
+    def words(self) -> "list[tuple[str, Word]]":
+        """Of each episode what its channel was told."""
+        at = self.done_at or self.created_at
+        return [
+            (one.event.episode, Word(self.channel, self.state, one.why, at, self.answer[:MOST_SAID]))
+            for one in self.news
+        ]
+
+
 def _epoch(time: Any) -> float:
     """Epoch seconds of a number or of ISO 8601 text. Raises ValueError."""
     if type(time) is str:
@@ -80,6 +110,17 @@ def _epoch(time: Any) -> float:
 
 decode_result = msgspec.json.Decoder(ShownResult).decode
 decode_event = msgspec.json.Decoder(Event).decode
+decode_notification = msgspec.json.Decoder(ShownNotification).decode
+
+
+class Word(NamedTuple):
+    """What one channel was last told of an episode, or why it was not: see app/wire/notifications.py."""
+
+    channel: str
+    state: str
+    why: str
+    at: float  # epoch s
+    said: str  # what it answered, or why it was not told
 
 
 class ShownEpisode(NamedTuple):
@@ -101,6 +142,13 @@ class ShownEpisode(NamedTuple):
     points: int = 0
     peak: float = 0.0
     changed_at: float = 0.0
+    told: tuple[Word, ...] = ()  # the last word of each channel
+
+    def with_word(self, word: Word) -> "ShownEpisode":
+        """With a later word to one channel."""
+        others = tuple(one for one in self.told if one.channel != word.channel)
+        before = next((one for one in self.told if one.channel == word.channel), None)
+        return self if before and before.at > word.at else self._replace(told=(*others, word))
 
     def with_event(self, event: Event, raw: bytes) -> "ShownEpisode":
         """With one more record of it; what is already set stays."""
@@ -140,6 +188,8 @@ class ShownEpisode(NamedTuple):
             row |= {"kind": end.kind, "reason": end.reason}
             if end.peak_score is not None:
                 row["severity"] = severity(end.peak_score)
+        if self.told:
+            row["told"] = [word._asdict() for word in sorted(self.told)]
         return row
 
 

@@ -42,8 +42,11 @@ class View:
             TopicReader(kafka.output_topic, self.recent.take_result, connect, START_RESULTS, RESULTS_PER_S),
             TopicReader(kafka.anomalies_topic, self.recent.take_event, connect, START_ANOMALIES, EVENTS_PER_S),
         ]
+        if settings.alerting.enabled:
+            take = self.recent.take_notification
+            self._readers.append(TopicReader(kafka.notifications_topic, take, connect, START_ANOMALIES, EVENTS_PER_S))
         self._dashboard = settings.dashboard
-        self._server = Server(settings, metrics, health, self.recent, *self._readers)
+        self._server = Server(settings, metrics, health, self.recent, *self._readers[:2])
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task] = []
 

@@ -203,6 +203,15 @@ const REASONS = {
   recovered: "its points are usual again", adapted: "what opened it has become the new normal", silence: "its source sent nothing for too long",
 };
 
+const WORDS = { queued: "is being told", sent: "told", failed: "could not be told", muted: "not told" };
+
+// Who was told of it, or why not.
+function toldOf(row) {
+  const words = (row.told ?? []).map((word) => h("span", { class: `word ${word.state}`, title: `${word.why}, ${iso(word.at)}${word.said ? `: ${word.said}` : ""}` },
+    word.state === "sent" ? `${word.channel} ${time(word.at)}` : `${word.channel}: ${WORDS[word.state] ?? word.state}${word.state === "muted" && word.said ? `, ${word.said.split(":")[0]}` : ""}`));
+  return words.length ? h("p", { class: "told" }, h("span", { class: "label" }, "told"), ...words) : null;
+}
+
 // With its source in the list of all; one line each beneath a source's chart.
 function makeEpisode(row, withSource) {
   const kind = severity(row.severity), known = row.value !== undefined || row.values !== undefined;
@@ -225,7 +234,8 @@ function makeEpisode(row, withSource) {
       h("span", { class: `severity ${kind}` }, kind),
       h("span", { class: "state", title: ended ? REASONS[row.reason] : null }, ended ? row.reason ?? "closed" : "open")),
     h("dl", { class: "facts" }, ...facts.map(([name, text]) => h("div", {}, name ? h("dt", {}, name) : null, h("dd", {}, text)))),
-    withSource && row.explanation ? h("p", { class: "why" }, row.explanation) : null);
+    withSource && row.explanation ? h("p", { class: "why" }, row.explanation) : null,
+    withSource ? toldOf(row) : null);
 }
 
 function showEpisodes(found, fresh = false) {

@@ -375,3 +375,36 @@ def test_a_flood_of_watched_points_does_not_grow_without_a_drain():
         recent.take_result(result(at=at))
     changes = recent.drain()
     assert len(changes.sources["pump-7"].last(changes.points["pump-7"])) <= 500
+
+
+def notification(*episodes, state="sent", channel="ops", at=5.0, why="opened", **more):
+    news = [{"event": {"episode": episode, "source": "pump-7"}, "why": why} for episode in episodes]
+    return json.dumps({"id": "n", "channel": channel, "state": state, "created_at": at, "news": news, **more}).encode()
+
+
+def test_an_episode_says_who_was_told_of_it_and_why_not():
+    recent = RecentResults()
+    recent.take_event(opened("e"))
+    recent.take_notification(notification("e", state="queued", at=10.0))
+    recent.take_notification(notification("e", at=10.0, done_at=11.0, answer="200 ok"))
+    recent.take_notification(notification("e", state="muted", channel="mail", at=10.0, answer="silenced: by ann"))
+    recent.take_notification(notification("e", state="queued", at=10.0))  # read again
+    [row] = recent.anomalies()
+    assert row["told"] == [
+        {"channel": "mail", "state": "muted", "why": "opened", "at": 10.0, "said": "silenced: by ann"},
+        {"channel": "ops", "state": "sent", "why": "opened", "at": 11.0, "said": "200 ok"},
+    ]
+    assert list(recent.drain().episodes) == ["e"]
+
+
+def test_a_notification_that_is_read_before_its_event_is_not_lost_and_others_take_no_memory():
+    recent = RecentResults()
+    for i in range(3_000):
+        recent.take_notification(notification(f"e{i}", answer="x" * 900))
+    recent.take_event(opened("e2999"))
+    [row] = recent.anomalies()
+    assert row["told"][0]["said"] == "x" * 200
+    assert len(recent._early) < 1_001
+    recent.take_notification(b"{}")
+    recent.take_notification(None)
+    assert recent.unreadable == 1
