@@ -25,27 +25,15 @@ from app.errors import AnomalyError, ConfigurationError
 from app.local_kafka import LocalKafka, default_directory
 
 STEPS = 5
+ALERTS = "alerts.log"
 START_WITHIN_S = 180.0  # the first start compiles the detectors
 SERIES = ("nyc_taxi", "ec2_cpu_utilization_825cc2", "rds_cpu_utilization_cc0c53", "speed_t4013")
 FEEDS = {
     "series": ["file", *SERIES, "--loop", "--speed", "3600"],
     # Five points a second of each, and three of its waves before anything odd: detectors must have seen what is usual.
-    "synthetic": [
-        "synthetic",
-        "--sources",
-        "12",
-        "--points",
-        "0",
-        "--rate",
-        "60",
-        "--source",
-        "pump",
-        "--frequency",
-        "0.05",
-        "--calm",
-        "300",
-    ],
-}
+    "synthetic": ["synthetic", "--sources", "12", "--points", "0", "--rate", "60", "--source", "pump",
+                  "--frequency", "0.05", "--calm", "300"],
+}  # fmt: skip
 
 
 @click.command()
@@ -81,13 +69,10 @@ def _run(stack: contextlib.ExitStack, directory: Path, port: int) -> None:
         stack.callback(kafka.stop)
         done(kafka.bootstrap_servers)
     config = directory / "anomaly.yaml"
-    # JSON is YAML too
-    config.write_text(
-        json.dumps({"kafka": {"bootstrap_servers": [kafka.bootstrap_servers]}, "dashboard": {"port": port}}), "utf-8"
-    )
+    config.write_text(json.dumps(_settings(directory, kafka.bootstrap_servers, port)), "utf-8")  # JSON is YAML too
     with _step(2, "Topics") as done:
         _command(["topics", "--create", "--partitions", "4", "--config", str(config)])
-        done("raw-data, anomaly-results, anomalies, dead letters, changelog")
+        done("of points, results, episodes, dead letters, state, notifications, decisions")
     with _step(3, "Worker (the first time compiles the detectors)") as done:
         worker = stack.enter_context(_child(directory, "worker", ["worker", "--config", str(config)]))
         view = _wait_until_ready(worker, directory, port)
@@ -100,8 +85,22 @@ def _run(stack: contextlib.ExitStack, directory: Path, port: int) -> None:
         done(f"{len(SERIES)} NAB series at 3,600 times their speed, 12 synthetic pumps at 5 points/s")
     with _step(5, "View") as done:
         done(view)
-    click.secho(f"\n  Open {view}    Ctrl-C ends everything. Logs: {directory}\n", bold=True)
+    click.secho(f"\n  Open {view}    Ctrl-C ends everything. Alerts: {directory / ALERTS}, logs beside it\n", bold=True)
     _watch([("worker", worker), *zip(FEEDS, feeds)], directory, view)
+
+
+def _settings(directory: Path, servers: str, port: int) -> dict[str, Any]:
+    """Alerts go to a file, also those of series of years ago."""
+    return {
+        "kafka": {"bootstrap_servers": [servers]},
+        "dashboard": {"port": port},
+        "alerting": {
+            "anomaly_log_file": str(directory / ALERTS),
+            "view_url": f"http://127.0.0.1:{port or 8000}",
+            "max_age_s": 1e9,
+        },
+        "storage": {"url": f"sqlite:///{directory / 'history.db'}"},
+    }
 
 
 def _broker(directory: Path) -> LocalKafka:
