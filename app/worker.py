@@ -18,7 +18,8 @@ import faust
 from aiokafka.structs import TopicPartition
 from mode import Service
 
-from agents import rekey, score
+from agents import alert, rekey, score
+from app.alerting.alerter import Alerter
 from app.compiled import jit
 from app.errors import AnomalyError, ConfigurationError, TopicError
 from app.kafka import patches, permissions
@@ -45,8 +46,8 @@ log = logging.getLogger(__name__)
 class Preflight(Service):
     """Checks what can be wrong, compiles the detectors and opens the port, before the group is joined."""
 
-    def __init__(self, app: App, view: View, **options: Any) -> None:
-        self._app, self._view = app, view
+    def __init__(self, app: App, view: View, history: Any, **options: Any) -> None:
+        self._app, self._view, self._history = app, view, history
         super().__init__(**options)
 
     async def on_start(self) -> None:
@@ -64,12 +65,16 @@ class Preflight(Service):
             warm(job.pipeline, helped=True, rekeys=job.settings.kafka.rekeys)
             gc.freeze()  # all this stays: the collection after the first recovery need not look through it, .2 s
             await self._view.start()
+            if self._history:
+                await self._history.start()
         except AnomalyError as error:
             print(f"faust-anomaly: {error}", file=sys.stderr, flush=True)
             logging.shutdown()
             sys.exit(2)  # nothing was begun
 
     async def on_stop(self) -> None:
+        if self._history:
+            await self._history.stop()
         await self._view.stop()
 
 
@@ -135,13 +140,26 @@ def make(settings: Settings) -> App:
     if kafka.rekeys:
         rekey.attach(app, app.topic(kafka.input_topic, **as_bytes), app.rekeying)
     watchdog = Watchdog(app, beacon=app.beacon)
-    view = View(settings, metrics, lambda: health(app, watchdog), client_options(kafka))
-    app.before_joining += [Preflight(app, view, beacon=app.beacon), watchdog]
+    alerter = Alerter(settings, metrics) if settings.alerting.enabled else None
+    history = _history(settings, metrics)
+    view = View(settings, metrics, lambda: health(app, watchdog, alerter, history), client_options(kafka))
+    app.before_joining += [Preflight(app, view, history, beacon=app.beacon), watchdog]
+    if alerter:
+        alert.attach(app, alerter)
     _attach_timers(app)
     return app
 
 
-def health(app: App, watchdog: Watchdog) -> Health:
+def _history(settings: Settings, metrics: Metrics) -> Any:
+    """The service that keeps the history; None without. SQLAlchemy is loaded only for it."""
+    if not (settings.storage.enabled and settings.alerting.enabled):
+        return None
+    from app.store.history import History
+
+    return History(settings, metrics)
+
+
+def health(app: App, watchdog: Watchdog, alerter: Alerter | None = None, history: Any = None) -> Health:
     """Alive: the watchdog, which ends a process that gets nowhere, does its rounds.
 
     Ready: in the group, recovered, and the group took a commit within the session timeout.
@@ -158,6 +176,10 @@ def health(app: App, watchdog: Watchdog) -> Health:
     }
     if notices := app.job.notices.summary():
         details["dead_letters"] = notices
+    if alerter:
+        details["alerter"] = alerter.summary()
+    if history:
+        details["history"] = history.status()
     if app.job.settings.kafka.rekeys:
         details["rekey_partitions"] = sorted(rekeying)
     if why:

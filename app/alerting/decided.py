@@ -69,9 +69,13 @@ class Decided:
         every = [*self._silences.values(), *(one for of in self._elsewhere.values() for one in of)]
         return [one.silence for one in every]
 
-    def silence(self, labels: Mapping[str, str], at: float) -> Silence | None:
-        """The silence that covers these labels at this time and ends last; None without."""
-        every = [*self._silences.values(), *(one for of in self._elsewhere.values() for one in of)]
+    def silence(self, labels: Mapping[str, str], at: float, channel: str = "") -> Silence | None:
+        """The silence that covers these labels at this time and ends last; None without.
+
+        A channel is told what its own receiver silences: there it is shown as silenced.
+        """
+        elsewhere = (one for name, of in self._elsewhere.items() if name != channel for one in of)
+        every = [*self._silences.values(), *elsewhere]
         covering = [
             one.silence
             for one in every

@@ -235,7 +235,7 @@ class Engine:
         if why == "closed":
             return "", 0.0
         assert one.route is not None
-        if silence := self._decided.silence(event.named(), now):
+        if silence := self._decided.silence(event.named(), now, one.channel):
             comment = f": {silence.comment}" if silence.comment else ""
             return f"silenced: by {silence.by}, silence {silence.id}{comment}", silence.ends_at
         if interval := one.route.muted(now):

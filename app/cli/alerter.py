@@ -28,14 +28,24 @@ def alerter(settings: Any, loglevel: str) -> None:
 
 
 async def _run(settings: Any, metrics: Any, alerter: Any) -> None:
+    from app.kafka import patches
     from app.kafka.client import client_options
+    from app.kafka.topics import require_for_alerter
     from app.web import View
     from app.web.probes import Health
 
     def health() -> Health:
         running = alerter.state == "running"
-        return Health(True, running, {"alerter": alerter.summary()})
+        details = {"alerter": alerter.summary()}
+        return Health(True, running, details | ({"history": history.status()} if history else {}))
 
+    patches.close_tls_connections_at_once()
+    await require_for_alerter(settings.kafka)
+    history = None
+    if settings.storage.enabled:
+        from app.store.history import History
+
+        history = History(settings, metrics)
     view = View(settings, metrics, health, client_options(settings.kafka))
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -43,8 +53,12 @@ async def _run(settings: Any, metrics: Any, alerter: Any) -> None:
         loop.add_signal_handler(number, stopped.set)
     try:
         await view.start()
+        if history:
+            await history.start()
         await alerter.start()
         await stopped.wait()
     finally:
         await alerter.stop()
+        if history:
+            await history.stop()
         await view.stop()

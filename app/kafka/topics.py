@@ -72,6 +72,17 @@ async def require(
     return topics
 
 
+async def require_for_alerter(kafka: "KafkaSettings") -> None:
+    """The topics and permissions that ``faust-anomaly alerter`` needs. Raises TopicError as ``require`` does."""
+    async with connected(kafka) as admin:
+        topics = await describe(admin, kafka)
+        missing = await lacking(admin, permissions.of_alerter(kafka))
+    names = [kafka.anomalies_topic, kafka.notifications_topic, kafka.decisions_topic]
+    found = [*_missing(topics, names, missing), *rights_problems(kafka, missing), *_alerting_problems(kafka, topics)]
+    if found:
+        raise errors.TopicError(listed(kafka, found))
+
+
 async def create(
     settings: "Settings",
     partitions: int = DEFAULT_PARTITIONS,
@@ -173,12 +184,7 @@ def problems(
     largest_result_bytes: int = 0,
 ) -> list[str]:
     """What is wrong with these topics, in sentences: which, expected, found, fix."""
-    problems_found = []
-    for name in needed_names(kafka):
-        if name not in found:
-            problems_found.append(f"topic {name} is missing: make it with {CREATE}")
-        elif found[name].denied and not any(right[1:3] == ("topic", name) for right in missing):
-            problems_found.append(f"topic {name}: this user may not see it: allow it Describe on the topic")
+    problems_found = _missing(found, needed_names(kafka), missing)
     problems_found += rights_problems(kafka, missing)
     topics = {name: topic for name, topic in found.items() if not topic.denied}
     source = topics.get(kafka.log_topic)
@@ -215,6 +221,17 @@ def problems(
                 f"topic {name}: max.message.bytes must be {needed} or more, as large as {what} can be, but is {limit}: "
                 f"`{altering(kafka, name)} max.message.bytes={needed}`{remedy}"
             )
+    return problems_found
+
+
+def _missing(found: Mapping[str, Topic], names: Sequence[str], missing: Sequence[Right]) -> list[str]:
+    """Topics that are not there, or not to be seen."""
+    problems_found = []
+    for name in names:
+        if name not in found:
+            problems_found.append(f"topic {name} is missing: make it with {CREATE}")
+        elif found[name].denied and not any(right[1:3] == ("topic", name) for right in missing):
+            problems_found.append(f"topic {name}: this user may not see it: allow it Describe on the topic")
     return problems_found
 
 

@@ -18,7 +18,9 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "kafka": {"session_timeout_s": 2.0},
     "state": {"snapshot_every": 64, "replay_records": 3000, "idle_snapshot_s": 0.5},
     "dashboard": {"port": 0},
-    "alerting": {"enabled": False},  # a group of its own beside each worker: tests that are about it say so
+    # A group of its own and a database beside each worker: tests that are about them say so.
+    "alerting": {"enabled": False},
+    "storage": {"enabled": False},
     # Without novelty, which opens few episodes: a crash between an episode and its result shall be met often.
     "detection": {"detectors": {"residual": {}, "level": {}, "moving_average": {}, "StandardAbsoluteDeviation": {}}},
 }

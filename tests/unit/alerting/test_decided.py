@@ -58,6 +58,7 @@ def test_silences_of_a_receiver_hold_until_it_has_them_no_more():
         "am", [Silence("x", ["source=pump-7"], 0.0, 9.0, "bob"), Silence("y", ["source=~("], 0.0, 9.0, "b")]
     )
     assert decided.silence(LABELS, 5.0).id == "x" and len(decided.silences()) == 1
+    assert decided.silence(LABELS, 5.0, "mail").id == "x" and decided.silence(LABELS, 5.0, "am") is None
     decided.elsewhere("am", [])
     assert decided.silence(LABELS, 5.0) is None
 
