@@ -1,6 +1,7 @@
 """What tests of several kinds share: compiled code, a real broker, and names of their own for each test."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,9 @@ settings.load_profile("any machine")
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JDK_JAVA_OPTIONS", JAVA)
+    state = tempfile.TemporaryDirectory(prefix="faust-anomaly-state-")  # histories of workers, not in somebody's home
+    os.environ["XDG_STATE_HOME"] = state.name
+    config.add_cleanup(state.cleanup)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

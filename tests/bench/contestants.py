@@ -45,6 +45,7 @@ def environment(run: Run) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
+        "XDG_STATE_HOME": str(run.directory),  # where the history is
         "BENCH_BROKER": run.broker,
         "BENCH_INPUT": run.input,
         "BENCH_OUTPUT": run.output,
@@ -70,6 +71,12 @@ def faust_anomaly_topics(run: Run) -> Command:
 def faust_anomaly_default(run: Run, worker: int) -> Command:
     """Detection as it is without settings: method auto."""
     return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(_settings(run, detection={}))}
+
+
+def faust_anomaly_untold(run: Run, worker: int) -> Command:
+    """The same, and nobody is told."""
+    settings = _settings(run, detection={}, alerting={"enabled": False})
+    return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(settings)}
 
 
 def faust_anomaly_rekey(run: Run, worker: int) -> Command:
@@ -139,6 +146,13 @@ MAPPED = Contestant(
     faust_anomaly_topics,
     nested=True,
     note="source and value are read by paths from records twice as large",
+)
+UNTOLD = Contestant(
+    "faust-anomaly, default set, no alerting",
+    faust_anomaly_untold,
+    faust_anomaly_topics,
+    compared=0,
+    note="the default set with alerting.enabled: false",
 )
 REKEYED = Contestant(
     "faust-anomaly, input.rekey",
