@@ -20,7 +20,7 @@ _numbers = itertools.count()
 
 
 class Postgres:
-    """``url`` gives the address of a new, empty database."""
+    """``url`` gives the address of a new, empty schema: databases of their own take time and room."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._data = folder, folder / "data"
@@ -42,26 +42,27 @@ class Postgres:
         until = time.monotonic() + HANG_S
         while True:
             try:
-                psycopg.connect(self._address("postgres")).close()
+                psycopg.connect(self._address()).close()
                 return
             except psycopg.OperationalError:
                 assert self._process.poll() is None and time.monotonic() < until, (self.folder / "log").read_text()
                 time.sleep(0.02)
 
-    def stop(self) -> None:
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends its clients, where SIGTERM waits for them; SIGQUIT leaves what is in memory to a recovery."""
         if self._process:
-            self._process.send_signal(signal.SIGINT)  # SIGTERM waits for its clients
+            self._process.send_signal(how)
             self._process.wait(HANG_S)
             self._process = None
 
     def url(self) -> str:
         name = f"history_{next(_numbers)}"
-        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return f"postgresql://{USER}@/{name}?host={self.folder}"
+        with psycopg.connect(self._address(), autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"postgresql://{USER}@/postgres?host={self.folder}&options=-csearch_path%3D{name}"
 
-    def _address(self, database: str) -> str:
-        return f"host={self.folder} user={USER} dbname={database}"
+    def _address(self) -> str:
+        return f"host={self.folder} user={USER} dbname=postgres"
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def running() -> Iterator[Postgres]:
         try:
             yield server
         finally:
-            server.stop()
+            server.stop(signal.SIGQUIT)
 
 
 def _owner() -> str:

@@ -208,13 +208,18 @@ class Database:
             return
         async with self.connected(writes=True) as connection:
             with reported(self):
-                lock = sa.select(sa.func.pg_try_advisory_lock(self._lock_number("writer")))
+                number = self._lock_number("writer")
+                lock = sa.select(sa.func.pg_try_advisory_lock(number))
                 async with asyncio.timeout(ANSWER_S), connection.begin():
                     mine = await connection.scalar(lock)
             try:
                 yield connection if mine else None
             finally:
-                if mine:  # the lock ends with the session, which must not go back into the pool
+                if mine:  # the lock is the session's, which must not go back into the pool with it
+                    with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+                        async with asyncio.timeout(5.0):
+                            await connection.rollback()
+                            await connection.execute(sa.select(sa.func.pg_advisory_unlock(number)))
                     with contextlib.suppress(SQLAlchemyError, OSError):
                         await connection.invalidate()
 
@@ -268,8 +273,7 @@ def _engine(url: sa.URL, reads_only: bool) -> AsyncEngine:
     }
     if url.get_backend_name() == "postgresql":
         given = {name: value for name, value in POSTGRESQL_OPTIONS.items() if name not in url.query}
-        # Statements that the server keeps belong to a session, which poolers share out by transaction.
-        options |= {"connect_args": given | {"prepare_threshold": None}}
+        options |= {"connect_args": given}
         return create_async_engine(url, pool_size=2, max_overflow=3, pool_pre_ping=True, **options)
     if reads_only:
         url = url.set(database=f"file:{quote(url.database or '')}", query={"mode": "ro", "uri": "true"})
