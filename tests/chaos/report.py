@@ -73,6 +73,7 @@ def failures(tally: Tally, planned: Counter[str], names: Counter[str], records: 
         "results": (tally.counts["results"], records),  # an array gives more than one
         "dead letters": (tally.counts["letters"], records // 400),
         "episodes": (tally.counts["episodes"], records // 1000),
+        "episodes that changed": (tally.counts["episodes changed"], records // 5000),
         "states": (tally.counts["states"], 80),
         "takeovers inside a batch": (tally.inside_a_batch, restarts // 10),
         "takeovers that computed again": (tally.replays, restarts // 4),

@@ -15,7 +15,7 @@ PLANNED = Counter({"kills": 40, "failpoints": 30, "zombies": 3, "cuts": 10})
 def done(**changes):
     tally = Tally(
         records=10_000,
-        counts=Counter({"results": 12_000, "letters": 100, "episodes": 50, "states": 100}),
+        counts=Counter({"results": 12_000, "letters": 100, "episodes": 50, "episodes changed": 9, "states": 100}),
         faults=Counter(PLANNED),
         failpoints=Counter(dict.fromkeys(NAMES, 2)),
         modes=Counter({"drop": 4, "delay": 3, "half_open": 3}),
@@ -43,6 +43,7 @@ def test_what_did_not_happen_or_was_found_is_told():
         ({"modes": Counter({"drop": 5, "delay": 5})}, "the network never failed by half_open"),
         ({"inside_a_batch": 1}, "takeovers inside a batch: 1"),
         ({"records": 9_999}, "records: 9,999"),
+        ({"counts": done().counts - Counter({"episodes changed": 8})}, "episodes that changed: 1, expected 2"),
         ({"wrong": {"round 3": {"results missing": ["1 in all", "raw:0:5:0"]}}}, "raw:0:5:0"),
     ):
         [failure] = failures(done(**changes))

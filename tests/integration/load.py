@@ -24,6 +24,7 @@ SERIES_ROWS = 5000  # of a file
 PRODUCER = {"acks": "all", "enable_idempotence": True, "request_timeout_ms": int(HANG_S * 1000)}  # a broker may be away
 NOT_VALUES = {"label", "anomaly", "changepoint"}
 START = 1_700_000_000.0  # event time of the first record, epoch s
+RISE_S = 300.0
 MALFORMED = (
     b'{"source": "pump-1", "oops',
     b'{"source": "pump-1", "value": NaN}',
@@ -68,6 +69,8 @@ def records(
 ) -> Iterator[tuple[bytes, bytes | None]]:
     """(key, value), without end: points, arrays, vectors, series, spikes, repeats, rare sources, 1 % of damaged ones.
 
+    In each five minutes of event time a few sources rise, so that there are episodes that go on and get worse.
+
     With ``real`` (see ``real_series``) a third of the records are from there, over and over.
     """
     rng = random.Random(seed)
@@ -85,7 +88,7 @@ def records(
         if i % 10 == 0 and rng.random() < 0.98:
             i += 1  # one source in ten has fifty times fewer points
         key = names[i].encode()
-        at += 0.001
+        at += 0.3
         chance = rng.random()
         if chance < 0.005:
             yield key, rng.choice(MALFORMED)
@@ -105,7 +108,9 @@ def records(
 
 
 def _point(rng: random.Random, i: int, name: str, at: float) -> dict:
-    value = round(rng.gauss(50.0 + i, 2.0) + (60.0 if rng.random() < 0.005 else 0.0), 3)
+    turn, into = divmod(at - START, RISE_S)
+    rise = 8.0 + 0.2 * into if turn % 60 == i % 60 else 0.0
+    value = round(rng.gauss(50.0 + i, 2.0) + rise + (60.0 if rng.random() < 0.005 else 0.0), 3)
     if i % 7 == 3:
         values = {"temperature": value, "pressure": round(rng.gauss(2.0, 0.1), 4)}
         if rng.random() < 0.1:

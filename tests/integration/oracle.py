@@ -123,8 +123,9 @@ def check(expected: Sequence[Expected], logs: Logs, saved: bool = True) -> Repor
     # Dead letters and episodes may have fewer partitions than raw-data: their ids say where they come from.
     letters = ((r.key, r.value, r.headers) for records in logs.letters for r in records)
     _compare(report, "letters", _all(want.letters for want in expected), list(_named_letters(letters)))
-    episodes = ((r.key, r.value) for records in logs.episodes for r in records)
-    _compare(report, "episodes", _all(want.episodes for want in expected), list(_named_episodes(episodes)))
+    episodes = list(_named_episodes((r.key, r.value) for records in logs.episodes for r in records))
+    _compare(report, "episodes", _all(want.episodes for want in expected), episodes)
+    report.counts["episodes changed"] += sum(name.startswith("changed ") for name, _ in episodes)
     return report
 
 
