@@ -18,6 +18,7 @@ from app.pipeline import Pipeline
 from app.pipeline.points import Points
 from app.settings import Detection, DetectorSettings, load
 from app.state import snapshot
+from app.wire import episodes
 from app.wire.results import encode_episodes
 
 AFTER = 30  # offsets
@@ -258,6 +259,21 @@ def test_the_event_of_an_end_by_silence_is_the_same_if_a_replay_skips_the_point_
         later = points([1.0] * 5, ["fan", "pump", "fan", "fan", "fan"], start=first)
         told.add(encode_episodes(later, pipeline.run(sources, later), "raw", 3)[0])
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_all_events_of_an_episode_are_of_one_series_where_settings_name_the_value(single):
+    """``input.value_fields: [flow]``: results name it, and its series is the source; a vector of one has no name."""
+    pipeline = made()
+    sources, events = pipeline.sources(), []
+    values = [*gaussian(20), 999.0, 10.0, *gaussian(20), 999.0]
+    for batch in (vectors([{"flow": value} for value in values], "pump"), points([1.0], "fan", start=60 + AFTER)):
+        batch.single = single
+        events += encode_episodes(batch, pipeline.run(sources, batch), "raw", 3)
+    read = [episodes.decode(value) for _, value in events]
+    assert [one.event for one in read] == ["opened", "closed", "opened", "closed"] and read[-1].reason == "silence"
+    assert {one.metric for one in read} == {"flow" if single else ""} and {key for key, _ in events} == {b"pump"}
+    assert [one.place for one in read] == sorted({one.place for one in read})
 
 
 def test_it_ends_before_the_source_that_returns_and_opens_anew():
