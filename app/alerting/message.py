@@ -327,7 +327,7 @@ def duration(seconds: float) -> str:
     >>> duration(200), duration(0.25), duration(7200), duration(90061), duration(59.7)
     ('3 min 20 s', '0.25 s', '2 h', '1 d 1 h', '1 min')
     """
-    if seconds < 10.0:
+    if not 10.0 <= seconds < 1e12:  # of times that cannot be right too
         return f"{max(seconds, 0.0):.2g} s"
     left = round(seconds)
     parts: list[str] = []

@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from messages import END, PUMP, VIEW, burst, context, ended, event, told
 
@@ -179,7 +179,15 @@ def test_every_kind_and_reason_has_words():
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.0, "0 s"), (-1.0, "0 s"), (9.99, "10 s"), (3600.0, "1 h"), (86460.0, "1 d"), (1e9, "11574 d 1 h")],
+    [
+        (0.0, "0 s"),
+        (-1.0, "0 s"),
+        (9.99, "10 s"),
+        (3600.0, "1 h"),
+        (86460.0, "1 d"),
+        (float("inf"), "inf s"),
+        (1e9, "11574 d 1 h"),
+    ],
 )
 def test_a_duration_has_its_two_largest_units(seconds, shown):
     assert duration(seconds) == shown
@@ -199,6 +207,8 @@ EVENTS = st.builds(
 NEWS = st.builds(News, EVENTS, st.sampled_from(["opened", "raised", "repeated", "closed"]), began=st.none() | EVENTS)
 
 
+@example([News(event(timestamp=1e308, opened_at=-1e308), why) for why in ("opened", "closed")])
+@example([News(event(timestamp=1e308, opened_at=-1e308), "closed")])
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(NEWS, min_size=1, max_size=4))
 def test_whatever_an_event_holds_there_is_a_message(news):
