@@ -6,6 +6,7 @@ joining the group (settings, topics, a port in use) is found by ``Preflight``, w
 
 import asyncio
 import gc
+import importlib
 import importlib.util
 import logging
 import sys
@@ -46,8 +47,8 @@ log = logging.getLogger(__name__)
 class Preflight(Service):
     """Checks what can be wrong, compiles the detectors and opens the port, before the group is joined."""
 
-    def __init__(self, app: App, view: View, history: Any, **options: Any) -> None:
-        self._app, self._view, self._history = app, view, history
+    def __init__(self, app: App, view: View, keeper: "HistoryKeeper", **options: Any) -> None:
+        self._app, self._view, self._keeper = app, view, keeper
         super().__init__(**options)
 
     async def on_start(self) -> None:
@@ -65,17 +66,54 @@ class Preflight(Service):
             warm(job.pipeline, helped=True, rekeys=job.settings.kafka.rekeys)
             gc.freeze()  # all this stays: the collection after the first recovery need not look through it, .2 s
             await self._view.start()
-            if self._history:
-                await self._history.start()
+            await self._keeper.start()
         except AnomalyError as error:
             print(f"faust-anomaly: {error}", file=sys.stderr, flush=True)
             logging.shutdown()
             sys.exit(2)  # nothing was begun
 
     async def on_stop(self) -> None:
+        await self._keeper.stop()
+        await self._view.stop()
+
+
+class HistoryKeeper:
+    """The history beside a worker. Loading SQLAlchemy takes half a second, while the group is joined.
+
+    A database that somebody named is looked at before, so that a wrong name stops the program before it joins.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._wanted = settings.storage.enabled and settings.alerting.enabled
+        self._history: Any = None
+        self._starting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises ConfigurationError if the database that was named cannot be."""
+        if self._wanted:
+            self._starting = asyncio.create_task(self._start())
+            if self._settings.storage.url is not None:
+                await self._starting
+
+    async def _start(self) -> None:
+        await asyncio.to_thread(importlib.import_module, "alembic.config")
+        module = await asyncio.to_thread(importlib.import_module, "app.store.history")
+        history = module.History(self._settings, self._metrics)
+        await history.start()
+        self._history = history
+
+    async def stop(self) -> None:
+        """Also when never started."""
+        if self._starting:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
         if self._history:
             await self._history.stop()
-        await self._view.stop()
+
+    def status(self) -> dict[str, Any] | None:
+        """For /readyz; None while there is none."""
+        return self._history.status() if self._history else None
 
 
 def say_what_is_not_seen(known: Mapping[str, int], written: Sequence[str]) -> None:
@@ -141,25 +179,16 @@ def make(settings: Settings) -> App:
         rekey.attach(app, app.topic(kafka.input_topic, **as_bytes), app.rekeying)
     watchdog = Watchdog(app, beacon=app.beacon)
     alerter = Alerter(settings, metrics) if settings.alerting.enabled else None
-    history = _history(settings, metrics)
-    view = View(settings, metrics, lambda: health(app, watchdog, alerter, history), client_options(kafka))
-    app.before_joining += [Preflight(app, view, history, beacon=app.beacon), watchdog]
+    keeper = HistoryKeeper(settings, metrics)
+    view = View(settings, metrics, lambda: health(app, watchdog, alerter, keeper), client_options(kafka))
+    app.before_joining += [Preflight(app, view, keeper, beacon=app.beacon), watchdog]
     if alerter:
         alert.attach(app, alerter)
     _attach_timers(app)
     return app
 
 
-def _history(settings: Settings, metrics: Metrics) -> Any:
-    """The service that keeps the history; None without. SQLAlchemy is loaded only for it."""
-    if not (settings.storage.enabled and settings.alerting.enabled):
-        return None
-    from app.store.history import History
-
-    return History(settings, metrics)
-
-
-def health(app: App, watchdog: Watchdog, alerter: Alerter | None = None, history: Any = None) -> Health:
+def health(app: App, watchdog: Watchdog, alerter: Alerter | None, keeper: HistoryKeeper) -> Health:
     """Alive: the watchdog, which ends a process that gets nowhere, does its rounds.
 
     Ready: in the group, recovered, and the group took a commit within the session timeout.
@@ -178,8 +207,8 @@ def health(app: App, watchdog: Watchdog, alerter: Alerter | None = None, history
         details["dead_letters"] = notices
     if alerter:
         details["alerter"] = alerter.summary()
-    if history:
-        details["history"] = history.status()
+    if history := keeper.status():
+        details["history"] = history
     if app.job.settings.kafka.rekeys:
         details["rekey_partitions"] = sorted(rekeying)
     if why:
