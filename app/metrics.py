@@ -164,7 +164,7 @@ class Metrics:
             "Time from the newest point that a message tells of until it was sent.",
             _LATENCY_S,
         )
-        self._channel_up = gauge("channel_up", "1 if the channel took its last message, 0 if it did not.", "channel")
+        self._channel_up = gauge("channel_up", "Whether the channel took its last message: 1, else 0.", "channel")
         self.alerter_skipped = counter("alerter_skipped_total", "Records that the alerter could not read.")
         self.alerter_restarts = counter("alerter_restarts_total", "Times the alerter began anew after an error.")
 
