@@ -24,7 +24,10 @@ RAW = 7  # partitions of raw-data where they may be others than those of the res
 
 
 class Campaign:
-    """Rounds on one cluster, each followed by the checker. ``say`` is told of every step."""
+    """Rounds on one cluster, each followed by the checker.
+
+    ``say`` is told of every step; ``static``: workers have names of their own in the group.
+    """
 
     def __init__(
         self,
@@ -35,11 +38,12 @@ class Campaign:
         session_s: float,
         real: Mapping[str, list[bytes]] | None = None,
         say: Callable[[str], None] = print,
+        static: bool = False,
     ) -> None:
         self.tally = Tally()
         self._cluster, self._directory, self._seed, self._per_s = cluster, directory, seed, per_s
         self._real, self._say = real or {}, say
-        self._session_s = session_s
+        self._session_s, self._static = session_s, static
 
     def play(self, each: Round) -> Tally:
         """One round: load, faults, the end in peace, the checker."""
@@ -57,7 +61,7 @@ class Campaign:
         with Run(job, directory, **sections, input={"rekey": each.rekeys}) as run:
             run.make_topics(each.partitions, each.compacts, RAW if each.rekeys else None)
             with Pulse([servers], run.kafka.output_topic, each.partitions) as pulse:
-                chaos = Chaos(self._cluster, run, pulse, rng)
+                chaos = Chaos(self._cluster, run, pulse, rng, self._static)
                 tally = chaos.tally
                 try:
                     self._disturb(each, run, chaos)

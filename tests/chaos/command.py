@@ -47,6 +47,7 @@ def faults(command):
 @click.option("--session-s", default=3.0, show_default=True, help="Session timeout of the workers.")
 @click.option("--seed", default=1, show_default=True, help="Of the order of faults and of the records.")
 @click.option("--series", type=click.Path(exists=True, path_type=Path), multiple=True, help="Directories of CSV files.")
+@click.option("--static", is_flag=True, help="Workers have names (kafka.group_instance_id) that their successors take.")
 @click.option("--rolling", default=0, help="Only this: rounds in which each of three brokers is restarted in turn.")
 @click.option("--abruptly", is_flag=True, help="With --rolling: by kill -9, not by SIGTERM.")
 @click.option("--alerters", default=0, help="Only this: alerters killed so often while 50 times as many episodes open.")
@@ -60,6 +61,7 @@ def main(
     session_s: float,
     seed: int,
     series: tuple[Path, ...],
+    static: bool,
     rolling: int,
     abruptly: bool,
     alerters: int,
@@ -89,7 +91,7 @@ def main(
     names = Counter(fault.partition(":")[2] for each in plan for fault in each.faults if ":" in fault)
     began = time.monotonic()
     with Cluster(directory) as cluster:
-        campaign = Campaign(cluster, directory, seed, per_s, session_s, real_series(*(series or SERIES)), _say)
+        campaign = Campaign(cluster, directory, seed, per_s, session_s, real_series(*(series or SERIES)), _say, static)
         for each in plan:
             if time.monotonic() > began + 60.0 * minutes:
                 _say(f"{minutes:g} minutes are over; {len(plan) - each.number} rounds were not played")
@@ -101,7 +103,7 @@ def main(
     wrong = report.failures(tally, planned, names, records)
     wrong += [f"{name}: a broken program was not caught" for name, yes in caught.items() if not yes]
     _say(f"\nworkers that ended by themselves: {dict(tally.exits)}\ncuts: {dict(tally.modes)}\n\n{text}\n")
-    _end(wrong, directory, {"chaos": text} if write_docs else {})
+    _end(wrong, directory, {"static" if static else "chaos": text} if write_docs else {})
 
 
 def _end(wrong: list[str], directory: Path, blocks: dict[str, str]) -> None:

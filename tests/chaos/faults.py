@@ -27,6 +27,7 @@ BACK_S = 120.0  # longest that a kill -9 may go unnoticed in the results
 FIRE_S = 300.0  # longest until an armed failpoint is reached
 REACH_S = 120.0  # longest until a worker is ready, or stops itself
 READY = "ready: generation"
+GENERATION = re.compile(r"ready: generation (\d+)")
 # Of workers: 2, no broker when it started; 70, stopped by itself without a commit. Both say why.
 EXPECTED = (0, 2, 70, -signal.SIGKILL, -signal.SIGTERM)
 RAISED = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Lost)\b.*)$", re.MULTILINE)  # the last line of a traceback
@@ -50,6 +51,8 @@ class Tally:
     replays: int = 0  # recoveries that computed points again whose results were there already
     repeated: int = 0  # results, in rounds where a worker was beyond its session
     backs: list[float] = field(default_factory=list)  # s from kill -9 to new results in every partition
+    kept: int = 0  # named workers, killed and back within their session, in the same generation of the group
+    moved: int = 0  # in another one
     wrong: dict[str, Any] = field(default_factory=dict)  # round -> what the checker says, with the ids
 
     def add(self, other: Self) -> None:
@@ -61,10 +64,16 @@ class Tally:
 
 
 class Chaos:
-    """Applies the faults of one round to its workers."""
+    """Applies the faults of one round to its workers.
 
-    def __init__(self, cluster: Cluster, run: Run, pulse: Pulse, rng: random.Random) -> None:
+    ``static``: each has a name of its own in the group, which the next process has that takes its place.
+    """
+
+    def __init__(self, cluster: Cluster, run: Run, pulse: Pulse, rng: random.Random, static: bool = False) -> None:
         self.tally = Tally()
+        self._static = static
+        self._names: dict[Worker, str] = {}
+        self._free: list[str] = []  # names of workers that are gone, the last one at the end
         self._cluster, self._run, self._pulse, self._rng = cluster, run, pulse, rng
         self._session_s = run.kafka.session_timeout_s
         self._modes = rng.sample(MODES, len(MODES))  # of cuts: a round may have fewer than there are modes
@@ -103,7 +112,7 @@ class Chaos:
         """
         for worker in [worker for worker in self._workers if worker.code is not None]:
             self._broken += 1
-            self._workers.remove(worker)
+            self._drop(worker)
             if self._armed and worker is self._armed[0]:
                 self._count_failpoint(then)
                 continue
@@ -131,17 +140,25 @@ class Chaos:
         measured = self._rng.random() < 0.5
         if measured:  # from a moment at which every partition is answered
             self._fire()
+            for worker in self._workers if self._static else ():  # so that none joins during it
+                self._until_ready_or_ended(worker)
             self._back_s(time.monotonic())
         self.mend()
         worker = self._pick()
+        before = generation(worker)
         broken, killed = self._broken, time.monotonic()
-        self._replace(worker, worker.kill)
+        successor = self._replace(worker, worker.kill)
         if not measured:
             return
         back_s = self._back_s(killed)
         self.mend()
-        if self._broken == broken:
-            self.tally.backs.append(back_s)
+        if self._broken != broken:
+            return
+        self.tally.backs.append(back_s)
+        if self._static and before and back_s < self._session_s:
+            same = generation(successor) == before
+            self.tally.kept += same
+            self.tally.moved += not same
 
     def _back_s(self, since: float) -> float:
         back_s = self._pulse.back_s(since, BACK_S)
@@ -152,14 +169,14 @@ class Chaos:
         if not self._fire(name):
             worker = self._pick()
             worker.kill()
-            self._workers.remove(worker)
+            self._drop(worker)
             self._arm(name)
 
     def _rekeys(self, name: str) -> None:
         self._failpoints(name)
 
     def _zombies(self) -> None:
-        """Stopped anywhere, or between two steps; long enough for the others to take over."""
+        """Stopped anywhere, or between two steps; long enough for the others to take over, or one of the same name."""
         self._fire()
         if len(self._workers) < 2:
             self._start()
@@ -168,8 +185,20 @@ class Chaos:
         if worker is None:
             worker = self._ready()
         worker.stop()
-        time.sleep(self._session_s + self._rng.uniform(1.0, 3.0))
+        if self._static and self._rng.random() < 0.5:
+            self._drop(worker)
+            other = self._start()
+            self._until_ready_or_ended(other)
+            put_out = other.code is None
+        else:
+            time.sleep(self._session_s + self._rng.uniform(1.0, 3.0))
+            put_out = self._static
         worker.cont()
+        if put_out:
+            self._until_ended(worker, REACH_S)
+            assert worker.code == 70 and explained(worker), f"{worker.log}: {worker.code}\n{worker.said[-3000:]}"
+            if worker not in self._workers:
+                self.tally.exits[f"exit {worker.code}, its name was taken: {last_words(worker)}"] += 1
 
     def _stopping_at(self, name: str) -> Worker | None:
         """A new worker that has stopped itself at this failpoint; None when it did not come so far."""
@@ -199,7 +228,7 @@ class Chaos:
         else:
             worker = self._pick()
             self._end(worker)
-            self._workers.remove(worker)
+            self._drop(worker)
 
     def _brokers(self) -> None:
         self._cluster.kafka.kill()
@@ -243,14 +272,24 @@ class Chaos:
         raise AssertionError(f"no worker became ready within {REACH_S:g} s")
 
     def _start(self, **environ: str) -> Worker:
+        """In the place of the worker that went last, if one did."""
         proxy = self._cluster.proxies[len(self._run.workers) % PROXIES]
-        self._workers.append(self._run.start(ANOMALY_KAFKA__BOOTSTRAP_SERVERS=proxy.address, **environ))
+        name = self._free.pop() if self._free else f"worker-{len(self._names)}"
+        if self._static:
+            environ["ANOMALY_KAFKA__GROUP_INSTANCE_ID"] = name
+        worker = self._run.start(ANOMALY_KAFKA__BOOTSTRAP_SERVERS=proxy.address, **environ)
+        self._workers.append(worker)
+        self._names[worker] = name
         self.tally.restarts += len(self._run.workers) > 2
-        return self._workers[-1]
+        return worker
+
+    def _drop(self, worker: Worker) -> None:
+        self._workers.remove(worker)
+        self._free.append(self._names[worker])
 
     def _replace(self, worker: Worker, end: Callable[[], Any], **environ: str) -> Worker:
         end()
-        self._workers.remove(worker)
+        self._drop(worker)
         return self._start(**environ)
 
     def _end(self, worker: Worker) -> None:
@@ -279,7 +318,11 @@ class Chaos:
                     self._until_ended(worker, 6.0)
                 else:
                     other = self._pick()
-                    self._replace(other, other.kill)
+                    other.kill()
+                    self._drop(other)
+                    if self._static:
+                        self._free.clear()  # under its old name it would come back without a rebalance
+                    self._start()
             self.mend(then)
         return True
 
@@ -308,6 +351,11 @@ class Chaos:
         until = time.monotonic() + timeout_s
         while not condition() and time.monotonic() < until:
             time.sleep(0.05)
+
+
+def generation(worker: Worker) -> int:
+    """Of the group, in which it works; 0 before it is ready."""
+    return int((GENERATION.findall(worker.said) or [0])[-1])
 
 
 def explained(worker: Worker) -> bool:

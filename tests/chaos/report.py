@@ -38,8 +38,9 @@ def text(tally: Tally, controls: Mapping[str, bool], session_s: float, seconds: 
         f"Repeated by workers that were suspended past their session: {tally.repeated:,}; by others: "
         f"{found['results repeated']:,}. Dead letters and episodes may be repeated: "
         f"{found['letters repeated']:,} and {found['episodes repeated']:,}. "
-        + f"Broken programs that the same checker caught: {sum(controls.values())} of {len(controls)}. "
+        + _caught(controls)
         + _back(tally.backs, session_s)
+        + _kept(tally)
         + f"{seconds / 60:.0f} minutes on {where}"
     )
     return "\n".join(says)
@@ -48,6 +49,12 @@ def text(tally: Tally, controls: Mapping[str, bool], session_s: float, seconds: 
 def _range(times: Counter[str]) -> str:
     least, most = min((+times).values(), default=0), max(times.values(), default=0)
     return f"{least}" if least == most else f"{least} to {most}"
+
+
+def _caught(controls: Mapping[str, bool]) -> str:
+    if not controls:
+        return ""
+    return f"Broken programs that the same checker caught: {sum(controls.values())} of {len(controls)}. "
 
 
 def _back(backs: Sequence[float], session_s: float) -> str:
@@ -59,6 +66,13 @@ def _back(backs: Sequence[float], session_s: float) -> str:
     )
 
 
+def _kept(tally: Tally) -> str:
+    among = tally.kept + tally.moved
+    if not among:
+        return ""
+    return f"Of {among} that were back within their session {tally.kept} took their partitions without a rebalance. "
+
+
 def failures(tally: Tally, planned: Counter[str], names: Counter[str], records: int) -> list[str]:
     """Why the campaign proves nothing, or proves something wrong; empty when all is well."""
     said = [f"{where}: {faults}" for where, faults in tally.wrong.items()]
@@ -67,6 +81,8 @@ def failures(tally: Tally, planned: Counter[str], names: Counter[str], records: 
     said += [f"{name}: reached {reached[name]} of {count}" for name, count in names.items() if reached[name] < count]
     if planned["cuts"] >= 3 * len(MODES):
         said += [f"the network never failed by {mode}" for mode in MODES if not tally.modes[mode]]
+    if tally.moved:
+        said.append(f"back within their session, but in another generation of the group: {tally.moved}")
     restarts = planned["kills"] + planned["failpoints"]
     floors = {
         "records": (tally.records, records),

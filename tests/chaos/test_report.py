@@ -44,6 +44,7 @@ def test_what_did_not_happen_or_was_found_is_told():
         ({"inside_a_batch": 1}, "takeovers inside a batch: 1"),
         ({"records": 9_999}, "records: 9,999"),
         ({"counts": done().counts - Counter({"episodes changed": 8})}, "episodes that changed: 1, expected 2"),
+        ({"kept": 8, "moved": 1}, "in another generation of the group: 1"),
         ({"wrong": {"round 3": {"results missing": ["1 in all", "raw:0:5:0"]}}}, "raw:0:5:0"),
     ):
         [failure] = failures(done(**changes))

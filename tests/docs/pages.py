@@ -23,7 +23,7 @@ PAGE_OF = {
             "alert_mail",
         ],
         "operations.md": ["metrics", "rights", "acls"],
-        "guarantees.md": ["chaos", "rolling", "alerters"],
+        "guarantees.md": ["chaos", "rolling", "static", "alerters"],
         "benchmarks.md": ["bench", "codecs", "mapped", "alerts"],
         "detection.md": ["detection", "drills"],
     }.items()
