@@ -11,6 +11,8 @@ from app.detectors.kinds import KINDS
 from app.pipeline.outcome import SILENCE, STATUS
 from app.scoring import severity
 from app.scoring.episodes import REASONS
+from app.wire.decisions import Decision
+from app.wire.notifications import Notification
 from app.wire.results import Closed, Result, Standing
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
@@ -52,6 +54,11 @@ def schemas() -> dict[str, str]:
         "anomaly-results.json": of(Result, "The result of a point"),
         "anomalies.json": {"title": "The event of an episode", "oneOf": [opened, changed, closed]},
     }
+    for name, kind, title in (
+        ("notifications.json", Notification, "What one channel was told of episodes, or why it was not"),
+        ("decisions.json", Decision, "What people said of episodes"),
+    ):
+        found[name] = {"title": title, **msgspec.json.schema(kind)}
     version = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return {name: json.dumps(version | schema, indent=1) + "\n" for name, schema in found.items()}
 
