@@ -77,8 +77,8 @@ class MappedBatch:
         if not all(good):
             bad = {i for i, sound in zip(of.at, good) if not sound}
             of, time = of.select(good := [i not in bad for i in of.at]), list(compress(time, good))
-        if of.several or len(of.at) < len(records):
-            usual = set(of.at)
+        usual = set(of.at)
+        if len(usual) < len(records):
             others = [record for i, record in enumerate(records) if i not in usual]
         offset = [records[i].offset for i in of.at]
         own_time = [one is not None for one in of.given]

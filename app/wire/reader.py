@@ -171,7 +171,7 @@ class Reader:
             return None
         if raw[0][:1] in framing.FIRST:
             raw = list(map(framing.unframed, raw))
-        if max(map(len, raw)) > malformed.MAX_DEPTH and any(map(malformed.too_deep, raw)):
+        if malformed.any_too_deep(raw):
             return None
         try:
             if not all(map(bytes.isascii, raw)):

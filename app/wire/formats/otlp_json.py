@@ -107,8 +107,22 @@ _decode_point = msgspec.json.Decoder(DataPoint, strict=False).decode
 _decode_attributes = msgspec.json.Decoder(list[Attribute] | None).decode
 _NO_POINTS = DataPoints[DataPoint]()
 
-# What the data points of a metric share: attributes of the resource as they were written, scope, name, unit.
-About = tuple[bytes, str | None, str, str | None]
+
+class About:
+    """What the data points of a metric share, and what is known of those: by their attributes as they were written.
+
+    ``key``: the attributes of the resource as they were written, scope, name, unit.
+    """
+
+    __slots__ = ("key", "known")
+
+    def __init__(self, *key: Any) -> None:
+        self.key, self.known = key, dict[bytes, Described]()
+
+    def fields(self) -> dict[str, Any]:
+        """For the paths of the settings."""
+        resource, scope, name, unit = self.key
+        return {"resource": _attributes(resource), "scope": scope, "name": name, "unit": unit}
 
 
 class Format(Mapping):
@@ -117,7 +131,8 @@ class Format(Mapping):
     def __init__(self, input: InputSettings, skips_empty: str) -> None:
         super().__init__(input, whole=True)
         self.decode, self.decode_usual = _decode_record, _decode_usual
-        self._descriptions: dict[tuple[About, bytes], Described] = {}
+        self._abouts: dict[tuple[Any, ...], About] = {}
+        self._described = 0  # how many sets of attributes are known
 
     def elements(self, record: Record[msgspec.Raw], raw: bytes, path: str) -> Iterable[Element]:
         found: list[Element] = []
@@ -126,7 +141,7 @@ class Format(Mapping):
             for j, of_scope in enumerate(of_resource.scopeMetrics or ()):
                 scope = of_scope.scope.name if of_scope.scope else None
                 for k, metric in enumerate(of_scope.metrics or ()):
-                    about = resource, scope, metric.name, metric.unit
+                    about = self._about(resource, scope, metric.name, metric.unit)
                     at = f"{path}.resourceMetrics[{i}].scopeMetrics[{j}].metrics[{k}]"
                     found += self._points_of(metric, about, at)
         return found or [(None, None, raw, path, -1, "no_number")]
@@ -149,16 +164,25 @@ class Format(Mapping):
             return None, None, raw, path, n, self.explained(raw, str(error), f"{path}[{n}]")
         return point, about, raw, path, n, "nan" if (point.flags or 0) & NO_RECORDED_VALUE else None
 
+    def _about(self, *key: Any) -> About:
+        if (about := self._abouts.get(key)) is None:
+            self._make_room()
+            about = self._abouts[key] = About(*key)
+        return about
+
     def described(self, element: DataPoint, record: About) -> Described:
-        key = record, bytes(element.attributes)
-        if (known := self._descriptions.get(key)) is None:
-            if len(self._descriptions) >= MOST_KNOWN:
-                self._descriptions.clear()
-            resource, scope, name, unit = record
-            flat: dict[str, Any] = {"name": name, "unit": unit, "scope": scope}
-            flat |= {"resource": _attributes(resource), "attributes": _attributes(key[1])}
-            known = self._descriptions[key] = super().described(flat, flat)
+        key = bytes(element.attributes)
+        if (known := record.known.get(key)) is None:
+            self._make_room()
+            flat = {**record.fields(), "attributes": _attributes(key)}
+            known = record.known[key] = super().described(flat, flat)
         return known
+
+    def _make_room(self) -> None:
+        if self._described >= MOST_KNOWN:
+            self._abouts.clear()
+            self._described = 0
+        self._described += 1
 
     def spread(self, records: list[Any], raw: list[bytes]) -> Spread:
         """Leaves out records that hold anything but gauges and sums."""
@@ -167,7 +191,10 @@ class Format(Mapping):
         scopes, about, of = _below([one.scopeMetrics for one in resources], about, of)
         scope = [one.scope.name if one.scope else None for one in scopes]
         metrics, about, scope, of = _below([one.metrics for one in scopes], about, scope, of)
-        around = list(zip(about, scope, [one.name for one in metrics], [one.unit for one in metrics]))
+        key = list(zip(about, scope, [one.name for one in metrics], [one.unit for one in metrics]))
+        around: list[Any] = list(map(self._abouts.get, key))
+        if None in around:
+            around = [self._about(*one) for one in key]
         unusual = {
             i
             for i, one in zip(of, metrics)
@@ -187,8 +214,7 @@ class Format(Mapping):
     def all_described(
         self, elements: list[Any], around: list[Any]
     ) -> tuple[list[str | None], list[str | None] | None, list[dict[str, Any] | None] | None]:
-        keys = zip(around, map(bytes, [point.attributes for point in elements]))
-        found = list(map(self._descriptions.get, keys))
+        found = [about.known.get(bytes(point.attributes)) for about, point in zip(around, elements)]
         if None in found:
             found = [
                 or_none(self.described, *one) or (None, None, None) if known is None else known
@@ -245,10 +271,14 @@ class _Pieces(Sequence[Any]):
         return self._found[i]
 
 
-def _below(lists: list[list[Any] | None], *columns: Iterable[Any]) -> tuple[list[Any], ...]:
+def _below(lists: list[Any], *columns: Iterable[Any]) -> tuple[list[Any], ...]:
     """What is in these lists, and each column with its values repeated for all that is in the list beside."""
-    counts = [len(some) if some else 0 for some in lists]
-    return list(chain.from_iterable(filter(None, lists))), *[repeated(column, counts) for column in columns]
+    try:
+        counts = list(map(len, lists))
+    except TypeError:  # None among them
+        lists = [some or () for some in lists]
+        counts = list(map(len, lists))
+    return list(chain.from_iterable(lists)), *[repeated(column, counts) for column in columns]
 
 
 def _attributes(raw: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from unit.wire.test_reader import Record, rows
 
 from app.settings import InputSettings
 from app.wire import formats, mapped_batch
+from app.wire.formats import otlp_json
 from app.wire.reader import Reader
 
 AT = 1698399460.0  # 2023-10-27T09:37:40Z
@@ -229,6 +230,17 @@ def test_otlp_json_names_and_labels():
     for none in (exported(), {"resourceMetrics": []}):
         assert [one.why for one in read(none, format="otlp-json").skipped] == ["no_number"]
     assert told(read({"resourceSpans": []}, format="otlp-json")) == ["$.resourceMetrics must be an array, got null"]
+
+
+def test_of_otlp_json_no_more_sets_of_attributes_are_kept_than_allowed(monkeypatch):
+    reader, other = (Reader(InputSettings(format="otlp-json"), "raw-data", 3, False) for _ in range(2))
+    points = [{**measured(i), "attributes": attributes(cpu=str(i))} for i in range(10)]
+    records = [Record(json.dumps(exported(gauge(point))).encode(), i) for i, point in enumerate(points)]
+    expected = rows(other.read(records).points)
+    monkeypatch.setattr(otlp_json, "MOST_KNOWN", 5)
+    for _ in range(3):
+        assert [row for record in records for row in rows(reader.read([record]).points)] == expected
+        assert sum(len(about.known) for about in reader._batch._mapping._abouts.values()) <= 5
 
 
 def test_a_rejected_point_of_otlp_json_has_the_bytes_of_its_data_point():
