@@ -133,6 +133,7 @@ POINT = rows.dtype(
     [
         ("slot", "i8"),
         ("time", "f8"),
+        ("arrived", "f8"),
         ("offset", "i8"),
         ("named", "i8"),  # the offset in its id
         ("index", "i8"),

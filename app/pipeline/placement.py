@@ -39,6 +39,7 @@ class Placement:
         cells["x"] = points.values
         p["time"], p["own"], p["joint"] = points.timestamp, points.own_time, NONE
         p["maintenance"] = NONE
+        p["arrived"] = points.timestamp if points.arrived is None else points.arrived
         p["offset"], p["index"] = points.offset, points.index
         p["named"] = points.offset if points.named is None else points.named
         if points.start is None:

@@ -31,6 +31,8 @@ class Points:
 
     ``named`` are the offsets that ids are made of, None where those are ``offset``. Behind the hop that sorts points by
     source an id says where its point was before: ``index`` then holds the partition too (see ``packed``).
+
+    ``arrived`` is when the records of the points were written, by Kafka: from it a series learns how often it sends.
     """
 
     offset: list[int] = field(default_factory=list)
@@ -44,6 +46,7 @@ class Points:
     metric: list[str] | None = None
     labels: list[dict[str, Any] | None] | None = None  # fields of each point's record that its result repeats
     named: list[int] | None = None
+    arrived: list[float] | None = field(default=None, compare=False)  # epoch s; None: at their times
     single: bool = False  # ``metrics`` are names of values that come alone, and not of vectors
 
     def __len__(self) -> int:
@@ -76,6 +79,7 @@ class Points:
             metric=self.metric and [self.metric[i] for i in keep],
             labels=self.labels and [self.labels[i] for i in keep],
             named=self.named and [self.named[i] for i in keep],
+            arrived=self.arrived and [self.arrived[i] for i in keep],
             single=self.single,
         )
         if self.start is None or self.metrics is None:

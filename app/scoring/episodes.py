@@ -3,6 +3,7 @@
 REASONS = ("", "recovered", "adapted", "silence")  # why it has ended; "silence" is that of app/state/expiry.py
 RECOVERED, ADAPTED = 1, 2  # places in REASONS
 SEVERE = (0.8, 0.9, 0.95)  # alert scores above which the severity is medium, high, critical
+DAY, MONTH = 86_400.0, 2_592_000.0  # s
 TELL_AFTER = 60.0  # s of event time since the last event of an open episode, after which there is another
 
 RULES = 4  # raise when episodes would open or close otherwise: results differ then
@@ -26,13 +27,38 @@ FIELDS = [
     ("last", "i8"),  # offset of the last point
     ("previous", "i8"),  # 1 + offset of the last forgotten point; 0: none, or long before: see app/state/expiry.py
     ("told", "f8"),  # time of the point of the last event of the episode
+    ("met", "f8"),  # when its first point was written, by Kafka's clock; 0: not known
+    ("arrived", "f8"),  # and the last one
+    ("gap", "f8"),  # s, the longest usual time between two of them
 ]
-ADDED = 1  # of these fields, the last, since the version before; state of that version is read, and has 0 there
+ADDED = 4  # of these fields, the last, since the version before; state of that version is read, and has 0 there
 
 
 def may_repeat(source, point):
     """Whether it may be the last point once more: same time, from the point itself, and same number of metrics."""
     return point.own and source.own == 1 and point.time == source.time and point.last - point.first == source.cells
+
+
+def pause(source, now):
+    """Learn how long a source usually pauses, from when a point arrived.
+
+    A pause is usual if it is at most three times as long as those before, or a twentieth of all the time that the
+    source is known: that covers nights and weekends. Any other, as when it was broken, at most doubles the longest
+    usual one, so that the next is noticed too, and a slower rhythm is learned within some points. What does not come
+    again is forgotten within a month.
+
+    Clocks differ: where times run backwards that is no pause, and where they leap nothing is learned.
+    """
+    dt = now - source.arrived
+    if dt > MONTH or dt < -DAY:
+        source.arrived = now
+        source.met = min(source.met, now)
+    elif dt > 0.0:
+        source.gap *= 1.0 - dt / MONTH
+        if dt > source.gap:
+            usual = dt <= 3.0 * source.gap or 20.0 * dt >= now - source.met
+            source.gap = dt if usual else min(dt, 2.0 * source.gap)
+        source.arrived = now
 
 
 def meet(source, point):
@@ -41,6 +67,11 @@ def meet(source, point):
         source.born = point.offset
         source.cells = point.last - point.first
     source.last = point.offset
+    if source.arrived == 0.0:
+        source.met = point.arrived
+        source.arrived = point.arrived
+    else:
+        pause(source, point.arrived)
 
 
 def remember(source, point):

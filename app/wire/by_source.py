@@ -202,6 +202,7 @@ class BySourceReader:
             timestamp=[time if one.timestamp is None else one.timestamp for one, time in zip(found, times)],
             own_time=[one.timestamp is not None for one in found],
             named=origins[:, 1].tolist(),
+            arrived=times,
             single=self._single,
         )
         metric = [one.metric or "" for one in found]

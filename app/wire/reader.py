@@ -127,6 +127,16 @@ class Reader:
 
     def read(self, records: Sequence[Record]) -> Decoded:
         """Points and dead letters of these records, each in the records' order; never raises for their bytes."""
+        found = self._read(records)
+        times = [record.timestamp / 1000.0 for record in records]
+        offsets = found.points.offset
+        if len(offsets) != len(records) or found.dead_letters or found.skipped:
+            at = dict(zip((record.offset for record in records), times))
+            times = [at[offset] for offset in offsets]
+        found.points.arrived = times
+        return found
+
+    def _read(self, records: Sequence[Record]) -> Decoded:
         if self._batch is not None:
             return self._read_batch(records)
         points = self._read_at_once(records) if self._decode_plain and records else None

@@ -47,7 +47,7 @@ def _taken(
     records: Iterable[Any], points: dict[Origin, Any], seen: set[Origin], number: int, count: int
 ) -> tuple[Points, dict[str, list[str]]]:
     """The points of one partition by source, each where it came first, and what is wrong with the records."""
-    taken, faults = Points(metrics=[], start=[0], metric=[], named=[], labels=[]), dict[str, list[str]]()
+    taken, faults = Points(metrics=[], start=[0], metric=[], named=[], labels=[], arrived=[]), dict[str, list[str]]()
     last: dict[int, Origin] = {}
     numbers = list(range(count))
     for record in records:
@@ -77,6 +77,7 @@ def _add(taken: Points, offset: int, origin: Origin, of: Points, at: int) -> Non
     taken.index.append(packed(origin[0], origin[2]))
     taken.source.append(of.source[at])
     taken.timestamp.append(of.timestamp[at])
+    taken.arrived.append(of.arrived[at])
     taken.own_time.append(of.own_time[at])
     taken.metric.append(of.metric[at] if of.metric else "")
     taken.labels.append(of.labels[at] if of.labels else None)
