@@ -30,6 +30,7 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings, load
 from app.stream.log_filter import quieten
+from app.stream.look_out import EVERY_S, LookOut
 from app.stream.outbox import stop_at_lost_batch
 from app.stream.recovery import Tables
 from app.stream.transport import BATCH_BYTES, App
@@ -217,6 +218,12 @@ def health(app: App, watchdog: Watchdog, alerter: Alerter | None, keeper: Histor
 
 
 def _attach_timers(app: App) -> None:
+    look_out = LookOut(app)
+
+    @app.timer(EVERY_S)
+    async def look() -> None:
+        await look_out.look()
+
     @app.timer(0.1)
     async def save_idle() -> None:
         await app.partitions.save_idle()

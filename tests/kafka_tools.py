@@ -7,6 +7,7 @@ from a test without a running loop; those called from a loop are the coroutines 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -14,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.new_partitions import NewPartitions
 from aiokafka.errors import for_code
 
-Record = tuple[bytes | None, bytes | None]  # key, value
+Record = tuple[Any, ...]  # key, value, and maybe its time, ms
 HANG_S = 240.0  # ends a wait that never would; nothing here is about speed
 
 
@@ -79,7 +80,7 @@ async def aproduce(
     producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5)
     await producer.start()
     try:
-        futures = [await producer.send(topic, value, key, partition) for key, value in records]
+        futures = [await producer.send(topic, value, key, partition, *at) for key, value, *at in records]
         return [(ack.partition, ack.offset) for ack in await asyncio.gather(*futures)]
     finally:
         await producer.stop()

@@ -34,6 +34,7 @@ from app.alerting.history import last_points
 from app.alerting.outgoing import Outgoing
 from app.alerting.pace import Pace
 from app.alerting.routes import Routes
+from app.alerting.stopped import Stopped, Topic
 from app.errors import AnomalyError, InvalidPoint, StateError
 from app.kafka.client import client_options
 from app.kafka.log_reader import LogReader
@@ -61,8 +62,9 @@ log = logging.getLogger(__name__)
 class Owned:
     """One partition that this alerter owns."""
 
-    def __init__(self, engine: Engine, unsent: list[Notification], end: int) -> None:
+    def __init__(self, engine: Engine, stopped: Stopped, unsent: list[Notification], end: int) -> None:
         self.engine = engine
+        self.stopped = stopped
         self.unsent = unsent  # queued by an earlier owner
         self.end = end  # of the log when it was taken over; nothing is told before it is reached
         self.position = 0
@@ -164,6 +166,7 @@ class _Run(ConsumerRebalanceListener):
             references,
         )
         self.decided = Decided()
+        self._topic = Topic(self.decided)
         self._paces = {name: Pace(self._per_minute(name, channel)) for name, channel in made.items()}
         self.owned: dict[int, Owned] = {}
         self.deliveries: dict[str, Delivery] = {}
@@ -241,23 +244,26 @@ class _Run(ConsumerRebalanceListener):
         since = int(max(self._clock() - LOOK_BACK_S, 0.0) * 1000)
         found = await self._consumer.offsets_for_times(dict.fromkeys(logs, since))
         ends = await self._consumer.end_offsets(logs)
+        count = len(self._consumer.partitions_for_topic(self._kafka.anomalies_topic) or logs)
         for tp in logs:
             if tp.partition in self._wanted and tp in self._consumer.assignment():
                 self._consumer.seek(tp, at.offset if (at := found[tp]) else ends[tp])
-                self.owned[tp.partition] = self._owned(told[tp.partition], ends[tp])
+                self.owned[tp.partition] = self._owned(tp.partition, count, told[tp.partition], ends[tp])
         log.info("alerter: partitions %s of %s", sorted(self.owned), self._kafka.anomalies_topic)
 
-    def _owned(self, told: Iterable[Notification], end: int) -> Owned:
+    def _owned(self, number: int, count: int, told: Iterable[Notification], end: int) -> Owned:
         engine = Engine(self._alerting, self._routes, self.decided, self._paces)
+        stopped = Stopped(self._kafka.input_topic, number, count, self.decided, self._topic)
         unsent: list[Notification] = []
         for one in sorted(told, key=lambda one: one.created_at):
             if one.state == QUEUED and one.channel not in self._channels:
                 one.state, one.answer = FAILED, "there is no such channel any more"
             engine.remember(one)
+            stopped.remember(one)
             self._remember_reference(one)
             if one.state == QUEUED:
                 unsent.append(one)
-        return Owned(engine, unsent, end)
+        return Owned(engine, stopped, unsent, end)
 
     async def _told(self, numbers: list[int]) -> dict[int, list[Notification]]:
         """The last record of each notification, by partition."""
@@ -296,7 +302,10 @@ class _Run(ConsumerRebalanceListener):
                     owned.caught_up = True
                     for notification in owned.unsent:
                         self._hand_over(number, owned, notification)
-                made = owned.engine.poll(self._clock())
+                now = self._clock()
+                for event in owned.stopped.events(now):
+                    owned.engine.take(event, now)
+                made = owned.engine.poll(now)
                 if made:
                     await self._queue(number, owned, made)
             self._metrics.episodes_open.set(sum(one.engine.open_count() for one in self.owned.values()))

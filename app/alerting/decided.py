@@ -1,4 +1,4 @@
-"""What people have decided: acknowledgements and silences, as the records of the topic of decisions say."""
+"""What the topic of decisions says: acknowledgements and silences of people, and what workers find overdue."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from app.alerting.matchers import Matchers
 from app.errors import AnomalyError, StateError
-from app.wire import decisions
+from app.wire import decisions, overdue
 from app.wire.decisions import Acknowledgement, Feedback, Silence
+from app.wire.overdue import Overdue
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,23 @@ class _Silenced:
 
 
 class Decided:
-    """The decisions that hold. ``version`` changes with them."""
+    """The decisions that hold. ``version`` changes with them, ``overdue_version`` with what is overdue."""
 
     def __init__(self) -> None:
         self.version = 0
         self.acknowledged: dict[str, Acknowledgement] = {}  # by episode
         self.feedback: dict[str, Feedback] = {}  # by episode
+        self.overdue: dict[int, Overdue] = {}  # by partition of what is scored
+        self.overdue_version = 0
         self._silences: dict[str, _Silenced] = {}  # by key
         self._elsewhere: dict[str, list[_Silenced]] = {}  # by the channel whose receiver keeps them
 
     def take(self, key: bytes | None, value: bytes | None) -> None:
         """One record, in the order of the topic. Raises StateError if it is none."""
         name = (key or b"").decode("utf-8", "replace")
+        if overdue.is_key(key):
+            self._take_overdue(name, value)
+            return
         if value is None:
             self.version += 1
             kind, _, of = name.partition("/")
@@ -50,6 +56,14 @@ class Decided:
                     raise StateError(f"a silence must have a matcher that not everything fits, got {found.matchers}")
                 self._silences[found.key] = _Silenced(found, matchers)
         self.version += 1
+
+    def _take_overdue(self, name: str, value: bytes | None) -> None:
+        if value is not None:
+            of = overdue.decode(value)
+            self.overdue[of.partition] = of
+        elif (number := name.removeprefix(overdue.PREFIX)).isdecimal():
+            self.overdue.pop(int(number), None)
+        self.overdue_version += 1
 
     def elsewhere(self, channel: str, silences: Iterable[Silence]) -> None:
         """The silences that the receiver of a channel keeps, in place of those it kept before."""

@@ -23,7 +23,7 @@ from app.alerting.pace import Pace
 from app.alerting.routes import Route, Routes
 from app.scoring import severity
 from app.settings import AlertingSettings
-from app.wire.episodes import CLOSED, OPENED, Event
+from app.wire.episodes import CLOSED, OPENED, SILENT, Event
 from app.wire.notifications import MUTED, QUEUED, News, Notification
 
 MOST_NEWS = 1000  # in one message: what its record can hold
@@ -79,11 +79,11 @@ class Engine:
     def __init__(self, settings: AlertingSettings, routes: Routes, decided: Decided, paces: Mapping[str, Pace]) -> None:
         self._settings, self._routes, self._decided, self._paces = settings, routes, decided, paces
         self._decisions = decided.version  # that was looked at
-        self._places: dict[str, tuple[int, int]] = {}  # series -> place of its last event
-        self._episode: dict[str, str] = {}  # series -> the one that is open
+        self._places: dict[str, tuple[int, int]] = {}  # thread (a series, mostly) -> place of its last event
+        self._episode: dict[str, str] = {}  # thread -> the one that is open
         self._open: dict[str, dict[str, Subscription]] = {}  # episode -> channel -> ..
         self._told: dict[tuple[str, str], Told] = {}  # (episode, channel), of what was told before it was seen open
-        self._spoken: dict[tuple[str, str, int], float] = {}  # (series, channel, severity) -> when it opened or rose
+        self._spoken: dict[tuple[str, str, int], float] = {}  # (thread, channel, severity) -> when it opened or rose
         self._groups: dict[tuple[str, ...], Group] = {}  # (channel, route, ..), with members
         self._flushed: dict[tuple[str, ...], float] = {}  # groups with open members -> time of their last message
         self._in_group: dict[tuple[str, ...], set[str]] = {}  # such groups -> episodes that were told and are open
@@ -116,7 +116,7 @@ class Engine:
         told.times += 1
         told.closed = news.why == "closed"
         if news.why in ("opened", "raised"):
-            self._spoken[event.series, notification.channel, rank] = notification.created_at
+            self._spoken[event.thread, notification.channel, rank] = notification.created_at
 
     def done(self, notification: Notification) -> None:
         """It was sent or given up."""
@@ -144,17 +144,19 @@ class Engine:
 
         ``live``: it was written lately, so that it is worth a note if it is not told.
         """
-        series, episode = event.series, event.episode
-        if event.place <= self._places.get(series, (-2, -2)):
+        thread, episode = event.thread, event.episode
+        if event.place <= self._places.get(thread, (-2, -2)):
             return
-        self._places[series] = event.place
-        if (before := self._episode.get(series, episode)) != episode:
+        self._places[thread] = event.place
+        if (before := self._episode.get(thread, episode)) != episode:
             self._end(before, now)
         subscriptions = self._subscribe(event, now, live)
         if event.event == CLOSED:
-            self._episode.pop(series, None)
+            self._episode.pop(thread, None)
+            if event.kind == SILENT:
+                del self._places[thread]
         elif subscriptions:
-            self._episode[series] = episode
+            self._episode[thread] = episode
         for one in list(subscriptions.values()):
             one.event = event
             if event.event == OPENED:
@@ -240,10 +242,10 @@ class Engine:
             return f"silenced: by {silence.by}, silence {silence.id}{comment}", silence.ends_at
         if interval := one.route.muted(now):
             return f"muted: by {interval} of {one.route.name}", now + LOOK_AGAIN_S
-        if event.timestamp < now - self._settings.max_age_s:
+        if event.timestamp < now - self._settings.max_age_s and not (event.kind == SILENT and one.told.times):
             return "too old: the episode's last point is older than alerting.max_age_s", now + KEPT_S
         if why != "repeated":
-            spoken = self._spoken.get((event.series, one.channel, RANK.get(event.severity, 0)), float("-inf"))
+            spoken = self._spoken.get((event.thread, one.channel, RANK.get(event.severity, 0)), float("-inf"))
             if now < (until := spoken + self._settings.min_interval_s):
                 return "told lately: this series and severity, less than alerting.min_interval_s ago", until
         return "", 0.0

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from app.scoring.severity import NAMES as SEVERITIES
 from app.wire import episodes
-from app.wire.episodes import Event, Numbers
+from app.wire.episodes import SILENT, Event, Numbers
 from app.wire.notifications import News, Notification
 
 WORST = 10  # episodes of a digest that are named
@@ -41,6 +41,8 @@ REASONS = {  # docs/records.md: why an episode ended
     "recovered": "the points are usual again",
     "adapted": "it goes on, and has become the new normal",
     "silence": "the source sent nothing any more",
+    "returned": "it sends again",
+    "forgotten": "it is not expected any more",
 }
 BEGINS = {"opened": "", "raised": "raised to ", "repeated": "still "}  # of a title, before the severity
 VERBS = {"opened": "opened", "raised": "became worse", "repeated": "are still open"}  # of a digest
@@ -131,9 +133,13 @@ def headline(news: News) -> str:
     """One line: critical: pump-7 temperature is 90.44, expected 50.02."""
     event, name = news.event, _series(news.event)
     if news.why == "closed":
+        if event.reason == "returned":
+            return clean(f"{name} sends again after {duration(event.timestamp - event.opened_at)}", TITLE)
         why = f" ({event.reason})" if event.reason else ""
         return clean(f"ended: {name} after {duration(event.timestamp - event.opened_at)}{why}", TITLE)
     said = f"{BEGINS[news.why]}{event.severity}: {name}"
+    if event.kind == SILENT and news.why != "opened":
+        return clean(f"{said}: nothing since {moment(event.opened_at)}", TITLE)
     if event.value is not None:
         expected = f", expected {number(event.expected)}" if isinstance(event.expected, float | int) else ""
         return clean(f"{said} is {number(event.value)}{expected}", TITLE)
@@ -143,6 +149,8 @@ def headline(news: News) -> str:
 def _state(news: News) -> list[tuple[str, str]]:
     """Of an episode that is open."""
     event, began = news.event, news.began
+    if event.kind == SILENT:
+        return [("severity", event.severity), ("since", moment(event.opened_at))]
     was = f", {began.severity} when it opened" if began and began.severity != event.severity else ""
     lasted = duration(event.timestamp - event.opened_at)
     so_far = f", for {lasted} and {many(event.points, 'point')} so far" if event.points > 1 else ""
@@ -158,6 +166,11 @@ def _end(news: News) -> list[tuple[str, str]]:
     event = news.event
     reason = REASONS.get(event.reason, event.reason) or "no reason was given"
     lasted = duration(event.timestamp - event.opened_at)
+    if event.kind == SILENT:
+        return [
+            ("ended", f"{moment(event.timestamp)}: {reason}"),
+            ("lasted", f"{lasted}, since {moment(event.opened_at)}"),
+        ]
     began = _numbers(news.began) if news.began else []
     return [
         ("ended", f"{moment(event.timestamp)}: {reason}"),
@@ -329,7 +342,7 @@ def duration(seconds: float) -> str:
     """
     if not 10.0 <= seconds < 1e12:  # of times that cannot be right too
         return f"{max(seconds, 0.0):.2g} s"
-    left = round(seconds)
+    left = round(min(seconds, 1e15))
     parts: list[str] = []
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         count, left = divmod(left, size)

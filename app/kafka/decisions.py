@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -10,11 +11,14 @@ from aiokafka.errors import KafkaError
 
 from app.errors import DeliveryError, StateError, TopicError
 from app.kafka.admin import connected, where
+from app.kafka.authorized_operations import lacking
 from app.kafka.client import client_options
 from app.kafka.log_reader import LogReader, stopped
+from app.kafka.permissions import Right
 from app.kafka.topic_ids import TopicsWithIds
-from app.wire import decisions
+from app.wire import decisions, overdue
 from app.wire.decisions import Decision, Silence
+from app.wire.overdue import Overdue
 
 if TYPE_CHECKING:
     from app.settings import KafkaSettings
@@ -48,11 +52,40 @@ async def write(kafka: KafkaSettings, decision: Decision) -> None:
 
 async def silences(kafka: KafkaSettings) -> dict[str, Silence]:
     """All that the topic holds, by id, also those that have ended. Raises TopicError, as ``write`` does."""
-    places = [TopicPartition(kafka.decisions_topic, one) for one in range(await _partitions(kafka))]
+    found: dict[str, Silence] = {}
+    await _read(kafka, await _partitions(kafka), lambda key, value: _take(found, key, value))
+    return found
+
+
+async def all_overdue(kafka: KafkaSettings) -> dict[int, Overdue]:
+    """What is overdue, by partition of what is scored. Raises TopicError, also if this user may not write it."""
+    partitions = await _partitions(kafka)
+    async with connected(kafka) as admin:
+        needed = [Right(what, "topic", kafka.decisions_topic, "") for what in ("Read", "Write")]
+        if missing := await lacking(admin, needed):
+            may_not = " and ".join(right.operation for right in missing)
+            raise TopicError(f"{where(kafka)}: topic {kafka.decisions_topic}: this user may not {may_not} it")
+    found: dict[int, Overdue] = {}
+
+    def take(key: bytes | None, value: bytes | None) -> None:
+        if not overdue.is_key(key) or value is None:
+            return
+        try:
+            of = overdue.decode(value)
+        except StateError:
+            return
+        found[of.partition] = of
+
+    await _read(kafka, partitions, take)
+    return found
+
+
+async def _read(kafka: KafkaSettings, partitions: int, take: Callable[[bytes | None, bytes | None], None]) -> None:
+    """Every record of the topic, in its order."""
+    places = [TopicPartition(kafka.decisions_topic, one) for one in range(partitions)]
     reader = LogReader(
         **client_options(kafka), group_id=None, enable_auto_commit=False, isolation_level="read_committed"
     )
-    found: dict[str, Silence] = {}
     try:
         async with asyncio.timeout(ANSWER_S):
             await reader.start()
@@ -62,12 +95,11 @@ async def silences(kafka: KafkaSettings) -> dict[str, Silence]:
             while any([await reader.position(one) < ends[one] for one in places]):
                 for records in (await reader.getmany(timeout_ms=200)).values():
                     for record in records:
-                        _take(found, record.key, record.value)
+                        take(record.key, record.value)
     except (KafkaError, TimeoutError) as error:
         raise TopicError(f"{where(kafka)}: topic {kafka.decisions_topic}: {type(error).__name__} {error}") from error
     finally:
         await stopped(reader)
-    return found
 
 
 def _take(found: dict[str, Silence], key: bytes | None, value: bytes | None) -> None:

@@ -59,6 +59,7 @@ def _of_alerter(kafka: "KafkaSettings", where: str = "") -> list[Right]:
         Right("Write", "topic", kafka.notifications_topic, f"who was told what{where}"),
         Right("Read", "topic", kafka.notifications_topic, f"the same, after a restart{where}"),
         Right("Read", "topic", kafka.decisions_topic, f"acknowledgements, silences, feedback{where}"),
+        *((Right("Write", "topic", kafka.decisions_topic, f"which sources send nothing{where}"),) if where else ()),
         Right("Read", "group", kafka.alerter_group, f"partitions of the topic of anomalies{where}"),
     ]
 

@@ -14,6 +14,7 @@ from app.settings.model import (
     MaintenanceSpan,
     RuleSettings,
     Settings,
+    SilentSettings,
     SourceOverride,
     StorageSettings,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "MaintenanceSpan",
     "RuleSettings",
     "Settings",
+    "SilentSettings",
     "SourceOverride",
     "StorageSettings",
     "describe",

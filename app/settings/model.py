@@ -634,6 +634,31 @@ class RuleSettings(SettingsSection):
     )
 
 
+class SilentSettings(SettingsSection):
+    """When sources that stop to send points are told of."""
+
+    match: str = setting("*", "pattern of source names", expected=PATTERN, min_length=1)
+    metric: str | None = setting(
+        None,
+        "pattern of metrics: only for points that name theirs in the field metric; none: for all points of the source",
+        expected=PATTERN,
+        min_length=1,
+    )
+    enabled: bool = setting(True, "tell of them")
+    after_s: float = setting(
+        300.0,
+        "time without a point before anybody is told; longer where three times the longest usual pause is longer",
+        unit="s",
+        at_least=10.0,
+        at_most=10.0**7,
+    )
+
+    def applies_to(self, source: str, metric: str) -> bool:
+        """Whether it is for a series; ``metric`` is "" for one that is a whole source."""
+        wanted = self.metric is None or (metric != "" and fnmatchcase(metric, self.metric))
+        return wanted and fnmatchcase(source, self.match)
+
+
 class AlertingSettings(SettingsSection):
     """Who is told of which episodes, and how."""
 
@@ -658,6 +683,11 @@ class AlertingSettings(SettingsSection):
     )
     channels: dict[DetectorName, ChannelSettings] = setting(
         {}, "channels by name: type, and the settings of the type", expected="channels by name"
+    )
+    silent: list[SilentSettings] = setting(
+        [],
+        "sources that stop to send points: match, maybe metric, enabled, after_s; the first match wins",
+        expected="mappings, each with match, enabled or after_s",
     )
     anomaly_log_file: str | None = setting(
         None,

@@ -174,6 +174,11 @@ class Consumer(driver.Consumer):
         end: int | None = state.lso if committed else state.highwater
         return end
 
+    def asked_at(self, tp: TopicPartition) -> float:
+        """Epoch seconds of the last answer about what is in a partition; 0 without."""
+        state = self._state(tp)
+        return (state.timestamp or 0) / 1000.0 if state else 0.0
+
     def read_to(self, tp: TopicPartition) -> int | None:
         """The client's own position: beyond marks of transactions and what was aborted. None while it has none."""
         state = self._state(tp)

@@ -21,6 +21,7 @@ from app.state.sources import VALUE
 
 OPENED, CHANGED, CLOSED = "opened", "changed", "closed"
 EVENTS = (OPENED, CHANGED, CLOSED)
+SILENT = "silent"  # the kind of episodes that no points have: made by app/alerting/stopped.py
 LABELS = ("source", "metric", "severity", "kind")  # of an episode, beside those of its points
 
 Time = float | str
@@ -61,6 +62,11 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     def series(self) -> str:
         """The name of its series, as app/state/series.py joins it."""
         return joined(self.source, self.metric)
+
+    @property
+    def thread(self) -> str:
+        """Events of the same one are in the order of their places: of a series, or of one time without points."""
+        return self.series if self.kind != SILENT else self.episode
 
     @property
     def place(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ PAGE_OF = {
         "settings.md": ["settings", "parameters"],
         "alerts.md": [
             "rules",
+            "silent",
             "channels",
             "alert_opened",
             "alert_closed",

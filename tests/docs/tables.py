@@ -1,9 +1,12 @@
 """The tables of the documents that are made from the program: ``python -m tests.docs.tables`` writes them."""
 
+from functools import partial
+from typing import Any
+
 from app import detectors, metrics
 from app.cli.settings import shown
 from app.kafka import permissions, topics
-from app.settings import RuleSettings, describe, load
+from app.settings import RuleSettings, SilentSettings, describe, load
 from app.settings.words import allowed, named_fields
 from tests.docs import alerts, pages, schemas
 
@@ -28,10 +31,10 @@ def parameters_table() -> str:
     return "\n".join(rows)
 
 
-def rules_table() -> str:
-    """Every field of a rule of alerting."""
+def fields_table(model: Any) -> str:
+    """Every field of the entries of a list."""
     rows = ["| field | default | range | what it is |", "|---|---|---|---|"]
-    for name, field in named_fields(RuleSettings).items():
+    for name, field in named_fields(model).items():
         default = "must be given" if field.is_required() else shown(field.default)
         rows.append(f"| `{name}` | {default} | {allowed(field)} | {field.description} |")
     return "\n".join(rows)
@@ -75,7 +78,8 @@ def acl_commands() -> str:
 TABLES = {
     "settings": settings_table,
     "parameters": parameters_table,
-    "rules": rules_table,
+    "rules": partial(fields_table, RuleSettings),
+    "silent": partial(fields_table, SilentSettings),
     "metrics": metrics.table,
     "rights": rights_table,
     "acls": acl_commands,

@@ -45,6 +45,7 @@ def test_somebody_is_told_can_acknowledge_and_sees_what_was_told(job, tmp_path, 
         "channels": {"ops": {"type": "webhook", "url": receiver.url}},
         "allowed_addresses": ["127.0.0.1"],
         "anomaly_log_file": str(tmp_path / "alerts.log"),
+        "silent": [{"match": "valve-*", "after_s": 10.0}],
     }
     storage = {"enabled": True, "url": f"sqlite:///{tmp_path / 'history.db'}"}
     with Run(job, tmp_path, alerting=alerting, storage=storage) as run:
@@ -53,6 +54,13 @@ def test_somebody_is_told_can_acknowledge_and_sees_what_was_told(job, tmp_path, 
         now = time.time()
         values = [50.0 + i % 3 for i in range(200)] + [95.0]
         points = [{"source": "pump-1", "timestamp": now - 300 + i, "value": value} for i, value in enumerate(values)]
+
+        def valve(first, end):
+            at = [now + i for i in range(first, end)]
+            records = [(b"valve-1", b'{"source": "valve-1", "value": 1.0}', int(one * 1000)) for one in at]
+            kafka_tools.produce(job.servers, run.kafka.input_topic, records, partition=0)
+
+        valve(-100, 0)
 
         def produce(some):
             records = [(b"pump-1", json.dumps(one).encode()) for one in some]
@@ -74,9 +82,19 @@ def test_somebody_is_told_can_acknowledge_and_sees_what_was_told(job, tmp_path, 
         assert (ended["why"], ended["episode"], ended["reason"]) == ("closed", episode, "recovered")
         assert ended["began"]["value"] == 95.0
 
-        lines = (tmp_path / "alerts.log").read_text().splitlines()
-        assert [json.loads(line)["what"] for line in lines][:1] == ["opened"]
-        assert json.loads(lines[0])["episode"] == episode
+        def logged(kind=""):
+            lines = map(json.loads, (tmp_path / "alerts.log").read_text().splitlines())
+            return [line for line in lines if kind in ("", line["kind"])]
+
+        assert (logged()[0]["what"], logged()[0]["episode"]) == ("opened", episode)
+
+        wait_for(lambda: logged("silent"), lambda: worker.said)
+        valve(0, 1)
+        wait_for(lambda: len(logged("silent")) == 2, lambda: worker.said)
+        opened, closed = logged("silent")
+        assert (opened["what"], closed["what"], closed["reason"]) == ("opened", "closed", "returned")
+        assert opened["message"].endswith("; the longest usual pause is 1 s")
+        assert closed["message"].startswith("valve-1 sends again after ")
 
         def history():
             return command(run, "alerts", "history", episode)

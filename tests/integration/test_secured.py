@@ -32,7 +32,7 @@ from tests.secured import Acl, Certificates, SecuredKafka
 
 PASSWORD = "s3cret-%s"
 REKEYED = {"input": {"rekey": True}}  # what needs every right that there is
-RIGHTS = 17  # of a worker, then; without the hop 14, and without alerting 10
+RIGHTS = 18  # of a worker, then; without the hop 15, and without alerting 10
 USERS = ["worker", "producer", "maker", "documented", "lacking"]
 BROKERS_THAT_DO_NOT_SAY = """
 import app.kafka.topics

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from messages import END, PUMP, VIEW, burst, context, ended, event, told
 
 from app.alerting.message import KINDS, NAME, REASONS, TEXT, TITLE, Message, clean, duration
+from app.alerting.stopped import FORGOTTEN, RETURNED
 from app.detectors.kinds import KINDS as ALL_KINDS
 from app.scoring.episodes import REASONS as ALL_REASONS
 from app.scoring.severity import NAMES as SEVERITIES
@@ -174,7 +175,7 @@ def test_names_of_all_writings_stay_readable():
 
 
 def test_every_kind_and_reason_has_words():
-    assert set(KINDS) >= set(ALL_KINDS) and set(REASONS) == set(filter(None, ALL_REASONS))
+    assert set(KINDS) >= set(ALL_KINDS) and set(REASONS) == {*filter(None, ALL_REASONS), RETURNED, FORGOTTEN}
 
 
 @pytest.mark.parametrize(

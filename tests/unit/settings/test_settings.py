@@ -286,7 +286,7 @@ def test_a_variable_beats_the_file_and_the_command_line_beats_both(tmp_path):
     assert origins["kafka.anomalies_topic"] == "default"
 
 
-STRUCTURED = ("detectors", "sources", "maintenance", "rules", "channels", "time_intervals")
+STRUCTURED = ("detectors", "sources", "maintenance", "rules", "channels", "time_intervals", "silent")
 
 
 @pytest.mark.parametrize("path", [path for path in leaves() if path[-1] not in STRUCTURED], ids=".".join)

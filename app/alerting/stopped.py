@@ -1,0 +1,160 @@
+"""Series that have stopped to send points, as events for the engine of one partition of the topic of anomalies.
+
+Workers say what is overdue (app/stream/overdue.py). Here that becomes episodes of kind ``silent``: one for each series,
+or a single one for the topic if at least half of what was due in all of it did not come. A series waits up to
+``HOLD_S``, so that a topic that stops is known as one before its first series is told of; and when the topic sends
+again, each of its series has as long to come back as made it overdue.
+
+What is open follows from the notifications, and what holds from the records of the workers. So an alerter that starts
+says the same as the one before it.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Final
+
+from app.alerting.decided import Decided
+from app.alerting.engine import brief
+from app.alerting.message import duration, moment
+from app.state.series import joined, to_bytes
+from app.wire.episodes import CLOSED, OPENED, SILENT, Event
+from app.wire.notifications import MUTED, Notification
+from app.wire.overdue import Quiet
+
+HOLD_S = 30.0
+OF_SERIES, OF_TOPIC = ("high", 0.95), ("critical", 1.0)  # severity, and a score that has it
+RETURNED: Final = "returned"
+FORGOTTEN: Final = "forgotten"
+
+
+class Topic:
+    """Whether a whole topic has stopped: of what was due, at least half did not come; until three quarters do."""
+
+    def __init__(self, decided: Decided) -> None:
+        self._decided = decided
+        self._seen = -1
+        self.stopped = False
+        self.began_again = float("-inf")
+        self.late = self.due = 0
+
+    def look(self, now: float) -> None:
+        """Take in what the workers have said since."""
+        if self._seen == self._decided.overdue_version:
+            return
+        self._seen = self._decided.overdue_version
+        records = self._decided.overdue.values()
+        self.late, self.due = sum(one.late for one in records), sum(one.due for one in records)
+        before = self.stopped
+        if before:
+            self.stopped = self.late > 0 and 4 * self.late >= self.due
+        else:
+            self.stopped = any(one.count for one in records) and self.late >= 2 and 2 * self.late >= self.due
+        if before and not self.stopped:
+            self.began_again = now
+
+
+class Stopped:
+    """Parameters
+    ----------
+    name
+        Of the topic of the points.
+    number, count
+        This partition of the topic of anomalies, and how many it has: it tells of each ``count``-th partition of the
+        points, and the first one of the topic.
+    """
+
+    def __init__(self, name: str, number: int, count: int, decided: Decided, topic: Topic) -> None:
+        self._name, self._number, self._count = name, number, count
+        self._decided, self._topic = decided, topic
+        self._open: dict[str, Event] = {}  # episode -> what opened it
+        self._taken: set[str] = set()  # those of them that the engine knows
+        self._seen = -1
+        self._looks_at = float("-inf")
+
+    def remember(self, notification: Notification) -> None:
+        """One notification, the older ones first, and all before the first call of ``events``."""
+        for news in notification.news if notification.state != MUTED else ():
+            event = news.event
+            if event.kind != SILENT:
+                continue
+            if news.why == "closed":
+                self._open.pop(event.episode, None)
+            else:
+                self._open[event.episode] = brief(event, OPENED)
+            if event.episode.endswith(":silent"):
+                self._topic.stopped = news.why != "closed"
+                self._topic.began_again = notification.created_at if news.why == "closed" else float("-inf")
+
+    def events(self, now: float) -> list[Event]:
+        """What the engine has not heard yet."""
+        if self._seen == self._decided.overdue_version and now < self._looks_at:
+            return []
+        self._topic.look(now)
+        self._seen, self._looks_at = self._decided.overdue_version, float("inf")
+        wanted = self._wanted(now)
+        found = [self._ended(event, now) for episode, event in self._open.items() if episode not in wanted]
+        found += [event for episode, event in wanted.items() if episode not in self._taken]
+        self._open, self._taken = wanted, set(wanted)
+        return found
+
+    def _wanted(self, now: float) -> dict[str, Event]:
+        """The episodes that are open now."""
+        wanted: dict[str, Event] = {}
+        if self._number == 0 and self._topic.stopped:
+            event = next((one for one in self._open.values() if one.episode.endswith(":silent")), None)
+            event = event or self._of_topic(now)
+            wanted[event.episode] = event
+        for number, of in self._decided.overdue.items():
+            if number % self._count != self._number:
+                continue
+            for quiet in of.series:
+                episode = self._episode(number, quiet)
+                if episode in self._open:
+                    wanted[episode] = self._open[episode]
+                    continue
+                again = self._topic.began_again + (quiet.found_at - quiet.since)
+                if self._topic.stopped:
+                    continue
+                hold_s = min(HOLD_S, quiet.found_at - quiet.since)
+                if now >= (at := max(quiet.found_at + hold_s, again)):
+                    wanted[episode] = _of_series(episode, quiet, max(quiet.found_at, again))
+                else:
+                    self._looks_at = min(self._looks_at, at)
+        return wanted
+
+    def _episode(self, number: int, quiet: Quiet) -> str:
+        """Like those of points, topic:partition:offset:index, and the same whoever makes it."""
+        series = sha256(to_bytes(joined(quiet.source, quiet.metric))).hexdigest()[:16]
+        return f"{self._name}:{number}:{round(quiet.since * 1000)}:silent-{series}"
+
+    def _of_topic(self, now: float) -> Event:
+        quiet = [one for of in self._decided.overdue.values() for one in of.series]
+        since = max((one.since for one in quiet), default=now)
+        severity, score = OF_TOPIC
+        return Event(
+            event=OPENED, episode=f"{self._name}:0:{round(since * 1000)}:silent", kind=SILENT, severity=severity,
+            source=self._name, timestamp=now, opened_at=since, points=0, peak_score=score,
+            offset=round(since * 1000), index=0,
+            explanation=f"{self._topic.late:,} of {self._topic.due:,} sources send nothing since {moment(since)}",
+        )  # fmt: skip
+
+    def _ended(self, opened: Event, now: float) -> Event:
+        number = int(opened.episode.rsplit(":", 3)[1])
+        of = self._decided.overdue.get(number)
+        event = brief(opened, CLOSED)
+        event.timestamp = max(of.at if of else now, event.opened_at)
+        event.index = 1
+        gone = of is not None and (event.source, event.metric, event.opened_at) in of.forgotten
+        event.reason = FORGOTTEN if gone else RETURNED
+        return event
+
+
+def _of_series(episode: str, quiet: Quiet, at: float) -> Event:
+    severity, score = OF_SERIES
+    usual = f"; the longest usual pause is {duration(quiet.usual_s)}" if quiet.usual_s > 0.0 else ""
+    return Event(
+        event=OPENED, episode=episode, kind=SILENT, severity=severity, source=quiet.source, metric=quiet.metric,
+        timestamp=at, opened_at=quiet.since, points=0, peak_score=score, offset=round(quiet.since * 1000), index=0,
+        explanation=f"no point for {duration(at - quiet.since)}{usual}",
+    )  # fmt: skip
