@@ -20,7 +20,7 @@ from app.alerting.message import duration, moment
 from app.state.series import joined, to_bytes
 from app.wire.episodes import CLOSED, OPENED, SILENT, Event
 from app.wire.notifications import MUTED, Notification
-from app.wire.overdue import Quiet
+from app.wire.overdue import Overdue, Quiet
 
 HOLD_S = 30.0
 OF_SERIES, OF_TOPIC = ("high", 0.95), ("critical", 1.0)  # severity, and a score that has it
@@ -71,6 +71,7 @@ class Stopped:
         self._taken: set[str] = set()  # those of them that the engine knows
         self._seen = -1
         self._looks_at = float("-inf")
+        self._named: dict[int, tuple[Overdue, list[tuple[str, Quiet]]]] = {}  # records with their episodes
 
     def remember(self, notification: Notification) -> None:
         """One notification, the older ones first, and all before the first call of ``events``."""
@@ -108,8 +109,7 @@ class Stopped:
         for number, of in self._decided.overdue.items():
             if number % self._count != self._number:
                 continue
-            for quiet in of.series:
-                episode = self._episode(number, quiet)
+            for episode, quiet in self._episodes(number, of):
                 if episode in self._open:
                     wanted[episode] = self._open[episode]
                     continue
@@ -122,6 +122,11 @@ class Stopped:
                 else:
                     self._looks_at = min(self._looks_at, at)
         return wanted
+
+    def _episodes(self, number: int, of: Overdue) -> list[tuple[str, Quiet]]:
+        if number not in self._named or self._named[number][0] is not of:
+            self._named[number] = of, [(self._episode(number, quiet), quiet) for quiet in of.series]
+        return self._named[number][1]
 
     def _episode(self, number: int, quiet: Quiet) -> str:
         """Like those of points, topic:partition:offset:index, and the same whoever makes it."""

@@ -21,6 +21,7 @@ from app.stream.partition import Partition
 from app.wire import overdue
 
 EVERY_S = 5.0
+SHARE = 0.02  # of the time that looking may take: with very many series it is done less often
 ANSWERED_S = 15.0  # how old the last word of group and partition may be
 TRY_AGAIN_S = 60.0
 
@@ -34,12 +35,20 @@ class LookOut:
         self._app = app
         self._watches: dict[int, tuple[Partition, Watch]] = {}
         self._ends: dict[int, int] = {}  # of the logs, when it last looked
-        self._tries_at = 0.0
+        self._tries_at = self._looks_at = self._busy_s = 0.0
         rules = app.job.settings.alerting.silent
         self._off = bool(rules) and rules[0].match == "*" and rules[0].metric is None and not rules[0].enabled
 
     async def look(self) -> None:
         """Look at every series; it gives way to scoring after some thousands."""
+        began = time.monotonic()
+        if began < self._looks_at:
+            return
+        self._busy_s = 0.0
+        await self._look_at_all()
+        self._looks_at = began + self._busy_s / SHARE
+
+    async def _look_at_all(self) -> None:
         partitions = self._app.partitions
         self._watches = {number: of for number, of in self._watches.items() if partitions.get(number) is of[0]}
         active = partitions.active()
@@ -56,7 +65,8 @@ class LookOut:
         try:
             before = await all_overdue(settings.kafka)
         except TopicError as error:
-            log.log(logging.INFO if self._tries_at else logging.WARNING, "silent sources are not told of: %s", error)
+            first = settings.alerting.enabled and not self._tries_at
+            log.log(logging.WARNING if first else logging.INFO, "silent sources are not told of: %s", error)
             self._tries_at = time.monotonic() + TRY_AGAIN_S
             return
         for one in new:
@@ -70,12 +80,14 @@ class LookOut:
         if not self._is_read(partition):
             watch.interrupted()
             return
-        found = None
-        for step in watch.look(partition.state.sources.rows, time.monotonic(), time.time()):
+        found, began = None, time.monotonic()
+        for step in watch.look(partition.state.sources.rows, began, time.time()):
             found = step
+            self._busy_s += time.monotonic() - began
             await asyncio.sleep(0)
             if not partition.active:
                 return
+            began = time.monotonic()
         if found is None or (self._off and not found.series and not watch.written.series):
             return
         job = self._app.job

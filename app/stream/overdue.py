@@ -32,7 +32,7 @@ LATE, LATE_S = 1.5, 10.0  # the same for one that is late, and seconds more
 FORGETS = 0.9  # what is left of the pause by the worker's clock with each delivery
 GIVEN_UP_S = 7 * 86_400.0  # after which a series is not expected any more
 FORGOTTEN_MOST = 20
-INTERRUPTED_S = 30.0
+INTERRUPTED_S = 60.0
 
 _FIELDS = {  # by slot
     "met": "f8",  # of the series: another one has the slot if it differs

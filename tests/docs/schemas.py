@@ -13,6 +13,7 @@ from app.scoring import severity
 from app.scoring.episodes import REASONS
 from app.wire.decisions import Decision
 from app.wire.notifications import Notification
+from app.wire.overdue import Overdue
 from app.wire.results import Closed, Result, Standing
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
@@ -56,7 +57,7 @@ def schemas() -> dict[str, str]:
     }
     for name, kind, title in (
         ("notifications.json", Notification, "What one channel was told of episodes, or why it was not"),
-        ("decisions.json", Decision, "What people said of episodes"),
+        ("decisions.json", Decision | Overdue, "What people said of episodes, and what workers find overdue"),
     ):
         found[name] = {"title": title, **msgspec.json.schema(kind)}
     version = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
