@@ -290,15 +290,17 @@ class Mapping:
                 kinds = set(map(type, column))
             if optional and kinds == {type(None)}:
                 continue
-            if kinds != {str} or "" in column:
+            if not kinds <= {str, type(None)} or (not optional and (type(None) in kinds or "" in column)):
                 break
-            if names is not None:
-                names = [f"{name}{before}{text}" for name, text in zip(names, column)]
+            if names is None:
+                names = [text or "" for text in column] if optional else [before + text for text in column]
+            elif optional:
+                names = [(name and name + before) + text if text else name for name, text in zip(names, column)]
             else:
-                names = column if optional or not before else [before + text for text in column]
+                names = [f"{name}{before}{text}" for name, text in zip(names, column)]
         else:
             if names is not None:
-                return [name + self._after for name in names] if self._after else list(names)
+                return [name + self._after for name in names]
         return [or_none(self._name, *one) for one in zip(elements, around)]
 
     def all_times(self, elements: list[Any], around: list[Any]) -> list[Any]:

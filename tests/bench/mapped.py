@@ -73,6 +73,21 @@ def metricbeat(point: Point) -> dict[str, Any]:
     }
 
 
+def metricsets(point: Point) -> dict[str, Any]:
+    """One of four metricsets, by the number of the source."""
+    number = int(point.source.removeprefix("s"))
+    names = ("load", "cpu", "network", "filesystem")
+    measured: list[dict[str, Any]] = [
+        fields("1", "5")(point),
+        {"user": {"pct": point.value}, "system": {"pct": 0.25}},
+        {"name": "eth0", "in": {"bytes": point.value, "errors": 0}},
+        {"mount_point": "/home", "free": 1e9, "used": {"pct": point.value}},
+    ]
+    name = names[number % len(names)]
+    event = {"dataset": f"system.{name}", "module": "system", "duration": 115000}
+    return {**metricbeat(point), "event": event, "system": {name: measured[number % len(names)]}}
+
+
 def otlp(points: list[Point]) -> dict[str, Any]:
     def attributes(**of: str) -> list[dict[str, Any]]:
         return [{"key": name.replace("_", "."), "value": {"stringValue": text}} for name, text in of.items()]
@@ -151,6 +166,7 @@ SHAPES = {
     ),
     "prometheus": Shape({"format": "prometheus"}, lambda points: prometheus(*points)),
     "metricbeat": Shape({"format": "metricbeat"}, lambda points: metricbeat(*points)),
+    "metricbeat, 4 metricsets": Shape({"format": "metricbeat"}, lambda points: metricsets(*points)),
     "otlp-json": Shape({"format": "otlp-json"}, otlp),
     "otlp-json, 10 points": Shape({"format": "otlp-json"}, otlp, 10),
     "cloudevents": Shape({"format": "cloudevents"}, lambda points: event(*points, "value")),

@@ -327,6 +327,7 @@ SHAPES = [
     {"source_field": "a.b", "value_fields": ["v"], "labels": ["a.*", "t"]},
     {"source_field": "{a}/{b.c|}", "value_fields": ["**"], "values_apart": True, "numbers_as_text": True},
     {"points_field": "a.b|b", "source_field": "{c|t}", "value_fields": ["v", "b.*"], "timestamp_field": "$.t"},
+    {"source_field": "{a|}-{b.c|}/{c|}", "value_fields": ["v"]},
     {"points_field": "a|", "source_field": "{b.*|c}", "metric_field": "t", "value_fields": ["v|b.c"]},
 ]
 
