@@ -254,7 +254,11 @@ def _apart(
 ) -> tuple[Points, dict[int, Sequence[Any]]]:
     """A point of each value."""
     counts = of.counts
-    index, several = _indices(repeated(offset, counts), repeated(of.pieces, counts), pieces)
+    if of.several:
+        index, several = _indices(repeated(offset, counts), repeated(of.pieces, counts), pieces)
+    else:
+        index = list(chain.from_iterable(map(range, counts)))
+        several = {at: [piece] * n for at, piece, n in zip(offset, of.pieces, counts) if n > 1}
     points = Points(
         repeated(offset, counts),
         index,

@@ -324,7 +324,10 @@ class Mapping:
             values = _column(self._get_values[0][2], elements, around)
             if set(map(type, values)) == {float}:
                 return [1] * len(values), [self.flat] * len(values), values
-        cells = [or_none(self.cells, *one) or () for one in zip(elements, around)]
+        try:
+            cells = list(map(self.cells, elements, around))
+        except (msgspec.ValidationError, OverflowError):
+            cells = [or_none(self.cells, *one) or [] for one in zip(elements, around)]
         return (
             list(map(len, cells)),
             [name for some in cells for name, _ in some],
