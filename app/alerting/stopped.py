@@ -22,7 +22,7 @@ from app.wire.episodes import CLOSED, OPENED, SILENT, Event
 from app.wire.notifications import MUTED, Notification
 from app.wire.overdue import Overdue, Quiet
 
-HOLD_S = 30.0
+HOLD_S, SHORT_HOLD_S = 30.0, 7.0  # of a series that is overdue after five minutes; at least: workers look every 5 s
 OF_SERIES, OF_TOPIC = ("high", 0.95), ("critical", 1.0)  # severity, and a score that has it
 RETURNED: Final = "returned"
 FORGOTTEN: Final = "forgotten"
@@ -116,7 +116,7 @@ class Stopped:
                 again = self._topic.began_again + (quiet.found_at - quiet.since)
                 if self._topic.stopped:
                     continue
-                hold_s = min(HOLD_S, quiet.found_at - quiet.since)
+                hold_s = min(HOLD_S, max(SHORT_HOLD_S, 0.1 * (quiet.found_at - quiet.since)))
                 if now >= (at := max(quiet.found_at + hold_s, again)):
                     wanted[episode] = _of_series(episode, quiet, max(quiet.found_at, again))
                 else:

@@ -92,7 +92,8 @@ class Watch:
 
         ``now``: s of a clock that is never set; ``wall``: epoch s.
         """
-        learns = now - self._looked_at <= INTERRUPTED_S
+        since_s = now - self._looked_at
+        learns = since_s <= INTERRUPTED_S
         if not learns:
             self._began = now
         self._looked_at = now
@@ -101,7 +102,7 @@ class Watch:
         pause_s = 0.0
         for start in range(0, sources.rows.count, SLICE):
             at = slice(start, min(start + SLICE, sources.rows.count))
-            more = self._slice(sources, at, now, wall, learns)
+            more = self._slice(sources, at, now, wall, since_s if learns else None)
             late, due, pause_s = late + more[0], due + more[1], max(pause_s, more[2])
             yield None
         if pause_s > self._pause_s or now - self._began > self._pause_s:  # else there may be one so long yet
@@ -120,8 +121,13 @@ class Watch:
     def _at(self, at: slice) -> Columns:
         return {name: column[at] for name, column in self._of.items()}
 
-    def _slice(self, sources: Sources, at: slice, now: float, wall: float, learns: bool) -> tuple[int, int, float]:
-        """How many are late, of how many; the longest pause between deliveries."""
+    def _slice(
+        self, sources: Sources, at: slice, now: float, wall: float, since_s: float | None
+    ) -> tuple[int, int, float]:
+        """How many are late, of how many; the longest pause between deliveries.
+
+        ``since_s``: time since it last looked; None if it was interrupted, so that pauses are not known.
+        """
         of, rows = self._at(at), sources.rows
         met, arrived, last, gap = (rows.column(name, at) for name in ("met", "arrived", "last", "gap"))
         points = rows.column("seen", at)
@@ -139,9 +145,9 @@ class Watch:
         pause, after = of["pause"], of["after"]
         came = ~new & ((last != of["last"]) | (arrived != of["arrived"]))
         if came.any():
-            if learns:
+            if since_s is not None:
                 limit = np.maximum(after, PAUSES * np.maximum(gap, pause))
-                by_clock = now - np.maximum(of["seen"], self._began)
+                by_clock = now - np.maximum(of["seen"], self._began) - since_s  # at least
                 quiet_for = np.where(np.isinf(of["seen"]), arrived - of["arrived"], by_clock)
                 pause[came] = np.maximum(FORGETS * pause, np.minimum(quiet_for, limit))[came]
             of["last"][came], of["arrived"][came], of["seen"][came] = last[came], arrived[came], now
