@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
+
+import msgspec
 
 from app.alerting.decided import Decided
 from app.alerting.pace import Pace
@@ -26,11 +29,13 @@ from app.settings import AlertingSettings
 from app.wire.episodes import CLOSED, OPENED, SILENT, Event
 from app.wire.notifications import MUTED, QUEUED, News, Notification
 
-MOST_NEWS = 1000  # in one message: what its record can hold
+MOST_NEWS, MOST_BYTES = 1000, 500_000  # in one message, and of its record
 TOLD_WHOLE = 10  # the worst of a digest are kept with all they say
 LOOK_AGAIN_S = 30.0  # at what a time interval mutes
+MOST_OVER = 20_000  # episodes that closed lately, by which late repeats are known
 KEPT_S = 8 * 86_400.0  # what was told of episodes that are over: longer than events are kept uncompacted
 
+encode = msgspec.json.Encoder().encode
 RANK = {name: rank for rank, name in enumerate(severity.NAMES)}
 Why = Literal["opened", "raised", "repeated", "closed"]
 
@@ -79,7 +84,8 @@ class Engine:
     def __init__(self, settings: AlertingSettings, routes: Routes, decided: Decided, paces: Mapping[str, Pace]) -> None:
         self._settings, self._routes, self._decided, self._paces = settings, routes, decided, paces
         self._decisions = decided.version  # that was looked at
-        self._places: dict[str, tuple[int, int]] = {}  # thread (a series, mostly) -> place of its last event
+        self._seen: dict[str, Event] = {}  # thread (a series, mostly) -> its last event, in brief
+        self._over: OrderedDict[str, None] = OrderedDict()  # the last episodes that closed
         self._episode: dict[str, str] = {}  # thread -> the one that is open
         self._open: dict[str, dict[str, Subscription]] = {}  # episode -> channel -> ..
         self._told: dict[tuple[str, str], Told] = {}  # (episode, channel), of what was told before it was seen open
@@ -145,16 +151,19 @@ class Engine:
         ``live``: it was written lately, so that it is worth a note if it is not told.
         """
         thread, episode = event.thread, event.episode
-        if event.place <= self._places.get(thread, (-2, -2)):
+        if self._is_repeat(event):
             return
-        self._places[thread] = event.place
+        self._seen[thread] = brief(event)
         if (before := self._episode.get(thread, episode)) != episode:
             self._end(before, now)
         subscriptions = self._subscribe(event, now, live)
         if event.event == CLOSED:
             self._episode.pop(thread, None)
             if event.kind == SILENT:
-                del self._places[thread]
+                del self._seen[thread]
+            self._over[episode] = None
+            if len(self._over) > MOST_OVER:
+                self._over.popitem(last=False)
         elif subscriptions:
             self._episode[thread] = episode
         for one in list(subscriptions.values()):
@@ -162,6 +171,19 @@ class Engine:
             if event.event == OPENED:
                 one.began = event
             self._look(one, now)
+
+    def _is_repeat(self, event: Event) -> bool:
+        """It came before, and comes again after a worker's crash.
+
+        A series that has moved to another partition, or a topic that was made again, begins at low places with later
+        times.
+        """
+        if event.episode in self._over:
+            return True
+        seen = self._seen.get(event.thread)
+        if seen is None or event.place > seen.place:
+            return False
+        return event.timestamp <= seen.timestamp and origin(event) == origin(seen)
 
     def _subscribe(self, event: Event, now: float, live: bool) -> dict[str, Subscription]:
         """Who is told of this episode."""
@@ -344,20 +366,27 @@ class Engine:
         members = [(key, one) for key in keys for one in self._groups[key].members.values()]
         members.sort(key=lambda of: badness(of[1].event), reverse=True)
         news: list[News] = []
+        size = 0
         parts, routes = [channel], dict[str, None]()
         told: list[Subscription] = []
         for key, one in members[:MOST_NEWS]:
+            why = self._why(one, now)
+            to_tell = why is not None and not self._hindrance(one, why, now)[0]
+            if why and to_tell:
+                told_of = News(one.event, why, one.began if one.began is not one.event else None)
+                if len(news) >= TOLD_WHOLE or len(encode(told_of)) > MOST_BYTES // TOLD_WHOLE:
+                    told_of = News(brief(one.event), why)
+                size += len(encode(told_of))
+                if news and size > MOST_BYTES:
+                    break  # the others are for the next message
+                news.append(told_of)
             del self._groups[key].members[one.event.episode]
             if not self._groups[key].members:
                 del self._groups[key]
-            why = self._why(one, now)
             one.waits = False
-            if why is None or self._hindrance(one, why, now)[0]:
+            if not why or not to_tell:
                 self._look(one, now)
                 continue
-            whole = len(news) < TOLD_WHOLE
-            event = one.event if whole else brief(one.event)
-            news.append(News(event, why, one.began if whole and one.began is not one.event else None))
             parts += [one.event.episode, why, one.event.severity, str(one.told.times)]
             if one.route:
                 routes[one.route.name] = None
@@ -398,6 +427,11 @@ class Engine:
             for of in self._open.values()
             if (one := of.get(channel)) and one.told.times and not one.told.closed and one.event.event != CLOSED
         ]
+
+
+def origin(event: Event) -> str:
+    """Topic and partition of the point that opened the episode."""
+    return event.episode.rsplit(":", 2)[0]
 
 
 def beginning(reason: str) -> str:

@@ -34,6 +34,7 @@ UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
 KAFKA_MESSAGE_BYTES = 1_048_588  # max.message.bytes unless somebody sets it
 MESSAGE_OVERHEAD = 1024  # bytes of a batch around one snapshot: headers, key of 264, lengths
 RESULT_BYTES, METRIC_BYTES, LABEL_BYTES = 4096, 5 * 56, 320  # of a result; each metric, its name 32; each label
+MESSAGE_BYTES = 600_000  # of a notification: app/alerting/engine.py has MOST_BYTES of news, and there is more around it
 LETTER_BYTES = 4096  # of a dead letter with only the start of its record
 REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
 IN_SYNC = "min.insync.replicas"
@@ -215,6 +216,7 @@ def problems(
             if kafka.rekeys
             else ()
         ),
+        *([(kafka.notifications_topic, "a message of many episodes", MESSAGE_BYTES, "")] if kafka.alerts else ()),
     ):
         if (limit := limits(topics).get(name, needed)) < needed:
             problems_found.append(

@@ -215,7 +215,8 @@ class Talkative(Engine):
     """Takes each event for a new one."""
 
     def take(self, event, now, live=True):
-        self._places.pop(event.series, None)
+        self._seen.pop(event.thread, None)
+        self._over.clear()
         super().take(event, now, live)
 
 
@@ -407,3 +408,37 @@ def test_new_rules_do_not_tell_again_what_is_open():
     of.take(an_event(CLOSED, offset=2))
     of.settle()
     assert of.news("ops") == [("opened", "high"), ("closed", "high")]
+
+
+def test_a_series_that_moves_or_whose_topic_was_made_again_is_told_of_again():
+    of = Alerting(min_interval_s=0.0)
+    of.take(an_event(OPENED, "raw-data:0:5000:0", offset=5000), an_event(CLOSED, "raw-data:0:5000:0", offset=5010))
+    of.settle()
+    of.take(an_event(OPENED, "raw-data:3:7:0", offset=7, at=START))  # another partition
+    of.settle(1.0)
+    of.take(an_event(CLOSED, "raw-data:3:7:0", offset=9, at=START + 1))
+    of.settle(1.0)
+    of.take(an_event(OPENED, "raw-data:3:2:0", offset=2, at=START + 60))  # another topic of this name
+    of.settle(1.0)
+    opened = [news.event.episode for one in of.told for news in one.news if news.why != "closed"]
+    assert opened == ["raw-data:3:7:0", "raw-data:3:2:0"]
+    before = len(of.told)
+    of.take(*of.log)
+    of.settle(1.0)
+    assert len(of.told) == before
+
+
+def test_a_message_stays_as_small_as_its_record_must_be():
+    of = Alerting()
+    labels = {f"label-{i}": "x" * 250 for i in range(20)}
+    for offset in range(300):
+        of.take(an_event(OPENED, f"raw-data:0:{offset}:0", source=f"pump-{offset}", offset=offset, labels=labels))
+    of.take(an_event(OPENED, "raw-data:0:999:0", source="huge", severity="critical", offset=999, labels=labels,
+                     values={f"metric-{i}": 1.5 for i in range(5000)}))  # fmt: skip
+    of.settle()
+    for _ in range(9):
+        of.settle(1.0)
+    assert sum(len(one.news) for one in of.told) == 301 and len(of.told) > 2
+    assert max(len(notifications.encode(one)) for one in of.told) < 550_000
+    [huge] = [news for one in of.told for news in one.news if news.event.source == "huge"]
+    assert huge.event.values == {} and huge.event.labels == labels
