@@ -194,7 +194,7 @@ class _Run(ConsumerRebalanceListener):
         codec = self._kafka.compression
         self._producer = AIOKafkaProducer(
             acks="all", enable_idempotence=True, compression_type=None if codec == "none" else codec,
-            request_timeout_ms=int(self._kafka.ack_timeout_s * 1000), **options,
+            max_request_size=8 << 20, request_timeout_ms=int(self._kafka.ack_timeout_s * 1000), **options,
         )  # fmt: skip
         tasks: list[asyncio.Task[None]] = []
         try:
