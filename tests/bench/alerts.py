@@ -32,6 +32,7 @@ from tests.docs import pages  # noqa: E402
 PARTITIONS = 4
 LEARNED = 400  # points a source before the first fault
 WAIT_S = 60.0
+TICK_S = 0.005  # between two batches of the load
 
 
 @click.command()
@@ -79,21 +80,22 @@ async def measure(
         due: dict[str, float] = {}
         names = [f"s{i}" for i in range(sources)]
         chance = random.Random(2)
-        async with AIOKafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=2) as producer:
-            waiting = [*names]
-            chance.shuffle(waiting)
+        async with AIOKafkaProducer(bootstrap_servers=servers, acks="all") as producer:
             begun, sent = time.time(), 0
             first_fault = begun + LEARNED * sources / per_s
             while len(due) < faults or time.time() < first_fault + faults / faults_per_s + 5.0:
+                batches = [producer.create_batch() for _ in range(PARTITIONS)]
                 while (at := begun + sent / per_s) <= time.time():
                     source, value = names[sent % sources], chance.gauss(50.0, 3.0)
                     if at >= first_fault + len(due) / faults_per_s and len(due) < faults and source not in due:
                         due[source], value = at, 200.0
-                    await producer.send(
-                        run.kafka.input_topic, job.encode(source, at, value), source.encode(), hash_of(source)
-                    )
+                    record = job.encode(source, at, value)
+                    batches[hash_of(source)].append(key=source.encode(), value=record, timestamp=None)
                     sent += 1
-                await asyncio.sleep(0.001)
+                for number, batch in enumerate(batches):
+                    if batch.record_count():
+                        await producer.send_batch(batch, run.kafka.input_topic, partition=number)
+                await asyncio.sleep(TICK_S)
             await producer.flush()
             until = time.time() + WAIT_S
             while len(told := when(receiver, due)) < len(due) and time.time() < until:
