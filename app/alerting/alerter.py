@@ -294,7 +294,8 @@ class _Run(ConsumerRebalanceListener):
                 if owned := self.owned.get(tp.partition):
                     self._take(owned, tp, records)
             await self._commit()
-            for number, owned in list(self.owned.items()):
+            # All partitions share each channel's pace: without turns the first one would take it all.
+            for number, owned in sorted(self.owned.items(), key=lambda one: one[1].engine.waits_since()):
                 if not owned.caught_up:
                     tp = TopicPartition(self._kafka.anomalies_topic, number)
                     if tp not in self._consumer.assignment() or await self._consumer.position(tp) < owned.end:

@@ -414,6 +414,10 @@ class Engine:
                 times.append(max(group.due_at, self._paces[key[0]].next_at(now)))
         return min(times, default=float("inf"))
 
+    def waits_since(self) -> float:
+        """Since when something waits for its message; infinite if nothing does. Who waits longest comes first."""
+        return min((group.due_at for group in self._groups.values()), default=float("inf"))
+
     # --- what there is
 
     def open_count(self) -> int:
