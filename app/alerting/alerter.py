@@ -50,6 +50,7 @@ COMMIT_EVERY_S = 1.0
 DECISIONS_EVERY_S = 0.5
 SILENCES_EVERY_S = 30.0
 FORGET_EVERY_S = 3600.0
+SAY_EVERY_S = 30.0
 LEASE = 0.5  # of the session timeout: how long an accepted commit says that the partitions are ours
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 MOST_EVENTS = 5_000  # read at once
@@ -172,7 +173,7 @@ class _Run(ConsumerRebalanceListener):
         self.deliveries: dict[str, Delivery] = {}
         self._wanted: set[int] = set()
         self._committed_at = float("-inf")
-        self._woken = asyncio.Event()
+        self._skipped, self._said_at = 0, float("-inf")
 
     def _per_minute(self, name: str, channel: BaseChannel) -> float:
         of = self._alerting.channels.get(name)
@@ -235,7 +236,6 @@ class _Run(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._wanted = {tp.partition for tp in assigned}
         self._committed_at = float("-inf")
-        self._woken.set()
 
     async def _take_over(self, numbers: list[int]) -> None:
         """Read what was told of these partitions, and begin with their events."""
@@ -277,9 +277,7 @@ class _Run(ConsumerRebalanceListener):
                 try:
                     found[record.partition][record.key] = notifications.decode(record.value)
                 except StateError as error:
-                    raise StateError(
-                        f"{topic}[{record.partition}]@{record.offset}: {error}. Only alerters may write to it"
-                    ) from error
+                    self._skip(record, f"{error}. Only alerters may write to this topic")
         return {number: list(of.values()) for number, of in found.items()}
 
     # --- events in, notifications out
@@ -323,11 +321,19 @@ class _Run(ConsumerRebalanceListener):
             try:
                 event = episodes.decode(record.value)
             except InvalidPoint as error:
-                self._metrics.alerter_skipped.inc()
-                log.warning("alerter: %s[%d]@%d: skipped: %s", tp.topic, tp.partition, record.offset, error)
+                self._skip(record, str(error))
                 continue
             live = record.timestamp / 1000.0 >= now - self._alerting.max_age_s
             owned.engine.take(event, now, live)
+
+    def _skip(self, record: Any, why: str) -> None:
+        """A record that is not what its topic has; said now and then, as there may be many, of an earlier version."""
+        self._metrics.alerter_skipped.inc()
+        self._skipped += 1
+        if time.monotonic() - self._said_at >= SAY_EVERY_S:
+            where = f"{record.topic}[{record.partition}]@{record.offset}"
+            log.warning("alerter: %d records skipped, the last at %s: %s", self._skipped, where, why)
+            self._skipped, self._said_at = 0, time.monotonic()
 
     async def _commit(self) -> None:
         """Show lag tools how far it is; and hear from the group that the partitions are still ours."""
@@ -424,8 +430,8 @@ class _Run(ConsumerRebalanceListener):
     def _decide(self, record: Any) -> None:
         try:
             self.decided.take(record.key, record.value)
-        except (StateError, ValueError) as error:
-            log.warning("alerter: %s[%d]@%d: skipped: %s", record.topic, record.partition, record.offset, error)
+        except (AnomalyError, ValueError) as error:
+            self._skip(record, str(error))
 
     async def _follow_decisions(self) -> None:
         while True:

@@ -1,6 +1,7 @@
 """What an alerter remembers for its channels, and when it asks them to say again what is open."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from kafka_tools import HANG_S
@@ -11,6 +12,8 @@ from app.alerting.channels.api import BaseChannel, ChannelOptions
 from app.alerting.routes import Routes
 from app.metrics import Metrics
 from app.settings import load
+from app.wire import decisions
+from app.wire.decisions import Silence
 from app.wire.notifications import News
 
 
@@ -49,3 +52,23 @@ def test_what_is_open_is_said_again_also_if_nothing_is(run):
         task.cancel()
 
     asyncio.run(until_asked())
+
+
+def record(value, key=b"k", topic="anomalies", offset=7):
+    return SimpleNamespace(topic=topic, partition=0, offset=offset, key=key, value=value, timestamp=0)
+
+
+def test_records_that_are_none_are_skipped_and_said_once(run, caplog):
+    """Anybody can write to a topic; nothing of it ends the alerter."""
+    taken = []
+    owned = SimpleNamespace(engine=SimpleNamespace(take=lambda *of: taken.append(of)))
+    garbage = [b"", b"{", b"[]", b"\xff", b'{"event":"opened"}', None]
+    run._take(owned, None, [record(value) for value in garbage])
+    silence = Silence("s", ["source=~("], 0.0, 9.0, "ann")
+    for value in (*garbage[:-1], decisions.encode(silence)):
+        run._decide(record(value, topic="decisions"))
+    assert taken == []
+    page = run._metrics.render()[0].decode()
+    assert "faust_anomaly_alerter_skipped_total 11.0" in page
+    [said] = [one.getMessage() for one in caplog.records]
+    assert said.startswith("alerter: 1 records skipped, the last at anomalies[0]@7: ")
