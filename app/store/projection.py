@@ -20,6 +20,7 @@ from app.store import rows
 from app.store.rows import Row, Unreadable
 from app.store.tables import decisions, episodes, news, notifications, positions
 from app.wire import overdue
+from app.wire.episodes import Event
 
 EPISODES, NOTIFICATIONS, DECISIONS = "episodes", "notifications", "decisions"
 OF_KIND = {EPISODES: [episodes], NOTIFICATIONS: [notifications, news], DECISIONS: [decisions]}
@@ -171,7 +172,10 @@ class Projection:
             raise Overtaken
 
     async def _take_events(self, records: Sequence[Record], oldest: float) -> None:
-        read = [(event, record.time_s) for record, event in self._read(records, rows.read_event, oldest)]
+        read = self._read(records, rows.read_event, oldest)
+        await self._write_events([(event, record.time_s) for record, event in read])
+
+    async def _write_events(self, read: Sequence[tuple[Event, float]]) -> None:
         current = await self._current(episodes, {event.episode for event, _ in read})
         for event, at in read:
             current[event.episode] = rows.episode_row(current.get(event.episode), event, at)
@@ -187,6 +191,7 @@ class Projection:
                 about.setdefault((one.id, row["episode"]), row)
         await self._write(notifications, [current[name] for name in dict.fromkeys(one.id for one, _ in read)])
         await self._write(news, list(about.values()), keep=True)
+        await self._write_events([(event, at) for one, at in read for event in rows.silent_events(one)])
 
     async def _take_decisions(self, records: Sequence[Record], oldest: float) -> None:
         """The last one of each key counts; none is left of what was taken back."""

@@ -14,7 +14,7 @@ from app.errors import InvalidPoint, StateError
 from app.metrics import SEVERITIES
 from app.wire import decisions, episodes, notifications
 from app.wire.decisions import Acknowledgement, Feedback, Silence
-from app.wire.episodes import CLOSED, EVENTS, Event
+from app.wire.episodes import CLOSED, EVENTS, SILENT, Event
 from app.wire.notifications import QUEUED
 
 Row = dict[str, Any]
@@ -35,6 +35,10 @@ def read_event(value: bytes) -> Event:
         event = episodes.decode(_sized(value))
     except (InvalidPoint, OverflowError) as error:
         raise Unreadable(str(error)) from error
+    return _checked(event)
+
+
+def _checked(event: Event) -> Event:
     event.labels = _clean(event.labels)
     _check_ids(event.episode)
     _check_lengths(event.source, event.metric, event.kind, event.severity)
@@ -51,9 +55,16 @@ def read_notification(value: bytes) -> notifications.Notification:
         raise Unreadable(str(error)) from error
     _check_ids(notification.id, *(one.event.episode for one in notification.news))
     _check_lengths(notification.channel)
+    for event in silent_events(notification):
+        _checked(event)
     if not 0 <= notification.attempts < BIG:
         raise Unreadable(f"attempts of a notification must have 64 bits, got {notification.attempts}")
     return notification
+
+
+def silent_events(notification: notifications.Notification) -> list[Event]:
+    """Those of sources that send nothing: such episodes are in no topic but this one."""
+    return [one.event for one in notification.news if one.event.kind == SILENT]
 
 
 def read_decision(value: bytes) -> decisions.Decision:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from app.alerting.engine import MOST_NEWS
 from app.store import rows, tables
 from app.store.projection import DAY_S, Found, Overtaken, Projection
+from app.wire import overdue
 from app.wire.decisions import Acknowledgement, Feedback, Silence
 from tests.unit.store.logs import DAY, KINDS, LEVELS, NOW, Topics, event, expected, notification
 
@@ -191,6 +192,18 @@ def test_an_opening_that_is_repeated_after_the_end_changes_nothing(database):
     _, _, held = ended(database, filled(database, topics))
     [(severity, ended_at, reason, *_)] = held["episodes"].values()
     assert (severity, ended_at, reason) == ("high", 1009.0, "recovered")
+
+
+def test_of_sources_that_send_nothing_alerters_know_alone_and_their_episodes_are_there_too(database):
+    topics = Topics()
+    of = {"episode": "raw-data:0:1000000:silent-1", "kind": "silent", "value": None, "expected": None}
+    topics.write(notification("n-1", "sent", event(**of, offset=1000, explanation="no point for 5 min")))
+    topics.write(notification("n-2", "queued", event(**of, what="closed", offset=1000, index=1)))
+    topics.put("group-decisions", 0, b"overdue/0", overdue.encode(overdue.Overdue(0, NOW)))
+    _, projection, held = ended(database, filled(database, topics))
+    [(episode, row)] = held["episodes"].items()
+    assert (episode, row[1], row[6]) == (of["episode"], 2000.0, "no point for 5 min")
+    assert projection.unreadable == 0 and held["decisions"] == {}
 
 
 def test_what_retention_deleted_does_not_come_back_with_a_new_database(database):
