@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -48,8 +48,16 @@ def any_too_deep(values: Sequence[bytes]) -> bool:
     """Whether one of them is, or is no JSON; by loops in C if none has many brackets."""
     if max(map(len, values), default=0) <= 2 * MAX_DEPTH:  # too short for as many brackets that are closed again
         return False
-    most = [max(map(bytes.count, values, repeat(bracket)), default=0) for bracket in (b"[", b"{")]
-    return sum(most) > MAX_DEPTH and any(map(too_deep, values))
+    return _most_brackets(values) > MAX_DEPTH and any(map(too_deep, values))
+
+
+def _most_brackets(values: Sequence[bytes]) -> int:
+    """No less than any of them opens: counted in words of 64 bytes, where others begin or end too."""
+    ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+    text = np.frombuffer(b"".join([*values, bytes(-ends[-1] % 64)]), np.uint8) | 0x20
+    words = np.bitwise_count(np.packbits(text == ord("{")).view(np.uint64))  # [ is 0x5b, { is 0x7b
+    before = np.append(0, np.cumsum(words, dtype=np.int64))
+    return int((before[ends + 63 >> 6] - before[np.append(0, ends[:-1]) >> 6]).max())
 
 
 def nested() -> InvalidPoint:

@@ -70,7 +70,7 @@ class MappedBatch:
     def read(self, records: Sequence[Record]) -> tuple[Points, dict[int, Sequence[Any]], list[Record]]:
         """The points of usual records, in their order; by offset, the pieces of those that have several; the others."""
         mapping = self._mapping
-        of = _joined([self._columns(records, at) for at in _parts(records)])
+        of = _joined([self._columns(records, part) for part in _parts(records)])
         time = self._times(of.given, of.at, records)
         good = self._good(of, time, records)
         others: list[Record] = []
@@ -90,9 +90,9 @@ class MappedBatch:
         _fill(points, of)
         return points, several, others
 
-    def _columns(self, records: Sequence[Record], at: Sequence[int]) -> Columns:
+    def _columns(self, records: Sequence[Record], part: range) -> Columns:
         mapping = self._mapping
-        raw, at = _sound([records[i] for i in at], at)
+        raw, at = _sound(records[part.start : part.stop], part)
         found = _decoded(mapping, raw)
         if None in found:
             good = [one is not None for one in found]
@@ -285,9 +285,12 @@ def _fill(points: Points, of: Columns) -> None:
     series = [""] * len(points)
     if of.metric is not None:
         series = ["" if one in (None, VALUE) else one for one in of.metric]  # type: ignore[misc]
-        for i, count, one in zip(starts, of.counts, of.metric):
-            if count == 1 and one is not None:
-                metrics[i] = one
+        if len(metrics) == len(points):  # one each, as none is 0
+            metrics = [name if one is None else one for name, one in zip(metrics, of.metric)]
+        else:
+            for i, count, one in zip(starts, of.counts, of.metric):
+                if count == 1 and one is not None:
+                    metrics[i] = one
     points.metrics, points.start, points.metric, points.values = metrics, starts, series, values
     if metrics == [name or VALUE for name in series]:
         points.metrics = points.start = None

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
-from itertools import chain, compress
+from itertools import chain, compress, repeat
+from operator import eq
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -187,7 +188,7 @@ class Format(Mapping):
     def spread(self, records: list[Any], raw: list[bytes]) -> Spread:
         """Leaves out records that hold anything but gauges and sums."""
         resources, of = _below([one.resourceMetrics for one in records], range(len(records)))
-        about = [bytes(one.resource.attributes if one.resource else NONE) for one in resources]
+        about = _bytes([one.resource.attributes if one.resource else NONE for one in resources])
         scopes, about, of = _below([one.scopeMetrics for one in resources], about, of)
         scope = [one.scope.name if one.scope else None for one in scopes]
         metrics, about, scope, of = _below([one.metrics for one in scopes], about, scope, of)
@@ -269,6 +270,13 @@ class _Pieces(Sequence[Any]):
 
     def __getitem__(self, i: Any) -> Any:
         return self._found[i]
+
+
+def _bytes(raw: list[msgspec.Raw]) -> list[bytes]:
+    """One object for all where all are alike, as those of one sender: its hash is then computed once."""
+    if len(raw) > 1 and all(map(eq, raw, repeat(raw[0]))):
+        return [bytes(raw[0])] * len(raw)
+    return list(map(bytes, raw))
 
 
 def _below(lists: list[Any], *columns: Iterable[Any]) -> tuple[list[Any], ...]:

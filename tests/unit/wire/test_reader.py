@@ -481,6 +481,15 @@ def test_depth_is_counted_as_one_would_by_hand(value):
     assert malformed.too_deep(value) == (deepest > malformed.MAX_DEPTH and many)
 
 
+@given(
+    st.lists(st.integers(0, 140).map(lambda n: b"[" * n + b"x" * 200 + b"]" * n) | st.binary(max_size=300), max_size=6)
+)
+def test_of_many_values_one_is_too_deep_if_it_is_alone(values):
+    values = [value for value in values if value]
+    long_enough = any(len(value) > 2 * malformed.MAX_DEPTH for value in values)
+    assert malformed.any_too_deep(values) == (long_enough and any(map(malformed.too_deep, values)))
+
+
 @pytest.mark.parametrize("depth", [malformed.MAX_DEPTH - 2, malformed.MAX_DEPTH + 2])
 def test_the_stack_that_is_left_decides_nothing(depth):
     value = b'{"source":"pump-7","value":1,"x":' + b"[" * depth + b"]" * depth + b"}"
