@@ -22,6 +22,11 @@ from app.alerting.message import TEXT, Message, clean, headline, many, moment
 from app.errors import ConfigurationError
 from app.wire.notifications import News, Notification
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 log = logging.getLogger(__name__)
 
 MOST_LINES = 10  # of a message in the program's log
@@ -120,6 +125,8 @@ def _opened(path: str) -> io.FileIO:
 
 def _append(path: str, lines: bytes) -> None:
     with _opened(path) as file:
+        if fcntl:  # else the file may end where another writer is in the middle of a line
+            fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(size - 1)

@@ -13,6 +13,7 @@ from app import detectors
 from app.compiled.byte_columns import RecordColumns
 from app.errors import StateError
 from app.pipeline import Pipeline
+from app.scoring import episodes
 from app.settings import DetectorSettings, SourceOverride
 from app.state import bulk_restore, snapshot
 from app.state.sources import Stored
@@ -144,13 +145,14 @@ def test_a_source_that_is_no_text_is_refused():
 
 
 def of_before(data, pipeline):
-    """The snapshot as a program wrote it whose rows of sources lacked the last field."""
+    """The snapshot as a program wrote it whose rows of sources lacked the last fields."""
     name, present, before = snapshot.peek(data)[0], snapshot._OWN, snapshot._OWN_BEFORE
     table = snapshot.table(pipeline.profiles[pipeline.profile_of(name)])
     first, second = (snapshot._SECTION.pack(s.version, s.digest, s.end, False) for s in (present, before))
     at = data.index(table)
-    row = at + len(table) + before.end
-    changed = data[:at] + table.replace(first, second, 1) + data[at + len(table) : row] + data[row + 8 : -4]
+    row = at + len(table)
+    kept = data[row : row + before.end] + data[row + present.end : -4]
+    changed = data[:at] + table.replace(first, second, 1) + kept
     changed = changed[:8] + struct.pack("<I", len(changed) + 4) + changed[12:]
     return changed + struct.pack("<I", crc32(changed))
 
@@ -163,7 +165,8 @@ def test_sources_of_the_version_before_are_restored_beside_those_of_this_one():
     owned.load(RecordColumns.of(mixed))
     assert not any(owned.rows.reset_sections.values()) and inside(owned.rows) == inside(original)
     for name, slot in original.slots.items():
-        original.rows.put(slot, "told", owned.rows.rows.get(owned.rows.slots[name], "told"))
+        for added, *_ in episodes.FIELDS[-episodes.ADDED :]:
+            original.rows.put(slot, added, owned.rows.rows.get(owned.rows.slots[name], added))
     assert states(owned.rows, 2000) == states(original, 2000)
     assert len(inside(original)) == 2 and any(len(a[2]) != len(b[2]) for a, b in zip(mixed, written))
 
