@@ -41,6 +41,7 @@ from app.web.probes import Health, not_ready
 from tables.sources import SourcesTable
 
 COMMIT_EVERY_S = 1.0
+HISTORY_AFTER_S = 10.0  # a worker that starts has records to catch up with
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +80,9 @@ class Preflight(Service):
 
 
 class HistoryKeeper:
-    """The history beside a worker. Loading SQLAlchemy takes half a second, while the group is joined.
+    """The history beside a worker. Loading SQLAlchemy takes half a second, which the worker first needs for itself.
 
-    A database that somebody named is looked at before, so that a wrong name stops the program before it joins.
+    A database that somebody named is looked at at once, so that a wrong name stops the program before it joins.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -93,11 +94,13 @@ class HistoryKeeper:
     async def start(self) -> None:
         """Raises ConfigurationError if the database that was named cannot be."""
         if self._wanted:
-            self._starting = asyncio.create_task(self._start())
-            if self._settings.storage.url is not None:
+            named = self._settings.storage.url is not None
+            self._starting = asyncio.create_task(self._start(0.0 if named else HISTORY_AFTER_S))
+            if named:
                 await self._starting
 
-    async def _start(self) -> None:
+    async def _start(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
         await asyncio.to_thread(importlib.import_module, "alembic.config")
         module = await asyncio.to_thread(importlib.import_module, "app.store.history")
         history = module.History(self._settings, self._metrics)

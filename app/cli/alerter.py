@@ -43,9 +43,9 @@ async def _run(settings: Any, metrics: Any, alerter: Any) -> None:
     await require_for_alerter(settings.kafka)
     history = None
     if settings.storage.enabled:
-        from app.store.history import History
+        from app.store.history import ALONE, History
 
-        history = History(settings, metrics)
+        history = History(settings, metrics, share=ALONE)
     view = View(settings, metrics, health, client_options(settings.kafka))
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

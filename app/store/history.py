@@ -28,7 +28,7 @@ from app.store.reader import Reader
 log = logging.getLogger(__name__)
 
 BATCH = 300  # records of a transaction: 11 ms of the event loop in ten pieces; of 100 it is 7 ms
-SHARE = 0.2  # of the time that it may be at work while much is to be read
+BESIDE, ALONE = 0.05, 0.5  # of the time that it may be at work while much is to be read: beside scoring, or not
 LONGEST_PAUSE_S = 2.0
 WAIT_S = 0.5  # for the next record
 TURN_S = 5.0  # between two looks whether the process that writes is still there
@@ -41,9 +41,15 @@ T = TypeVar("T")
 
 
 class History(Queries):
-    """Keeps the history of the settings' group, and answers questions about it."""
+    """Keeps the history of the settings' group, and answers questions about it.
 
-    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+    ``share``: of the time of its process that it may take; what it has not read yet waits in the topics.
+    """
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.time, share: float = BESIDE
+    ) -> None:
+        self._share = share
         self._settings, self._metrics, self._clock = settings, metrics, clock
         kafka = settings.kafka
         self._kinds = {
@@ -147,7 +153,7 @@ class History(Queries):
                         return
                     looked = began
                 busy_s = time.monotonic() - began
-                await asyncio.sleep(min(busy_s * (1 / SHARE - 1), LONGEST_PAUSE_S))
+                await asyncio.sleep(min(busy_s * (1 / self._share - 1), LONGEST_PAUSE_S))
         finally:
             await reader.stop()
 
