@@ -208,7 +208,8 @@ const WORDS = { queued: "is being told", sent: "told", failed: "could not be tol
 // Who was told of it, or why not.
 function toldOf(row) {
   const words = (row.told ?? []).map((word) => h("span", { class: `word ${word.state}`, title: `${word.why}, ${iso(word.at)}${word.said ? `: ${word.said}` : ""}` },
-    word.state === "sent" ? `${word.channel} ${time(word.at)}` : `${word.channel}: ${WORDS[word.state] ?? word.state}${word.state === "muted" && word.said ? `, ${word.said.split(":")[0]}` : ""}`));
+    word.state === "sent" ? `${word.channel} ${time(word.at)}`
+      : `${word.channel} ${WORDS[word.state] ?? word.state}${word.state === "muted" && word.said ? `: ${word.said.split(":")[0]}` : ""}`));
   return words.length ? h("p", { class: "told" }, h("span", { class: "label" }, "told"), ...words) : null;
 }
 
