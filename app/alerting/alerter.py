@@ -37,7 +37,7 @@ from app.alerting.routes import Routes
 from app.alerting.stopped import Stopped, Topic
 from app.errors import AnomalyError, InvalidPoint, StateError
 from app.kafka.client import client_options
-from app.kafka.log_reader import LogReader
+from app.kafka.log_reader import LogReader, stopped
 from app.metrics import Metrics
 from app.settings import Settings
 from app.wire import episodes, notifications
@@ -464,7 +464,7 @@ async def _reader(options: Mapping[str, Any]) -> AsyncIterator[LogReader]:
     try:
         yield reader
     finally:
-        await reader.stop()
+        await stopped(reader)
 
 
 async def _partitions(reader: LogReader, topic: str) -> set[int]:

@@ -406,14 +406,6 @@ class Engine:
             self._settle(one, now)
         return notification
 
-    def next_at(self, now: float) -> float:
-        """When there may be something to tell, if nothing happens before; seconds of the same clock."""
-        times = [self._timers[0][0]] if self._timers else []
-        for key, group in self._groups.items():
-            if not self._busy.get(key[0]):
-                times.append(max(group.due_at, self._paces[key[0]].next_at(now)))
-        return min(times, default=float("inf"))
-
     def waits_since(self) -> float:
         """Since when something waits for its message; infinite if nothing does. Who waits longest comes first."""
         return min((group.due_at for group in self._groups.values()), default=float("inf"))

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from app.kafka.client import client_options
-from app.kafka.log_reader import LogReader
+from app.kafka.log_reader import LogReader, stopped
 from app.settings import KafkaSettings
 from app.wire.episodes import Event
 
@@ -34,7 +34,7 @@ async def last_points(kafka: KafkaSettings, event: Event) -> list[dict[str, Any]
     except (KafkaError, OSError, TimeoutError):
         return []
     finally:
-        await reader.stop()
+        await stopped(reader)
 
 
 async def _last_points(reader: LogReader, kafka: KafkaSettings, event: Event) -> list[dict[str, Any]]:

@@ -25,7 +25,3 @@ class Pace:
     def take(self, now: float) -> None:
         """One is sent."""
         self._full_at = max(self._full_at, now) + self._every_s
-
-    def next_at(self, now: float) -> float:
-        """When one more may be sent."""
-        return max(now, self._full_at - (BURST - 1) * self._every_s)
