@@ -115,6 +115,11 @@ class HistoryKeeper:
         if self._history:
             await self._history.stop()
 
+    @property
+    def history(self) -> Any:
+        """None while there is none."""
+        return self._history
+
     def status(self) -> dict[str, Any] | None:
         """For /readyz; None while there is none."""
         return self._history.status() if self._history else None
@@ -184,7 +189,9 @@ def make(settings: Settings) -> App:
     watchdog = Watchdog(app, beacon=app.beacon)
     alerter = Alerter(settings, metrics) if settings.alerting.enabled else None
     keeper = HistoryKeeper(settings, metrics)
-    view = View(settings, metrics, lambda: health(app, watchdog, alerter, keeper), client_options(kafka))
+    view = View(
+        settings, metrics, lambda: health(app, watchdog, alerter, keeper), client_options(kafka), lambda: keeper.history
+    )
     app.before_joining += [Preflight(app, view, keeper, beacon=app.beacon), watchdog]
     if alerter:
         alert.attach(app, alerter)

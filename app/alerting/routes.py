@@ -17,7 +17,7 @@ from app.alerting.time_intervals import TimeInterval
 from app.errors import ConfigurationError
 from app.scoring import severity
 from app.settings import AlertingSettings, RuleSettings
-from app.settings.model import seconds
+from app.settings.alerting import seconds
 from app.settings.sources import Given, Keys, near
 
 LOG = "log"  # the channel that is always there

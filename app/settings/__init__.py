@@ -1,10 +1,9 @@
 """Settings: ``model`` declares them, ``sources`` reads file and variables, ``checks`` checks them against each other,
 ``load`` does all of it."""
 
+from app.settings.alerting import AlertingSettings, ChannelSettings, RuleSettings, SilentSettings
 from app.settings.load import describe, load
 from app.settings.model import (
-    AlertingSettings,
-    ChannelSettings,
     Detection,
     DetectorSettings,
     DriftSettings,
@@ -12,16 +11,17 @@ from app.settings.model import (
     InputSettings,
     KafkaSettings,
     MaintenanceSpan,
-    RuleSettings,
     Settings,
-    SilentSettings,
     SourceOverride,
     StorageSettings,
 )
+from app.settings.web import ApiSettings, DashboardSettings
 
 __all__ = [
     "AlertingSettings",
+    "ApiSettings",
     "ChannelSettings",
+    "DashboardSettings",
     "Detection",
     "DetectorSettings",
     "DriftSettings",

@@ -5,27 +5,36 @@ Rules between settings are in ``checks``; files and variables are read in ``sour
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from fnmatch import fnmatchcase
-from ipaddress import ip_network
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     PrivateAttr,
     SecretStr,
     field_validator,
     model_validator,
 )
 
-from app.parameters import Parameter
+from app.settings.alerting import AlertingSettings
+from app.settings.declared import (
+    PATTERN,
+    Broker,
+    ClassPath,
+    DetectorName,
+    FieldName,
+    KafkaName,
+    SettingsSection,
+    TokenEndpoint,
+    setting,
+)
 from app.settings.sources import Given
+from app.settings.web import ApiSettings, DashboardSettings
 
 DEAD_LETTERS, CHANGELOG, BY_SOURCE = "-dead-letters", "-sources-changelog", "-by-source"
 NOTIFICATIONS, DECISIONS, ALERTERS = "-notifications", "-decisions", "-alerter"
@@ -35,75 +44,10 @@ SOURCE_NAMES = ("source", "sourceId", "entity_id")  # of a record without input.
 AUTO = {"prediction_interval": 1.0, "residual": 1.0, "level": 1.0, "novelty": 1.0, "StandardAbsoluteDeviation": 0.05}
 
 
-def _matching(pattern: str) -> AfterValidator:
-    def matched(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError
-        return text
-
-    return AfterValidator(matched)
-
-
-def _broker(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")  # an IPv6 address
-    if not re.fullmatch(r"[^\s:/,@]+", host[1:-1].replace(":", "") if bracketed else host):
-        raise ValueError
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise ValueError
-    return text
-
-
-def _host_or_network(text: str) -> str:
-    if re.fullmatch(r"[0-9.]+|.*[:/].*", text):
-        ip_network(text, strict=False)  # a ValueError, as is expected here, if it is none
-    elif not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text):
-        raise ValueError
-    return text
-
-
-# "." and ".." are legal characters and no names: a broker keeps a topic in a folder of its name.
-KafkaName = Annotated[str, _matching(r"(?!\.{1,2}$)[a-zA-Z0-9._-]+")]
-Broker = Annotated[str, AfterValidator(_broker)]
-FieldName = Annotated[str, _matching(r"(?s).{1,512}")]
-# Without TLS the client's secret is readable on the way: for tests on one machine.
-TokenEndpoint = Annotated[
-    str, _matching(r"https://[^\s/@]+(/\S*)?|http://(localhost|127\.0\.0\.1)(:[0-9]+)?(/\S*)?|aws-msk://[a-z0-9-]+")
-]
-WebAddress = Annotated[str, _matching(r"https?://[^\s/@?#]+(/[^\s?#]*)?")]
-HostName = Annotated[str, _matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")]
-AllowedAddress = Annotated[str, AfterValidator(_host_or_network)]
-ClassPath = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")]
-DetectorName = Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,64}")]
-
-
-def setting(
-    default: Any, help: str, min_length: int | None = None, max_length: int | None = None, **declared: Any
-) -> Any:
-    """A field of a declared parameter: pydantic checks its limits, tables and messages show its words."""
-    parameter = Parameter(help, default, **declared)
-    words: dict[str, Any] = {"unit": parameter.unit, "allowed": parameter.allowed}
-    return Field(
-        default,
-        description=help,
-        gt=parameter.above,
-        ge=parameter.at_least,
-        le=parameter.at_most,
-        min_length=min_length,
-        max_length=max_length,
-        json_schema_extra=words,
-    )
-
-
 def kafka_name(default: str, help: str, suffix: str = "") -> Any:
     """A field for a topic or group; with the suffix of the topic named after it the name stays legal."""
     most = NAME_LENGTH - len(suffix)
     return setting(default, help, expected=f"1 to {most} of a-z A-Z 0-9 . _ -", max_length=most)
-
-
-class SettingsSection(BaseModel):
-    # Strict: true is not a number, "8000" is not a port. A whole number is accepted as a float.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class KafkaSettings(SettingsSection):
@@ -452,9 +396,6 @@ class Detection(SettingsSection):
         return self.model_copy(update={name: getattr(override, name) for name in said})
 
 
-PATTERN = "a pattern with * ? [abc]; upper and lower case differ"
-
-
 class SourceOverride(Detection):
     """Detection of the sources whose name matches; other fields are as in ``detection``."""
 
@@ -518,206 +459,6 @@ class OutputSettings(SettingsSection):
     )
 
 
-def _duration(text: str) -> str:
-    if not re.fullmatch(r"0|(?=.)([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?", text):
-        raise ValueError
-    return text
-
-
-Duration = Annotated[str, AfterValidator(_duration)]
-DURATION = "a duration as Prometheus writes it: 30s, 5m, 4h"
-
-
-def seconds(duration: str) -> float:
-    """Of a duration.
-
-    >>> seconds("1h30m"), seconds("500ms"), seconds("0")
-    (5400.0, 0.5, 0.0)
-    """
-    units = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-    return sum((int(number) * units[unit] for number, unit in re.findall(r"([0-9]+)(ms|[ywdhms])", duration)), 0.0)
-
-
-class ChannelSettings(SettingsSection):
-    """A way to reach somebody, and the settings of its type as further fields."""
-
-    model_config = ConfigDict(extra="allow")
-    FURTHER: ClassVar[Any] = str  # in variables: what a text means is known by its channel
-    type: DetectorName = setting("", "type of channel; none: the name of this entry", expected="a type of channel")
-    messages_per_minute: float | None = setting(
-        None,
-        "most messages a minute, after a few at once; what is more goes into one message; none: as its type says",
-        expected="a number above 0",
-        above=0.0,
-    )
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Settings of its type as given; ``app.alerting.channels`` knows them."""
-        return dict(self.model_extra or {})
-
-    def __repr_args__(self) -> Any:
-        """Without these: secrets are among them."""
-        return [("type", self.type), ("messages_per_minute", self.messages_per_minute)]
-
-
-def _one_or_many(given: Any) -> Any:
-    return [given] if isinstance(given, str) else given
-
-
-def _label(given: Any) -> Any:
-    """As app/wire/episodes.py has a label as text: true, 7, web-1."""
-    if isinstance(given, bool):
-        return str(given).lower()
-    return str(given) if isinstance(given, int | float) else given
-
-
-Texts = Annotated[list[str], BeforeValidator(_one_or_many)]
-LabelPattern = Annotated[str, BeforeValidator(_label)]
-SPANS = "time intervals as Alertmanager has them: weekdays, times, days_of_month, months, years, location"
-
-
-class NamedIntervals(SettingsSection):
-    """Spans of time that rules name."""
-
-    INSTEAD: ClassVar[dict[str, str]] = {"time_zone": "location, in each of time_intervals"}
-    name: str = setting(..., "what rules call it", expected="a name", min_length=1)
-    time_intervals: list[dict[str, Any]] = setting(..., "its spans", expected=SPANS, min_length=1)
-
-
-class RuleSettings(SettingsSection):
-    """Which episodes go to which channels."""
-
-    model_config = ConfigDict(populate_by_name=True)
-    INSTEAD: ClassVar[dict[str, str]] = {
-        "receiver": "channels, names in alerting.channels: channels: [slack]",
-        "match": 'matchers: [source="pump-7"], or source: and labels:',
-        "match_re": 'matchers: [source=~"pump-.*"]',
-        "routes": "a list of rules, with the conditions of the outer route in each; trees are for the channel "
-        "alertmanager",
-        "inhibit_rules": "the channel alertmanager: what inhibits what is said there",
-        "time_intervals": "mute_time_intervals or active_time_intervals, names in alerting.time_intervals; or mute",
-    }
-    channels: list[DetectorName] = setting(..., "names of channels", expected="names of channels", min_length=1)
-    severity: Texts = setting(
-        [],
-        "severities; all: also what an earlier rule took; none: any that no earlier rule took",
-        expected="all, or some of low, medium, high, critical",
-    )
-    source: str | None = setting(None, "pattern of source names", expected=PATTERN, min_length=1)
-    metric: str | None = setting(None, "pattern of metrics", expected=PATTERN, min_length=1)
-    kind: str | None = setting(None, "pattern of kinds of episodes", expected=PATTERN, min_length=1)
-    labels: dict[str, LabelPattern] = setting({}, "patterns of labels, by name", expected="patterns by name")
-    matchers: Texts = setting(
-        [], "matchers as Alertmanager writes them", expected='as source=~"pump-.*"; operators = != =~ !~'
-    )
-    continue_: bool = Field(
-        False,
-        alias="continue",
-        description="rules after this one are asked too",
-        json_schema_extra={"allowed": "true or false"},
-    )
-    group_by: list[str] = setting(
-        [], "labels whose episodes share a message; none: each its own", expected="names of labels, or ..."
-    )
-    group_wait: Duration = setting("0s", "wait before the first message of a group", expected=DURATION)
-    group_interval: Duration = setting("5m", "wait before a group's next message", expected=DURATION)
-    repeat_interval: Duration = setting(
-        "4h", "time after which an open episode that nobody acknowledged is told again; 0s: never", expected=DURATION
-    )
-    mute: list[dict[str, Any]] = setting([], "when nobody is told", expected=SPANS)
-    mute_time_intervals: list[str] = setting(
-        [], "the same, by their names", expected="names in alerting.time_intervals"
-    )
-    active_time_intervals: list[str] = setting(
-        [], "when somebody is told; none: at any time", expected="names in alerting.time_intervals"
-    )
-
-
-class SilentSettings(SettingsSection):
-    """When sources that stop to send points are told of."""
-
-    match: str = setting("*", "pattern of source names", expected=PATTERN, min_length=1)
-    metric: str | None = setting(
-        None,
-        "pattern of metrics: only for points that name theirs in the field metric; none: for all points of the source",
-        expected=PATTERN,
-        min_length=1,
-    )
-    enabled: bool = setting(True, "tell of them")
-    after_s: float = setting(
-        300.0,
-        "time without a point before anybody is told; longer where three times the longest usual pause is longer",
-        unit="s",
-        at_least=10.0,
-        at_most=10.0**7,
-    )
-
-    def applies_to(self, source: str, metric: str) -> bool:
-        """Whether it is for a series; ``metric`` is "" for one that is a whole source."""
-        wanted = self.metric is None or (metric != "" and fnmatchcase(metric, self.metric))
-        return wanted and fnmatchcase(source, self.match)
-
-
-class AlertingSettings(SettingsSection):
-    """Who is told of which episodes, and how."""
-
-    INSTEAD: ClassVar[dict[str, str]] = {
-        "route": "alerting.rules, a list: the first that matches takes an episode",
-        "routes": "alerting.rules",
-        "receivers": "alerting.channels, by name",
-        "inhibit_rules": "the channel alertmanager: what inhibits what is said there",
-        "mute_time_intervals": "alerting.time_intervals",
-        "templates": "nothing: the words of messages are the program's",
-        "global": "the settings of each of alerting.channels",
-    }
-    enabled: bool = setting(True, "run an alerter in each worker; false: none, or `faust-anomaly alerter`")
-    rules: list[RuleSettings] = setting(
-        [],
-        "which episodes go to which channels: the first rule that matches, and those after it if it says continue; "
-        "none: all go to the channel log",
-        expected="mappings, each with channels",
-    )
-    time_intervals: list[NamedIntervals] = setting(
-        [], "spans of time that rules name", expected="mappings, each with name and time_intervals"
-    )
-    channels: dict[DetectorName, ChannelSettings] = setting(
-        {}, "channels by name: type, and the settings of the type", expected="channels by name"
-    )
-    silent: list[SilentSettings] = setting(
-        [],
-        "sources that stop to send points: match, maybe metric, enabled, after_s; the first match wins",
-        expected="mappings, each with match, enabled or after_s",
-    )
-    anomaly_log_file: str | None = setting(
-        None,
-        "file of the channel log, JSON lines; none: the program's log",
-        expected="the path of a file",
-        min_length=1,
-    )
-    view_url: WebAddress | None = setting(
-        None, "address of the web view, for links in messages; none: no links", expected="http(s)://host[:port][/path]"
-    )
-    min_interval_s: float = setting(
-        300.0, "time in which a series is told of once for each severity", unit="s", at_least=0.0, at_most=86_400.0
-    )
-    max_age_s: float = setting(
-        3600.0,
-        "age of an episode's last point above which nobody is told any more, as in a replay",
-        unit="s",
-        at_least=1.0,
-        at_most=10.0**9,
-    )
-    give_up_after_s: float = setting(
-        86_400.0, "time after which a message that its channel does not take is given up", unit="s", at_least=60.0
-    )
-    allowed_addresses: list[AllowedAddress] = setting(
-        [],
-        "private hosts and networks that channels may connect to; others, as 10.0.0.0/8, are refused",
-        expected="host names, addresses or networks, separated by commas",
-    )
-
-
 class StorageSettings(SettingsSection):
     """The history of episodes, notifications and decisions, made of the topics."""
 
@@ -730,21 +471,6 @@ class StorageSettings(SettingsSection):
     retention_days: float = setting(
         90.0, "age above which history is deleted", unit="days", above=0.0, at_most=36_500.0
     )
-
-
-class DashboardSettings(SettingsSection):
-    enabled: bool = setting(True, "serve the web view")
-    host: str = setting(
-        "127.0.0.1", "address to listen on; 0.0.0.0: all", expected="an address or host name", min_length=1
-    )
-    port: int = setting(8000, "port to listen on; 0: any free port", at_least=0, at_most=65535)
-    allowed_hosts: list[HostName] = setting(
-        [],
-        "host names that requests may use, for example behind a proxy; addresses and localhost are always allowed",
-        expected="host names, separated by commas",
-    )
-    websocket_enabled: bool = setting(True, "serve the stream of results (WebSocket)")
-    real_time_updates: bool = setting(True, "update the view when results arrive")
 
 
 class Settings(BaseModel):
@@ -765,6 +491,7 @@ class Settings(BaseModel):
     alerting: AlertingSettings = AlertingSettings()
     storage: StorageSettings = StorageSettings()
     dashboard: DashboardSettings = DashboardSettings()
+    api: ApiSettings = ApiSettings()
 
     _given: Given = PrivateAttr(default_factory=Given)
 

@@ -5,26 +5,28 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from app import errors
 from app.metrics import Metrics
 from app.settings import Settings
+from app.web.live.recent_results import RecentResults
+from app.web.live.topic_reader import TopicReader, kafka_consumer
 from app.web.probes import Check
-from app.web.recent_results import RecentResults
 from app.web.server import Server
-from app.web.topic_reader import TopicReader, kafka_consumer
+
+if TYPE_CHECKING:
+    from app.store.history import History
 
 log = logging.getLogger(__name__)
 
 RESULTS_PER_S = 2_000  # about 2 % of a core
 EVENTS_PER_S = 1_000  # as many as RecentResults keeps: of more, a second later none would be left
 START_RESULTS, START_ANOMALIES = 200, 1_000  # records a partition read back at start
-MAX_CONNECTIONS = 200  # besides those of open pages; each is a file to the process, and Kafka's connections are too
 LOOK_S = 1.0
 
 
@@ -35,7 +37,14 @@ class View:
     goes on when a reader fails: its fault is logged and shown in /api/statistics.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, health: Check, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        health: Check,
+        options: dict[str, Any],
+        history: "Callable[[], History | None]" = lambda: None,
+    ) -> None:
         self.recent = RecentResults()
         connect, kafka = kafka_consumer(options), settings.kafka
         self._readers = [
@@ -45,8 +54,9 @@ class View:
         if settings.alerting.enabled:
             take = self.recent.take_notification
             self._readers.append(TopicReader(kafka.notifications_topic, take, connect, START_ANOMALIES, EVENTS_PER_S))
-        self._dashboard = settings.dashboard
-        self._server = Server(settings, metrics, health, self.recent, *self._readers[:2])
+        self._dashboard, self._most = settings.dashboard, settings.api.max_connections
+        results, anomalies = self._readers[:2]
+        self._server = Server(settings, metrics, health, self.recent, results, anomalies, history)
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task] = []
 
@@ -101,7 +111,7 @@ class View:
             pages = {client.transport for client in self._server.push.clients}
             open_now = [connection.transport for connection in server.connections]  # oldest first
             others = [transport for transport in open_now if transport and transport not in pages]
-            for transport in others[: max(len(others) - MAX_CONNECTIONS, 0)]:
+            for transport in others[: max(len(others) - self._most, 0)]:
                 transport.abort()
             await asyncio.sleep(LOOK_S)
 

@@ -1,45 +1,51 @@
-"""The routes are a promise to pages, probes and scrapers: a new or a lost one must be meant."""
+"""The routes are a promise to pages, programs, probes and scrapers: a new or a lost one must be meant."""
 
-import re
 from types import SimpleNamespace
 
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web import server as module
+from app.web.api.routes import ROLES
+from app.web.live.recent_results import RecentResults
 from app.web.probes import Health
-from app.web.recent_results import RecentResults
 from app.web.server import Server
 
 PROMISED = {
-    "/",
-    "/static/{path}",
-    "/api/health",
-    "/api/statistics",
-    "/api/sources",
-    "/api/series",
-    "/api/series/{source}",
-    "/api/anomalies",
-    "/api/anomalies/{source}",
-    "/ws",
-    "/metrics",
-    "/livez",
-    "/readyz",
+    ("GET", "/"): "read",
+    ("GET", "/api/anomalies"): "read",
+    ("GET", "/api/anomalies/{source}"): "read",
+    ("GET", "/api/health"): "read",
+    ("GET", "/api/series"): "read",
+    ("GET", "/api/series/{source}"): "read",
+    ("GET", "/api/sources"): "read",
+    ("GET", "/api/statistics"): "read",
+    ("GET", "/livez"): "probe",
+    ("GET", "/metrics"): "metrics",
+    ("GET", "/readyz"): "probe",
+    ("GET", "/ws"): "read",
 }
 
 
-def routes() -> set[tuple[str, str]]:
+def server(**settings) -> Server:
     reader = SimpleNamespace()
-    server = Server(Settings(), Metrics(), lambda: Health(True, True), RecentResults(), reader, reader)
-    found = set()
-    for route in server.application().router.routes():
-        path = route.resource.canonical
-        found.add((route.method, "/static/{path}" if path == "/static" else path))
-    return found
+    return Server(Settings(**settings), Metrics(), lambda: Health(True, True), RecentResults(), reader, reader)
 
 
-def test_every_route_is_promised_and_read_only():
-    assert routes() == {(method, path) for path in PROMISED for method in ("GET", "HEAD")}
+def test_every_route_is_promised_and_says_who_may():
+    made = server()
+    roles = {(one.method, one.path.replace(r":[\s\S]+", "")): "|".join(one.roles) for one in made.routes}
+    assert roles == PROMISED
+    served = {(one.method, one.resource.canonical) for one in made.application().router.routes()}
+    heads = {("HEAD", path) for method, path in PROMISED if method == "GET"}
+    assert served == PROMISED.keys() | heads | {("GET", "/static"), ("HEAD", "/static")}
 
 
-def test_every_route_is_described_where_it_is_made():
-    assert set(re.findall(r"^    GET (\S+)", module.__doc__, re.M)) == PROMISED
+def test_only_probes_and_the_page_of_the_login_are_for_everybody():
+    free = {one.path for one in server().routes if not set(one.roles) & set(ROLES)}
+    assert free <= {"/livez", "/readyz", "/metrics", "/login", "/api/session"}
+
+
+def test_every_route_is_documented():
+    for one in server().routes:
+        title, _ = one.document
+        assert title.endswith((".", "me", "yet")) and len(title) > 10, one
+        assert one.parameters.keys() <= {"services", "asked", "body", "request"}, one

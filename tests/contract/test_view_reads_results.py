@@ -9,8 +9,8 @@ import pytest
 from app.pipeline import Pipeline
 from app.pipeline.points import Points
 from app.settings import Detection
-from app.web.recent_results import RecentResults
-from app.web.records import Event, ShownResult
+from app.web.live.recent_results import RecentResults
+from app.web.live.records import Event, ShownResult
 from app.wire import episodes, results
 
 N = 300

@@ -27,8 +27,8 @@ from app.cli.parameters import parameters_of
 from app.metrics import Metrics
 from app.settings import Settings, load
 from app.web import server as web
+from app.web.live.recent_results import RecentResults
 from app.web.probes import Health
-from app.web.recent_results import RecentResults
 from tests.docs import pages
 
 TEXT = (pages.ROOT / "CONTRIBUTING.md").read_text("utf-8")

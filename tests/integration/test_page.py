@@ -12,8 +12,8 @@ from browser import CHROMIUM, browser
 from app.metrics import Metrics
 from app.settings import Settings
 from app.state.series import joined
+from app.web.live.recent_results import RecentResults
 from app.web.probes import Health
-from app.web.recent_results import RecentResults
 from app.web.server import Server
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
@@ -119,10 +119,10 @@ def test_an_anomaly_arrives_while_one_looks():
         await page.open(url + "#source=pump-7")
         await page.until("document.querySelector('#chart-note').textContent.startsWith('40 points')")
         await page.until("document.querySelector('#as-of').textContent !== '–'")
-        while not server.recent.watched:
+        while not server.services.recent.watched:
             await asyncio.sleep(0.05)
-        server.recent.take_result(anomaly("pump-7", 50))
-        server.recent.take_event(anomaly("pump-7", 50, event="opened"))
+        server.services.recent.take_result(anomaly("pump-7", 50))
+        server.services.recent.take_event(anomaly("pump-7", 50, event="opened"))
         await page.until("document.querySelector('#episodes article.open.critical')")
         await page.until("document.querySelector('#rows tr.anomalous.critical')")
         await page.until("document.querySelector('#chart circle.mark.critical')")
@@ -160,10 +160,10 @@ def test_each_metric_that_comes_alone_is_a_row_and_a_chart():
             assert (episodes == "Last episodes") == (shown == "hostcpu")
         await page.run("location.hash = '#source=host&metric=cpu'")
         await page.until("document.querySelector('#detail-name').textContent === 'hostcpu'")
-        while server.recent.watched != {joined("host", "cpu")}:
+        while server.services.recent.watched != {joined("host", "cpu")}:
             await asyncio.sleep(0.05)
-        server.recent.take_result(result("host", 60, metric="cpu"))
-        server.recent.take_result(result("host", 60))
+        server.services.recent.take_result(result("host", 60, metric="cpu"))
+        server.services.recent.take_result(result("host", 60))
         await page.until("document.querySelector('#chart-note').textContent.startsWith('42 points')")
         assert await page.run("window.hit === undefined && !document.querySelector('img, script:not([src])')")
 
@@ -199,8 +199,8 @@ def test_the_most_anomalous_source_stays_first_while_scores_change():
         while not server.push.clients:
             await asyncio.sleep(0.05)
         assert await page.run(shown) == ["0.900", "0.100", "0.100"]
-        server.recent.take_result(result("fan", 50, anomaly_score=0.68))
-        server.recent.take_result(result("pump-8", 50, anomaly_score=0.25, is_anomaly=True))
+        server.services.recent.take_result(result("fan", 50, anomaly_score=0.68))
+        server.services.recent.take_result(result("pump-8", 50, anomaly_score=0.25, is_anomaly=True))
         await page.until(f"{shown}.join() === '0.680,0.250,0.100'")
 
     recent = fed("fan", "pump-7", "pump-8")
@@ -308,7 +308,7 @@ def test_it_shows_dead_letters_with_what_to_do_until_none_came_for_minutes():
     letters = [{**told, "last": time.time() - 5}, {**told, "reason": "too_deep", "last": time.time() - 3600}]
 
     async def scenario(page, url, server):
-        server._health = lambda: Health(True, True, {"partitions": [0], "dead_letters": letters})
+        server.services.health = lambda: Health(True, True, {"partitions": [0], "dead_letters": letters})
         await page.open(url)
         text = await page.until("document.querySelector('#dead-letters').textContent")
         assert text.startswith("1,234 dead letters of this worker: bad_source, the last at ")

@@ -27,7 +27,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Sec
 from app.alerting import outgoing
 from app.alerting.message import clean
 from app.errors import AnomalyError, ConfigurationError
-from app.settings.model import setting
+from app.settings.declared import setting
 from app.settings.words import SECRET
 from app.wire.decisions import Acknowledgement, Silence
 from app.wire.episodes import Event

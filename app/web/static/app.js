@@ -19,7 +19,7 @@ let asked = 0;              // number of the last request for the list: an older
 async function get(path) {
   const answer = await fetch(path, { cache: "no-store" });
   const body = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.error ?? answer.statusText), { status: answer.status });
+  if (!answer.ok) throw Object.assign(new Error(body.detail ?? answer.statusText), { status: answer.status });
   return body;
 }
 

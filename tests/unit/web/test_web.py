@@ -17,11 +17,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from app import errors
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web import push as push_module
 from app.web import view as view_module
+from app.web.api.pages import STATIC
+from app.web.api.sources import threshold
+from app.web.live import push as push_module
+from app.web.live.recent_results import RecentResults
 from app.web.probes import Health
-from app.web.recent_results import RecentResults
-from app.web.server import STATIC, Server
+from app.web.server import Server
 from app.web.view import View, is_loopback
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -65,7 +67,7 @@ def ask(*paths, server=None, method="GET", headers=None):
             for path in paths:
                 async with client.request(method, path, headers=headers, allow_redirects=False) as answer:
                     body = await answer.read()
-                    if answer.content_type == "application/json" and body:
+                    if answer.content_type in ("application/json", "application/problem+json") and body:
                         body = json.loads(body)
                     answers.append((answer.status, answer.headers, body))
             return answers
@@ -113,12 +115,13 @@ def test_names_that_no_path_can_hold_can_be_asked_for_too(source):
 
 
 def test_a_series_of_nobody_in_particular_is_refused():
-    assert ask("/api/series")[::2] == (400, {"error": "source: is missing; give ?source="})
+    status, _, body = ask("/api/series")
+    assert (status, body["errors"]) == (400, [{"at": "?source", "detail": "is missing"}])
 
 
 def test_a_source_without_results_is_named():
     status, _, body = ask("/api/series/pump-8")
-    assert status == 404 and "'pump-8'" in body["error"]
+    assert status == 404 and "'pump-8'" in body["detail"]
 
 
 def test_a_series_of_one_metric_is_asked_for_by_source_and_metric():
@@ -138,14 +141,19 @@ def test_a_series_of_one_metric_is_asked_for_by_source_and_metric():
         assert len(anomalies[2]["anomalies"]) == (metric == "")
     missing = ask("/api/series?source=host&metric=mem", "/api/series?source=host%FFcpu", server=make(recent))
     assert [one[0] for one in missing] == [404, 404]
-    assert missing[0][2]["error"].startswith("no result of series 'mem' of source 'host'")
+    assert missing[0][2]["detail"].startswith("no result of series 'mem' of source 'host'")
 
 
 def test_the_threshold_of_a_series_follows_the_pattern_of_metrics():
     sources = [{"match": "disk-*", "metric": "us*", "threshold": 0.95}, {"match": "disk-*", "threshold": 0.9}]
     server = make(sources=sources)
-    assert [server.threshold("disk-1", metric) for metric in ("usage", "load", "")] == [0.95, 0.9, 0.9]
-    assert make(sources=sources[1:], input={"value_fields": ["usage"]}).threshold("disk-1", "usage") == 0.9
+    assert [threshold(server.services.settings, "disk-1", metric) for metric in ("usage", "load", "")] == [
+        0.95,
+        0.9,
+        0.9,
+    ]
+    of_vectors = make(sources=sources[1:], input={"value_fields": ["usage"]}).services.settings
+    assert threshold(of_vectors, "disk-1", "usage") == 0.9
 
 
 def test_a_series_says_its_own_threshold_and_whether_it_is_a_sample():
@@ -168,7 +176,8 @@ def test_anomalies_of_all_sources_and_of_one():
 @pytest.mark.parametrize("path", ["sources", "series/pump-7", "anomalies", "anomalies/pump-7"])
 def test_a_bad_limit_is_refused_with_what_is_allowed(path, limit):
     status, _, body = ask(f"/api/{path}?limit={limit}")
-    assert status == 400 and body["error"].startswith("limit: expected a whole number from 0 to 1000, got ")
+    assert status == 400 and [one["at"] for one in body["errors"]] == ["?limit"]
+    assert body["detail"].startswith("?limit: ") and "got " in body["detail"]
 
 
 @pytest.mark.parametrize("limit", [0, 1, 1000])
@@ -179,19 +188,21 @@ def test_limits_are_allowed_up_to_their_ends(limit):
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("/api/sources?limt=5", "limt: no such parameter; known: search, sort, limit"),
-        ("/api/statistics?x=1", "x: no such parameter; known: none"),
-        ("/api/sources?sort=up", "sort: expected one of score, alert, source, recent, got 'up'"),
+        ("/api/sources?limt=5", "?limt: no such parameter; known: search, sort, limit"),
+        ("/api/statistics?x=1", "?x: no such parameter; known: none"),
+        ("/api/sources?sort=up", "?sort: invalid enum value 'up', got 'up'"),
+        ("/api/sources?limit=1&limit=2", "?limit: expected once, got 2 times"),
     ],
 )
 def test_other_bad_parameters_are_refused_by_name(path, sentence):
-    assert ask(path)[::2] == (400, {"error": sentence})
+    status, _, body = ask(path)
+    assert (status, body["detail"]) == (400, sentence)
 
 
 def test_statistics_say_what_is_known_of_all_workers_and_of_this_one():
     server = make()
-    server._metrics.records_consumed.inc(80)
-    server._metrics.lag(partition=0, consumed=80, end=85)
+    server.services.metrics.records_consumed.inc(80)
+    server.services.metrics.lag(partition=0, consumed=80, end=85)
     body = ask("/api/statistics", server=server)[2]
     assert (body["sources"], body["episodes_open"], body["results"]["per_s"]) == (5, 2, 4.0)
     assert (body["worker"]["records_consumed_total"], body["worker"]["lag_records"]) == (80, 5)
@@ -291,8 +302,8 @@ async def received(socket, *kinds):
 
 def test_new_anomalies_and_results_are_pushed():
     async def scenario(server, socket, client):
-        server.recent.take_event(opened("fan", 20.0))
-        server.recent.take_result(result("fan", 21.0))
+        server.services.recent.take_event(opened("fan", 20.0))
+        server.services.recent.take_result(result("fan", 21.0))
         server.push.send_changes()
         anomalies, sources, statistics = await received(socket, "anomalies", "sources", "statistics")
         assert [episode["source"] for episode in anomalies["anomalies"]] == ["fan"]
@@ -307,11 +318,11 @@ def test_new_anomalies_and_results_are_pushed():
 def test_points_of_the_watched_series_are_pushed():
     async def scenario(server, socket, client):
         await socket.send_json({"watch": "host", "metric": "cpu"})
-        while not server.recent.watched:
+        while not server.services.recent.watched:
             await asyncio.sleep(0)
         for at, metric in ((30.0, "cpu"), (31.0, "mem"), (32.0, "cpu")):
-            server.recent.take_result(result("host", at, metric=metric))
-        server.recent.take_result(result("host", 33.0))
+            server.services.recent.take_result(result("host", at, metric=metric))
+        server.services.recent.take_result(result("host", 33.0))
         server.push.send_changes()
         _, points, _ = await received(socket, "sources", "points", "statistics")
         assert (points["source"], points["metric"]) == ("host", "cpu")
@@ -323,20 +334,20 @@ def test_points_of_the_watched_series_are_pushed():
 def test_points_of_the_watched_source_are_pushed_to_who_watches():
     async def scenario(server, socket, client):
         await socket.send_json({"watch": "pump-7"})
-        while not server.recent.watched:
+        while not server.services.recent.watched:
             await asyncio.sleep(0)
         async with client.ws_connect("/ws") as other:
             while len(server.push.clients) < 2:
                 await asyncio.sleep(0)
             for at in (30.0, 31.0):
-                server.recent.take_result(result("pump-7", at))
-                server.recent.take_result(result("fan", at))
+                server.services.recent.take_result(result("pump-7", at))
+                server.services.recent.take_result(result("fan", at))
             server.push.send_changes()
             _, points, _ = await received(socket, "sources", "points", "statistics")
             assert [point["timestamp"] for point in points["points"]] == [30.0, 31.0]
             await received(other, "sources", "statistics")
         await socket.send_json({"watch": None})
-        while server.recent.watched:
+        while server.services.recent.watched:
             await asyncio.sleep(0)
 
     with_socket(scenario)
@@ -364,7 +375,7 @@ def test_a_client_that_does_not_read_is_dropped_and_nobody_waits_for_it(monkeypa
             deaf = next(iter(server.push.clients))
             deaf.socket.send_str = lambda text: asyncio.sleep(3600)  # as when TCP takes no more
             for at in range(30):
-                server.recent.take_result(result("fan", at))
+                server.services.recent.take_result(result("fan", at))
                 server.push.send_changes()
                 await received(other, "sources", "statistics")
             assert len(server.push.clients) == 1
@@ -398,7 +409,7 @@ UPGRADE = {
 )
 def test_a_page_of_another_origin_gets_no_socket(origin):
     status, _, body = ask("/ws", headers=UPGRADE | {"Origin": origin, "Host": "127.0.0.1:8000"})
-    assert status == 403 and "Origin must be this server" in body["error"]
+    assert status == 403 and body["detail"].startswith("Origin: must be this server")
 
 
 @pytest.mark.parametrize("origin", ["http://view.example", "https://view.example"])
@@ -424,7 +435,7 @@ def test_a_page_that_gave_our_address_to_its_own_name_reads_nothing(path):
         assert ask(path, server=server, headers={"Host": host})[0] in (200, 404), host
     for host in REBOUND:
         status, _, body = ask(path, server=server, headers={"Host": host})
-        assert status == 403 and "dashboard.allowed_hosts" in body["error"] and repr(host) in body["error"]
+        assert status == 403 and "dashboard.allowed_hosts" in body["detail"] and repr(host) in body["detail"]
 
 
 def test_the_socket_too_is_refused_under_another_name_though_origin_and_host_agree():
@@ -441,15 +452,15 @@ def test_the_page_is_told_how_it_learns_what_is_new(dashboard, updates):
     statistics, (status, _, body) = ask("/api/statistics", "/ws", server=server)
     assert statistics[2]["updates"] == updates
     assert status == (400 if updates == "push" else 404)
-    assert updates == "push" or "dashboard.websocket_enabled" in body["error"]
+    assert updates == "push" or "dashboard.websocket_enabled" in body["detail"]
 
 
 def test_changes_do_not_pile_up_while_nobody_looks():
     server = make()
     for at in range(50):
-        server.recent.take_result(result("fan", at))
+        server.services.recent.take_result(result("fan", at))
         server.push.send_changes()
-    assert not server.recent.drain().sources
+    assert not server.services.recent.drain().sources
 
 
 # --- the view as a whole
@@ -467,8 +478,8 @@ class NoReader:
 def view(monkeypatch):
     monkeypatch.setattr(view_module, "TopicReader", NoReader)
 
-    def make_view(**dashboard):
-        return View(Settings(dashboard={"port": 0} | dashboard), Metrics(), lambda: WELL, {})
+    def make_view(api=None, **dashboard):
+        return View(Settings(dashboard={"port": 0} | dashboard, api=api or {}), Metrics(), lambda: WELL, {})
 
     return make_view
 
@@ -502,11 +513,10 @@ def test_stop_does_not_wait_for_open_pages(view):
 
 
 def test_connections_that_never_ask_do_not_pile_up(view, monkeypatch):
-    monkeypatch.setattr(view_module, "MAX_CONNECTIONS", 20)
     monkeypatch.setattr(view_module, "LOOK_S", 0.01)
 
     async def run():
-        made = view()
+        made = view(api={"max_connections": 20})
         await made.start()
         address = f"http://127.0.0.1:{made.port}"
         async with ClientSession() as session, session.ws_connect(f"{address}/ws") as page:

@@ -16,7 +16,6 @@ A client may send {"watch": "<source>", "metric": "<metric>"} or {"watch": null}
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from heapq import nsmallest
 from typing import Any
 
@@ -24,8 +23,10 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from app.state.series import joined
-from app.web.recent_results import RecentResults
-from app.web.records import SORTS, row
+from app.web.live.recent_results import RecentResults
+from app.web.live.records import SORTS, row
+from app.web.live.statistics import Statistics
+from app.web.problems import Problem
 
 TICK_S = 1.0
 QUEUED_MESSAGES = 64
@@ -60,7 +61,7 @@ class Client:
 class Push:
     """All clients, and the task that sends them the changes."""
 
-    def __init__(self, recent: RecentResults, statistics: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, recent: RecentResults, statistics: Statistics) -> None:
         self.clients: dict[Client, asyncio.Task] = {}
         self._recent, self._statistics = recent, statistics
 
@@ -88,16 +89,17 @@ class Push:
             series = changes.sources[name]
             of = {"source": series.source, "metric": series.metric or ""}
             self._queue(watching, {"type": "points", **of, "points": series.last(new)})
-        self._queue(everybody, {"type": "statistics", "statistics": self._statistics()})
+        self._queue(everybody, {"type": "statistics", "statistics": self._statistics.now()})
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """One client, until it leaves or is dropped."""
         if len(self.clients) >= MAX_CLIENTS:
-            raise web.HTTPServiceUnavailable(text=f"{MAX_CLIENTS} pages are open already")
+            raise Problem(503, f"{MAX_CLIENTS} pages are open already")
         socket = web.WebSocketResponse(heartbeat=30.0, max_msg_size=MESSAGE_BYTES, compress=False)
         await socket.prepare(request)
         client = Client(socket, request.transport)
         writer = self.clients[client] = asyncio.create_task(client.write())
+        self._statistics.pages_open = len(self.clients)
         try:
             async for message in socket:
                 if message.type is not WSMsgType.TEXT or not self._handle(client, message.data):
@@ -105,6 +107,7 @@ class Push:
                     await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason)
         finally:
             self.clients.pop(client, None)
+            self._statistics.pages_open = len(self.clients)
             self._watched()
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
@@ -140,6 +143,7 @@ class Push:
     def _drop(self, client: Client) -> None:
         """Cut the connection: a client that does not read would not read a closing message either."""
         writer = self.clients.pop(client, None)
+        self._statistics.pages_open = len(self.clients)
         if writer:
             writer.cancel()
             if client.transport:

@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
 from app.kafka.log_reader import stopped
-from app.web import topic_reader as module
-from app.web.topic_reader import TopicReader
+from app.web.live import topic_reader as module
+from app.web.live.topic_reader import TopicReader
 
 
 class Broker:

@@ -11,6 +11,8 @@ from collections.abc import Collection
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from app.web.problems import Problem
+
 
 def name_of(host: str) -> str:
     """The name or address in a Host header, without port, in lower case.
@@ -43,8 +45,8 @@ def only_for(names: Collection[str]) -> Middleware:
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get("Host")
         if host is not None and not is_allowed(host, known):
-            raise web.HTTPForbidden(
-                text=f"Host must be an address, localhost or one of dashboard.allowed_hosts, got {host!r}"
+            raise Problem.at(
+                "Host", f"must be an address, localhost or one of dashboard.allowed_hosts, got {host!r}", 403
             )
         return await handler(request)
 

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from app.state.series import joined
-from app.web.records import (
+from app.web.live.records import (
     EVENTS,
     SORTS,
     Event,

@@ -7,8 +7,8 @@ from collections import deque
 import pytest
 
 from app.state.series import joined
-from app.web.recent_results import POINT_BYTES, RECORD_BYTES, RecentResults, _size
-from app.web.records import SORTS, decode_result
+from app.web.live.recent_results import POINT_BYTES, RECORD_BYTES, RecentResults, _size
+from app.web.live.records import SORTS, decode_result
 
 
 def result(source="pump-7", at=0.0, value=1.0, **fields):

@@ -1,0 +1,74 @@
+"""The sections ``dashboard`` and ``api``: what is served, to whom, and how safely."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from app.settings.declared import AllowedAddress, HostName, SettingsSection, WebAddress, matching, setting
+
+Origin = Annotated[str, matching(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")]
+RootPath = Annotated[str, matching(r"(/[A-Za-z0-9._~-]+)+")]
+FILE = "the path of a file"
+
+
+class DashboardSettings(SettingsSection):
+    enabled: bool = setting(True, "serve the web view")
+    host: str = setting(
+        "127.0.0.1", "address to listen on; 0.0.0.0: all", expected="an address or host name", min_length=1
+    )
+    port: int = setting(8000, "port to listen on; 0: any free port", at_least=0, at_most=65535)
+    allowed_hosts: list[HostName] = setting(
+        [],
+        "host names that requests may use, for example behind a proxy; addresses and localhost are always allowed",
+        expected="host names, separated by commas",
+    )
+    websocket_enabled: bool = setting(True, "serve the stream of results (WebSocket)")
+    real_time_updates: bool = setting(True, "update the view when results arrive")
+
+
+class ApiSettings(SettingsSection):
+    """Of the port that ``dashboard`` listens on: who may ask, and how much."""
+
+    writes: bool = setting(True, "take points, alerts and decisions over HTTP, beside answering questions")
+    tokens_file: str | None = setting(
+        None, "file with the hashes of tokens, as `faust-anomaly token` writes it; none: nobody is asked for a token",
+        expected=FILE, min_length=1,
+    )  # fmt: skip
+    tls_certificate_file: str | None = setting(
+        None, "certificate chain, PEM; read again when it changes; none: no TLS", expected=FILE, min_length=1
+    )
+    tls_key_file: str | None = setting(None, "its private key, PEM", expected=FILE, min_length=1)
+    plaintext: bool = setting(
+        False, "listen beyond loopback without TLS: tokens are readable on the way, unless something else encrypts"
+    )
+    probes_open: bool = setting(True, "answer /livez and /readyz without a token")
+    metrics_open: bool = setting(True, "answer /metrics without a token")
+    cors_origins: list[Origin] = setting(
+        [], "origins whose pages may use the API", expected="scheme://host[:port], separated by commas"
+    )
+    root_path: RootPath | None = setting(
+        None, "path under which a proxy serves this program; none: /", expected="/path"
+    )
+    trusted_proxies: list[AllowedAddress] = setting(
+        [],
+        "addresses or networks whose X-Forwarded-For, -Proto and -Host are believed",
+        expected="addresses or networks, separated by commas",
+    )
+    oidc_issuer: WebAddress | None = setting(
+        None, "OpenID Connect issuer whose access tokens are accepted, too", expected="https://host[/path]"
+    )
+    oidc_audience: str | None = setting(None, "audience that such tokens must be for", expected="text", min_length=1)
+    oidc_roles_claim: str = setting(
+        "roles", "claim of such tokens that lists read, write or admin", expected="text", min_length=1
+    )
+    access_log: bool = setting(False, "write a line for each request to the log")
+    max_connections: int = setting(200, "open connections beside those of open pages", at_least=10, at_most=10_000)
+    max_body_bytes: int = setting(4 << 20, "largest body of a request", unit="bytes", at_least=1024, at_most=256 << 20)
+    max_points: int = setting(10_000, "points in one request", unit="points", at_least=1, at_most=1_000_000)
+    max_point_rate: float = setting(
+        10_000.0,
+        "points that one client may send, with a burst of as many",
+        unit="points/s",
+        above=0.0,
+        at_most=10.0**7,
+    )

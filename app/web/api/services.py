@@ -1,0 +1,31 @@
+"""What handlers may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from app.metrics import Metrics
+from app.settings import Settings
+from app.web.live.push import Push
+from app.web.live.recent_results import RecentResults
+from app.web.live.statistics import Statistics
+from app.web.live.topic_reader import TopicReader
+from app.web.probes import Check
+
+if TYPE_CHECKING:
+    from app.store.history import History
+
+
+@dataclass
+class Services:
+    settings: Settings
+    metrics: Metrics
+    health: Check
+    recent: RecentResults
+    push: Push
+    statistics: Statistics
+    results: TopicReader
+    history: Callable[[], History | None]  # None: off, or not there yet
+    routes: list[Any]  # all that are served, for the document

@@ -1,0 +1,69 @@
+"""The figures that every page shows, of the topics and of this worker."""
+
+import time
+from typing import Any
+
+from app import __version__
+from app.metrics import Metrics
+from app.settings import Settings
+from app.web.live.recent_results import RecentResults
+from app.web.live.topic_reader import TopicReader
+
+WORKER = (
+    "records_consumed_total",
+    "results_delivered_total",
+    "invalid_total",
+    "lag_records",
+    "assigned_partitions",
+    "sources_active",
+    "sources_warming_up",
+)
+
+
+class Statistics:
+    """Its only state is the last measurement of the worker's throughput."""
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, recent: RecentResults, results: TopicReader, anomalies: TopicReader
+    ) -> None:
+        self._settings, self._metrics, self._recent = settings, metrics, recent
+        self._results, self._anomalies = results, anomalies
+        self._measured: tuple[float, float] | None = None  # when, and records consumed then
+        self._records_per_s: float | None = None
+        self.pages_open = 0
+
+    @property
+    def updates(self) -> str:
+        """How the page gets new results: push, poll or off."""
+        dashboard = self._settings.dashboard
+        if not dashboard.real_time_updates:
+            return "off"
+        return "push" if dashboard.websocket_enabled else "poll"
+
+    def now(self) -> dict[str, Any]:
+        """What /api/statistics shows: of the topics (all workers), and of this worker."""
+        worker = self._metrics.total(*WORKER)
+        self._measure_rate(worker["records_consumed_total"])
+        return {
+            "version": __version__,
+            "updates": self.updates,
+            "input_topic": self._settings.kafka.input_topic,
+            "results": {"state": self._results.state, "per_s": self._results.produced_per_s},
+            "anomalies": {"state": self._anomalies.state},
+            "shown": self._recent.results,
+            "skipped": self._results.skipped,
+            "unreadable": self._recent.unreadable,
+            "sources": len(self._recent),
+            "episodes_open": self._recent.open_episodes,
+            "episodes_opened": self._recent.opened,
+            "pages_open": self.pages_open,
+            "worker": worker | {"records_per_s": self._records_per_s},
+        }
+
+    def _measure_rate(self, consumed: float) -> None:
+        now = time.monotonic()
+        if self._measured is None:
+            self._measured = now, consumed
+        elif now - self._measured[0] >= 0.9:  # many pages ask; a shorter time would show noise
+            self._records_per_s = (consumed - self._measured[1]) / (now - self._measured[0])
+            self._measured = now, consumed
