@@ -78,6 +78,11 @@ def of_generator(topic: str) -> list[Right]:
     return [Right("Write", "topic", topic, "the points")]
 
 
+def of_posts(topic: str) -> list[Right]:
+    """Of a worker or alerter to which somebody posts points over HTTP, beside its others. It starts without."""
+    return [Right("Write", "topic", topic, "points that come over HTTP")]
+
+
 def of_maker(kafka: "KafkaSettings", topics: Sequence[str]) -> list[Right]:
     """Of ``faust-anomaly topics --create``; ``topics`` are the job's."""
     create = [Right("Create", "topic", name, "to make it") for name in topics]

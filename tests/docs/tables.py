@@ -46,6 +46,7 @@ def rights_of_all() -> dict[str, list[permissions.Right]]:
     kafka = settings.kafka
     return {
         "worker": permissions.of_worker(settings),
+        "worker, POST /data": permissions.of_posts(kafka.input_topic),
         "alerter": permissions.of_alerter(kafka),
         "generate": permissions.of_generator(kafka.input_topic),
         "topics --create": permissions.of_maker(kafka, topics.names(kafka)),
@@ -66,7 +67,13 @@ def rights_table() -> str:
 
 def acl_commands() -> str:
     """The commands for all of the table, one user for each program."""
-    users = {"worker": "anomaly", "alerter": "alerter", "generate": "producer", "topics --create": "admin"}
+    users = {
+        "worker": "anomaly",
+        "worker, POST /data": "anomaly",
+        "alerter": "alerter",
+        "generate": "producer",
+        "topics --create": "admin",
+    }
     lines = ["```sh"]
     for program, needed in rights_of_all().items():
         lines.append(f"# {program}")

@@ -333,7 +333,7 @@ def test_the_commands_of_the_documents_give_a_worker_all_it_needs(secured):
         tool.add_argument(option, required=True)
     for kind in ("--topic", "--group"):
         tool.add_argument(kind, action="append", default=[])
-    for command in commands.partition("# worker\n")[2].partition("# alerter")[0].splitlines():
+    for command in commands.partition("# worker\n")[2].partition("# ")[0].splitlines():
         name, *arguments = shlex.split(command)
         asked = tool.parse_args(arguments)
         assert (name, asked.allow_principal) == ("kafka-acls.sh", "User:anomaly")
