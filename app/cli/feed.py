@@ -26,7 +26,7 @@ class Output(Protocol):
 
     async def send(self, record: GeneratedRecord) -> None: ...
 
-    def idle(self) -> None:
+    async def idle(self) -> None:
         """Called before a wait for the next record."""
 
 
@@ -49,6 +49,8 @@ class Totals:
     points: int = 0
     anomalies: int = 0  # points with a label
     unreadable: int = 0
+    taken: int | None = None  # by the other side, where it says so
+    refused: int = 0
     sources: set[str] = field(default_factory=set)
 
 
@@ -73,7 +75,7 @@ async def feed(
             begin, first = clock(), record.timestamp
         wait = pace.due(totals.points, record.timestamp - first)
         if wait > 0.0 and (wait := wait - (clock() - begin)) > 0.0:
-            output.idle()
+            await output.idle()
             progress()
             await sleep(wait)
         await output.send(record)
@@ -114,7 +116,7 @@ class FileOutput:
     async def send(self, record: GeneratedRecord) -> None:
         self.file.write(encode(record, self.labels) + b"\n")
 
-    def idle(self) -> None:
+    async def idle(self) -> None:
         self.file.flush()
 
 
@@ -168,22 +170,22 @@ class KafkaOutput:
             silent = f"no acknowledgement within {self.kafka.ack_timeout_s:g} s: is the broker up?"
             self._failed = self._failed or TimeoutError(silent)
         if kind is None:
-            self.idle()
+            await self.idle()
 
     async def send(self, record: GeneratedRecord) -> None:
         from aiokafka.errors import KafkaError
 
-        self.idle()
+        await self.idle()
         try:
             value = encode(record, self.labels)
             sent = await self._producer.send(self.topic, value, key=record.source.encode())
         except KafkaError as error:
             self._failed = error
-            self.idle()
+            await self.idle()
         else:
             sent.add_done_callback(self._acknowledged)
 
-    def idle(self) -> None:
+    async def idle(self) -> None:
         if self._failed is not None:
             raise DeliveryError(f"{self.topic}: a record was not written: {self._failed}") from self._failed
 

@@ -29,7 +29,7 @@ class Clock:
         self.sent.append((round(self.now - 1000.0, 6), record.timestamp))
         self.now += self.busy
 
-    def idle(self):
+    async def idle(self):
         self.idles += 1
 
 
