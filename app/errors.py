@@ -42,3 +42,11 @@ class Stalled(AnomalyError):
 
 class StoreError(AnomalyError):
     """The history cannot be read or written now. Do without it, say so, and try again later."""
+
+
+class Unreadable(AnomalyError):
+    """Kafka cannot be read now. Say so, and let the caller ask again later."""
+
+
+class Busy(AnomalyError):
+    """Too many wait for the same already. Let the caller ask again later."""

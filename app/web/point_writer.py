@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,8 +22,9 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
+from aiokafka.partitioner import DefaultPartitioner
 
-from app.errors import AnomalyError, InvalidPoint, TopicError
+from app.errors import Busy, InvalidPoint, TopicError
 from app.kafka import topics
 from app.kafka.admin import connected
 from app.kafka.authorized_operations import lacking
@@ -38,7 +39,6 @@ MOST_IN_FLIGHT = 20_000  # points
 MOST_BYTES = 32 << 20  # of them
 RETRY_S = 1.0  # after which it is worth asking again
 LINGER_MS = 2
-NOT_WRITTEN_AGAIN = "it may have been written: send it again only if it may be there twice"
 
 
 class Written(NamedTuple):
@@ -55,12 +55,6 @@ class Unwritten(NamedTuple):
 
 
 Outcome = Written | InvalidPoint | Unwritten
-
-
-class Busy(AnomalyError):
-    """As many points wait for acknowledgements as may. None of these is written; ``retry_s``: when to try again."""
-
-    retry_s = RETRY_S
 
 
 class PointWriter:
@@ -128,6 +122,12 @@ class PointWriter:
         if bad:
             self._retire(client, bad[0].reason)
         return outcomes
+
+    async def partitions(self, sources: Iterable[str]) -> dict[str, int]:
+        """The partition of each source, as Kafka's own clients choose it. Raises TopicError, as ``write`` does."""
+        client = await self._ready()
+        known = sorted(await client.producer.partitions_for(self._topic))
+        return {source: DefaultPartitioner()(source.encode(), known, known) for source in sources}
 
     async def stop(self) -> None:
         """Wait for what was sent, some seconds at most."""

@@ -11,14 +11,16 @@ from aiohttp import web
 
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.api import episodes, live, sources, status
+from app.web.api import episodes, live, points, sources, status
 from app.web.api.pages import STATIC, pages
+from app.web.api.point_rate import PointRate
 from app.web.api.routes import Route, routes_of
 from app.web.api.services import Services
 from app.web.live.push import Push
 from app.web.live.recent_results import RecentResults
 from app.web.live.statistics import Statistics
 from app.web.live.topic_reader import TopicReader
+from app.web.point_writer import PointWriter
 from app.web.probes import Check
 from app.web.problems import as_problems
 from app.web.security.headers import secured
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from app.store.history import History
 
 ALWAYS = [status.livez, status.readyz, status.scrape, status.health]  # also without dashboard.enabled
-SUBJECTS = [status, sources, episodes, live]
+SUBJECTS = [points, status, sources, episodes, live]
 
 
 class Server:
@@ -50,7 +52,8 @@ class Server:
         if not settings.dashboard.enabled:
             routes = [one for one in routes if one.handler in ALWAYS]
         self.services = Services(
-            settings, metrics, health, recent, self.push, statistics, results, history, routes
+            settings, metrics, health, recent, self.push, statistics, results, history,
+            PointWriter(settings), PointRate(settings.api.max_point_rate), None, routes,
         )  # fmt: skip
 
     @property

@@ -124,6 +124,7 @@ class View:
         if self._runner:
             await self._server.push.close()
             await self._runner.cleanup()
+            await self._server.services.points.stop()
             self._runner = None
 
 

@@ -22,6 +22,8 @@ PROMISED = {
     ("GET", "/metrics"): "metrics",
     ("GET", "/readyz"): "probe",
     ("GET", "/ws"): "read",
+    ("POST", "/data"): "write",
+    ("POST", "/detect"): "write",
 }
 
 

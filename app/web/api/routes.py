@@ -51,7 +51,8 @@ class Answer:
 class Route:
     """One method of one path.
 
-    ``answers``: by status the type of the body, None for one without. ``consumes``: media types of the body.
+    ``answers``: by status the type of the body, None for one without. ``consumes``: media types of the body, and
+    ``body`` its type, where the handler reads it itself.
     """
 
     method: str
@@ -60,6 +61,7 @@ class Route:
     answers: Mapping[int, Any]
     handler: Callable[..., Awaitable[Any]]
     consumes: tuple[str, ...] = (JSON,)
+    body: Any = None
     also: str = ""  # another path with the same meaning, without parameters in it
     in_document: bool = True
 

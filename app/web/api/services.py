@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from app.metrics import Metrics
 from app.settings import Settings
+from app.web.api.point_rate import PointRate
 from app.web.live.push import Push
 from app.web.live.recent_results import RecentResults
 from app.web.live.statistics import Statistics
 from app.web.live.topic_reader import TopicReader
+from app.web.point_writer import PointWriter
 from app.web.probes import Check
 
 if TYPE_CHECKING:
@@ -28,4 +30,7 @@ class Services:
     statistics: Statistics
     results: TopicReader
     history: Callable[[], History | None]  # None: off, or not there yet
+    points: PointWriter
+    point_rate: PointRate
+    kept: Any  # results out of Kafka; None: there are none
     routes: list[Any]  # all that are served, for the document

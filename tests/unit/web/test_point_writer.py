@@ -11,9 +11,9 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from app.errors import InvalidPoint, TopicError
+from app.errors import Busy, InvalidPoint, TopicError
 from app.settings import Settings
-from app.web.point_writer import Busy, PointWriter, Unwritten, Written
+from app.web.point_writer import PointWriter, Unwritten, Written
 from app.wire.writer import NewPoint
 
 POINT, BAD = NewPoint("a", 1.5), NewPoint("a", 1e200)
@@ -37,6 +37,9 @@ class Producer:
         elif self.answer is not None:
             future.set_result(place(len(self.records) - 1))
         return future
+
+    async def partitions_for(self, topic):
+        return {0}
 
     async def stop(self):
         self.stopped = True
