@@ -1,5 +1,6 @@
 """Worker processes of the tests: real ones, started, signalled, read, and gone at the end."""
 
+import json
 import os
 import re
 import signal
@@ -89,10 +90,20 @@ class Worker:
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask its web server: (status, body)."""
+        return self._ask(path, None)
+
+    def post(self, path: str, body: Any, kind: str = "application/json") -> tuple[int, Any]:
+        """Post JSON, or bytes as they are: (status, decoded body)."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        status, answer = self._ask(path, data, {"Content-Type": kind})
+        return status, json.loads(answer)
+
+    def _ask(self, path: str, data: bytes | None, headers: dict[str, str] | None = None) -> tuple[int, str]:
         found = PORT.search(self._alive())
         assert found, f"no address of the web view in the log\n{self._last()}"
+        request = urllib.request.Request(f"http://127.0.0.1:{found[1]}{path}", data, headers or {})
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
