@@ -9,8 +9,9 @@ The layout is that of https://kafka.apache.org/documentation/#recordbatch; tests
 with aiokafka's own parser.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from aiokafka import codec
@@ -21,7 +22,8 @@ from app.compiled.jit import compiled
 from app.errors import StateError
 
 MAGIC = 2
-LENGTH_AT, MAGIC_AT, CRC_AT, ATTRIBUTES_AT, LAST_AT, PRODUCER_AT, COUNT_AT, HEADER = 8, 16, 17, 21, 23, 43, 57, 61
+LENGTH_AT, MAGIC_AT, CRC_AT, ATTRIBUTES_AT, LAST_AT, LATEST_AT, PRODUCER_AT, COUNT_AT = 8, 16, 17, 21, 23, 35, 43, 57
+HEADER = 61
 COUNTED_FROM = 12  # the length is of what follows it
 CODEC, TRANSACTIONAL, CONTROL = 0x07, 0x10, 0x20  # attributes
 SMALLEST = 7  # bytes of a record
@@ -64,17 +66,25 @@ class Fetched:
 
     def records(self) -> RecordColumns:
         """The records from ``first`` on. Raises StateError when a batch is damaged."""
+        self.check()
+        return _columns(*self._plain(), self.first, self.count)
+
+    def check(self) -> None:
+        """Raises StateError when the checksum of a batch is wrong."""
         damaged = _damaged(np.frombuffer(self.data, np.uint8), self.batches, _CRC32C)
         if damaged >= 0:
             raise _damage(self.batches[damaged, BASE], "its checksum is wrong")
-        plain, parts = self._plain()
-        data = np.frombuffer(plain, np.uint8)
-        room = min(self.count, len(data) // SMALLEST)
-        offsets, spans = np.empty(room, np.int64), np.empty((room, 4), np.int64)
-        read, damaged = _read(data, parts, self.first, offsets, spans)
-        if damaged >= 0:
-            raise _damage(parts[damaged, BASE], "its lengths are wrong")
-        return RecordColumns(plain, offsets[:read], spans[:read])
+
+    def parts(self) -> "Iterator[Part]":
+        """The wanted batches one by one, unpacked; unchecked. Raises StateError when one cannot be unpacked."""
+        packed = memoryview(self.data)
+        for batch in self.batches[self.wanted]:
+            at, end = int(batch[AT]), int(batch[END])
+            of = batch.copy()
+            plain = bytes(_unpacked(packed[at + HEADER : end], batch))
+            of[AT], of[END] = 0, len(plain)
+            latest = int.from_bytes(packed[at + LATEST_AT : at + LATEST_AT + 8], "big", signed=True)
+            yield Part(plain, of, latest)
 
     def _plain(self) -> tuple[bytes, np.ndarray]:
         """Bytes that hold the wanted records unpacked, and the survey with where they are in them."""
@@ -84,21 +94,48 @@ class Fetched:
             return self.data, parts
         packed, pieces, at = memoryview(self.data), [], 0
         for part in parts:
-            piece: bytes | memoryview = packed[part[AT] : part[END]]
-            if part[COUNT] and (unpack := UNPACKED.get(int(part[ATTRIBUTES]) & CODEC)):
-                try:
-                    piece = unpack(bytes(piece))
-                except Exception as error:  # each library has its own
-                    raise _damage(part[BASE], f"it cannot be unpacked: {error}") from error
+            piece = _unpacked(packed[part[AT] : part[END]], part)
             pieces.append(piece)
             part[AT], part[END] = at, at + len(piece)
             at += len(piece)
         return b"".join(pieces), parts
 
 
+class Part(NamedTuple):
+    """One record batch, unpacked."""
+
+    plain: bytes
+    batch: np.ndarray  # i8[6]: its row of a survey, its place being that in ``plain``
+    latest_ms: int  # the highest of its records' times
+
+    def records(self, first: int = 0) -> RecordColumns:
+        """Those from this offset on. Raises StateError when its lengths are wrong."""
+        return _columns(self.plain, self.batch[np.newaxis], first, int(self.batch[COUNT]))
+
+
 def whole(key: bytes) -> bytes:
     """As ``key_deserializer`` of a consumer: its getmany gives each fetch as one Fetched (app/kafka/patches.py)."""
     return key
+
+
+def _unpacked(piece: memoryview, batch: np.ndarray) -> bytes | memoryview:
+    unpack = UNPACKED.get(int(batch[ATTRIBUTES]) & CODEC)
+    if not batch[COUNT] or unpack is None:
+        return piece
+    try:
+        return unpack(bytes(piece))
+    except Exception as error:  # each library has its own
+        raise _damage(batch[BASE], f"it cannot be unpacked: {error}") from error
+
+
+def _columns(plain: bytes, parts: np.ndarray, first: int, count: int) -> RecordColumns:
+    data = np.frombuffer(plain, np.uint8)
+    room = min(count, len(data) // SMALLEST)
+    offsets, spans = np.empty(room, np.int64), np.empty((room, 4), np.int64)
+    read, damaged = _read(data, parts, first, offsets, spans)
+    if damaged >= 0:
+        raise _damage(parts[damaged, BASE], "its lengths are wrong")
+    return RecordColumns(plain, offsets[:read], spans[:read])
 
 
 def _damage(base: int, why: str) -> StateError:

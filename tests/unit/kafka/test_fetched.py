@@ -97,6 +97,18 @@ def test_the_records_are_those_of_aiokafkas_parser(codecs, seed):
     assert Fetched.of(data, begin).count == len(read(data, begin)[0])
 
 
+@pytest.mark.parametrize("codecs", [(0,), tuple(CODECS.values())], ids=["plain", "packed"])
+def test_batch_by_batch_it_gives_the_same_records(codecs):
+    made = drawn(3, codecs=codecs)
+    parts = list(Fetched.of(b"".join(made), 0).parts())
+    assert len(parts) == len(made)
+    for part, data in zip(parts, made):
+        records = part.records()
+        found = [(at, records.key(i), records.value(i)) for i, at in enumerate(records.offsets.tolist())]
+        assert found == parsed(data, 0)[0]
+        assert part.latest_ms == max(one.timestamp for one in MemoryRecords(data).next_batch())
+
+
 def test_control_batches_are_passed_over():
     one, other = (batch([(at, b"k", b"v", [])], at) for at in (7, 9))
     data = one + batch([(8, bytes(4), b"abort", [])], 8, attributes=0x30) + other

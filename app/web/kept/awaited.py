@@ -1,0 +1,280 @@
+"""Results of points that were written a moment ago, as soon as they are in anomaly-results.
+
+Who writes a point says first in which partitions its result will be (``expecting``): from then on these are read, so
+that no result is missed that is there before the point's id is known. What was read stays for RECENT_S while anybody
+expects something. When nobody has for KEEP_S, nothing is read any more.
+
+SHARE of a core may be used, over some seconds: at full load a worker writes more than can be looked through for that.
+The reader then falls behind, leaves out what is in between, and those who wait get nothing until their time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
+
+from app.errors import StateError
+from app.kafka.log_reader import Chunk
+from app.web.kept.log import Piece
+
+log = logging.getLogger(__name__)
+
+KEEP_S = 10.0
+RECENT_S, RECENT_BYTES = 5.0, 1 << 20  # of a partition, as fetched
+FETCH_BYTES = 1 << 18  # of a partition
+WAIT_MS = 20  # of a broker that has nothing new; a partition that is added waits so long
+PAUSE_S = 0.004  # between fetches, so that one fetch has the results of several points
+SHARE, SAVED_S = 0.05, 0.25  # of a core; CPU time that may be used at once after a rest
+BEHIND = 30_000  # records
+OWN_S = 0.0005  # CPU time of the client for one fetch, which cannot be measured apart
+MOST_LOOKED_UP = 20  # ids of one call whose results may have been written before anybody read
+OWN_S_PER_BYTE = 2e-9
+FEW = 8  # ids that are looked for one by one: of more, each id in a batch is looked at
+RETRY_S = 0.5
+Waiter = asyncio.Future[bytes]
+_ID = re.compile(rb'\{"id":"([^"\\]{1,400})"')
+
+
+@dataclass
+class _Follow:
+    """One partition that is read."""
+
+    at: int  # offset read next
+    users: int = 0
+    used: float = 0.0  # when it last had one
+    recent: deque[tuple[float, Chunk]] = field(default_factory=deque)
+    nbytes: int = 0
+
+    def keep(self, now: float, chunk: Chunk) -> None:
+        self.recent.append((now, chunk))
+        self.nbytes += len(chunk.data)
+        while self.recent and (self.nbytes > RECENT_BYTES or now - self.recent[0][0] > RECENT_S):
+            self.nbytes -= len(self.recent.popleft()[1].data)
+
+
+class Allowance:
+    """CPU time that may be used: SHARE of what passes, at most SAVED_S of it saved up."""
+
+    def __init__(self, clock: Callable[[], float], share: float = SHARE) -> None:
+        self._clock, self._share = clock, share
+        self._left, self._at = SAVED_S, clock()
+
+    def use(self, cpu_s: float) -> float:
+        """How long to rest now, s."""
+        now = self._clock()
+        self._left = min(self._left + (now - self._at) * self._share, SAVED_S) - cpu_s
+        self._at = now
+        return max(-self._left / self._share, 0.0)
+
+
+class Found(NamedTuple):
+    """What a thread found in some chunks."""
+
+    results: dict[str, bytes]
+    end: int
+    cpu_s: float
+
+
+def look(chunks: Iterable[Chunk], ids: Collection[str]) -> Found:
+    """Results with these ids. Raises StateError for damaged bytes."""
+    began, results, end = time.thread_time(), {}, 0
+    for chunk in chunks:
+        piece = Piece.of(chunk)
+        end = piece.end
+        if not ids:
+            continue
+        for part in piece.fetched.parts():
+            if len(ids) <= FEW and not any(b'{"id":"%b"' % one.encode() in part.plain for one in ids):
+                continue
+            records = part.records()
+            for i, start in enumerate(records.spans[:, 2].tolist()):
+                match = _ID.match(records.data, start) if start >= 0 else None
+                if match and (name := match[1].decode("utf-8", "replace")) in ids:
+                    results[name] = records.value(i) or b""
+    return Found(results, end, time.thread_time() - began)
+
+
+class Awaited:
+    """Reads the partitions in which results are expected.
+
+    Parameters
+    ----------
+    reader
+        Gives the started LogReader of its own: a broker that waits for records answers nothing else meanwhile.
+    run
+        Runs a function in a thread.
+    lookup
+        Finds the result with this id in this partition, or not, among all that are there.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        reader: Callable[[], Any],
+        run: Callable[..., Any],
+        lookup: Callable[[str, int], Awaitable[bytes | None]],
+    ) -> None:
+        self._topic, self._reader, self._run, self._lookup = topic, reader, run, lookup
+        self._follows: dict[int, _Follow] = {}
+        self._waiting: defaultdict[int, dict[str, list[Waiter]]] = defaultdict(dict)
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._opening = asyncio.Lock()
+        self._clock = time.monotonic
+        self._allowance = Allowance(self._clock)
+        self.left_out = 0  # records that were passed over to stay inside the share
+
+    @asynccontextmanager
+    async def expecting(self, partitions: Iterable[int]) -> AsyncIterator[None]:
+        """Inside it nothing is missed that is written to these partitions. Raises KafkaError."""
+        numbers = sorted(set(partitions))
+        follows = await self._followed(numbers)
+        for follow in follows:
+            follow.users += 1
+        try:
+            yield
+        finally:
+            for follow in follows:
+                follow.users -= 1
+                follow.used = self._clock()
+
+    async def wait(self, ids: Mapping[str, int], timeout_s: float) -> dict[str, bytes]:
+        """The results of these ids, each in the partition named, that come in time; any others are left out."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        begun = frozenset(self._follows)
+        futures: dict[str, Waiter] = {name: loop.create_future() for name in ids}
+        late = None
+        async with self.expecting(ids.values()):
+            try:
+                for name, number in ids.items():
+                    self._waiting[number].setdefault(name, []).append(futures[name])
+                for number in set(ids.values()):
+                    await self._look_at_recent(number)
+                if missed := [name for name in ids if ids[name] not in begun][:MOST_LOOKED_UP]:
+                    late = asyncio.create_task(self._look_up({name: ids[name] for name in missed}))
+                if pending := [one for one in futures.values() if not one.done()]:
+                    await asyncio.wait(pending, timeout=max(until - loop.time(), 0.0))
+            finally:
+                if late:
+                    late.cancel()
+                for name, number in ids.items():
+                    waiting = self._waiting[number]
+                    waiting[name].remove(futures[name])
+                    if not waiting[name]:
+                        del waiting[name]
+        return {name: one.result() for name, one in futures.items() if one.done()}
+
+    async def _look_up(self, ids: Mapping[str, int]) -> None:
+        """Results that may have been written before the partitions were read."""
+        for name, number in ids.items():
+            if name in self._waiting[number] and (value := await self._lookup(name, number)):
+                self._answer(number, {name: value})
+
+    async def stop(self) -> None:
+        """End all reading."""
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._follows.clear()
+
+    async def _followed(self, numbers: list[int]) -> list[_Follow]:
+        async with self._opening:
+            missing = [number for number in numbers if number not in self._follows]
+            if missing:
+                ends = await self._reader().last_stable_offsets([TopicPartition(self._topic, one) for one in missing])
+                for partition, end in ends.items():
+                    self._follows[partition.partition] = _Follow(end, used=self._clock())
+            follows = [self._follows[number] for number in numbers]
+            for follow in follows:
+                follow.used = self._clock()
+        for number in numbers:
+            self._start(number)
+        return follows
+
+    def _start(self, number: int) -> None:
+        """Have the broker of this partition read."""
+        node = self._reader().leader(TopicPartition(self._topic, number))
+        node = -1 if node is None else node
+        if node not in self._tasks or self._tasks[node].done():
+            self._tasks[node] = asyncio.create_task(self._read(node))
+
+    async def _look_at_recent(self, number: int) -> None:
+        follow = self._follows.get(number)
+        if follow and follow.recent:
+            try:
+                chunks = [chunk for _, chunk in follow.recent]
+                found = await self._run(look, chunks, frozenset(self._waiting[number]))
+            except StateError as error:
+                log.warning("results of points just written: %s[%d]%s", self._topic, number, error)
+                return
+            self._allowance.use(found.cpu_s)
+            self._answer(number, found.results)
+
+    def _answer(self, number: int, results: Mapping[str, bytes]) -> None:
+        for name, value in results.items():
+            for future in self._waiting[number].get(name, ()):
+                if not future.done():
+                    future.set_result(value)
+
+    def _wanted(self, node: int) -> dict[TopicPartition, int]:
+        """Offsets read next of the partitions that this broker leads; those that nobody uses are given up."""
+        now, wanted = self._clock(), {}
+        for number, follow in list(self._follows.items()):
+            if not follow.users and now - follow.used > KEEP_S:
+                del self._follows[number]
+                continue
+            partition = TopicPartition(self._topic, number)
+            leader = self._reader().leader(partition)
+            if (-1 if leader is None else leader) == node:
+                wanted[partition] = follow.at
+            else:
+                self._start(number)
+        return wanted
+
+    async def _read(self, node: int) -> None:
+        """Until nobody expects anything of this broker."""
+        while wanted := self._wanted(node):
+            try:
+                answers = await self._reader().fetch_of_leader(wanted, FETCH_BYTES, WAIT_MS)
+                used_s = OWN_S + sum([await self._take(*answer) for answer in answers.items()])
+            except (KafkaError, OSError, StateError) as error:
+                log.warning("results of points just written cannot be read: %r", error)
+                answers = {}
+            read = any(isinstance(one, Chunk) for one in answers.values())
+            await asyncio.sleep(max(self._allowance.use(used_s), PAUSE_S) if read else RETRY_S)
+
+    async def _take(self, partition: TopicPartition, answer: Chunk | KafkaError) -> float:
+        """The CPU time that it took."""
+        number = partition.partition
+        follow = self._follows.get(number)
+        if follow is None:
+            return 0.0
+        if not isinstance(answer, Chunk):
+            if isinstance(answer, OffsetOutOfRangeError):
+                await self._to_end(partition, follow)
+            return 0.0
+        if not answer.data:
+            return 0.0
+        follow.keep(self._clock(), answer)  # before it is looked at: who begins to wait now finds it there
+        found = await self._run(look, [answer], frozenset(self._waiting[number]))
+        self._answer(number, found.results)
+        follow.at = max(found.end, follow.at)
+        if answer.stable - follow.at > BEHIND:
+            await self._to_end(partition, follow)
+        return float(found.cpu_s + OWN_S_PER_BYTE * len(answer.data))
+
+    async def _to_end(self, partition: TopicPartition, follow: _Follow) -> None:
+        end = (await self._reader().last_stable_offsets([partition]))[partition]
+        self.left_out += max(end - follow.at, 0)
+        follow.at = end
