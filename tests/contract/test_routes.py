@@ -19,6 +19,7 @@ PROMISED = {
     ("GET", "/api/sources"): "read",
     ("GET", "/api/statistics"): "read",
     ("GET", "/livez"): "probe",
+    ("GET", "/login"): "open",
     ("GET", "/metrics"): "metrics",
     ("GET", "/readyz"): "probe",
     ("GET", "/ws"): "read",

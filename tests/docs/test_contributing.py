@@ -27,6 +27,7 @@ from app.cli.parameters import parameters_of
 from app.metrics import Metrics
 from app.settings import Settings, load
 from app.web import server as web
+from app.web.api import pages as web_pages
 from app.web.live.recent_results import RecentResults
 from app.web.probes import Health
 from tests.docs import pages
@@ -170,7 +171,8 @@ def test_the_page_shows_what_it_says(monkeypatch, tmp_path):
     shutil.copytree(web.STATIC, tmp_path / "static")
     (tmp_path / "static" / "highest.html").write_text(example("html", "highest.js"))
     (tmp_path / "static" / "highest.js").write_text(example("js", "dom.js"))
-    monkeypatch.setattr(web, "STATIC", tmp_path / "static")
+    for module in (web, web_pages):
+        monkeypatch.setattr(module, "STATIC", tmp_path / "static")
     recent, reader = RecentResults(), SimpleNamespace(state="reading", produced_per_s=4.0, skipped=0)
     for at, (source, score) in enumerate([("pump-1", 0.25), ("pump-2", 0.5), ("<b>", 0.75)]):
         fields = {"value": 1.0, "anomaly_score": score, "alert_score": score, "is_anomaly": False}
@@ -180,7 +182,7 @@ def test_the_page_shows_what_it_says(monkeypatch, tmp_path):
     async def run():
         server = web.Server(Settings(), Metrics(), lambda: Health(True, True), recent, reader, reader)
         async with TestServer(server.application()) as listening, browser() as page:
-            await page.open(str(listening.make_url("/static/highest.html")))
+            await page.open(str(listening.make_url("/highest")))
             await page.until("document.querySelectorAll('#list li').length === 3")
             shown = await page.run("[...document.querySelectorAll('#list li')].map(node => node.textContent)")
             assert shown == ["<b>: 0.750", "pump-2: 0.500", "pump-1: 0.250"] and page.complaints == []

@@ -1,27 +1,17 @@
-// The page: requests to the API, and what it shows of them. Without an answer, a banner says how old the figures are.
+// The page Now: what it shows of what the API answers.
 
+import { get } from "./api.js";
 import { Chart } from "./chart.js";
 import { cell, count, duration, el, h, iso, metricsOf, nameOf, number, rate, rough, say, score, severity, time, titleOf, valueOf } from "./dom.js";
+import { announce, start } from "./shell.js";
 
-const LIST_MS = 5000;       // the list's order, counts and health; values in between come over the WebSocket
-const DEAD_LETTERS_S = 300; // so long ago the last one of a reason may be
 const SOURCES = 200, EPISODES = 100, POINTS = 500;
 
 const rows = new Map();     // key of a series (keyOf) -> row of the table
 const episodes = new Map(); // episode -> entry of the list
-let updates = null;         // push, poll or off: the worker says
-let socket = null, retries = 0;
-let answered = null;        // when the worker last answered, ms
 let shown = null;           // the series in the detail panel: {key, of, points, metric, threshold, sampled}
 let topic = "raw-data";
 let asked = 0;              // number of the last request for the list: an older answer must not win
-
-async function get(path) {
-  const answer = await fetch(path, { cache: "no-store" });
-  const body = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.detail ?? answer.statusText), { status: answer.status });
-  return body;
-}
 
 // --- series: a source, or a source and the metric that its results name
 
@@ -31,60 +21,13 @@ const hrefOf = ({ source, metric }) =>
 
 // --- header
 
-function noteAnswer() {
-  answered = Date.now();
-  say(el("as-of"), time(answered / 1000));
-}
-
-function lost(error) {
-  pill("unreachable", "bad");
-  const problem = answered ? `has not answered since ${time(answered / 1000)} UTC; the figures are from then` : "does not answer";
-  banner(`The worker ${problem}. Retrying. (${error.message})`);
-}
-
-function pill(word, kind) {
-  const node = el("health-word");
-  say(node, word);
-  node.className = `pill ${kind}`;
-}
-
-function banner(text) {
-  el("banner").hidden = !text;
-  say(el("banner"), text);
-}
-
-function showHealth({ alive, ready, details }) {
-  if (!alive) pill("failing", "bad");
-  else if (!ready) pill("not ready", "warn");
-  else pill("ready", "good");
-  const { dead_letters: letters = [], ...others } = details;
-  showDeadLetters(letters.filter(({ last }) => Date.now() / 1000 - last < DEAD_LETTERS_S));
-  const facts = Object.entries(others).map(([name, value]) =>
-    h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))));
-  el("health-details").replaceChildren(...(facts.length ? facts : [h("div", {}, "The worker gives no details.")]));
-}
-
-function showDeadLetters(letters) {
-  el("dead-letters").hidden = !letters.length;
-  el("dead-letters").replaceChildren(...letters.map(({ reason, total, last, example, to_do }) =>
-    h("li", {}, `${count(total)} dead letters of this worker: ${reason}, the last at ${time(last)} UTC. ${to_do} ${example}`)));
-}
-
 function showStatistics(statistics) {
-  updates = statistics.updates;
   topic = statistics.input_topic;
   say(el("rate"), rate(statistics.results.per_s));
   say(el("known"), count(statistics.sources));
   say(el("open"), count(statistics.episodes_open));
   el("open").className = statistics.episodes_open ? "raised" : "";
   say(el("lag"), count(statistics.worker.lag_records));
-  const states = [statistics.results.state, statistics.anomalies.state].filter((state) => !["reading", "connecting"].includes(state));
-  const notes = [...new Set(states)].map((state) => `Kafka: ${state}.`);
-  if (statistics.unreadable) notes.push(`${count(statistics.unreadable)} records of the output topics could not be read.`);
-  if (updates === "off") notes.push("Live updates are off (dashboard.real_time_updates): reload the page for new results.");
-  banner(notes.join(" "));
-  document.title = statistics.episodes_open ? `(${statistics.episodes_open}) faust-anomaly` : "faust-anomaly";
-  noteAnswer();
 }
 
 // --- table of sources
@@ -152,7 +95,7 @@ function sortByScore() {
 async function loadSources(force = false) {
   const number = ++asked, search = el("search").value;
   const query = new URLSearchParams({ search, sort: el("sort").value, limit: SOURCES });
-  const list = await get(`/api/sources?${query}`);
+  const list = await get(`api/sources?${query}`);
   if (number !== asked) return;
   const held = !force && isHeld();
   if (!held) {
@@ -247,7 +190,7 @@ function showEpisodes(found, fresh = false) {
     const node = makeEpisode(row, true);
     if (fresh && !before) {
       node.classList.add("fresh");
-      say(el("announce"), `Episode opened: ${[row.source, row.metric, severity(row.severity)].filter(Boolean).join(", ")}`);
+      announce(`Episode opened: ${[row.source, row.metric, severity(row.severity)].filter(Boolean).join(", ")}`);
     }
     before?.node.remove();
     episodes.set(row.episode, { row, node });
@@ -261,17 +204,17 @@ function showEpisodes(found, fresh = false) {
   el("no-episodes").hidden = order.length > 0;
   el("no-episodes").replaceChildren(h("p", { class: "strong" }, "No anomalies yet"),
     h("p", {}, "An entry appears here when a source's alert score reaches its threshold."));
-  if (shown && found.some((row) => keyOf(row) === shown.key)) loadOwnEpisodes().catch(lost);
+  if (shown && found.some((row) => keyOf(row) === shown.key)) loadOwnEpisodes().catch(shell.lost);
 }
 
 // An episode that opens moves its source up at once, not at the next turn.
 let soon = null;
 function loadSoon() {
-  soon ??= setTimeout(() => { soon = null; loadSources().catch(lost); }, 1000);
+  soon ??= setTimeout(() => { soon = null; loadSources().catch(shell.lost); }, 1000);
 }
 
 async function loadEpisodes() {
-  showEpisodes((await get(`/api/anomalies?limit=${EPISODES}`)).anomalies);
+  showEpisodes((await get(`api/anomalies?limit=${EPISODES}`)).anomalies);
 }
 
 // --- one series
@@ -288,7 +231,7 @@ async function open(of) {
   say(el("chart-note"), "");
   draw();
   mark();
-  sendWatch();
+  shell.live.watch(shown?.of ?? null);
   el("detail-name").focus({ preventScroll: true });
   el("detail").scrollIntoView({ block: "nearest" });
   await Promise.all([loadSeries(), loadOwnEpisodes()]);
@@ -297,14 +240,14 @@ async function open(of) {
 function close() {
   shown = null;
   el("detail").hidden = true;
-  sendWatch();
+  shell.live.watch(shown?.of ?? null);
   mark();
 }
 
 async function loadSeries() {
   const own = shown;
   try {
-    const found = await get(`/api/series?${new URLSearchParams({ ...own.of, limit: POINTS })}`);
+    const found = await get(`api/series?${new URLSearchParams({ ...own.of, limit: POINTS })}`);
     Object.assign(own, { points: found.points, threshold: found.threshold, sampled: found.sampled });
   } catch (error) {
     if (error.status !== 404) throw error;
@@ -315,7 +258,7 @@ async function loadSeries() {
 
 async function loadOwnEpisodes() {
   const own = shown;
-  const { anomalies } = await get(`/api/anomalies?${new URLSearchParams({ ...own.of, limit: 4 })}`);
+  const { anomalies } = await get(`api/anomalies?${new URLSearchParams({ ...own.of, limit: 4 })}`);
   if (own !== shown) return;
   const head = h("h3", {}, anomalies.length ? "Last episodes" : "No recent episode of this series");
   el("detail-episodes").replaceChildren(head, ...anomalies.map((row) => makeEpisode(row, false)));
@@ -366,71 +309,35 @@ function route() {
   let of = null;
   try { of = found && { source: decodeURIComponent(found[1]), metric: decodeURIComponent(found[2] ?? "") }; } catch { of = null; }
   if (of === null) { if (shown) close(); return; }
-  if (keyOf(of) !== shown?.key) open(of).catch(lost);
+  if (keyOf(of) !== shown?.key) open(of).catch(shell.lost);
 }
 
 // --- updates
 
-function connect() {
-  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
-  socket.addEventListener("open", () => {
-    if (retries) refresh(true).catch(lost); // what was missed
-    retries = 0;
-    sendWatch();
-  });
-  socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
-  socket.addEventListener("close", () => {
-    socket = null;
-    retries += 1;
-    setTimeout(connect, Math.min(1000 * 2 ** (retries - 1), 15000) * (0.75 + Math.random() / 2));
-  });
-}
-
-function sendWatch() {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(shown ? { watch: shown.of.source, metric: shown.of.metric } : { watch: null }));
-}
-
 function receive(message) {
-  noteAnswer();
   if (message.type === "sources") { showPoints(message.sources); sortByScore(); }
   else if (message.type === "anomalies") { showEpisodes(message.anomalies, true); loadSoon(); }
   else if (message.type === "points") addPoints(message, message.points);
-  else if (message.type === "statistics") showStatistics(message.statistics);
 }
 
-async function refresh(everything) {
-  showStatistics(await get("/api/statistics"));
-  showHealth(await get("/api/health"));
+async function load(everything) {
   await loadSources();
-  if (everything) {
-    await loadEpisodes();
-    if (shown) await Promise.all([loadSeries(), loadOwnEpisodes()]);
-  }
+  if (!everything) return;
+  await loadEpisodes();
+  if (shown) await Promise.all([loadSeries(), loadOwnEpisodes()]);
 }
 
-async function repeat() {
-  try {
-    if (!document.hidden) await refresh(updates !== "push" || socket === null);
-  } catch (error) {
-    lost(error);
-  }
-  if (updates !== "off") setTimeout(repeat, LIST_MS);
-}
-
-async function start() {
-  let typing = null;
-  el("search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => loadSources(true).catch(lost), 150); });
-  el("sort").addEventListener("change", () => loadSources(true).catch(lost));
-  el("close").addEventListener("click", () => { location.hash = ""; });
-  addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && shown && event.target !== el("search")) location.hash = "";
-    else if (event.key === "/" && !event.target.closest("input, select")) { event.preventDefault(); el("search").focus(); }
-  });
-  addEventListener("hashchange", route);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden && updates !== "off") refresh(true).catch(lost); });
-  route();
-  await repeat();
-  if (updates === "push") connect();
-}
-
-start();
+let typing = null;
+el("search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => loadSources(true).catch(shell.lost), 150); });
+el("sort").addEventListener("change", () => loadSources(true).catch(shell.lost));
+el("close").addEventListener("click", () => { location.hash = ""; });
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && shown && event.target !== el("search")) location.hash = "";
+  else if (event.key === "/" && !event.target.closest("input, select")) { event.preventDefault(); el("search").focus(); }
+});
+addEventListener("hashchange", route);
+const shell = start({
+  page: "now", load, receive, statistics: showStatistics,
+  title: ({ episodes_open: open }) => (open ? `(${open})` : ""),
+});
+route();
