@@ -22,4 +22,4 @@ def _page(file: Path) -> Route:
     page.__doc__ = f"The page {file.stem}."
     path = "/" if file.stem == "index" else f"/{file.stem}"
     role = OPEN if file.stem in FOR_ALL else READ
-    return Route("GET", path, (role,), {200: str}, page, in_document=False)
+    return Route("GET", path, (role,), {200: str}, page, in_document=False, any_query=True)

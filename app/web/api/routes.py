@@ -64,6 +64,7 @@ class Route:
     body: Any = None
     also: str = ""  # another path with the same meaning, without parameters in it
     in_document: bool = True
+    any_query: bool = False  # parameters are for a script in the page
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -86,7 +87,7 @@ class Route:
             given: dict[str, Any] = {"services": services, "request": request}
             if asked is not None:
                 given["asked"] = parsed(asked, request)
-            else:
+            elif not self.any_query:
                 parsed(Nothing, request)
             if body is not None:
                 given["body"] = await read_body(body, request, self.consumes)
