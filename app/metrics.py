@@ -45,6 +45,7 @@ from app import __version__
 PREFIX = "faust_anomaly_"
 STAGES = ("rekey", "decode", "score", "encode", "results_ack", "snapshot_ack", "commit")
 SEVERITIES = ("low", "medium", "high", "critical")
+REFUSED = ("401", "403", "429")
 COMMIT_OUTCOMES = ("accepted", "refused", "failed")
 
 _RECORDS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
@@ -177,6 +178,18 @@ class Metrics:
         self.history_down = gauge(
             "history_down", "Whether the database of the history cannot be used: 1, else 0. Nothing but history waits."
         )
+
+        # The port.
+        refused = counter(
+            "refused_requests_total",
+            "Requests to the view and the API that were refused: 401 no valid token, 403 not allowed, 429 too many.",
+            "status",
+        )
+        self.refused_requests = {status: refused.labels(status) for status in REFUSED}
+        cut = counter(
+            "cut_connections_total", "Connections cut because there were too many, of all or of one address.", "of"
+        )
+        self.cut_connections = {of: cut.labels(of) for of in ("all", "one")}
 
         for severity in SEVERITIES:
             self._anomalies.labels(severity)  # a series that starts at 0 gives rate() its first increase

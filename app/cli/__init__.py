@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": ("app.cli.generate:generate", "Write points to raw-data, made up or from files."),
     "kafka": ("app.cli.kafka:kafka", "Start, stop or check a local Kafka broker."),
     "alerts": ("app.cli.alerts:alerts", "Say who is told of anomalies, and why."),
+    "token": ("app.cli.token:token", "Make, list or revoke tokens of the view and the API."),
     "topics": ("app.cli.topics:topics", "Create the topics, or check them."),
     "settings": ("app.cli.settings:settings", "Print every setting and where it came from."),
 }

@@ -368,4 +368,15 @@ def drift_problems(given: Any) -> list[tuple[str, str]]:
     return _problems(given.method, given.params, lambda params: known.check(given.method, params))
 
 
-RULES: tuple[Callable[[Trial], None], ...] = (check_kafka, check_input, check_state, check_detection, check_calendar)
+def check_api(trial: Trial) -> None:
+    """What belongs together is given together."""
+    api = trial.settings.api
+    for one, needs in (("oidc_issuer", "oidc_audience"), ("oidc_audience", "oidc_issuer"),
+                       ("tls_key_file", "tls_certificate_file")):  # fmt: skip
+        if getattr(api, one) and not getattr(api, needs) and trial.sound(("api", one), ("api", needs)):
+            trial.given.problem(("api", needs), f"must be set when api.{one} is")
+
+
+RULES: tuple[Callable[[Trial], None], ...] = (
+    check_kafka, check_input, check_state, check_detection, check_calendar, check_api
+)  # fmt: skip

@@ -38,6 +38,11 @@ def _host_or_network(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    ip_network(text, strict=False)
+    return text
+
+
 # "." and ".." are legal characters and no names: a broker keeps a topic in a folder of its name.
 KafkaName = Annotated[str, matching(r"(?!\.{1,2}$)[a-zA-Z0-9._-]+")]
 Broker = Annotated[str, AfterValidator(_broker)]
@@ -49,6 +54,7 @@ TokenEndpoint = Annotated[
 WebAddress = Annotated[str, matching(r"https?://[^\s/@?#]+(/[^\s?#]*)?")]
 HostName = Annotated[str, matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")]
 AllowedAddress = Annotated[str, AfterValidator(_host_or_network)]
+Network = Annotated[str, AfterValidator(_network)]
 ClassPath = Annotated[str, matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")]
 DetectorName = Annotated[str, matching(r"[A-Za-z0-9_.-]{1,64}")]
 PATTERN = "a pattern with * ? [abc]; upper and lower case differ"

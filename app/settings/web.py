@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from app.settings.declared import AllowedAddress, HostName, SettingsSection, WebAddress, matching, setting
+from app.settings.declared import HostName, Network, SettingsSection, matching, setting
 
 Origin = Annotated[str, matching(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")]
-RootPath = Annotated[str, matching(r"(/[A-Za-z0-9._~-]+)+")]
+RootPath = Annotated[str, matching(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")]
+# Who can change what is fetched there can make tokens: without TLS only from this machine, for tests.
+IssuerAddress = Annotated[
+    str, matching(r"https://[^\s/@?#]+(/[^\s?#]*)?|http://(localhost|127\.0\.0\.1)(:[0-9]+)?(/[^\s?#]*)?")
+]
 FILE = "the path of a file"
 
 
@@ -37,32 +41,42 @@ class ApiSettings(SettingsSection):
     tls_certificate_file: str | None = setting(
         None, "certificate chain, PEM; read again when it changes; none: no TLS", expected=FILE, min_length=1
     )
-    tls_key_file: str | None = setting(None, "its private key, PEM", expected=FILE, min_length=1)
+    tls_key_file: str | None = setting(
+        None, "its private key, PEM; none: it is in the certificate's file", expected=FILE, min_length=1
+    )
     plaintext: bool = setting(
         False, "listen beyond loopback without TLS: tokens are readable on the way, unless something else encrypts"
     )
     probes_open: bool = setting(True, "answer /livez and /readyz without a token")
     metrics_open: bool = setting(True, "answer /metrics without a token")
     cors_origins: list[Origin] = setting(
-        [], "origins whose pages may use the API", expected="scheme://host[:port], separated by commas"
+        [], "origins whose pages may use the API, with tokens", expected="scheme://host[:port], separated by commas"
     )
     root_path: RootPath | None = setting(
         None, "path under which a proxy serves this program; none: /", expected="/path"
     )
-    trusted_proxies: list[AllowedAddress] = setting(
+    trusted_proxies: list[Network] = setting(
         [],
-        "addresses or networks whose X-Forwarded-For, -Proto and -Host are believed",
+        "addresses or networks whose X-Forwarded-For, -Proto, -Host and -Prefix are believed",
         expected="addresses or networks, separated by commas",
     )
-    oidc_issuer: WebAddress | None = setting(
+    oidc_issuer: IssuerAddress | None = setting(
         None, "OpenID Connect issuer whose access tokens are accepted, too", expected="https://host[/path]"
     )
     oidc_audience: str | None = setting(None, "audience that such tokens must be for", expected="text", min_length=1)
     oidc_roles_claim: str = setting(
-        "roles", "claim of such tokens that lists read, write or admin", expected="text", min_length=1
+        "roles",
+        "claim of such tokens that lists read, write or admin; or its path, as realm_access.roles",
+        expected="text",
+        min_length=1,
     )
     access_log: bool = setting(False, "write a line for each request to the log")
-    max_connections: int = setting(200, "open connections beside those of open pages", at_least=10, at_most=10_000)
+    max_connections: int = setting(
+        200,
+        "open connections beside those of open pages; half of them from one address that is no trusted proxy",
+        at_least=10,
+        at_most=10_000,
+    )
     max_body_bytes: int = setting(4 << 20, "largest body of a request", unit="bytes", at_least=1024, at_most=256 << 20)
     max_points: int = setting(10_000, "points in one request", unit="points", at_least=1, at_most=1_000_000)
     max_point_rate: float = setting(

@@ -1,20 +1,22 @@
 """The web application: all routes, and what stands before them.
 
-Routes are declared where their handlers are, in app/web/api. A request comes through the middlewares in the order of
-``Server.application``; there is no other way to a handler.
+Routes are declared where their handlers are, in app/web/api. A request comes through the middlewares of
+app/web/security/guard.py first; there is no other way to a handler.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.api import episodes, live, points, sources, status
+from app.web.api import episodes, live, points, session, sources, status
 from app.web.api.pages import STATIC, pages
 from app.web.api.point_rate import PointRate
-from app.web.api.routes import Route, routes_of
+from app.web.api.routes import OPEN, Route, routes_of
 from app.web.api.services import Services
 from app.web.live.push import Push
 from app.web.live.recent_results import RecentResults
@@ -23,14 +25,13 @@ from app.web.live.topic_reader import TopicReader
 from app.web.point_writer import PointWriter
 from app.web.probes import Check
 from app.web.problems import as_problems
-from app.web.security.headers import secured
-from app.web.security.hosts import only_for
+from app.web.security.guard import Guard
 
 if TYPE_CHECKING:
     from app.store.history import History
 
 ALWAYS = [status.livez, status.readyz, status.scrape, status.health]  # also without dashboard.enabled
-SUBJECTS = [points, status, sources, episodes, live]
+SUBJECTS = [points, status, session, sources, episodes, live]
 
 
 class Server:
@@ -46,6 +47,7 @@ class Server:
         anomalies: TopicReader,
         history: "Callable[[], History | None]" = lambda: None,
     ) -> None:
+        self.guard = Guard(settings, metrics)
         statistics = Statistics(settings, metrics, recent, results, anomalies)
         self.push = Push(recent, statistics)
         routes = routes_of(SUBJECTS) + pages()
@@ -53,7 +55,7 @@ class Server:
             routes = [one for one in routes if one.handler in ALWAYS]
         self.services = Services(
             settings, metrics, health, recent, self.push, statistics, results, history,
-            PointWriter(settings), PointRate(settings.api.max_point_rate), None, routes,
+            PointWriter(settings), PointRate(settings.api.max_point_rate), None, routes, self.guard.access,
         )  # fmt: skip
 
     @property
@@ -61,18 +63,30 @@ class Server:
         return self.services.routes
 
     def application(self) -> web.Application:
-        """All routes; without dashboard.enabled only probes and metrics."""
+        """All routes; without dashboard.enabled only probes and metrics.
+
+        With api.root_path each is there twice: some proxies leave the path that they serve us under in front, others
+        take it away, and probes know nothing of it.
+        """
         settings = self.services.settings
-        dashboard = settings.dashboard
-        middlewares = [as_problems, only_for([dashboard.host, *dashboard.allowed_hosts])]
-        app = web.Application(middlewares=middlewares, client_max_size=settings.api.max_body_bytes)
-        app.on_response_prepare.append(secured)
-        for one in self.routes:
-            handler = one.bound(self.services)
-            if one.method == "GET":
-                app.router.add_get(one.path, handler)
-            else:
-                app.router.add_route(one.method, one.path, handler)
-        if dashboard.enabled:
-            app.router.add_static("/static", STATIC)
+        app = web.Application(middlewares=[as_problems], client_max_size=settings.api.max_body_bytes)
+        roles: dict[Handler, tuple[str, ...]] = {}
+        handlers = [(one, one.bound(self.services)) for one in self.routes]
+        for before in {"": None, settings.api.root_path or "": None}:
+            for one, handler in handlers:
+                roles[handler] = one.roles
+                add = app.router.add_get if one.method == "GET" else partial(app.router.add_route, one.method)
+                add(before + one.path, handler)
+            if settings.dashboard.enabled:
+                for static in app.router.add_static(before + "/static", STATIC):
+                    roles[static.handler] = (OPEN,)
+            if before:
+                app.router.add_get(before, into_folder)
+                roles[into_folder] = (OPEN,)
+        self.guard.stand_before(app, roles)
         return app
+
+
+async def into_folder(request: web.Request) -> web.StreamResponse:
+    """From /anomaly to /anomaly/, below which the addresses in pages are."""
+    raise web.HTTPPermanentRedirect(request.rel_url.raw_path.rpartition("/")[2] + "/")

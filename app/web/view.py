@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Coroutine
@@ -17,6 +16,8 @@ from app.settings import Settings
 from app.web.live.recent_results import RecentResults
 from app.web.live.topic_reader import TopicReader, kafka_consumer
 from app.web.probes import Check
+from app.web.security.access_log import AccessLog
+from app.web.security.limits import excess
 from app.web.server import Server
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class View:
 
     ``health`` is asked at each probe. ``options`` are those of app.kafka.client.client_options. The worker
     goes on when a reader fails: its fault is logged and shown in /api/statistics.
+
+    Raises
+    ------
+    ConfigurationError
+        It would be open to others than it should be, or a file of tokens or certificates cannot be used.
     """
 
     def __init__(
@@ -54,7 +60,12 @@ class View:
         if settings.alerting.enabled:
             take = self.recent.take_notification
             self._readers.append(TopicReader(kafka.notifications_topic, take, connect, START_ANOMALIES, EVENTS_PER_S))
-        self._dashboard, self._most = settings.dashboard, settings.api.max_connections
+        self._dashboard, self._most, self._cut = (
+            settings.dashboard,
+            settings.api.max_connections,
+            metrics.cut_connections,
+        )
+        self._access_log, self._root_path = settings.api.access_log, settings.api.root_path or ""
         results, anomalies = self._readers[:2]
         self._server = Server(settings, metrics, health, self.recent, results, anomalies, history)
         self._runner: web.AppRunner | None = None
@@ -74,46 +85,55 @@ class View:
             The address cannot be listened on; names the setting and the fix.
         """
         host, port = self._dashboard.host, self._dashboard.port
-        runner = web.AppRunner(self._server.application(), access_log=None, shutdown_timeout=1.0)
+        guard = self._server.guard
+        runner = web.AppRunner(
+            self._server.application(),
+            access_log=logging.getLogger("app.web.access") if self._access_log else None,
+            access_log_class=AccessLog,
+            shutdown_timeout=1.0,
+        )
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=guard.tls).start()
         except OSError as error:
             await runner.cleanup()
             raise errors.ConfigurationError(_listen_problem(error, host, port)) from error
         self._runner = runner
-        if not is_loopback(host):
-            log.warning(
-                "dashboard.host is %s: everyone who reaches port %d can read every result, because "
-                "there is no authentication yet; put an authenticating proxy in front of it, or use 127.0.0.1",
-                host,
-                self.port,
-            )
-        self._run(self._make_room())
+        self._run(self._look_after())
         if self._dashboard.enabled:
             for reader in self._readers:
                 self._run(reader.run(), reader)
             self._run(self._server.push.run())
-            log.info("web view on http://%s:%d/", host, self.port)
+            scheme, path = "https" if guard.tls else "http", self._root_path
+            log.info("web view on %s://%s:%d%s/", scheme, f"[{host}]" if ":" in host else host, self.port, path)
 
     def _run(self, job: Coroutine[Any, Any, None], reader: TopicReader | None = None) -> None:
         task = asyncio.create_task(job)
         task.add_done_callback(partial(_ended, reader))
         self._tasks.append(task)
 
-    async def _make_room(self) -> None:
+    async def _look_after(self) -> None:
+        """Each second: make room, and take what changed in files."""
+        while self._runner:
+            self._make_room()
+            await self._server.guard.look()
+            await asyncio.sleep(LOOK_S)
+
+    def _make_room(self) -> None:
         """Cut the oldest of too many connections.
 
         A connection that sends no request, or reads no response, stays open for ever: a scraper that hangs and is
         started again each minute would take all the files that the process may open.
         """
-        while self._runner and (server := self._runner.server):
-            pages = {client.transport for client in self._server.push.clients}
-            open_now = [connection.transport for connection in server.connections]  # oldest first
-            others = [transport for transport in open_now if transport and transport not in pages]
-            for transport in others[: max(len(others) - self._most, 0)]:
-                transport.abort()
-            await asyncio.sleep(LOOK_S)
+        if not self._runner or not (server := self._runner.server):
+            return
+        pages = {client.transport for client in self._server.push.clients}
+        others = [one.transport for one in server.connections if one.transport not in pages]  # oldest first
+        of_one, of_all = excess(others, self._most, self._most // 2, self._server.guard.is_many)
+        for transport in of_one + of_all:
+            transport.abort()
+        self._cut["one"].inc(len(of_one))
+        self._cut["all"].inc(len(of_all))
 
     async def stop(self) -> None:
         """Close connections and end the tasks; also when never started."""
@@ -126,14 +146,6 @@ class View:
             await self._runner.cleanup()
             await self._server.services.points.stop()
             self._runner = None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listen_problem(error: OSError, host: str, port: int) -> str:

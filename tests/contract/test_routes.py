@@ -14,8 +14,10 @@ PROMISED = {
     ("GET", "/api/anomalies"): "read",
     ("GET", "/api/anomalies/{source}"): "read",
     ("GET", "/api/health"): "read",
+    ("DELETE", "/api/session"): "read|write|admin",
     ("GET", "/api/series"): "read",
     ("GET", "/api/series/{source}"): "read",
+    ("GET", "/api/session"): "read|write|admin",
     ("GET", "/api/sources"): "read",
     ("GET", "/api/statistics"): "read",
     ("GET", "/livez"): "probe",
@@ -23,6 +25,7 @@ PROMISED = {
     ("GET", "/metrics"): "metrics",
     ("GET", "/readyz"): "probe",
     ("GET", "/ws"): "read",
+    ("POST", "/api/session"): "open",
     ("POST", "/data"): "write",
     ("POST", "/detect"): "write",
 }

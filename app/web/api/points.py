@@ -18,6 +18,8 @@ from app.web.api.routes import JSON, NDJSON, WRITE, Answer, raw_body, route
 from app.web.api.services import Services
 from app.web.point_writer import Outcome, Unwritten, Written
 from app.web.problems import Problem, ProblemDetails, Wrong
+from app.web.security.access import CALLER
+from app.web.security.clients import CLIENT
 from app.wire import malformed
 from app.wire.schema import Name, Names, Scalar
 from app.wire.writer import FIELDS, NewPoint
@@ -130,8 +132,7 @@ async def data(services: Services, asked: DataAsked, request: web.Request) -> An
         raise answer
     if answer.anomalyScore is not UNSET:
         return Answer(200, answer)
-    root = services.settings.api.root_path or ""
-    return Answer(202, answer, {"Location": f"{root}/api/results/{answer.dataPointId}"})
+    return Answer(202, answer, {"Location": f"{request[CLIENT].prefix}/api/results/{answer.dataPointId}"})
 
 
 @route("POST", "/detect", WRITE, {200: Status})
@@ -163,7 +164,9 @@ def _check_limits(services: Services, request: web.Request, points: int) -> None
 
 
 def _client(request: web.Request) -> str:
-    return request.remote or ""
+    """A token's name, or an address."""
+    caller = request[CALLER]
+    return f"token {caller.name}" if caller.name else request[CLIENT].address
 
 
 def _elements(raw: bytes, lines: bool) -> tuple[bool, Sequence[bytes]]:

@@ -23,15 +23,13 @@ import msgspec
 from aiohttp import web
 
 from app.web.problems import Problem, Wrong
+from app.web.security.roles import ADMIN, METRICS, OPEN, PROBE, READ, ROLES, WRITE
 
 if TYPE_CHECKING:
     from app.web.api.services import Services
 
-OPEN = "open"  # for everybody: the login, what the login page needs
-PROBE = "probe"  # for everybody, unless api.probes_open is false
-METRICS = "metrics"  # for everybody, unless api.metrics_open is false
-READ, WRITE, ADMIN = "read", "write", "admin"  # for who has that role
-ROLES = (READ, WRITE, ADMIN)
+__all__ = ["ADMIN", "METRICS", "OPEN", "PROBE", "READ", "ROLES", "WRITE", "Answer", "Route", "route", "routes_of"]
+
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 # Paths may hold names of sources, with any character.

@@ -15,6 +15,7 @@ from app.web.live.statistics import Statistics
 from app.web.live.topic_reader import TopicReader
 from app.web.point_writer import PointWriter
 from app.web.probes import Check
+from app.web.security.access import Access
 
 if TYPE_CHECKING:
     from app.store.history import History
@@ -34,3 +35,4 @@ class Services:
     point_rate: PointRate
     kept: Any  # results out of Kafka; None: there are none
     routes: list[Any]  # all that are served, for the document
+    access: Access

@@ -1,1 +1,1 @@
-"""Who may ask: names of the server, origins, tokens, sessions, proxies, TLS and limits."""
+"""Who may ask: names of the server, origins, tokens, sessions, proxies, TLS and limits. ``guard`` has them together."""

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from app.web.problems import Problem
+from app.web.security.clients import CLIENT
 
 
 def name_of(host: str) -> str:
@@ -38,16 +39,22 @@ def is_allowed(host: str, names: Collection[str]) -> bool:
 
 
 def only_for(names: Collection[str]) -> Middleware:
-    """Refuse requests under any other name. What sends no Host is no browser."""
+    """Refuse requests under any other name. What sends no Host is no browser. Needs ``request[CLIENT]``.
+
+    A proxy's own name for this server, in Host, must be allowed as well as what it says in X-Forwarded-Host.
+    """
     known = {name_of(name) for name in names}
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        host = request.headers.get("Host")
-        if host is not None and not is_allowed(host, known):
-            raise Problem.at(
-                "Host", f"must be an address, localhost or one of dashboard.allowed_hosts, got {host!r}", 403
-            )
+        given = request.headers.getall("Host", ())
+        if len(given) > 1:
+            raise Problem.at("Host", f"must be given once, got {len(given)}", 400)
+        for host in (*given, request[CLIENT].host) if given else ():
+            if not is_allowed(host, known):
+                raise Problem.at(
+                    "Host", f"must be an address, localhost or one of dashboard.allowed_hosts, got {host!r}", 403
+                )
         return await handler(request)
 
     return checked

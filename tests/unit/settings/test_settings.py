@@ -293,7 +293,13 @@ STRUCTURED = ("detectors", "sources", "maintenance", "rules", "channels", "time_
 def test_every_setting_can_be_given_as_a_variable(path):
     """Its default as text, put into a variable, is its default again."""
     value = attrgetter(".".join(path))(Settings())
-    others = {"ANOMALY_DETECTION__HOLIDAYS__COUNTRY": "DE"} if path[-1] == "region" else {}
+    needed = {
+        "region": {"ANOMALY_DETECTION__HOLIDAYS__COUNTRY": "DE"},
+        "tls_key_file": {"ANOMALY_API__TLS_CERTIFICATE_FILE": "own.pem"},
+        "oidc_issuer": {"ANOMALY_API__OIDC_AUDIENCE": "us"},
+        "oidc_audience": {"ANOMALY_API__OIDC_ISSUER": "https://id.example"},
+    }
+    others = needed.get(path[-1], {})
     if value is None:
         known = {
             "method": "zscore",
@@ -311,7 +317,9 @@ def test_every_setting_can_be_given_as_a_variable(path):
             "numbers_as_text": False,
         }
         value = known.get(path[-1], "some-text")
-    many = "https://a.one,https://a.two" if path[-1] == "cors_origins" else "a.one,a.two"
+    many = {"cors_origins": "https://a.one,https://a.two", "trusted_proxies": "10.0.0.1,10.1.0.0/16"}.get(
+        path[-1], "a.one,a.two"
+    )
     variable = "ANOMALY_" + "__".join(path).upper()
     given = load(None, others | {variable: shown(value) if value != [] else many})
     found = attrgetter(".".join(path))(given)

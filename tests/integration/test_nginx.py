@@ -1,0 +1,132 @@
+"""Behind the nginx of Debian, at a path of another host, with the configuration of docs/security.md."""
+
+import asyncio
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import ClientSession, CookieJar, TCPConnector, WSServerHandshakeError
+from aiohttp.test_utils import TestServer
+
+from tests.docs import pages
+from tests.guarded import Keys, make_server
+from tests.kafka_tools import HANG_S
+from tests.secured import Certificates
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+CONFIG = pages.ROOT / "docs" / "security.md"
+
+pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx: apt-get install nginx-light")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def written(directory, certificates, port, behind):
+    """The configuration of the document, with the ports and files of this test."""
+    block = re.search(r"```nginx\n(.*?)```", CONFIG.read_text("utf-8"), re.S)[1]
+    pem = certificates.sign("view.example", "DNS:view.example")
+    for old, new in (("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"), ("127.0.0.1:8000", f"127.0.0.1:{behind}"),
+                     ("/etc/nginx/view.example.crt", str(pem)), ("/etc/nginx/view.example.key", str(pem))):  # fmt: skip
+        assert block.count(old) == 1, old
+        block = block.replace(old, new)
+    folders = "".join(f"{name}_temp_path {name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    head = f"daemon off; master_process off; pid {directory}/pid; events {{}}"
+    config = directory / "nginx.conf"
+    config.write_text(f"{head}\nhttp {{ access_log off; {folders}\n{block} }}\n")
+    return config
+
+
+@asynccontextmanager
+async def nginx(directory, certificates, behind):
+    """Its port, when it listens."""
+    port = free_port()
+    config = written(directory, certificates, port, behind)
+    command = [NGINX, "-p", str(directory), "-c", str(config), "-e", str(directory / "errors")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        async with asyncio.timeout(HANG_S):
+            while True:
+                assert process.poll() is None, process.stderr.read()
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                except ConnectionError:
+                    await asyncio.sleep(0.02)
+                else:
+                    writer.close()
+                    break
+        yield port
+    finally:
+        process.terminate()
+        process.wait(HANG_S)
+        process.stderr.close()
+
+
+def test_the_view_works_at_a_path_of_another_host(tmp_path):
+    keys = Keys(tmp_path)
+    server = make_server(
+        {"allowed_hosts": ["view.example"]}, tokens_file=str(keys.path), root_path="/anomaly",
+        trusted_proxies=["127.0.0.1"],
+    )  # fmt: skip
+    certificates = Certificates(tmp_path)
+
+    async def run():
+        trusting = ssl.create_default_context(cafile=certificates.ca)
+        async with (
+            TestServer(server.application()) as behind,
+            nginx(tmp_path, certificates, behind.port) as port,
+            ClientSession(
+                f"https://127.0.0.1:{port}",
+                connector=TCPConnector(ssl=trusting),
+                cookie_jar=CookieJar(unsafe=True),
+                headers={"Host": f"view.example:{port}"},
+            ) as session,
+        ):
+            await look(session, f"https://view.example:{port}")
+
+    async def look(session, ours):
+        def ask(method, path, **options):
+            return session.request(method, path, server_hostname="view.example", allow_redirects=False, **options)
+
+        async with ask("GET", "/anomaly") as answer:
+            assert answer.status == 308 and answer.headers["Location"].endswith("/anomaly/")
+        async with ask("GET", "/anomaly/", headers={"Accept": "text/html"}) as answer:
+            assert (answer.status, answer.headers["Location"]) == (303, "./login?next=")
+        async with ask("GET", "/anomaly/static/app.js") as answer:
+            assert answer.status == 200
+        async with ask("GET", "/livez") as answer:
+            assert answer.status == 404, "nothing beside the path"
+        async with ask("GET", "/anomaly/api/sources", headers={"Host": "evil.example"}) as answer:
+            assert answer.status == 403
+
+        async with ask(
+            "POST", "/anomaly/api/session", json={"token": keys["read"]}, headers={"Origin": ours}
+        ) as answer:
+            said, cookie = await answer.json(), answer.headers["Set-Cookie"]
+        assert cookie == f"__Secure-fa_token={keys['read']}; HttpOnly; Path=/anomaly; SameSite=Strict; Secure"
+        # aiohttp's jar takes the address for the host.
+        held = {"Cookie": cookie.partition(";")[0], "Origin": ours}
+        async with ask("GET", "/anomaly/api/sources", headers=held) as answer:
+            assert answer.status == 200
+        async with session.ws_connect("/anomaly/ws", headers=held, server_hostname="view.example") as socket:
+            server.push.send_changes()
+            assert (await socket.receive_json(timeout=HANG_S))["type"] == "statistics"
+        for origin in ("https://evil.example", ours.replace("https", "http"), ours.rpartition(":")[0]):
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await session.ws_connect(
+                    "/anomaly/ws", headers=held | {"Origin": origin}, server_hostname="view.example"
+                )
+            assert refused.value.status == 403
+
+        async with ask("DELETE", "/anomaly/api/session", headers=held) as answer:
+            assert answer.status == 403
+        async with ask("DELETE", "/anomaly/api/session", headers=held | {"X-CSRF-Token": said["csrf"]}) as answer:
+            assert answer.status == 204 and "Path=/anomaly" in answer.headers["Set-Cookie"]
+
+    asyncio.run(asyncio.wait_for(run(), 2 * HANG_S))
