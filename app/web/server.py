@@ -13,7 +13,15 @@ from aiohttp.typedefs import Handler
 
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.api import episodes, live, points, session, sources, status
+from app.web.api import (
+    episodes,
+    live,
+    openapi,
+    points,
+    session,
+    sources,
+    status,
+)
 from app.web.api.pages import STATIC, pages
 from app.web.api.point_rate import PointRate
 from app.web.api.routes import OPEN, Route, routes_of
@@ -31,7 +39,15 @@ if TYPE_CHECKING:
     from app.store.history import History
 
 ALWAYS = [status.livez, status.readyz, status.scrape, status.health]  # also without dashboard.enabled
-SUBJECTS = [points, status, session, sources, episodes, live]
+SUBJECTS = [
+    points,
+    status,
+    session,
+    sources,
+    episodes,
+    live,
+    openapi,
+]
 
 
 class Server:

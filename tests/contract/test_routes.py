@@ -15,6 +15,7 @@ PROMISED = {
     ("GET", "/api/anomalies/{source}"): "read",
     ("GET", "/api/health"): "read",
     ("DELETE", "/api/session"): "read|write|admin",
+    ("GET", "/api/openapi.json"): "read|write",
     ("GET", "/api/series"): "read",
     ("GET", "/api/series/{source}"): "read",
     ("GET", "/api/session"): "read|write|admin",

@@ -26,6 +26,7 @@ from app.wire.writer import FIELDS, NewPoint
 
 RETRY = {"Retry-After": "1"}
 MAYBE = "it may have been written: sent again, it may be there twice"
+REFUSED = (413, 422, 429, 501, 503)
 PROCESSED = "Data received and processed"
 Wait = Annotated[float, Meta(ge=0, le=30, description="seconds to wait for the result; 0: do not wait")]
 Time = Annotated[
@@ -81,7 +82,7 @@ class Detected(Struct, forbid_unknown_fields=True):
 
 
 class DetectAsked(Struct):
-    source: Annotated[str, Meta(min_length=1)] = "default"
+    source: Annotated[str, Meta(min_length=1, description="Name of the source.", examples=["pump-7"])] = "default"
 
 
 class Status(Struct):
@@ -103,7 +104,7 @@ _complaints = partial(malformed.complaints, Names())
 
 @route(
     "POST", "/data", WRITE, {200: Scored | list[PointAnswer], 202: Scored},
-    consumes=(JSON, NDJSON), body=SentPoint | list[SentPoint],
+    consumes=(JSON, NDJSON), body=SentPoint | list[SentPoint], problems=REFUSED,
 )  # fmt: skip
 async def data(services: Services, asked: DataAsked, request: web.Request) -> Answer:
     """Score a point, or many.
@@ -135,7 +136,7 @@ async def data(services: Services, asked: DataAsked, request: web.Request) -> An
     return Answer(202, answer, {"Location": f"{request[CLIENT].prefix}/api/results/{answer.dataPointId}"})
 
 
-@route("POST", "/detect", WRITE, {200: Status})
+@route("POST", "/detect", WRITE, {200: Status}, problems=REFUSED)
 async def detect(services: Services, asked: DetectAsked, body: Detected, request: web.Request) -> Status:
     """Write one value of a source; it is answered when Kafka holds it. `/data` can say what came of it."""
     _check_limits(services, request, 1)

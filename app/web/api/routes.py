@@ -10,14 +10,17 @@ JSON with status 200, an ``Answer`` with another status, or a response of aiohtt
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
+import operator
 import re
+import types
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -49,8 +52,9 @@ class Answer:
 class Route:
     """One method of one path.
 
-    ``answers``: by status the type of the body, None for one without. ``consumes``: media types of the body, and
-    ``body`` its type, where the handler reads it itself.
+    ``answers``: by status the type of the body, None for one without. ``problems``: statuses of the Problems that it
+    raises itself, beside those of ``parsed`` and ``read_body``. ``consumes``: media types of the body, and ``body`` its
+    type, where the handler reads it itself.
     """
 
     method: str
@@ -59,6 +63,7 @@ class Route:
     answers: Mapping[int, Any]
     handler: Callable[..., Awaitable[Any]]
     consumes: tuple[str, ...] = (JSON,)
+    problems: tuple[int, ...] = ()
     body: Any = None
     also: str = ""  # another path with the same meaning, without parameters in it
     in_document: bool = True
@@ -67,7 +72,7 @@ class Route:
     @property
     def parameters(self) -> dict[str, Any]:
         """Types of the handler's parameters."""
-        hints = typing.get_type_hints(self.handler, {**self.handler.__globals__, "Services": Any})
+        hints = typing.get_type_hints(self.handler, {**self.handler.__globals__, "Services": Any}, include_extras=True)
         return {name: hints[name] for name in inspect.signature(self.handler).parameters}
 
     @property
@@ -150,7 +155,9 @@ def parsed(kind: type[msgspec.Struct], request: web.Request) -> Any:
     for name in list(given):  # one at a time, so that each is named
         text = given[name]
         try:
-            given[name] = value = msgspec.convert(text, known[name].type, strict=False)
+            given[name] = value = msgspec.convert(text, without_none(known[name].type), strict=False)
+            if type(value) is bool and text not in ("true", "false"):
+                raise msgspec.ValidationError("Expected true or false")
             if (type(value) is int and str(value) != text) or (type(value) is float and not math.isfinite(value)):
                 raise msgspec.ValidationError(f"Expected a {'whole' if type(value) is int else 'finite'} number")
         except msgspec.ValidationError as error:
@@ -163,6 +170,21 @@ def parsed(kind: type[msgspec.Struct], request: web.Request) -> Any:
     if wrong:
         raise Problem(400, "; ".join(f"{one.at}: {one.detail}" for one in wrong), wrong)
     return kind(**{known[name].name: value for name, value in given.items()})
+
+
+def without_none(kind: Any) -> Any:
+    """The type of a parameter that is given: it may be left out, but no text means None.
+
+    >>> without_none(int | None), without_none(str)
+    (<class 'int'>, <class 'str'>)
+    """
+    if typing.get_origin(kind) is Annotated:
+        inner, *notes = typing.get_args(kind)
+        return Annotated[without_none(inner), *notes]
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        some = [one for one in typing.get_args(kind) if one not in (type(None), msgspec.UnsetType)]
+        return functools.reduce(operator.or_, some)
+    return kind
 
 
 async def read_body(kind: Any, request: web.Request, consumes: tuple[str, ...] = (JSON,)) -> Any:

@@ -1,11 +1,10 @@
 """What the process says about itself: health, probes, statistics, the scrape."""
 
-from typing import Any
-
 from aiohttp import web
 
 from app.web.api.routes import METRICS, PROBE, READ, Answer, route
 from app.web.api.services import Services
+from app.web.live.statistics import Figures
 from app.web.probes import Health
 
 
@@ -36,7 +35,7 @@ async def scrape(services: Services, request: web.Request) -> web.Response:
     return web.Response(body=page, headers={"Content-Type": content_type})
 
 
-@route("GET", "/api/statistics", READ, {200: dict[str, Any]})
-async def statistics(services: Services) -> dict[str, Any]:
+@route("GET", "/api/statistics", READ, {200: Figures})
+async def statistics(services: Services) -> Figures:
     """Counts, rates and lag."""
     return services.statistics.now()

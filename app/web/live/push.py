@@ -82,8 +82,8 @@ class Push:
             self._queue(everybody, {"type": "anomalies", "anomalies": rows})
         if changes.sources:
             first = nsmallest(MAX_SOURCES, changes.sources.values(), key=SORTS["score"])
-            rows = [row(*series.last(1)) for series in first]
-            self._queue(everybody, {"type": "sources", "sources": rows})
+            latest = [row(*series.last(1)) for series in first]
+            self._queue(everybody, {"type": "sources", "sources": latest})
         for name, new in changes.points.items():
             watching = [client for client in everybody if client.watch == name]
             series = changes.sources[name]

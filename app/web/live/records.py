@@ -17,6 +17,8 @@ MAX_SOURCE, MAX_METRIC = 256, 128  # characters; a worker takes no name of more 
 MAX_ID = 300  # of an episode: the name of a topic has 249
 MOST_SAID = 200  # characters of an answer
 
+# Records may have text; shown is the number.
+Timestamp = Annotated[Any, msgspec.Meta(description="Unix seconds, UTC.", extra_json_schema={"type": "number"})]
 PerMetric = float | dict[str, float | None] | None
 
 
@@ -25,7 +27,7 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
 
     id: str
     source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
-    timestamp: Annotated[Any, "epoch s, also where the record has text"]
+    timestamp: Timestamp
     metric: Annotated[str, msgspec.Meta(max_length=MAX_METRIC)] | None = None
     labels: dict[str, str | float | bool] | None = None
     value: float | None = None
@@ -222,21 +224,21 @@ SORTS: dict[str, Callable[[Sorted], Any]] = {
 }
 
 
-ROW = (
-    "source",
-    "timestamp",
-    "metric",
-    "value",
-    "values",
-    "anomaly_score",
-    "alert_score",
-    "is_anomaly",
-    "severity",
-    "status",
-    "direction",
-)
-
-
-def row(result: ShownResult) -> dict[str, Any]:
+class Row(msgspec.Struct, omit_defaults=True):
     """A result as a row of the table of sources: without explanation and detectors."""
-    return {name: value for name in ROW if (value := getattr(result, name)) is not None}
+
+    source: str
+    timestamp: Timestamp
+    metric: str | None = None
+    value: float | None = None
+    values: dict[str, float] | None = None
+    anomaly_score: float | None = None
+    alert_score: float | None = None
+    is_anomaly: bool | None = None
+    severity: str | None = None
+    status: str | None = None
+    direction: str | None = None
+
+
+def row(result: ShownResult) -> Row:
+    return Row(*(getattr(result, name) for name in Row.__struct_fields__))

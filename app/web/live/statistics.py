@@ -1,13 +1,59 @@
 """The figures that every page shows, of the topics and of this worker."""
 
 import time
-from typing import Any
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 from app import __version__
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.live.recent_results import RecentResults
 from app.web.live.topic_reader import TopicReader
+
+Updates = Literal["push", "poll", "off"]
+
+
+class Reading(Struct):
+    """How the view reads one topic."""
+
+    state: Annotated[str, Meta(description="`reading`, or why not.")]
+
+
+class ReadingResults(Reading):
+    per_s: Annotated[float | None, Meta(description="Results that all workers write per second; null: not yet known.")]
+
+
+class Worker(Struct):
+    """Of this worker, and of none where the process is no worker."""
+
+    records_consumed_total: float
+    results_delivered_total: float
+    invalid_total: Annotated[float, Meta(description="Dead letters.")]
+    lag_records: Annotated[float, Meta(description="Input records of its partitions that it has not read yet.")]
+    assigned_partitions: float
+    sources_active: float
+    sources_warming_up: float
+    records_per_s: Annotated[float | None, Meta(description="null: not yet measured.")]
+
+
+class Figures(Struct):
+    """Of the topics (all workers), and of this process."""
+
+    version: str
+    updates: Annotated[Updates, Meta(description="How pages learn what is new: over /ws, by asking, or not at all.")]
+    input_topic: str
+    results: ReadingResults
+    anomalies: Reading
+    shown: Annotated[int, Meta(description="Results that the view has read.")]
+    skipped: Annotated[int, Meta(description="Results that it left out, because they came faster than it reads.")]
+    unreadable: Annotated[int, Meta(description="Records of the output topics that it could not read.")]
+    sources: Annotated[int, Meta(description="Series known.")]
+    episodes_open: Annotated[int, Meta(description="Episodes open, of those that the view remembers.")]
+    episodes_opened: Annotated[int, Meta(description="Episodes that opened while it looked.")]
+    pages_open: Annotated[int, Meta(description="WebSockets open.")]
+    worker: Worker
+
 
 WORKER = (
     "records_consumed_total",
@@ -33,32 +79,32 @@ class Statistics:
         self.pages_open = 0
 
     @property
-    def updates(self) -> str:
+    def updates(self) -> Updates:
         """How the page gets new results: push, poll or off."""
         dashboard = self._settings.dashboard
         if not dashboard.real_time_updates:
             return "off"
         return "push" if dashboard.websocket_enabled else "poll"
 
-    def now(self) -> dict[str, Any]:
+    def now(self) -> Figures:
         """What /api/statistics shows: of the topics (all workers), and of this worker."""
         worker = self._metrics.total(*WORKER)
         self._measure_rate(worker["records_consumed_total"])
-        return {
-            "version": __version__,
-            "updates": self.updates,
-            "input_topic": self._settings.kafka.input_topic,
-            "results": {"state": self._results.state, "per_s": self._results.produced_per_s},
-            "anomalies": {"state": self._anomalies.state},
-            "shown": self._recent.results,
-            "skipped": self._results.skipped,
-            "unreadable": self._recent.unreadable,
-            "sources": len(self._recent),
-            "episodes_open": self._recent.open_episodes,
-            "episodes_opened": self._recent.opened,
-            "pages_open": self.pages_open,
-            "worker": worker | {"records_per_s": self._records_per_s},
-        }
+        return Figures(
+            version=__version__,
+            updates=self.updates,
+            input_topic=self._settings.kafka.input_topic,
+            results=ReadingResults(self._results.state, self._results.produced_per_s),
+            anomalies=Reading(self._anomalies.state),
+            shown=self._recent.results,
+            skipped=self._results.skipped,
+            unreadable=self._recent.unreadable,
+            sources=len(self._recent),
+            episodes_open=self._recent.open_episodes,
+            episodes_opened=self._recent.opened,
+            pages_open=self.pages_open,
+            worker=Worker(**worker, records_per_s=self._records_per_s),
+        )
 
     def _measure_rate(self, consumed: float) -> None:
         now = time.monotonic()

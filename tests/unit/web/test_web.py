@@ -225,11 +225,6 @@ def test_a_scrape_gets_text_and_openmetrics():
     assert headers["Content-Type"].startswith("application/openmetrics-text") and body.endswith(b"# EOF\n")
 
 
-def test_pages_take_any_parameters_for_their_scripts():
-    status, headers, _ = ask("/?search=pump&from=2026-11-29T05:00Z")
-    assert status == 200 and headers["Content-Type"].startswith("text/html")
-
-
 def test_without_the_view_probes_and_metrics_remain():
     server = make(dashboard={"enabled": False})
     answers = ask("/livez", "/readyz", "/metrics", "/api/health", "/", "/api/sources", "/ws", server=server)
