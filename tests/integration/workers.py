@@ -88,6 +88,13 @@ class Worker:
         wait_for(lambda: "ready: generation" in self._alive(), self._last, timeout_s)
         return self
 
+    @property
+    def url(self) -> str:
+        """Of its web server."""
+        found = PORT.search(self._alive())
+        assert found, f"no address of the web view in the log\n{self._last()}"
+        return f"http://127.0.0.1:{found[1]}"
+
     def get(self, path: str) -> tuple[int, str]:
         """Ask its web server: (status, body)."""
         return self._ask(path, None)
@@ -99,9 +106,7 @@ class Worker:
         return status, json.loads(answer)
 
     def _ask(self, path: str, data: bytes | None, headers: dict[str, str] | None = None) -> tuple[int, str]:
-        found = PORT.search(self._alive())
-        assert found, f"no address of the web view in the log\n{self._last()}"
-        request = urllib.request.Request(f"http://127.0.0.1:{found[1]}{path}", data, headers or {})
+        request = urllib.request.Request(f"{self.url}{path}", data, headers or {})
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
