@@ -91,8 +91,12 @@ class PointWriter:
         """Points that were taken and are not acknowledged yet."""
         return self._waiting.points + sum(client.count.points for client in self._clients)
 
-    async def write(self, points: Sequence[NewPoint]) -> list[Outcome]:
-        """What became of each. Returns when all are acknowledged, or after ``kafka.ack_timeout_s``.
+    def records(self, points: Sequence[NewPoint]) -> list[NewRecord | InvalidPoint]:
+        """For ``write``: the record of each point, or why it would be a dead letter."""
+        return self._writer.records(points, int(time.time() * 1000))
+
+    async def write(self, made: Sequence[NewRecord | InvalidPoint]) -> list[Outcome]:
+        """What became of each of these. Returns when all are acknowledged, or after ``kafka.ack_timeout_s``.
 
         Raises
         ------
@@ -102,8 +106,8 @@ class PointWriter:
             None of them is written: there is no broker, no such topic, or no right to write. The message says what to
             do.
         """
-        outcomes: list[Any] = list(self._writer.records(points, int(time.time() * 1000)))
-        records = [(at, made) for at, made in enumerate(outcomes) if isinstance(made, NewRecord)]
+        outcomes: list[Any] = list(made)
+        records = [(at, one) for at, one in enumerate(made) if isinstance(one, NewRecord)]
         if not records:
             return outcomes
         size = sum([_size(record) for _, record in records])

@@ -26,6 +26,7 @@ from app.web.api.pages import STATIC, pages
 from app.web.api.point_rate import PointRate
 from app.web.api.routes import OPEN, Route, routes_of
 from app.web.api.services import Services
+from app.web.kept_results import KeptResults
 from app.web.live.push import Push
 from app.web.live.recent_results import RecentResults
 from app.web.live.statistics import Statistics
@@ -71,7 +72,8 @@ class Server:
             routes = [one for one in routes if one.handler in ALWAYS]
         self.services = Services(
             settings, metrics, health, recent, self.push, statistics, results, history,
-            PointWriter(settings), PointRate(settings.api.max_point_rate), None, routes, self.guard.access,
+            PointWriter(settings), PointRate(settings.api.max_point_rate), KeptResults(settings), routes,
+            self.guard.access,
         )  # fmt: skip
 
     @property

@@ -145,6 +145,7 @@ class View:
             await self._server.push.close()
             await self._runner.cleanup()
             await self._server.services.points.stop()
+            await self._server.services.kept.stop()
             self._runner = None
 
 

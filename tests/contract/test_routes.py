@@ -16,6 +16,7 @@ PROMISED = {
     ("GET", "/api/health"): "read",
     ("DELETE", "/api/session"): "read|write|admin",
     ("GET", "/api/openapi.json"): "read|write",
+    ("GET", "/api/results/{id}"): "read|write",
     ("GET", "/api/series"): "read",
     ("GET", "/api/series/{source}"): "read",
     ("GET", "/api/session"): "read|write|admin",

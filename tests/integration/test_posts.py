@@ -54,6 +54,11 @@ def test_a_generator_posts_to_a_worker_that_is_killed_and_nothing_that_was_taken
         status, answer = worker.post("/data?wait=0", [{"sourceId": "pump", "value": 1.5}, {"sourceId": "pump"}])
         assert status == 200 and answer[1]["error"]["status"] == 422
         assert worker.post("/detect?source=pump", {"value": 2.5}) == (200, {"status": "Data received and processed"})
+        status, scored = worker.post("/data?wait=30", {"sourceId": "pump", "value": 3.5})
+        assert status == 200 and scored["severity"] == "low" and scored["isAnomaly"] is False
+        status, body = worker.get(f"/api/results/{scored['dataPointId']}")
+        assert status == 200 and (json.loads(body)["source"], json.loads(body)["value"]) == ("pump", 3.5)
+        assert worker.get(f"/api/results/{kafka.input_topic}:0:99999999:0")[0] == 404
         run.until_done()
 
         records = kafka_tools.consume(servers, kafka.input_topic)
@@ -61,7 +66,7 @@ def test_a_generator_posts_to_a_worker_that_is_killed_and_nothing_that_was_taken
         sent = Counter((point["source"], point.get("timestamp")) for point in points)
         wanted = {(f"synthetic-{i}", float(at)) for i in range(SOURCES) for at in range(POINTS)}
         assert sent.keys() == wanted | {("pump", None)}
-        assert [point["value"] for point in points if point["source"] == "pump"] == [1.5, 2.5]
+        assert [point["value"] for point in points if point["source"] == "pump"] == [1.5, 2.5, 3.5]
         keys = Column.of([record.key for record in records])
         assert murmur2.partitions(keys, 4).tolist() == [record.partition for record in records]
         results = [json.loads(record.value)["id"] for record in kafka_tools.consume(servers, kafka.output_topic)]
@@ -75,7 +80,7 @@ def test_a_topic_that_is_missing_is_said_to_be_and_not_made(job):
     async def write():
         writer = PointWriter(job.settings())
         try:
-            await writer.write([NewPoint("a", 1.5)])
+            await writer.write(writer.records([NewPoint("a", 1.5)]))
         finally:
             await writer.stop()
 

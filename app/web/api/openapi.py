@@ -37,6 +37,7 @@ REFUSALS = {
     403: "This token's roles do not allow it, or the name of the server, the origin or the CSRF token is wrong.",
     404: "There is no such thing.",
     409: "It cannot be done in the present state.",
+    410: "It was there, and is not kept any more.",
     413: "The body, or the number of points in it, is larger than the limit.",
     415: "The body's Content-Type is none of those that are taken here.",
     422: "What is sent can be read, and cannot be taken; `errors` says why.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated
@@ -14,15 +14,17 @@ from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.errors import Busy, InvalidPoint, TopicError, Unreadable
-from app.web.api.routes import JSON, NDJSON, WRITE, Answer, raw_body, route
+from app.web.api.routes import JSON, NDJSON, READ, WRITE, Answer, raw_body, route
 from app.web.api.services import Services
+from app.web.kept_results import Missing
+from app.web.live.records import ShownResult
 from app.web.point_writer import Outcome, Unwritten, Written
 from app.web.problems import Problem, ProblemDetails, Wrong
 from app.web.security.access import CALLER
 from app.web.security.clients import CLIENT
 from app.wire import malformed
 from app.wire.schema import Name, Names, Scalar
-from app.wire.writer import FIELDS, NewPoint
+from app.wire.writer import FIELDS, NewPoint, NewRecord
 
 RETRY = {"Retry-After": "1"}
 MAYBE = "it may have been written: sent again, it may be there twice"
@@ -70,6 +72,13 @@ class PointAnswer(Struct, omit_defaults=True):
     error: ProblemDetails | UnsetType = UNSET
 
 
+class Pending(Struct):
+    """The point is not scored yet."""
+
+    dataPointId: str
+    status: str = "pending"
+
+
 class DataAsked(Struct):
     wait: Wait = 1.0
 
@@ -87,6 +96,10 @@ class DetectAsked(Struct):
 
 class Status(Struct):
     status: str = PROCESSED
+
+
+class ResultAsked(Struct):
+    id: Annotated[str, Meta(description="topic:partition:offset:index", examples=["raw-data:3:5658:0"])]
 
 
 class _Result(Struct):
@@ -145,6 +158,29 @@ async def detect(services: Services, asked: DetectAsked, body: Detected, request
     if isinstance(answer, Problem):
         raise answer
     return Status()
+
+
+@route("GET", "/api/results/{id}", (READ, WRITE), {200: ShownResult, 202: Pending}, problems=(404, 410, 503))
+async def result(services: Services, asked: ResultAsked) -> web.Response | Answer:
+    """The result of the point with this id, as it is in Kafka.
+
+    202: it is not scored yet. 404: there is no such point, or it has no result. 410: Kafka does not keep it any more.
+    """
+    try:
+        found = await services.kept.result(asked.id)
+    except Unreadable as error:
+        raise Problem(503, str(error), headers=RETRY) from error
+    if isinstance(found, bytes):
+        return web.Response(body=found, content_type=JSON, headers={"Cache-Control": "no-store"})
+    return _missing(asked.id, found)
+
+
+def _missing(id: str, found: Missing) -> Answer:
+    if found.state == "pending":
+        return Answer(202, Pending(id), RETRY)
+    if found.state == "bad_id":
+        raise Problem.at("id", found.why)
+    raise Problem(410 if found.state == "gone" else 404, found.why)
 
 
 # --- what is sent
@@ -237,10 +273,12 @@ async def _written(
     services: Services, points: Sequence[NewPoint], wait_s: float
 ) -> tuple[list[Outcome], dict[str, bytes]]:
     """What became of each, and the results that came in time, by id. Raises Problem: 503."""
+    made = services.points.records(points)
+    good = {point.source for point, one in zip(points, made) if isinstance(one, NewRecord)}
     try:
         async with AsyncExitStack() as stack:
-            of = await _expecting(services, points, stack) if wait_s and points and services.kept else {}
-            outcomes = await services.points.write(points)
+            of = await _expecting(services, good, stack) if wait_s and good else {}
+            outcomes = await services.points.write(made)
             ids = {
                 one.id: of[point.source]
                 for point, one in zip(points, outcomes)
@@ -256,9 +294,9 @@ async def _written(
         raise Problem(503, f"nothing was written: {error}", headers=RETRY) from error
 
 
-async def _expecting(services: Services, points: Sequence[NewPoint], stack: AsyncExitStack) -> dict[str, int]:
-    """Partitions of the results, by source, which are read from here on; none when they cannot be."""
-    partitions = await services.points.partitions({point.source for point in points})
+async def _expecting(services: Services, sources: Iterable[str], stack: AsyncExitStack) -> dict[str, int]:
+    """Partitions of their results, by source, which are read from here on; none when they cannot be."""
+    partitions = await services.points.partitions(sources)
     try:
         of = {source: await services.kept.partition_of(source, number) for source, number in partitions.items()}
         await stack.enter_async_context(services.kept.expecting(set(of.values())))

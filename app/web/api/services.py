@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.api.point_rate import PointRate
+from app.web.kept_results import KeptResults
 from app.web.live.push import Push
 from app.web.live.recent_results import RecentResults
 from app.web.live.statistics import Statistics
@@ -33,6 +34,6 @@ class Services:
     history: Callable[[], History | None]  # None: off, or not there yet
     points: PointWriter
     point_rate: PointRate
-    kept: Any  # results out of Kafka; None: there are none
+    kept: KeptResults
     routes: list[Any]  # all that are served, for the document
     access: Access

@@ -63,10 +63,19 @@ class Kafka:
         return self.made[-1]
 
 
+async def write(writer, points):
+    return await writer.write(writer.records(points))
+
+
+def impatient(settings):
+    """With less than the least ``ack_timeout_s`` that is allowed."""
+    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"ack_timeout_s": 0.05})})
+
+
 def run(test, *answers, **how):
     async def body():
         kafka = Kafka(*answers)
-        writer = PointWriter(Settings(kafka={"ack_timeout_s": 1.0}), kafka, **how)
+        writer = PointWriter(impatient(Settings()), kafka, **how)
         await test(writer, kafka)
         await writer.stop()
         assert writer.in_flight == 0 and all(producer.stopped for producer in kafka.made)
@@ -77,18 +86,18 @@ def run(test, *answers, **how):
 def test_good_points_are_written_beside_bad_ones_and_named_by_their_place():
     async def test(writer, kafka):
         assert kafka.made == []  # nobody has sent anything
-        first, bad, last = await writer.write([POINT, BAD, POINT])
+        first, bad, last = await write(writer, [POINT, BAD, POINT])
         assert (first, last) == (Written("raw-data:2:0:0"), Written("raw-data:2:1:0"))
         assert isinstance(bad, InvalidPoint) and bad.label == "out_of_range"
         assert kafka.made[0].records == [(b"a", b'{"source":"a","value":1.5}')] * 2
-        assert await writer.write([]) == []
+        assert await write(writer, []) == []
 
     run(test, True)
 
 
 def test_only_bad_points_need_no_broker():
     async def test(writer, kafka):
-        [bad] = await writer.write([BAD])
+        [bad] = await write(writer, [BAD])
         assert isinstance(bad, InvalidPoint) and kafka.made == []
 
     run(test)
@@ -97,7 +106,7 @@ def test_only_bad_points_need_no_broker():
 @pytest.mark.parametrize(
     ("answer", "maybe", "said"),
     [
-        (None, True, "no acknowledgement within 1 s"),
+        (None, True, "no acknowledgement within 0.05 s"),
         (OutOfOrderSequenceNumber(), True, "OutOfOrderSequenceNumber"),
         (KafkaConnectionError(), True, "KafkaConnectionError"),
         (TopicAuthorizationFailedError("raw-data"), False, "--operation Write --topic raw-data"),
@@ -107,10 +116,10 @@ def test_only_bad_points_need_no_broker():
 )
 def test_a_point_without_acknowledgement_is_not_written_and_the_next_has_a_new_producer(answer, maybe, said):
     async def test(writer, kafka):
-        first, second = await writer.write([POINT, POINT])
+        first, second = await write(writer, [POINT, POINT])
         assert (first.maybe, second.maybe) == (maybe, maybe)
         assert said in first.reason and said in second.reason
-        assert await writer.write([POINT]) == [Written("raw-data:2:0:0")]
+        assert await write(writer, [POINT]) == [Written("raw-data:2:0:0")]
         assert len(kafka.made) == 2
 
     run(test, answer, True)
@@ -118,7 +127,7 @@ def test_a_point_without_acknowledgement_is_not_written_and_the_next_has_a_new_p
 
 def test_a_place_that_the_broker_does_not_say_is_no_id():
     async def test(writer, kafka):
-        task = asyncio.create_task(writer.write([POINT, POINT]))
+        task = asyncio.create_task(write(writer, [POINT, POINT]))
         while not kafka.made or len(kafka.made[0].futures) < 2:
             await asyncio.sleep(0)
         for i, future in enumerate(kafka.made[0].futures):
@@ -130,7 +139,7 @@ def test_a_place_that_the_broker_does_not_say_is_no_id():
 
 def test_a_point_that_is_too_large_is_its_own_fault():
     async def test(writer, kafka):
-        [refused] = await writer.write([POINT])
+        [refused] = await write(writer, [POINT])
         assert isinstance(refused, InvalidPoint) and refused.label == "too_large"
         assert len(kafka.made) == 1
 
@@ -141,20 +150,20 @@ def test_no_topic_is_said_to_everybody_and_asked_again_after_a_while(monkeypatch
     async def test(writer, kafka):
         for _ in range(3):  # of one question
             with pytest.raises(TopicError, match="is missing"):
-                await writer.write([POINT])
+                await write(writer, [POINT])
         monkeypatch.setattr("app.web.point_writer.RETRY_S", 0.0)
-        assert await writer.write([POINT]) == [Written("raw-data:2:0:0")]
+        assert await write(writer, [POINT]) == [Written("raw-data:2:0:0")]
 
     run(test, TopicError("topic raw-data is missing"), True)
 
 
 def test_points_in_flight_are_bounded_also_when_nobody_waits_for_them():
     async def test(writer, kafka):
-        task = asyncio.create_task(writer.write([POINT] * 8))
+        task = asyncio.create_task(write(writer, [POINT] * 8))
         while writer.in_flight < 8 or not kafka.made:
             await asyncio.sleep(0)
         with pytest.raises(Busy, match="8 points wait"):
-            await writer.write([POINT] * 3)
+            await write(writer, [POINT] * 3)
         task.cancel()  # its client has gone; what is sent is sent
         await asyncio.gather(task, return_exceptions=True)
         assert writer.in_flight == 8
@@ -163,7 +172,7 @@ def test_points_in_flight_are_bounded_also_when_nobody_waits_for_them():
         await asyncio.sleep(0)
         assert writer.in_flight == 0
         kafka.made[0].answer = True
-        assert len(await writer.write([POINT] * 10)) == 10
+        assert len(await write(writer, [POINT] * 10)) == 10
 
     run(test, None, most=10)
 
@@ -171,7 +180,7 @@ def test_points_in_flight_are_bounded_also_when_nobody_waits_for_them():
 def test_bytes_in_flight_are_bounded_too():
     async def test(writer, kafka):
         with pytest.raises(Busy):
-            await writer.write([NewPoint("a" * 200, 1.5)] * 10)
+            await write(writer, [NewPoint("a" * 200, 1.5)] * 10)
         assert writer.in_flight == 0
 
     run(test, most_bytes=1000)

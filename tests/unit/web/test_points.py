@@ -12,11 +12,12 @@ from aiokafka.errors import KafkaConnectionError
 from app.errors import TopicError, Unreadable
 from app.metrics import Metrics
 from app.settings import Settings
+from app.web.kept_results import Missing
 from app.web.live.recent_results import RecentResults
 from app.web.point_writer import PointWriter
 from app.web.probes import Health
 from app.web.server import Server
-from tests.unit.web.test_point_writer import Kafka
+from tests.unit.web.test_point_writer import Kafka, impatient
 
 RESULT = {"anomaly_score": 0.75, "alert_score": 0.9, "is_anomaly": True, "severity": "high", "source": "a"}
 GOOD = {"sourceId": "a", "values": {"x": 1.5}}
@@ -38,6 +39,12 @@ class Kept:
         self.read.append(partitions)
         yield
 
+    async def result(self, id):
+        if self.broken:
+            raise Unreadable("no broker")
+        state = id.partition(":")[0]
+        return json.dumps({"id": id}).encode() if state == "raw-data" else Missing(state, f"{state} it is")
+
     async def wait(self, ids, timeout_s):
         self.waited.append((dict(ids), timeout_s))
         return {id: json.dumps({"id": id, **RESULT}).encode() for id in ids if id not in self.late}
@@ -48,17 +55,18 @@ def ask(*requests, answers=(True,), kept=None, **settings):
 
     async def run():
         reader = SimpleNamespace()
-        made = Settings(**{"kafka": {"ack_timeout_s": 1.0}, **settings})
+        made = impatient(Settings(**settings))
         server = Server(made, Metrics(), lambda: Health(True, True), RecentResults(), reader, reader)
         kafka = Kafka(*answers)
         server.services.points = PointWriter(made, kafka)
-        server.services.kept = kept
+        server.services.kept = kept or Kept()
         found = []
         async with TestClient(TestServer(server.application())) as client:
             for path, body, *kind in requests:
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 headers = {"Content-Type": kind[0] if kind else "application/json"}
-                async with client.post(path, data=data, headers=headers) as answer:
+                method = "GET" if body is None else "POST"
+                async with client.request(method, path, data=data, headers=headers) as answer:
                     found.append((answer.status, answer.headers, json.loads(await answer.read())))
         await server.services.points.stop()
         ask.kafka = kafka
@@ -85,13 +93,13 @@ def test_a_point_is_answered_with_its_result():
 
 @pytest.mark.parametrize(
     ("query", "kept"),
-    [("?wait=0", Kept()), ("?wait=2.5", Kept(late=["raw-data:2:0:0"])), ("", Kept(broken=True)), ("", None)],
+    [("?wait=0", Kept()), ("?wait=2.5", Kept(late=["raw-data:2:0:0"])), ("", Kept(broken=True))],
 )
 def test_without_its_result_the_answer_says_where_that_will_be(query, kept):
     status, headers, body = ask((f"/data{query}", GOOD), kept=kept)
     assert (status, body) == (202, {"dataPointId": "raw-data:2:0:0"})
     assert headers["Location"] == "/api/results/raw-data:2:0:0"
-    assert not kept or kept.waited == ([] if query == "?wait=0" or kept.broken else [({"raw-data:2:0:0": 0}, 2.5)])
+    assert kept.waited == ([] if query == "?wait=0" or kept.broken else [({"raw-data:2:0:0": 0}, 2.5)])
 
 
 def test_of_many_the_good_ones_are_kept_and_each_has_its_answer():
@@ -159,7 +167,7 @@ def test_what_is_wrong_is_said_with_its_place_and_nothing_is_written(body, statu
     ("answer", "said"),
     [
         (TopicError("topic raw-data is missing: make it"), "nothing was written: topic raw-data is missing: make it"),
-        (None, "no acknowledgement within 1 s; it may have been written"),
+        (None, "no acknowledgement within 0.05 s; it may have been written"),
         (KafkaConnectionError(), "KafkaConnectionError; it may have been written"),
         ((KafkaConnectionError(),), "KafkaConnectionError; it was not written"),
     ],
@@ -211,3 +219,21 @@ def test_nothing_is_written_where_the_settings_say_so():
 
 def test_another_content_type_is_refused():
     assert ask(("/data", GOOD, "text/plain"), answers=())[0] == 415
+
+
+@pytest.mark.parametrize(
+    ("id", "status", "said"),
+    [
+        ("raw-data:0:1:0", 200, {"id": "raw-data:0:1:0"}),
+        ("pending", 202, {"dataPointId": "pending", "status": "pending"}),
+        ("bad_id", 400, "id: bad_id it is"),
+        ("never", 404, "never it is"),
+        ("no_result", 404, "no_result it is"),
+        ("gone", 410, "gone it is"),
+    ],
+)
+def test_a_result_is_found_by_its_id_or_the_answer_says_why_not(id, status, said):
+    found, headers, body = ask((f"/api/results/{id}", None))
+    assert found == status and said in (body, body.get("detail"))
+    assert (status == 202) == ("Retry-After" in headers)
+    assert ask((f"/api/results/{id}", None), kept=Kept(broken=True))[0] == 503
