@@ -39,7 +39,12 @@ class LogReader(AIOKafkaConsumer):
     """aiokafka's consumer; what is added raises KafkaError when there is no answer in time."""
 
     async def count(self, topic: str) -> int:
-        """How many partitions the topic has; it is not made by asking. UnknownTopicOrPartitionError without it."""
+        """How many partitions the topic has; it is not made by asking.
+
+        UnknownTopicOrPartitionError when it is not there, or this user may not see it.
+        """
+        if known := self.partitions_for_topic(topic):
+            return len(known)
         if topic not in await self.topics():
             raise UnknownTopicOrPartitionError(topic)
         return len(await self._client._wait_on_metadata(topic))

@@ -13,15 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal, NamedTuple
 
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 from aiokafka.record.memory_records import MemoryRecords
 
-from app.errors import Busy, InvalidPoint, StateError, Unreadable
+from app.errors import Busy, StateError, Unreadable
 from app.kafka.client import client_options
 from app.kafka.log_reader import LogReader, stopped
 from app.settings import Settings
 from app.web.kept import lookup
-from app.web.kept.awaited import Awaited
+from app.web.kept.awaited import Awaited, Expected
 from app.web.kept.log import PROBE, Log
 from app.web.kept.lookup import Place
 from app.web.kept.scan import Budget, Cursor, Query, Scan, all_in, partitions_of
@@ -35,6 +35,9 @@ LATE_S = 60.0
 LIMIT, MOST_LIMIT = 1_000, 10_000  # results of a page
 RECORDS, SECONDS = 2_000_000, 2.0  # looked through for a page
 HINTS = 32  # partitions that a search can be told
+
+# An alerter's user needs no right on raw-data: it is then not known why there is no result.
+UNSEEN = (TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
 
 State = Literal["bad_id", "never", "pending", "no_result", "gone"]
 
@@ -72,7 +75,6 @@ class KeptResults:
         self._readers: dict[str, Any] = {}  # by use: a broker answers the questions of one connection in turn
         self._connecting = asyncio.Lock()
         self._thread: ThreadPoolExecutor | None = None
-        self._counts: dict[str, int] = {}
         self._scanning, self._scans = asyncio.Lock(), 0
         self._looking = asyncio.Semaphore(LOOKUPS)
         self._awaited: Awaited | None = None
@@ -126,7 +128,8 @@ class KeptResults:
         cursor
             That of the page before, with all else the same.
         partitions
-            Where the source is known to be, and nowhere else.
+            Where the source is known to be, and nowhere else: the one in the id of a result that was seen of it, unless
+            points are sorted by source.
         most
             Thinned for a chart: of ``most // 4`` equal spans the first, the last, the lowest and the highest, and all
             inside episodes.
@@ -170,24 +173,29 @@ class KeptResults:
             return partitions_of(source, await self._count(self._kafka.output_topic))[0]
 
     @asynccontextmanager
-    async def expecting(self, partitions: Iterable[int]) -> AsyncIterator[None]:
-        """Begin to read these partitions of results before points are written whose results ``wait`` is for."""
+    async def expecting(self, partitions: Iterable[int]) -> AsyncIterator[Expected]:
+        """Begin to read these partitions of results before points are written whose results are then waited for.
+
+        ``partition_of`` says in which a result will be.
+
+            async with kept.expecting([3]) as expected:
+                ...  # write the points, and learn their ids
+                results = await expected.wait({"raw-data:3:5658:0": 3}, timeout_s=1.0)  # those that came: id -> JSON
+        """
         with self._answers():
-            awaited = await self._waits()
-            reading = awaited.expecting(partitions)
-            await reading.__aenter__()
+            reading = (await self._waits()).expecting(partitions)
+            expected = await reading.__aenter__()
         try:
-            yield
+            yield expected
         finally:
             await reading.__aexit__(None, None, None)
 
     async def wait(self, ids: Mapping[str, int], timeout_s: float) -> dict[str, bytes]:
-        """Results, as JSON, of points that were just written; those that do not come in time are left out.
-
-        ``ids``: each with the partition of its result (``partition_of``). Call it inside ``expecting``.
-        """
+        """The same for points that were written before anybody expected their results; some of them are looked up."""
         with self._answers():
-            return await (await self._waits()).wait(ids, timeout_s)
+            awaited = await self._waits()
+            async with awaited.expecting(ids.values()) as expected:
+                return await awaited.wait(ids, timeout_s, expected.token, look_up=True)
 
     def _parsed(self, id: str) -> tuple[int, Place] | Missing:
         topic, *numbers = id.rsplit(":", 3)
@@ -220,7 +228,8 @@ class KeptResults:
 
     async def _find(self, log: Log, number: int, partition: int, place: Place) -> bytes | None:
         begin, end = await log.ends(number)
-        return await lookup.find(self._look(log, number, partition, place), begin, end, place)
+        guesses = 0 if self._kafka.rekeys else lookup.GUESSES  # there, results of other partitions are in between
+        return await lookup.find(self._look(log, number, partition, place), begin, end, place, guesses=guesses)
 
     def _look(self, log: Log, number: int, partition: int, place: Place) -> lookup.Look:
         return lookup.looks(log, number, f"{self._kafka.input_topic}:{partition}:", place)
@@ -259,22 +268,18 @@ class KeptResults:
             if offset < begin:
                 return Missing("gone", f"{where}: the log begins at {begin}: the point is gone, and so is its result")
             piece = await log.read(partition, offset, PROBE)
-        except TopicAuthorizationFailedError:
+        except UNSEEN:
             return None
         records = MemoryRecords(piece.fetched.data)
         while (batch := records.next_batch()) is not None:
             for record in () if batch.is_control_batch else batch:
                 if record.offset == offset:
-                    return self._source(partition, record, index, where)
+                    keyed = not kafka.rekeys and await self._count(kafka.input_topic) > 1
+                    return self._source(Reader(self._settings.input, log.topic, partition, keyed), record, index, where)
         return Missing("never", f"{where}: the log has no record there: an aborted transaction, or compacted away")
 
-    def _source(self, partition: int, record: Any, index: int, where: str) -> str | Missing:
-        kafka, rekeys = self._kafka, self._kafka.rekeys
-        keyed = not rekeys and self._counts.get(kafka.input_topic, 1) > 1
-        try:
-            found = Reader(self._settings.input, kafka.input_topic, partition, keyed=keyed).read([record])
-        except InvalidPoint as error:
-            return Missing("no_result", f"{where}: {error}")
+    def _source(self, reader: Reader, record: Any, index: int, where: str) -> str | Missing:
+        found = reader.read([record])
         for at, source in zip(found.points.index, found.points.source):
             if at == index:
                 return source
@@ -299,13 +304,12 @@ class KeptResults:
     async def _count_of_input(self, count: int) -> int:
         try:
             return await self._count(self._kafka.input_topic)
-        except TopicAuthorizationFailedError:
+        except UNSEEN:
             return count
 
     async def _count(self, topic: str) -> int:
-        if topic not in self._counts:
-            self._counts[topic] = await (await self._started("look")).count(topic)
-        return self._counts[topic]
+        count: int = await (await self._started("look")).count(topic)
+        return count
 
     async def _log(self, topic: str) -> Log:
         reader = await self._started("look")

@@ -52,8 +52,8 @@ def test_results_of_a_real_broker(job):
             begin, end = now + 1_000, now + 1_900
             pages = [await kept.series("pump-7", None, begin, end, partitions=[1], limit=20)]
             pages.append(await kept.series("pump-7", None, begin, end, limit=20, cursor=pages[0].cursor))
-            async with kept.expecting([1]):
-                waiting = asyncio.create_task(kept.wait({of(POINTS): 1, of(POINTS + 1): 1}, 240.0))
+            async with kept.expecting([1]) as expected:
+                waiting = asyncio.create_task(expected.wait({of(POINTS): 1, of(POINTS + 1): 1}, 240.0))
                 await write(servers, kafka.output_topic, 1, made[POINTS:], time.time())
                 return found, pages, await waiting
         finally:

@@ -1,10 +1,10 @@
 """Results of points that were written a moment ago, as soon as they are in anomaly-results.
 
 Who writes a point says first in which partitions its result will be (``expecting``): from then on these are read, so
-that no result is missed that is there before the point's id is known. What was read stays for RECENT_S while anybody
-expects something. When nobody has for KEEP_S, nothing is read any more.
+that no result is missed that is there before the point's id is known. What was read stays, unpacked, while anybody
+expects something since before it came. When nobody has for KEEP_S, nothing is read any more.
 
-SHARE of a core may be used, over some seconds: at full load a worker writes more than can be looked through for that.
+SHARE of a core may be used, over some seconds: at full load workers write more than can be looked through for that.
 The reader then falls behind, leaves out what is in between, and those who wait get nothing until their time is over.
 """
 
@@ -24,13 +24,14 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from app.errors import StateError
+from app.kafka.fetched import Part
 from app.kafka.log_reader import Chunk
 from app.web.kept.log import Piece
 
 log = logging.getLogger(__name__)
 
-KEEP_S = 10.0
-RECENT_S, RECENT_BYTES = 5.0, 1 << 20  # of a partition, as fetched
+KEEP_S = 3.0
+RECENT_BYTES = 4 << 20  # of a partition, unpacked
 FETCH_BYTES = 1 << 18  # of a partition
 WAIT_MS = 20  # of a broker that has nothing new; a partition that is added waits so long
 PAUSE_S = 0.004  # between fetches, so that one fetch has the results of several points
@@ -50,16 +51,28 @@ class _Follow:
     """One partition that is read."""
 
     at: int  # offset read next
-    users: int = 0
-    used: float = 0.0  # when it last had one
-    recent: deque[tuple[float, Chunk]] = field(default_factory=deque)
+    used: float  # when it last had a user
+    users: dict[object, int] = field(default_factory=dict)  # how many fetches had been kept when they began
+    recent: deque[tuple[int, list[Part]]] = field(default_factory=deque)  # with its number; of the oldest user on
+    kept: int = 0
     nbytes: int = 0
 
-    def keep(self, now: float, chunk: Chunk) -> None:
-        self.recent.append((now, chunk))
-        self.nbytes += len(chunk.data)
-        while self.recent and (self.nbytes > RECENT_BYTES or now - self.recent[0][0] > RECENT_S):
-            self.nbytes -= len(self.recent.popleft()[1].data)
+    def keep(self, parts: list[Part]) -> None:
+        """More batches that were read."""
+        self.recent.append((self.kept, parts))
+        self.kept += 1
+        self.nbytes += _size(parts)
+        oldest = min(self.users.values(), default=self.kept)
+        while self.recent and (self.recent[0][0] < oldest or self.nbytes > RECENT_BYTES):
+            self.nbytes -= _size(self.recent.popleft()[1])
+
+    def since(self, number: int) -> list[Part]:
+        """What is kept from this number of fetches on."""
+        return [part for at, parts in self.recent if at >= number for part in parts]
+
+
+def _size(parts: Iterable[Part]) -> int:
+    return sum(len(part.plain) for part in parts)
 
 
 class Allowance:
@@ -77,31 +90,45 @@ class Allowance:
         return max(-self._left / self._share, 0.0)
 
 
-class Found(NamedTuple):
-    """What a thread found in some chunks."""
+class Unpacked(NamedTuple):
+    """What a thread made of a chunk."""
 
-    results: dict[str, bytes]
-    end: int
+    parts: list[Part]
+    end: int  # offset after it
     cpu_s: float
 
 
-def look(chunks: Iterable[Chunk], ids: Collection[str]) -> Found:
-    """Results with these ids. Raises StateError for damaged bytes."""
-    began, results, end = time.thread_time(), {}, 0
-    for chunk in chunks:
-        piece = Piece.of(chunk)
-        end = piece.end
-        if not ids:
+def unpacked(chunk: Chunk, wanted: bool) -> Unpacked:
+    """Its batches, if they are wanted. Raises StateError for damaged bytes."""
+    began, piece = time.thread_time(), Piece.of(chunk)
+    parts = list(piece.fetched.parts()) if wanted else []
+    return Unpacked(parts, piece.end, time.thread_time() - began)
+
+
+def look(parts: Iterable[Part], ids: Collection[str]) -> tuple[dict[str, bytes], float]:
+    """(results with these ids, CPU time that it took). Raises StateError for damaged bytes."""
+    began, results = time.thread_time(), {}
+    begins = [b'{"id":"%b"' % one.encode() for one in ids]
+    for part in parts:
+        if len(ids) <= FEW and not any(begin in part.plain for begin in begins):
             continue
-        for part in piece.fetched.parts():
-            if len(ids) <= FEW and not any(b'{"id":"%b"' % one.encode() in part.plain for one in ids):
-                continue
-            records = part.records()
-            for i, start in enumerate(records.spans[:, 2].tolist()):
-                match = _ID.match(records.data, start) if start >= 0 else None
-                if match and (name := match[1].decode("utf-8", "replace")) in ids:
-                    results[name] = records.value(i) or b""
-    return Found(results, end, time.thread_time() - began)
+        records = part.records()
+        for i, start in enumerate(records.spans[:, 2].tolist()):
+            match = _ID.match(records.data, start) if start >= 0 else None
+            if match and (name := match[1].decode("utf-8", "replace")) in ids:
+                results[name] = records.value(i) or b""
+    return results, time.thread_time() - began
+
+
+class Expected(NamedTuple):
+    """What a user of ``expecting`` waits with."""
+
+    awaited: Awaited
+    token: object
+
+    async def wait(self, ids: Mapping[str, int], timeout_s: float) -> dict[str, bytes]:
+        """The results of these ids, each in the partition named, that come in time; any others are left out."""
+        return await self.awaited.wait(ids, timeout_s, self.token, look_up=False)
 
 
 class Awaited:
@@ -134,44 +161,39 @@ class Awaited:
         self.left_out = 0  # records that were passed over to stay inside the share
 
     @asynccontextmanager
-    async def expecting(self, partitions: Iterable[int]) -> AsyncIterator[None]:
+    async def expecting(self, partitions: Iterable[int]) -> AsyncIterator[Expected]:
         """Inside it nothing is missed that is written to these partitions. Raises KafkaError."""
-        numbers = sorted(set(partitions))
-        follows = await self._followed(numbers)
-        for follow in follows:
-            follow.users += 1
+        numbers, token = sorted(set(partitions)), object()
+        follows = await self._followed(numbers, token)
         try:
-            yield
+            yield Expected(self, token)
         finally:
             for follow in follows:
-                follow.users -= 1
+                del follow.users[token]
                 follow.used = self._clock()
 
-    async def wait(self, ids: Mapping[str, int], timeout_s: float) -> dict[str, bytes]:
-        """The results of these ids, each in the partition named, that come in time; any others are left out."""
+    async def wait(self, ids: Mapping[str, int], timeout_s: float, token: object, look_up: bool) -> dict[str, bytes]:
+        """See ``Expected``. ``look_up``: the results may have been written before they were expected."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        begun = frozenset(self._follows)
+        until, late = loop.time() + timeout_s, None
         futures: dict[str, Waiter] = {name: loop.create_future() for name in ids}
-        late = None
-        async with self.expecting(ids.values()):
-            try:
-                for name, number in ids.items():
-                    self._waiting[number].setdefault(name, []).append(futures[name])
-                for number in set(ids.values()):
-                    await self._look_at_recent(number)
-                if missed := [name for name in ids if ids[name] not in begun][:MOST_LOOKED_UP]:
-                    late = asyncio.create_task(self._look_up({name: ids[name] for name in missed}))
-                if pending := [one for one in futures.values() if not one.done()]:
-                    await asyncio.wait(pending, timeout=max(until - loop.time(), 0.0))
-            finally:
-                if late:
-                    late.cancel()
-                for name, number in ids.items():
-                    waiting = self._waiting[number]
-                    waiting[name].remove(futures[name])
-                    if not waiting[name]:
-                        del waiting[name]
+        try:
+            for name, number in ids.items():
+                self._waiting[number].setdefault(name, []).append(futures[name])
+            for number in set(ids.values()):
+                await self._look_at_recent(number, token)
+            if look_up:
+                late = asyncio.create_task(self._look_up(dict(list(ids.items())[:MOST_LOOKED_UP])))
+            if pending := [one for one in futures.values() if not one.done()]:
+                await asyncio.wait(pending, timeout=max(until - loop.time(), 0.0))
+        finally:
+            if late:
+                late.cancel()
+            for name, number in ids.items():
+                waiting = self._waiting[number]
+                waiting[name].remove(futures[name])
+                if not waiting[name]:
+                    del waiting[name]
         return {name: one.result() for name, one in futures.items() if one.done()}
 
     async def _look_up(self, ids: Mapping[str, int]) -> None:
@@ -188,16 +210,16 @@ class Awaited:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._follows.clear()
 
-    async def _followed(self, numbers: list[int]) -> list[_Follow]:
+    async def _followed(self, numbers: list[int], token: object) -> list[_Follow]:
         async with self._opening:
             missing = [number for number in numbers if number not in self._follows]
             if missing:
                 ends = await self._reader().last_stable_offsets([TopicPartition(self._topic, one) for one in missing])
                 for partition, end in ends.items():
-                    self._follows[partition.partition] = _Follow(end, used=self._clock())
+                    self._follows[partition.partition] = _Follow(end, self._clock())
             follows = [self._follows[number] for number in numbers]
             for follow in follows:
-                follow.used = self._clock()
+                follow.users[token] = follow.kept
         for number in numbers:
             self._start(number)
         return follows
@@ -209,17 +231,18 @@ class Awaited:
         if node not in self._tasks or self._tasks[node].done():
             self._tasks[node] = asyncio.create_task(self._read(node))
 
-    async def _look_at_recent(self, number: int) -> None:
+    async def _look_at_recent(self, number: int, token: object) -> None:
+        """What came since this user began, for all that wait now."""
         follow = self._follows.get(number)
-        if follow and follow.recent:
-            try:
-                chunks = [chunk for _, chunk in follow.recent]
-                found = await self._run(look, chunks, frozenset(self._waiting[number]))
-            except StateError as error:
-                log.warning("results of points just written: %s[%d]%s", self._topic, number, error)
-                return
-            self._allowance.use(found.cpu_s)
-            self._answer(number, found.results)
+        if follow and (parts := follow.since(follow.users[token])):
+            await self._look(number, parts)
+
+    async def _look(self, number: int, parts: list[Part]) -> float:
+        """Answer those who wait; the CPU time that it took."""
+        cpu_s: float
+        results, cpu_s = await self._run(look, parts, frozenset(self._waiting[number]))
+        self._answer(number, results)
+        return cpu_s
 
     def _answer(self, number: int, results: Mapping[str, bytes]) -> None:
         for name, value in results.items():
@@ -248,7 +271,7 @@ class Awaited:
             try:
                 answers = await self._reader().fetch_of_leader(wanted, FETCH_BYTES, WAIT_MS)
                 used_s = OWN_S + sum([await self._take(*answer) for answer in answers.items()])
-            except (KafkaError, OSError, StateError) as error:
+            except (KafkaError, OSError) as error:
                 log.warning("results of points just written cannot be read: %r", error)
                 answers = {}
             read = any(isinstance(one, Chunk) for one in answers.values())
@@ -266,13 +289,19 @@ class Awaited:
             return 0.0
         if not answer.data:
             return 0.0
-        follow.keep(self._clock(), answer)  # before it is looked at: who begins to wait now finds it there
-        found = await self._run(look, [answer], frozenset(self._waiting[number]))
-        self._answer(number, found.results)
-        follow.at = max(found.end, follow.at)
+        try:
+            parts, end, cpu_s = await self._run(unpacked, answer, bool(follow.users))
+            follow.at = max(end, follow.at)
+            follow.keep(parts)  # before they are looked at: who begins to wait meanwhile finds them there
+            if parts and self._waiting[number]:
+                cpu_s += await self._look(number, parts)
+        except StateError as error:
+            log.warning("results of points just written: %s[%d]%s: left out", self._topic, number, error)
+            await self._to_end(partition, follow)
+            return OWN_S
         if answer.stable - follow.at > BEHIND:
             await self._to_end(partition, follow)
-        return float(found.cpu_s + OWN_S_PER_BYTE * len(answer.data))
+        return float(cpu_s + OWN_S_PER_BYTE * len(answer.data))
 
     async def _to_end(self, partition: TopicPartition, follow: _Follow) -> None:
         end = (await self._reader().last_stable_offsets([partition]))[partition]

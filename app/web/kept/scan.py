@@ -33,6 +33,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
+from aiokafka.errors import OffsetOutOfRangeError
 
 from app.compiled import murmur2
 from app.compiled.byte_columns import Column, RecordColumns
@@ -42,7 +43,7 @@ from app.web.kept.thinned import Collected, Kept
 
 AHEAD_S = 60.0
 PROBED = 30_000  # records, in which a probe looks for one of the source
-FAR_S = 3600.0  # of a result from ``begin``: so much is read rather than bisected
+FAR_S = 3600.0  # further from ``begin`` than that, the time index does not tell where its results are
 PAGE_BYTES = 8 << 20  # of one page's results
 
 Order = tuple[int, int]  # of a result: place of its point in the log that is scored
@@ -226,7 +227,14 @@ class Scan:
         while at < end:
             if self._budget.spent:
                 return at, last, met
-            piece = await log.read(number, at, PIECE)
+            try:
+                piece = await log.read(number, at, PIECE)
+            except OffsetOutOfRangeError:  # retention has been there
+                begin, end = await log.ends(number)
+                if at >= begin:
+                    break
+                at = begin
+                continue
             found = await log.run(sightings, piece, at, query)
             self._budget.records += max(piece.end - at, 1)
             for one in found:
@@ -255,9 +263,8 @@ class Scan:
         hint = end if hint is None else min(max(hint, begin), end)
         seen = await self._probe(number, hint, end)
         if seen and seen.time < too_old:
-            if too_old - seen.time < FAR_S:
-                return seen.offset, True
-            return await self._bisected(number, seen.offset, end, too_old), True  # points that were sent long after
+            near = await self._log.at_time(number, query.begin) if too_old - seen.time < FAR_S else None
+            return await self._bisected(number, seen.offset, end if near is None else near, too_old), True
         if seen is None and end - hint <= PROBED:  # it has sent nothing since, or is far ahead of Kafka's clock
             for back in (1, 2, 4, 8):
                 seen = await self._probe(number, max(hint - back * PROBED, begin), hint, last=True)

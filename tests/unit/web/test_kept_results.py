@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 from made_log import RAW, MadeLog, result
 
 from app import errors
@@ -331,11 +331,41 @@ def test_with_rekey_a_result_is_in_the_partition_of_its_source():
     assert found == [result(3, n, sources[n]) for n in (0, 42, 79)]
     assert (pending.state, never.state) == ("pending", "never")
     log.delete_before(50, RAW, 3)
-    assert run(kept_of(log, input={"rekey": True}), ask_one(log, "raw-data:3:42:0")) == result(3, 42, sources[42])
+    assert asyncio.run(ask_one(log, "raw-data:3:42:0", input={"rekey": True})) == result(3, 42, sources[42])
 
 
-async def ask_one(log, of):
-    kept = kept_of(log, input={"rekey": True})
+def test_without_a_right_on_raw_data_results_tell_what_they_can():
+    log = MadeLog(2)
+    log.write([result(1, n) for n in range(20) if n != 7], number=1)
+
+    async def ends(topics):
+        if any(one.topic == RAW for one in topics):
+            raise TopicAuthorizationFailedError(RAW)
+        return await MadeLog.beginning_offsets(log, topics)
+
+    log.beginning_offsets = ends
+    states = [asyncio.run(ask_one(log, f"raw-data:1:{n}:0")) for n in (7, 8, 30)]
+    assert [states[0].state, states[1], states[2].state] == ["no_result", result(1, 8), "pending"]
+
+
+def test_retention_may_pass_by_while_it_is_read(monkeypatch):
+    monkeypatch.setattr(scan, "PIECE", 1)  # a batch a fetch
+    log = MadeLog()
+    log.write([result(0, n, SOURCE, NOW + n) for n in range(500)], written=NOW)
+    fetch = log.fetch
+
+    async def once(*given):
+        if log.fetches > 5:
+            log.delete_before(300)
+        return await fetch(*given)
+
+    log.fetch = once
+    results, _ = read(log, NOW, NOW + 500.0, late_s=math.inf)
+    assert results[-200:] == [result(0, n, SOURCE, NOW + n) for n in range(300, 500)] and len(results) < 400
+
+
+async def ask_one(log, of, **settings):
+    kept = kept_of(log, **settings)
     try:
         return await kept.result(of)
     finally:
@@ -355,7 +385,7 @@ def test_results_of_points_just_written():
     log.write([result(1, n) for n in range(20)], number=1)
 
     async def steps(kept):
-        async with kept.expecting([1]):
+        async with kept.expecting([1]) as expected:
             log.write([result(1, 20)], number=1)  # before its id is known
             await asyncio.sleep(0.05)
 
@@ -365,8 +395,8 @@ def test_results_of_points_just_written():
 
             writing = asyncio.create_task(write_more())
             ids = {f"raw-data:1:{n}:0": 1 for n in (20, 21, *range(30, 45), 99)}
-            found = await kept.wait(ids, 0.5)
-            same = await kept.wait({"raw-data:1:21:0": 1}, 0.5)
+            found = await expected.wait(ids, 0.5)
+            same = await expected.wait({"raw-data:1:21:0": 1}, 0.5)
             await writing
         return found, same
 
@@ -389,8 +419,8 @@ def test_two_may_wait_for_the_same(monkeypatch):
     log = MadeLog()
 
     async def steps(kept):
-        async with kept.expecting([0]):
-            both = [asyncio.create_task(kept.wait({"raw-data:0:0:0": 0}, after)) for after in (0.01, 30.0)]
+        async with kept.expecting([0]) as expected:
+            both = [asyncio.create_task(expected.wait({"raw-data:0:0:0": 0}, after)) for after in (0.01, 30.0)]
             first = await both[0]
             log.write([result(0, 0)])
             return first, await both[1]
@@ -423,9 +453,9 @@ def test_a_reader_that_falls_behind_goes_on_at_the_end(monkeypatch):
     log = MadeLog()
 
     async def steps(kept):
-        async with kept.expecting([0]):
+        async with kept.expecting([0]) as expected:
             log.write([result(0, n) for n in range(5_000)])
-            last = asyncio.create_task(kept.wait({"raw-data:0:5000:0": 0}, 30.0))
+            last = asyncio.create_task(expected.wait({"raw-data:0:5000:0": 0}, 30.0))
             while not kept._awaited.left_out:
                 await asyncio.sleep(0.01)
             log.write([result(0, 5_000)])
