@@ -77,5 +77,7 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
         kept = {name: refused.headers[name] for name in ("Allow",) if name in refused.headers}
         return Problem(refused.status, refused.text or "", headers=kept).response()
     except Exception:
-        log.exception("web: %s %s: no answer because of a fault of this program", request.method, request.path)
+        log.exception(
+            "web: %s %s: no answer because of a fault of this program", request.method, request.rel_url.raw_path[:256]
+        )
         return Problem(500, "a fault of this program; its log says more").response()

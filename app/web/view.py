@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.web.live.recent_results import RecentResults
 from app.web.live.topic_reader import TopicReader, kafka_consumer
 from app.web.probes import Check
-from app.web.security.access_log import AccessLog
+from app.web.security.access_log import AccessLog, server_log
 from app.web.security.limits import excess
 from app.web.server import Server
 
@@ -90,6 +90,7 @@ class View:
             self._server.application(),
             access_log=logging.getLogger("app.web.access") if self._access_log else None,
             access_log_class=AccessLog,
+            logger=server_log(),
             shutdown_timeout=1.0,
         )
         await runner.setup()

@@ -7,18 +7,21 @@ import socket
 import ssl
 import subprocess
 from contextlib import asynccontextmanager
+from urllib.parse import urljoin
 
 import pytest
 from aiohttp import ClientSession, CookieJar, TCPConnector, WSServerHandshakeError
 from aiohttp.test_utils import TestServer
 
-from tests.docs import pages
+from app.web.api.pages import pages
+from tests.docs.pages import ROOT
 from tests.guarded import Keys, make_server
 from tests.kafka_tools import HANG_S
 from tests.secured import Certificates
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-CONFIG = pages.ROOT / "docs" / "security.md"
+CONFIG = ROOT / "docs" / "security.md"
+LINK = re.compile(r'(?:href|src)="([^"#]+)')
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx: apt-get install nginx-light")
 
@@ -114,6 +117,15 @@ def test_the_view_works_at_a_path_of_another_host(tmp_path):
         held = {"Cookie": cookie.partition(";")[0], "Origin": ours}
         async with ask("GET", "/anomaly/api/sources", headers=held) as answer:
             assert answer.status == 200
+        for page in pages():
+            async with ask("GET", f"/anomaly{page.path}", headers=held) as answer:
+                text = await answer.text()
+            links = [urljoin(f"{ours}/anomaly{page.path}", link) for link in LINK.findall(text)]
+            assert answer.status == 200 and links
+            for link in links:
+                assert link.startswith(f"{ours}/anomaly/"), "an address in a page must be relative"
+                async with ask("GET", link.removeprefix(ours), headers=held) as answer:
+                    assert answer.status == 200, link
         async with session.ws_connect("/anomaly/ws", headers=held, server_hostname="view.example") as socket:
             server.push.send_changes()
             assert (await socket.receive_json(timeout=HANG_S))["type"] == "statistics"

@@ -3,17 +3,34 @@
 No query, header or body: what is secret is never in a path, and what looks like a token there is masked.
 """
 
+import logging
 import re
 from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from app.web.security.access import CALLER
 from app.web.security.clients import CLIENT
 
 SECRET = re.compile(r"fa_[A-Za-z0-9_-]{16,}|eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){1,2}")
 LONGEST = 512  # characters of a path
+
+
+class WithoutRequests(logging.Filter):
+    """For aiohttp's own log: it would write requests that are no HTTP as they came, with the tokens in them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def server_log() -> logging.Logger:
+    """The log for aiohttp's server."""
+    log = logging.getLogger("app.web.http")
+    if not log.filters:
+        log.addFilter(WithoutRequests())
+    return log
 
 
 class AccessLog(AbstractAccessLogger):

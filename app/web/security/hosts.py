@@ -6,6 +6,7 @@ name that anybody can point elsewhere, so addresses are always allowed, and so i
 """
 
 import ipaddress
+import re
 from collections.abc import Collection
 
 from aiohttp import web
@@ -14,21 +15,24 @@ from aiohttp.typedefs import Handler, Middleware
 from app.web.problems import Problem
 from app.web.security.clients import CLIENT
 
+HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/@,\[\]]*)(:[0-9]{1,5})?")
+
 
 def name_of(host: str) -> str:
-    """The name or address in a Host header, without port, in lower case.
+    """The name or address in a Host header, without port, in lower case; "" of what is none.
 
-    >>> [name_of(host) for host in ("View.example.:8000", "[::1]:8000", "127.0.0.1", "")]
-    ['view.example', '::1', '127.0.0.1', '']
+    >>> [name_of(host) for host in ("View.example.:8000", "[::1]:8000", "127.0.0.1", "[::1", "a@b", "")]
+    ['view.example', '::1', '127.0.0.1', '', '', '']
     """
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower().removesuffix(".")
+    found = HOST.fullmatch(host)
+    return found[1].strip("[]").lower().removesuffix(".") if found else ""
 
 
 def is_allowed(host: str, names: Collection[str]) -> bool:
     """Whether a request with this Host may be answered; ``names`` are allowed beside addresses and localhost."""
     name = name_of(host)
+    if not name:
+        return False
     if name == "localhost" or name.endswith(".localhost") or name in names:
         return True
     try:
@@ -43,7 +47,7 @@ def only_for(names: Collection[str]) -> Middleware:
 
     A proxy's own name for this server, in Host, must be allowed as well as what it says in X-Forwarded-Host.
     """
-    known = {name_of(name) for name in names}
+    known = {name.lower().removesuffix(".") for name in names}
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
