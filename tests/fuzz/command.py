@@ -37,7 +37,7 @@ def own_worker() -> Iterator[str]:
     """The address of a worker, with a broker of its own."""
     with (
         tempfile.TemporaryDirectory() as place,
-        LocalKafka(Path(place) / "kafka", port=0) as kafka,
+        LocalKafka(Path(place) / "kafka", port=0, properties={"group.min.session.timeout.ms": "500"}) as kafka,
         Run(Job.of("fuzz", kafka.bootstrap_servers), Path(place), **ALL) as run,
     ):
         yield run.make_topics().start().until_ready().url

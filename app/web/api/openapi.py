@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from aiohttp import web
 
 from app import __version__
 from app.settings import Settings
@@ -51,6 +52,12 @@ REFUSALS = {
 async def openapi(services: Services) -> dict[str, Any]:
     """This document."""
     return document(services.settings, services.routes)
+
+
+@route("GET", "/api/docs", (READ, WRITE), {302: None}, in_document=False)
+async def docs(services: Services) -> web.Response:
+    """The page that shows it."""
+    return web.Response(status=302, headers={"Location": "../docs"})
 
 
 def document(settings: Settings, routes: Sequence[Route]) -> dict[str, Any]:

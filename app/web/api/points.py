@@ -44,9 +44,9 @@ class SentPoint(Struct, forbid_unknown_fields=True):
     of several metrics. `labels` are those of `input.labels`.
     """
 
-    sourceId: Name | None = None
+    sourceId: Annotated[Name | None, Meta(examples=["pump-7"])] = None
     source: Name | None = None
-    value: float | None = None
+    value: Annotated[float | None, Meta(examples=[45.2])] = None
     values: dict[str, float | None] | None = None
     metric: Name | None = None
     timestamp: Time = None
@@ -86,7 +86,7 @@ class DataAsked(Struct):
 class Detected(Struct, forbid_unknown_fields=True):
     """A value of the source that the query names."""
 
-    value: float
+    value: Annotated[float, Meta(examples=[45.2])]
     timestamp: Time = None
 
 

@@ -8,7 +8,7 @@ import { Live } from "./live.js";
 
 const LOAD_MS = 5000;       // lists, counts and health; values in between come over the WebSocket
 const DEAD_LETTERS_S = 300; // so long ago the last one of a reason may be
-const PAGES = [["now", "Now", "./"], ["source", "Source", "source"], ["system", "System", "system"]];
+const PAGES = [["now", "Now", "./"], ["source", "Source", "source"], ["system", "System", "system"], ["docs", "API", "docs"]];
 const BRAND = "faust-anomaly";
 
 // page: one of PAGES, or another name. title(statistics): of the window, before the program's name.
