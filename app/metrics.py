@@ -71,6 +71,7 @@ class Metrics:
     def __init__(self, engine: str = "numba") -> None:
         # They double the counters and repeat process_start_time_seconds. The switch is one for the whole process.
         disable_created_metrics()
+        self._engine = engine
         self.registry = CollectorRegistry()
         self.documented: list[Documented] = []
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
@@ -194,7 +195,7 @@ class Metrics:
         for severity in SEVERITIES:
             self._anomalies.labels(severity)  # a series that starts at 0 gives rate() its first increase
         self._build(engine)
-        ProcessCollector(registry=self.registry)  # process_resident_memory_bytes, ..
+        self._process = ProcessCollector(registry=self.registry)  # process_resident_memory_bytes, ..
 
     def invalid(self, reasons: Mapping[str, int]) -> None:
         """Count a batch's dead letters: label of the reason -> how many."""
@@ -257,6 +258,25 @@ class Metrics:
                 if sample.name in full:
                     values[full[sample.name]] += sample.value
         return values
+
+    @property
+    def engine(self) -> str:
+        """What runs the kernels."""
+        return self._engine
+
+    def process(self) -> dict[str, float]:
+        """Of this process: ``resident_memory_bytes``, ``start_time_seconds`` (epoch) and others; empty beyond Linux."""
+        return {one.name.removeprefix("process_"): one.samples[0].value for one in self._process.collect()}
+
+    def labelled(self, name: str) -> dict[tuple[str, ...], float]:
+        """Values of a counter or gauge by its labels, in their order; name without prefix, for the web view."""
+        full = PREFIX + name
+        return {
+            tuple(sample.labels.values()): sample.value
+            for metric in self.registry.restricted_registry([full]).collect()
+            for sample in metric.samples
+            if sample.name == full
+        }
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         self.documented.append(Documented(PREFIX + name, "counter", labels, text))

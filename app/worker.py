@@ -190,8 +190,9 @@ def make(settings: Settings) -> App:
     alerter = Alerter(settings, metrics) if settings.alerting.enabled else None
     keeper = HistoryKeeper(settings, metrics)
     view = View(
-        settings, metrics, lambda: health(app, watchdog, alerter, keeper), client_options(kafka), lambda: keeper.history
-    )
+        settings, metrics, lambda: health(app, watchdog, alerter, keeper), client_options(kafka),
+        lambda: keeper.history, alerter.channels if alerter else dict,
+    )  # fmt: skip
     app.before_joining += [Preflight(app, view, keeper, beacon=app.beacon), watchdog]
     if alerter:
         alert.attach(app, alerter)

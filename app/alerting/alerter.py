@@ -28,7 +28,7 @@ from aiokafka.structs import OffsetAndMetadata
 from app.alerting import channels
 from app.alerting.channels.api import BaseChannel, Context
 from app.alerting.decided import Decided
-from app.alerting.delivery import Delivery, Parcel
+from app.alerting.delivery import Delivery, Parcel, Status
 from app.alerting.engine import Engine, identified
 from app.alerting.history import last_points
 from app.alerting.outgoing import Outgoing
@@ -122,6 +122,17 @@ class Alerter:
             if failing:
                 found["failing_channels"] = failing
         return found
+
+    def channels(self) -> dict[str, tuple[str, Status | None]]:
+        """Type and status of each channel, for the view; no status while nothing is sent."""
+        deliveries = self._current.deliveries if self._current else {}
+        return {
+            name: (
+                type(channel).__module__.rpartition(".")[2],
+                deliveries[name].status if name in deliveries else None,
+            )
+            for name, channel in self._channels.items()
+        }
 
     def _acknowledgement(self, episode: str) -> Acknowledgement | None:
         return self._current.decided.acknowledged.get(episode) if self._current else None

@@ -44,6 +44,8 @@ class Status:
     down: bool = False  # it was reported
     sent: int = 0
     waiting: int = 0
+    answered_at: float = 0.0  # when a message was last sent or given up; 0: never
+    answer: str = ""  # what was said then
 
 
 @dataclass
@@ -109,6 +111,7 @@ class Delivery:
         notification.state = state  # type: ignore[assignment]
         notification.answer, notification.reference = answer.said[:1000], answer.reference
         notification.done_at = self.clock()
+        self.status.answered_at, self.status.answer = notification.done_at, notification.answer
         self.metrics.notification(self.channel.name, state)
         if state == SENT:
             self.status.sent += 1

@@ -46,7 +46,7 @@ async def _run(settings: Any, metrics: Any, alerter: Any) -> None:
         from app.store.history import ALONE, History
 
         history = History(settings, metrics, share=ALONE)
-    view = View(settings, metrics, health, client_options(settings.kafka), lambda: history)
+    view = View(settings, metrics, health, client_options(settings.kafka), lambda: history, alerter.channels)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -14,23 +14,12 @@ from app.cli.common import settings_option
 def settings(settings: Any) -> None:
     """Print every setting: value, where it came from, unit, range."""
     from app.alerting.routes import Routes  # not at the top: --help does without
-    from app.settings import describe
+    from app.settings import as_text, describe
 
     for doubt in Routes.of(settings.alerting, settings._given).doubts():
         click.echo(f"warning: {doubt}", err=True)
     head = ("setting", "value", "from", "unit", "range", "what it is")
-    rows = [head, *(row._replace(value=shown(row.value)) for row in describe(settings))]
+    rows = [head, *(row._replace(value=as_text(row.value)) for row in describe(settings))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]
     for row in rows:
         click.echo("  ".join([cell.ljust(width) for cell, width in zip(row, widths)] + [row[-1]]))
-
-
-def shown(value: Any) -> str:
-    """A value as it would be given in a variable."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, dict)):
-        return ",".join(map(str, value)) or "none"
-    return str(value)

@@ -2,7 +2,7 @@
 ``load`` does all of it."""
 
 from app.settings.alerting import AlertingSettings, ChannelSettings, RuleSettings, SilentSettings
-from app.settings.load import describe, load
+from app.settings.load import as_text, describe, load
 from app.settings.model import (
     Detection,
     DetectorSettings,
@@ -34,6 +34,7 @@ __all__ = [
     "SilentSettings",
     "SourceOverride",
     "StorageSettings",
+    "as_text",
     "describe",
     "load",
 ]

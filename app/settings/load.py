@@ -120,6 +120,17 @@ def describe(settings: Settings) -> list[SettingRow]:
     return list(_rows(settings, settings._given, ()))
 
 
+def as_text(value: Any) -> str:
+    """A value as it would be given in a variable."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, dict)):
+        return ",".join(map(str, value)) or "none"
+    return str(value)
+
+
 def _rows(model: BaseModel, given: Given, at: Keys) -> Iterator[SettingRow]:
     for name, field in type(model).model_fields.items():
         value, keys = getattr(model, name), (*at, field.alias or name)

@@ -35,6 +35,8 @@ from app.web.point_writer import PointWriter
 from app.web.probes import Check
 from app.web.problems import as_problems
 from app.web.security.guard import Guard
+from app.web.system import Channels, SystemView
+from app.web.workers import Workers
 
 if TYPE_CHECKING:
     from app.store.history import History
@@ -63,6 +65,7 @@ class Server:
         results: TopicReader,
         anomalies: TopicReader,
         history: "Callable[[], History | None]" = lambda: None,
+        channels: Channels = dict,
     ) -> None:
         self.guard = Guard(settings, metrics)
         statistics = Statistics(settings, metrics, recent, results, anomalies)
@@ -72,8 +75,8 @@ class Server:
             routes = [one for one in routes if one.handler in ALWAYS]
         self.services = Services(
             settings, metrics, health, recent, self.push, statistics, results, history,
-            PointWriter(settings), PointRate(settings.api.max_point_rate), KeptResults(settings), routes,
-            self.guard.access,
+            PointWriter(settings), PointRate(settings.api.max_point_rate), KeptResults(settings),
+            SystemView(settings, metrics, health, channels), Workers(settings, health), routes, self.guard.access,
         )  # fmt: skip
 
     @property

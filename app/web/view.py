@@ -19,6 +19,7 @@ from app.web.probes import Check
 from app.web.security.access_log import AccessLog, server_log
 from app.web.security.limits import excess
 from app.web.server import Server
+from app.web.system import Channels
 
 if TYPE_CHECKING:
     from app.store.history import History
@@ -50,6 +51,7 @@ class View:
         health: Check,
         options: dict[str, Any],
         history: "Callable[[], History | None]" = lambda: None,
+        channels: Channels = dict,
     ) -> None:
         self.recent = RecentResults()
         connect, kafka = kafka_consumer(options), settings.kafka
@@ -67,7 +69,7 @@ class View:
         )
         self._access_log, self._root_path = settings.api.access_log, settings.api.root_path or ""
         results, anomalies = self._readers[:2]
-        self._server = Server(settings, metrics, health, self.recent, results, anomalies, history)
+        self._server = Server(settings, metrics, health, self.recent, results, anomalies, history, channels)
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task] = []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from app.alerting import channels
 from app.alerting.channels import alertmanager, email, log, slack, webhook
 from app.alerting.message import Message
-from app.cli.settings import shown
+from app.settings import as_text
 from app.settings.words import allowed, named_fields, unit
 from app.wire.notifications import News, Notification
 from tests.messages import PUMP, burst, context, ended, told
@@ -21,7 +21,7 @@ def options_table() -> str:
     for kind in channels.names():
         module = channels.find(kind)
         for name, field in named_fields(module.Options).items():
-            default = "must be given" if field.is_required() else shown(field.default)
+            default = "must be given" if field.is_required() else as_text(field.default)
             values = f"{allowed(field)} {unit(field)}".strip().replace("|", "\\|")
             secret = "secret: " if name in channels.secrets(module) else ""
             rows.append(f"| `{kind}` | `{name}` | {default} | {values} | {secret}{field.description} |")

@@ -4,9 +4,8 @@ from functools import partial
 from typing import Any
 
 from app import detectors, metrics
-from app.cli.settings import shown
 from app.kafka import permissions, topics
-from app.settings import RuleSettings, SilentSettings, describe, load
+from app.settings import RuleSettings, SilentSettings, as_text, describe, load
 from app.settings.words import allowed, named_fields
 from tests.docs import alerts, pages, schemas
 
@@ -17,7 +16,7 @@ def settings_table() -> str:
     for row in describe(load(environ={})):
         if not row.name.startswith("detection.detectors."):
             values = row.range.replace("|", "\\|")
-            rows.append(f"| `{row.name}` | {shown(row.value)} | {row.unit} | {values} | {row.description} |")
+            rows.append(f"| `{row.name}` | {as_text(row.value)} | {row.unit} | {values} | {row.description} |")
     return "\n".join(rows)
 
 
@@ -27,7 +26,7 @@ def parameters_table() -> str:
     for method in detectors.names():
         for name, each in detectors.find(method).params.declared.items():
             values = each.allowed.replace("|", "\\|")
-            rows.append(f"| `{method}` | `{name}` | {shown(each.default)} | {values} | {each.help} |")
+            rows.append(f"| `{method}` | `{name}` | {as_text(each.default)} | {values} | {each.help} |")
     return "\n".join(rows)
 
 
@@ -35,7 +34,7 @@ def fields_table(model: Any) -> str:
     """Every field of the entries of a list."""
     rows = ["| field | default | range | what it is |", "|---|---|---|---|"]
     for name, field in named_fields(model).items():
-        default = "must be given" if field.is_required() else shown(field.default)
+        default = "must be given" if field.is_required() else as_text(field.default)
         rows.append(f"| `{name}` | {default} | {allowed(field)} | {field.description} |")
     return "\n".join(rows)
 

@@ -5,6 +5,7 @@ import json
 import time
 
 from aiohttp import ClientSession
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka_tools import acreate_topic, aproduce
 
 from app.kafka.client import client_options
@@ -132,4 +133,30 @@ def test_a_broker_that_restarts_is_read_on_without_repeats(kafka, job, monkeypat
         assert [point["timestamp"] for point in series["points"]] == [float(n) for n in range(20)]
 
     asyncio.run(acreate_topic(job.servers, results, 1))
+    watch(settings, scenario)
+
+
+def test_it_knows_who_shares_the_partitions_and_how_far_each_is(job):
+    settings = job.settings(dashboard={"port": 0}, alerting={"enabled": False})
+    kafka = settings.kafka
+
+    async def scenario(get, session):
+        await acreate_topic(job.servers, kafka.input_topic, 3)
+        await aproduce(job.servers, kafka.input_topic, [result(f"pump-{n}", float(n)) for n in range(30)])
+        options = client_options(kafka) | {"client_id": "one-of-us", "enable_auto_commit": False}
+        consumer = AIOKafkaConsumer(kafka.input_topic, group_id=kafka.group_id, auto_offset_reset="earliest", **options)
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(kafka.input_topic, number) for number in range(3)]
+            ends = await consumer.end_offsets(partitions)
+            await consumer.commit({partition: ends[partition] - 1 for partition in partitions[:2]})
+            body = await get("/api/workers", lambda body: body["groups"][0]["members"])
+        finally:
+            await consumer.stop()
+        [group] = body["groups"]
+        [member] = group["members"]
+        assert group["problem"] == "" and member["client"] == "one-of-us" and member["host"] == "127.0.0.1"
+        assert member["partitions"] == {kafka.input_topic: [0, 1, 2]} and member["lag"] is None
+        assert group["lag"] == {kafka.input_topic: {"0": 1, "1": 1, "2": None}} and group["unassigned"] == {}
+
     watch(settings, scenario)

@@ -17,6 +17,8 @@ from app.web.live.topic_reader import TopicReader
 from app.web.point_writer import PointWriter
 from app.web.probes import Check
 from app.web.security.access import Access
+from app.web.system import SystemView
+from app.web.workers import Workers
 
 if TYPE_CHECKING:
     from app.store.history import History
@@ -35,5 +37,7 @@ class Services:
     points: PointWriter
     point_rate: PointRate
     kept: KeptResults
+    system: SystemView
+    workers: Workers
     routes: list[Any]  # all that are served, for the document
     access: Access

@@ -1,11 +1,17 @@
 """What the process says about itself: health, probes, statistics, the scrape."""
 
-from aiohttp import web
+from typing import Annotated
 
-from app.web.api.routes import METRICS, PROBE, READ, Answer, route
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from app.settings import as_text, describe
+from app.web.api.routes import ADMIN, METRICS, PROBE, READ, Answer, route
 from app.web.api.services import Services
 from app.web.live.statistics import Figures
 from app.web.probes import Health
+from app.web.system import SystemState
+from app.web.workers import WorkersState
 
 
 @route("GET", "/api/health", READ, {200: Health})
@@ -39,3 +45,42 @@ async def scrape(services: Services, request: web.Request) -> web.Response:
 async def statistics(services: Services) -> Figures:
     """Counts, rates and lag."""
     return services.statistics.now()
+
+
+@route("GET", "/api/system", READ, {200: SystemState})
+async def system(services: Services) -> SystemState:
+    """This process: versions, memory, lag by partition, dead letters by reason, channels, history, topics."""
+    return services.system.now()
+
+
+@route("GET", "/api/workers", READ, {200: WorkersState})
+async def workers(services: Services) -> WorkersState:
+    """The consumer groups: members, their partitions and lag, at most five seconds old.
+
+    Where the user of this process may not see a group, ``problem`` says so.
+    """
+    return await services.workers.now()
+
+
+class SettingsAsked(Struct):
+    all: Annotated[bool, Meta(description="Also those that nobody gave.")] = False
+
+
+class ShownSetting(Struct):
+    """``value``: as in a variable, ****** for a secret. ``origin``: file and line, variable, or default."""
+
+    name: str
+    value: str
+    origin: str
+    unit: str
+    description: str
+
+
+@route("GET", "/api/settings", ADMIN, {200: list[ShownSetting]})
+async def settings(services: Services, asked: SettingsAsked) -> list[ShownSetting]:
+    """The settings that were given, or all of them; secrets are hidden."""
+    return [
+        ShownSetting(row.name, as_text(row.value), row.origin, row.unit, row.description)
+        for row in describe(services.settings)
+        if asked.all or row.origin != "default"
+    ]

@@ -86,8 +86,10 @@ export function start({ page, title = () => "", load = async () => {}, receive =
 
   async function begin() {
     document.addEventListener("visibilitychange", () => { if (!document.hidden && updates !== "off") refresh(true).catch(lost); });
+    const asked = session().then(showUser, (error) => { if (error.status === 401) leave(); });
     await repeat();
     if (updates === "push") live.connect();
+    await asked;
   }
 
   begin();
