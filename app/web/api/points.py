@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from app.errors import Busy, InvalidPoint, TopicError, Unreadable
 from app.web.api.routes import JSON, NDJSON, READ, WRITE, Answer, raw_body, route
 from app.web.api.services import Services
+from app.web.kept.awaited import Expected
 from app.web.kept_results import Missing
 from app.web.live.records import ShownResult
 from app.web.point_writer import Outcome, Unwritten, Written
@@ -277,32 +278,28 @@ async def _written(
     good = {point.source for point, one in zip(points, made) if isinstance(one, NewRecord)}
     try:
         async with AsyncExitStack() as stack:
-            of = await _expecting(services, good, stack) if wait_s and good else {}
+            expected, of = await _expecting(services, good, stack) if wait_s and good else (None, {})
             outcomes = await services.points.write(made)
             ids = {
                 one.id: of[point.source]
                 for point, one in zip(points, outcomes)
                 if isinstance(one, Written) and point.source in of
             }
-            if not ids:
-                return outcomes, {}
-            try:
-                return outcomes, await services.kept.wait(ids, wait_s)
-            except Unreadable:
-                return outcomes, {}
+            return outcomes, await expected.wait(ids, wait_s) if expected and ids else {}
     except (TopicError, Busy) as error:
         raise Problem(503, f"nothing was written: {error}", headers=RETRY) from error
 
 
-async def _expecting(services: Services, sources: Iterable[str], stack: AsyncExitStack) -> dict[str, int]:
+async def _expecting(
+    services: Services, sources: Iterable[str], stack: AsyncExitStack
+) -> tuple[Expected | None, dict[str, int]]:
     """Partitions of their results, by source, which are read from here on; none when they cannot be."""
     partitions = await services.points.partitions(sources)
     try:
         of = {source: await services.kept.partition_of(source, number) for source, number in partitions.items()}
-        await stack.enter_async_context(services.kept.expecting(set(of.values())))
+        return await stack.enter_async_context(services.kept.expecting(set(of.values()))), of
     except Unreadable:
-        return {}
-    return of
+        return None, {}
 
 
 def _answered(outcome: Outcome, results: dict[str, bytes], at: str, raw: bytes) -> Scored | Problem:

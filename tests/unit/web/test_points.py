@@ -37,7 +37,7 @@ class Kept:
     @asynccontextmanager
     async def expecting(self, partitions):
         self.read.append(partitions)
-        yield
+        yield self
 
     async def result(self, id):
         if self.broken:
