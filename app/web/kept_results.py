@@ -29,8 +29,10 @@ from app.web.kept.thinned import Collected
 from app.wire.reader import Reader
 
 ANSWER_S = 10.0
+BEGIN_S = 5.0  # until what is expected is read: longer than a start of the client takes
+THREADS = 2  # a search by time keeps one busy; who waits for a result does not wait for that
 QUEUE = 8  # searches by time that wait for their turn
-LOOKUPS = 16  # by id, at a time
+LOOKUPS = 4  # by id, at a time
 LATE_S = 60.0
 LIMIT, MOST_LIMIT = 1_000, 10_000  # results of a page
 RECORDS, SECONDS = 2_000_000, 2.0  # looked through for a page
@@ -132,7 +134,7 @@ class KeptResults:
             points are sorted by source.
         most
             Thinned for a chart: of ``most // 4`` equal spans the first, the last, the lowest and the highest, and all
-            inside episodes.
+            inside episodes, ``limit`` of these.
         records, seconds
             Looked through for one page, at most.
 
@@ -157,7 +159,7 @@ class KeptResults:
                     of_log = kafka.log_topic if kafka.rekeys else None
                     budget, collected = Budget(records, seconds), Collected(begin, end, most)
                     query = Query(source, metric, begin, end, late_s, of_log)
-                    scan = Scan(log, query, budget, collected, limit)
+                    scan = Scan(log, query, budget, collected, limit + (most or 0))
                     rest = await scan.run(order, hinted, at)
         finally:
             self._scans -= 1
@@ -183,8 +185,9 @@ class KeptResults:
                 results = await expected.wait({"raw-data:3:5658:0": 3}, timeout_s=1.0)  # those that came: id -> JSON
         """
         with self._answers():
-            reading = (await self._waits()).expecting(partitions)
-            expected = await reading.__aenter__()
+            async with asyncio.timeout(BEGIN_S):
+                reading = (await self._waits()).expecting(partitions)
+                expected = await reading.__aenter__()
         try:
             yield expected
         finally:
@@ -334,7 +337,7 @@ class KeptResults:
     async def _started(self, use: str) -> Any:
         async with self._connecting:
             if use not in self._readers:
-                self._thread = self._thread or ThreadPoolExecutor(1, "kept-results")
+                self._thread = self._thread or ThreadPoolExecutor(THREADS, "kept-results")
                 reader = self._connect()
                 try:
                     await reader.start()

@@ -13,7 +13,7 @@ from made_log import RAW, MadeLog, result
 from app import errors
 from app.settings import load
 from app.web import kept_results
-from app.web.kept import scan
+from app.web.kept import awaited, scan
 from app.web.kept.thinned import Collected, Kept
 from app.web.kept_results import KeptResults, Missing
 
@@ -405,6 +405,36 @@ def test_results_of_points_just_written():
     assert same == {"raw-data:1:21:0": result(1, 21)}
 
 
+def unanswered(seed, timeout_s):
+    """Of 40 points that are written and waited for side by side, at moments drawn: those whose result never came."""
+    log, choice = MadeLog(3), random.Random(seed)
+
+    async def one(kept, n):
+        id, number = f"raw-data:{n % 3}:{n}:0", n % 3
+        await asyncio.sleep(choice.random() * 0.05)
+        async with kept.expecting([number]) as expected:
+            await asyncio.sleep(choice.random() * 0.005)
+            log.write([result(number, n)], number=number)
+            await asyncio.sleep(choice.choice([0.0, 0.01, 0.03]))
+            return id not in await expected.wait({id: number}, timeout_s)
+
+    async def steps(kept):
+        return sum(await asyncio.gather(*(one(kept, n) for n in range(40))))
+
+    return waiting(log, steps)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_result_is_missed_that_is_expected(seed):
+    assert unanswered(seed, 240.0) == 0
+
+
+def test_without_what_came_meanwhile_some_are_missed(monkeypatch):
+    """The control."""
+    monkeypatch.setattr(awaited._Follow, "since", lambda self, number: [])
+    assert unanswered(0, 0.2) > 0
+
+
 def test_results_that_were_there_before_anybody_looked_are_found_by_bisection():
     log = MadeLog()
     log.write([result(0, n) for n in range(200)])
@@ -429,8 +459,6 @@ def test_two_may_wait_for_the_same(monkeypatch):
 
 
 def test_nothing_is_read_while_nobody_expects_anything(monkeypatch):
-    from app.web.kept import awaited
-
     monkeypatch.setattr(awaited, "KEEP_S", 0.05)
     log = MadeLog()
 
@@ -446,8 +474,6 @@ def test_nothing_is_read_while_nobody_expects_anything(monkeypatch):
 
 
 def test_a_reader_that_falls_behind_goes_on_at_the_end(monkeypatch):
-    from app.web.kept import awaited
-
     monkeypatch.setattr(awaited, "BEHIND", 100)
     monkeypatch.setattr(awaited, "FETCH_BYTES", 1_000)
     log = MadeLog()
