@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import click
 
@@ -19,7 +17,6 @@ from app.cli.parameters import DurationType
 if TYPE_CHECKING:
     from app.settings import Settings
 
-LONGEST = 1000  # characters of a comment
 VERDICTS = ("anomaly", "expected", "new_normal", "not_useful")  # a test compares them with app.wire.decisions
 
 
@@ -29,9 +26,12 @@ class EpisodeType(click.ParamType):
     name = "episode"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}(:[0-9]{1,19}){3}", value):
-            self.fail(f"expected the id of an episode, topic:partition:offset:index, got {value!r}", param, ctx)
-        return value
+        from app.alerting.deciding import BadDecision, checked_episode
+
+        try:
+            return checked_episode(value)
+        except BadDecision as error:
+            self.fail(str(error), param, ctx)
 
 
 def _user() -> str:
@@ -50,10 +50,12 @@ def _of_somebody(command: Callable) -> Callable:
 
 
 def _short(ctx: click.Context, param: click.Parameter, text: str) -> str:
-    text = text.encode(errors="replace").decode()  # arguments may be no UTF-8
-    if len(text) > LONGEST or (param.name == "by" and not text.strip()):
-        raise click.BadParameter(f"expected 1 to {LONGEST} characters, got {len(text)}", ctx, param)
-    return text
+    from app.alerting.deciding import BadDecision, checked_words
+
+    try:
+        return checked_words(str(param.name), text, required=param.name == "by")
+    except BadDecision as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 @click.command()
@@ -129,31 +131,27 @@ def silence(
 
 
 def _begin(settings: Settings, matcher: tuple[str, ...], for_s: float, by: str, comment: str) -> None:
-    from app.alerting.matchers import Matchers
-    from app.errors import ConfigurationError
-    from app.wire.decisions import Silence
+    from app.alerting.deciding import BadDecision, silence
 
-    try:
-        matchers = Matchers.of([one.encode(errors="replace").decode() for one in matcher])
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from error
-    if matchers.matches({}):
-        raise click.UsageError(f"a silence must have a matcher that not everything fits, got {matchers}")
     now = time.time()
-    one = Silence(uuid4().hex[:12], [str(each) for each in matchers.each], now, now + for_s, by, comment)
+    try:
+        one = silence(matcher, now, now + for_s, by, comment)
+    except BadDecision as error:
+        raise click.UsageError(str(error)) from error
     _write(settings, one)
-    click.echo(f"silence {one.id} until {_time(one.ends_at)} by {plain(by)}: {plain(str(matchers))}{_because(comment)}")
+    matchers = "{" + ",".join(one.matchers) + "}"
+    click.echo(f"silence {one.id} until {_time(one.ends_at)} by {plain(by)}: {plain(matchers)}{_because(comment)}")
 
 
 def _end(settings: Settings, name: str) -> None:
-    import msgspec
+    from app.alerting.deciding import ended
 
     now = time.time()
     one = _silences(settings).get(name)
     if one is None or one.ends_at <= now:
         click.echo(f"silence {plain(name)}: {'it has ended' if one else 'there is none'}", err=True)
         click.get_current_context().exit(1)
-    _write(settings, msgspec.structs.replace(one, starts_at=min(one.starts_at, now), ends_at=now))
+    _write(settings, ended(one, now))
     click.echo(f"ended silence {one.id}: {plain(', '.join(one.matchers))}")
 
 

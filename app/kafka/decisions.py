@@ -27,39 +27,77 @@ ANSWER_S = 30.0
 
 
 async def write(kafka: KafkaSettings, decision: Decision) -> None:
-    """Return when every copy of the topic that is in sync has it.
-
-    Raises
-    ------
-    TopicError
-        The topic is missing, or no broker can be reached.
-    DeliveryError
-        The brokers did not take it in time, or refused it.
-    """
-    await _partitions(kafka)
-    producer = AIOKafkaProducer(**client_options(kafka), acks="all")
+    """Return when every copy of the topic that is in sync has it. Raises as ``Writer.write`` does."""
+    writer = Writer(kafka)
     try:
-        async with asyncio.timeout(ANSWER_S):
-            await producer.start()
-            await producer.send_and_wait(kafka.decisions_topic, decisions.encode(decision), decision.key.encode())
-    except (KafkaError, TimeoutError) as error:
-        raise DeliveryError(
-            f"{where(kafka)}: topic {kafka.decisions_topic}: not written: {type(error).__name__} {error}"
-        ) from error
+        await writer.write(kafka.decisions_topic, decision.key.encode(), decisions.encode(decision))
     finally:
-        await producer.stop()
+        await writer.stop()
+
+
+class Writer:
+    """Writes single records, each acknowledged when ``write`` returns. Connects when the first is written.
+
+    ``answer_s``: how long the brokers may take, for one record.
+    """
+
+    def __init__(self, kafka: KafkaSettings, answer_s: float = ANSWER_S) -> None:
+        self._kafka, self._answer_s = kafka, answer_s
+        self._producer: AIOKafkaProducer | None = None
+        self._known: set[str] = set()  # topics that were there
+        self._connecting = asyncio.Lock()
+
+    async def write(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """Return when every copy of the topic that is in sync has it.
+
+        Raises
+        ------
+        TopicError
+            The topic is missing, or no broker can be reached.
+        DeliveryError
+            The brokers did not take it in time, or refused it. It may come into the topic yet.
+        """
+        try:
+            async with asyncio.timeout(self._answer_s):
+                async with self._connecting:
+                    if topic not in self._known:
+                        await _partitions(self._kafka, topic)
+                        self._known.add(topic)
+                    if self._producer is None:
+                        producer = AIOKafkaProducer(**client_options(self._kafka), acks="all")
+                        try:
+                            await producer.start()
+                        except BaseException:
+                            await producer.stop()
+                            raise
+                        self._producer = producer
+                await self._producer.send_and_wait(topic, value, key)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise DeliveryError(
+                f"{where(self._kafka)}: topic {topic}: not written: {type(error).__name__} {error}"
+            ) from error
+
+    async def stop(self) -> None:
+        """Also when nothing was written."""
+        producer, self._producer = self._producer, None
+        if producer:
+            try:
+                async with asyncio.timeout(self._answer_s):
+                    await producer.stop()
+            except TimeoutError:
+                await producer.client.close()
 
 
 async def silences(kafka: KafkaSettings) -> dict[str, Silence]:
     """All that the topic holds, by id, also those that have ended. Raises TopicError, as ``write`` does."""
     found: dict[str, Silence] = {}
-    await _read(kafka, await _partitions(kafka), lambda key, value: _take(found, key, value))
+    await _read(kafka, await _partitions(kafka, kafka.decisions_topic), lambda key, value: _take(found, key, value))
     return found
 
 
 async def all_overdue(kafka: KafkaSettings) -> dict[int, Overdue]:
     """What is overdue, by partition of what is scored. Raises TopicError, also if this user may not write it."""
-    partitions = await _partitions(kafka)
+    partitions = await _partitions(kafka, kafka.decisions_topic)
     async with connected(kafka) as admin:
         needed = [Right(what, "topic", kafka.decisions_topic, "") for what in ("Read", "Write")]
         if missing := await lacking(admin, needed):
@@ -114,14 +152,14 @@ def _take(found: dict[str, Silence], key: bytes | None, value: bytes | None) -> 
         found[decision.id] = decision
 
 
-async def _partitions(kafka: KafkaSettings) -> int:
+async def _partitions(kafka: KafkaSettings, topic: str) -> int:
     """How many the topic has; it is not made by asking."""
     async with connected(kafka) as admin:
-        answer = (await admin._send_request(TopicsWithIds([kafka.decisions_topic]))).to_object()
-    [topic] = answer["topics"]
-    if topic["error_code"] or not topic["partitions"]:
+        answer = (await admin._send_request(TopicsWithIds([topic]))).to_object()
+    [found] = answer["topics"]
+    if found["error_code"] or not found["partitions"]:
         raise TopicError(
-            f"{where(kafka)}: topic {kafka.decisions_topic} is missing, or this user may not see it: "
+            f"{where(kafka)}: topic {topic} is missing, or this user may not see it: "
             "make it with `faust-anomaly topics --create`"
         )
-    return len(topic["partitions"])
+    return len(found["partitions"])

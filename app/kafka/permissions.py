@@ -83,6 +83,11 @@ def of_posts(topic: str) -> list[Right]:
     return [Right("Write", "topic", topic, "points that come over HTTP")]
 
 
+def of_deciders(kafka: "KafkaSettings") -> list[Right]:
+    """Of an alerter over which somebody decides over HTTP, beside its others. It starts without."""
+    return [Right("Write", "topic", kafka.decisions_topic, "decisions that come over HTTP")]
+
+
 def of_maker(kafka: "KafkaSettings", topics: Sequence[str]) -> list[Right]:
     """Of ``faust-anomaly topics --create``; ``topics`` are the job's."""
     create = [Right("Create", "topic", name, "to make it") for name in topics]

@@ -5,8 +5,6 @@ Whatever cannot be answered raises StoreError.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -15,15 +13,11 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import AnomalyError
+from app.store import cursor as cursors
 from app.store.database import Database, reported
 from app.store.tables import decisions, episodes, news, notifications
 
 State = Literal["open", "closed"]
-
-
-class BadCursor(AnomalyError):
-    """A cursor that ``episodes`` did not give. Refuse the request."""
 
 
 class Episode(msgspec.Struct, kw_only=True):
@@ -44,7 +38,7 @@ class Episode(msgspec.Struct, kw_only=True):
     expected: float | None
     sentence: str
     labels: dict[str, Any]
-    event: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET  # that event, with votes and band: of ``episode`` only
+    event: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET  # that event, with votes and band: where it was asked for
 
 
 class Page(msgspec.Struct):
@@ -99,11 +93,16 @@ class Queries:
         kind: str = "",
         state: State | None = None,
         cursor: str = "",
+        metric: str | None = None,
+        exact: bool = False,
+        whole: bool = False,
+        names: Sequence[str] | None = None,
     ) -> Page:
         """Episodes that opened from ``since`` on and before ``until``, the last one first.
 
-        ``source`` is a name, or a pattern with * and ?. ``cursor`` is that of the page before: what is written between
-        two pages moves nothing in those that follow. Raises BadCursor.
+        ``source`` is a name, or a pattern with * and ? unless it is ``exact``; ``metric`` "" is that of whole sources;
+        ``names`` are ids. ``cursor`` is that of the page before: what is written between two pages moves nothing in
+        those that follow. ``whole``: with ``event``. Raises BadCursor.
         """
         table = episodes.c
         wanted = []
@@ -118,19 +117,24 @@ class Queries:
         if state:
             wanted.append(table.ended_at.is_(None) if state == "open" else table.ended_at.is_not(None))
         if cursor:
-            opened_at, name = _read_cursor(cursor)
+            opened_at, name = cursors.read(cursor)
             earlier = sa.and_(table.opened_at == opened_at, table.id < name)
             wanted.append(sa.or_(table.opened_at < opened_at, earlier))
-        columns = [column for column in episodes.c if column.name != "event"]
+        if metric is not None:
+            wanted.append(table.metric == metric)
+        if names is not None:
+            wanted.append(table.id.in_(names))
+        columns = [column for column in episodes.c if whole or column.name != "event"]
         order = (table.opened_at.desc(), table.id.desc())
         statement = sa.select(*columns).where(*wanted).order_by(*order).limit(limit + 1)
         async with self._asked() as connection:
             if source:
-                statement = statement.where(_like(table.source, source, connection.dialect.name))
+                like = table.source == source if exact else _like(table.source, source, connection.dialect.name)
+                statement = statement.where(like)
             found = [_episode(row) for row in (await connection.execute(statement)).mappings()]
         more = len(found) > limit
         found = found[:limit]
-        return Page(found, _cursor(found[-1]) if more and found else "")
+        return Page(found, cursors.written(found[-1].opened_at, found[-1].id) if more and found else "")
 
     async def episode(self, name: str) -> Episode | None:
         """That with this id."""
@@ -172,18 +176,6 @@ class Queries:
 def _episode(row: Any) -> Episode:
     fields = {name: row[name] for name in Episode.__struct_fields__ if name in row}
     return Episode(state="open" if row["ended_at"] is None else "closed", **fields)
-
-
-def _cursor(episode: Episode) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode([episode.opened_at, episode.id])).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        text = base64.b64decode(cursor.encode(), b"-_", validate=True)
-        return msgspec.json.decode(text, type=tuple[float, str])
-    except (binascii.Error, UnicodeError, msgspec.DecodeError) as error:
-        raise BadCursor(f"cursor: expected that of the page before, got {cursor[:80]!r}") from error
 
 
 def _like(column: Any, pattern: str, dialect: str) -> Any:

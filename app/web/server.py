@@ -19,6 +19,7 @@ from app.web.api import (
     openapi,
     points,
     session,
+    silences,
     sources,
     status,
 )
@@ -27,6 +28,9 @@ from app.web.api.point_rate import PointRate
 from app.web.api.routes import OPEN, Route, routes_of
 from app.web.api.services import Services
 from app.web.kept_results import KeptResults
+from app.web.live.decider import Decider
+from app.web.live.decisions import Mirror
+from app.web.live.episodes import Episodes
 from app.web.live.push import Push
 from app.web.live.recent_results import RecentResults
 from app.web.live.statistics import Statistics
@@ -48,6 +52,7 @@ SUBJECTS = [
     session,
     sources,
     episodes,
+    silences,
     live,
     openapi,
 ]
@@ -66,6 +71,7 @@ class Server:
         anomalies: TopicReader,
         history: "Callable[[], History | None]" = lambda: None,
         channels: Channels = dict,
+        mirror: Mirror | None = None,
     ) -> None:
         self.guard = Guard(settings, metrics)
         statistics = Statistics(settings, metrics, recent, results, anomalies)
@@ -73,10 +79,12 @@ class Server:
         routes = routes_of(SUBJECTS) + pages()
         if not settings.dashboard.enabled:
             routes = [one for one in routes if one.handler in ALWAYS]
+        self.decider = Decider(settings, mirror)
         self.services = Services(
             settings, metrics, health, recent, self.push, statistics, results, history,
             PointWriter(settings), PointRate(settings.api.max_point_rate), KeptResults(settings),
-            SystemView(settings, metrics, health, channels), Workers(settings, health), routes, self.guard.access,
+            SystemView(settings, metrics, health, channels), Workers(settings, health),
+            Episodes(recent, history, mirror), self.decider, routes, self.guard.access,
         )  # fmt: skip
 
     @property

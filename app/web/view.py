@@ -13,6 +13,7 @@ from aiohttp import web
 from app import errors
 from app.metrics import Metrics
 from app.settings import Settings
+from app.web.live.decisions import Mirror, kafka_reader
 from app.web.live.recent_results import RecentResults
 from app.web.live.topic_reader import TopicReader, kafka_consumer
 from app.web.probes import Check
@@ -68,8 +69,10 @@ class View:
             metrics.cut_connections,
         )
         self._access_log, self._root_path = settings.api.access_log, settings.api.root_path or ""
+        self._mirror = Mirror(kafka.decisions_topic, kafka_reader(options)) if settings.alerting.enabled else None
         results, anomalies = self._readers[:2]
-        self._server = Server(settings, metrics, health, self.recent, results, anomalies, history, channels)
+        of_topics = self.recent, results, anomalies
+        self._server = Server(settings, metrics, health, *of_topics, history, channels, self._mirror)
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task] = []
 
@@ -106,11 +109,13 @@ class View:
         if self._dashboard.enabled:
             for reader in self._readers:
                 self._run(reader.run(), reader)
+            if self._mirror:
+                self._run(self._mirror.run(), self._mirror)
             self._run(self._server.push.run())
             scheme, path = "https" if guard.tls else "http", self._root_path
             log.info("web view on %s://%s:%d%s/", scheme, f"[{host}]" if ":" in host else host, self.port, path)
 
-    def _run(self, job: Coroutine[Any, Any, None], reader: TopicReader | None = None) -> None:
+    def _run(self, job: Coroutine[Any, Any, None], reader: TopicReader | Mirror | None = None) -> None:
         task = asyncio.create_task(job)
         task.add_done_callback(partial(_ended, reader))
         self._tasks.append(task)
@@ -150,6 +155,7 @@ class View:
             await self._server.services.points.stop()
             await self._server.services.kept.stop()
             self._runner = None
+        await self._server.decider.stop()
 
 
 def _listen_problem(error: OSError, host: str, port: int) -> str:
@@ -162,7 +168,7 @@ def _listen_problem(error: OSError, host: str, port: int) -> str:
     return f"dashboard.host, dashboard.port: cannot listen on {host}:{port}: {error}"
 
 
-def _ended(reader: TopicReader | None, task: asyncio.Task) -> None:
+def _ended(reader: TopicReader | Mirror | None, task: asyncio.Task) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("web view: a task ended; the worker goes on", exc_info=error)
         if reader:

@@ -10,6 +10,14 @@ from app.web.probes import Health
 from app.web.server import Server
 
 PROMISED = {
+    ("DELETE", "/api/silences/{id}"): "admin",
+    ("GET", "/anomalies"): "read",
+    ("GET", "/api/episodes/{episode}"): "read",
+    ("GET", "/api/episodes/{episode}/notifications"): "read",
+    ("GET", "/api/silences"): "read",
+    ("POST", "/api/episodes/{episode}/acknowledgement"): "admin",
+    ("POST", "/api/episodes/{episode}/feedback"): "admin",
+    ("POST", "/api/silences"): "admin",
     ("GET", "/"): "read",
     ("GET", "/api/anomalies"): "read",
     ("GET", "/api/anomalies/{source}"): "read",

@@ -47,6 +47,7 @@ def rights_of_all() -> dict[str, list[permissions.Right]]:
         "worker": permissions.of_worker(settings),
         "worker, POST /data": permissions.of_posts(kafka.input_topic),
         "alerter": permissions.of_alerter(kafka),
+        "alerter, decisions": permissions.of_deciders(kafka),
         "generate": permissions.of_generator(kafka.input_topic),
         "topics --create": permissions.of_maker(kafka, topics.names(kafka)),
     }
@@ -70,6 +71,7 @@ def acl_commands() -> str:
         "worker": "anomaly",
         "worker, POST /data": "anomaly",
         "alerter": "alerter",
+        "alerter, decisions": "alerter",
         "generate": "producer",
         "topics --create": "admin",
     }

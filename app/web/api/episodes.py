@@ -1,23 +1,253 @@
-"""Episodes: which there are, and what is decided on them."""
+"""Episodes: which there are, who was told of them, and what is decided on them."""
 
-from typing import Any
+from __future__ import annotations
 
-from msgspec import Struct
+import math
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Literal
 
-from app.web.api.routes import READ, SOURCE, route
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from app.alerting.deciding import BadDecision, checked_episode, checked_words
+from app.scoring.severity import NAMES as SEVERITIES
+from app.store.cursor import BadCursor
+from app.web.api.routes import ADMIN, READ, SOURCE, route
 from app.web.api.services import Services
 from app.web.api.sources import Limit
+from app.web.live.decider import Decider, said_by
+from app.web.live.episodes import Episode, EpisodesFound, Said, SaidWhat, ToldChannel, Wanted
+from app.web.live.recent_results import Anomalous
+from app.web.problems import Problem
+from app.wire.decisions import Acknowledgement, Feedback
+
+LONGEST = 512  # characters of a pattern
+END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
+TIME = "epoch seconds, or ISO 8601, in UTC if there is no zone"
+Id = Annotated[str, Meta(max_length=300, description="Id of an episode.", examples=["raw-data:3:5658:0"])]
+Source = Annotated[str, Meta(description="Name of a source.", examples=["pump-7"])]
+Pattern = Annotated[
+    str, Meta(max_length=LONGEST, description="Name of a source, or a pattern with * and ?.", examples=["pump-*"])
+]
+Metric = Annotated[str, Meta(max_length=LONGEST, description="Name of a metric; empty: series that are whole sources.")]
+Severities = Annotated[
+    str, Meta(description="One or more of low, medium, high, critical, with commas.", examples=["high,critical"])
+]
+Kind = Annotated[str, Meta(max_length=LONGEST, description="Kind of the episode.", examples=["value", "silent"])]
+Cursor = Annotated[str, Meta(max_length=2000, description="`cursor` of the answer before: goes on behind that.")]
+Since = Annotated[str, Meta(max_length=64, description=f"Opened at this time or later: {TIME}.")]
+Until = Annotated[str, Meta(max_length=64, description=f"Opened before this time: {TIME}.")]
+State = Annotated[Literal["open", "closed"], Meta(description="Whether it goes on.")]
+By = Annotated[str, Meta(description="Who says so; where tokens are asked for, it is the name of the token.")]
+Comment = Annotated[str, Meta(description="Why, for those who read it later: at most 1,000 characters.")]
 
 
-class EpisodesAsked(Struct):
-    source: str | None = None
-    metric: str | None = None
+class _Asked(Struct, kw_only=True):
+    metric: Metric | None = None
+    since: Since | None = None
+    until: Until | None = None
+    severity: Severities = ""
+    kind: Kind = ""
+    state: State | None = None
+    cursor: Cursor = ""
+
+
+class EpisodesAsked(_Asked, kw_only=True):
+    """Parameters of a list of episodes."""
+
+    source: Pattern = ""
     limit: Limit | None = None
 
 
-@route("GET", "/api/anomalies", READ, {200: dict[str, Any]})
-@route("GET", f"/api/anomalies/{SOURCE}", READ, {200: dict[str, Any]})
-async def anomalies(services: Services, asked: EpisodesAsked) -> dict[str, Any]:
-    """The newest episodes, of one source or of all."""
+class OfSource(_Asked, kw_only=True):
+    """Parameters of the path that has a source in it."""
+
+    source: Source
+    limit: Limit = 50
+
+
+class EpisodeAsked(Struct):
+    episode: Id
+
+
+class AnomalousAsked(Struct):
+    limit: Limit = 100
+
+
+class EpisodeMessage(Struct, kw_only=True, omit_defaults=True):
+    """One message to one channel of which the episode is a part. Times are epoch seconds."""
+
+    id: str
+    channel: str
+    route: str = ""  # the rule that took it
+    state: str  # queued, sent, failed, muted
+    why: str  # opened, raised, repeated, closed
+    created_at: float
+    done_at: float | None = None
+    attempts: int = 0
+    answer: str = ""  # of the receiver, or why it was not told
+
+
+class EpisodeMessages(Struct, omit_defaults=True):
+    """``notifications``, of the history, the first first; without it the last ``told`` to each channel is known."""
+
+    episode: str
+    told: list[ToldChannel]
+    notifications: list[EpisodeMessage] = []
+    note: str = ""
+
+
+class NewAcknowledgement(Struct, forbid_unknown_fields=True):
+    """Who takes care of it."""
+
+    by: By | None = None
+    comment: Comment = ""
+
+
+class NewFeedback(NewAcknowledgement, kw_only=True):
+    """What the episode was, for the history."""
+
+    verdict: Literal["anomaly", "expected", "new_normal", "not_useful"]
+
+
+@route("GET", "/api/anomalies", READ, {200: EpisodesFound})
+async def anomalies(services: Services, asked: EpisodesAsked) -> EpisodesFound:
+    """Episodes, the last opened first.
+
+    They are of the history, with what was read since; where there is no history, of recent events alone. `from` and
+    `note` say which. `cursor` goes on behind the last one, whatever has opened meanwhile.
+    """
     limit = asked.limit if asked.limit is not None else (50 if asked.source else 100)
-    return {"anomalies": services.recent.anomalies(limit, asked.source, asked.metric)}
+    return await _page(services, asked, limit, exact=False)
+
+
+@route("GET", f"/api/anomalies/{SOURCE}", READ, {200: EpisodesFound})
+async def anomalies_of_source(services: Services, asked: OfSource) -> EpisodesFound:
+    """Episodes of one source, the last opened first."""
+    return await _page(services, asked, asked.limit, exact=True)
+
+
+@route("GET", "/api/episodes/{episode}", READ, {200: Episode}, problems=(404,))
+async def episode(services: Services, asked: EpisodeAsked) -> Episode:
+    """All that is known of one episode: with votes, attribution, who was told, and what was decided."""
+    return await _known(services, asked.episode)
+
+
+@route("GET", "/api/episodes/{episode}/notifications", READ, {200: EpisodeMessages}, problems=(404,))
+async def notifications(services: Services, asked: EpisodeAsked) -> EpisodeMessages:
+    """Who was told of an episode, what they answered, or why they were not told."""
+    one = await _known(services, asked.episode)
+    stored = await services.episodes.messages(asked.episode)
+    if stored is None:
+        return EpisodeMessages(
+            one.episode, one.told, note="there is no history now: the last word of each channel is known"
+        )
+    found = [
+        EpisodeMessage(
+            id=each.id, channel=each.channel, route=each.route, state=each.state, why=each.why,
+            created_at=each.created_at, done_at=each.done_at, attempts=each.attempts, answer=each.answer,
+        )
+        for each in stored
+    ]  # fmt: skip
+    return EpisodeMessages(one.episode, one.told, found)
+
+
+@route("POST", "/api/episodes/{episode}/acknowledgement", ADMIN, {200: Said}, problems=(404, 503))
+async def acknowledge(services: Services, asked: EpisodeAsked, body: NewAcknowledgement, request: web.Request) -> Said:
+    """Acknowledge an episode: it is not repeated any more, and its end is still told."""
+    decider = await _to_decide(services, asked.episode)
+    by, comment = _said(request, body)
+    await decider.write(one := Acknowledgement(asked.episode, by, time.time(), comment))
+    return Said(one.by, one.at, one.comment)
+
+
+@route("POST", "/api/episodes/{episode}/feedback", ADMIN, {200: SaidWhat}, problems=(404, 503))
+async def feedback(services: Services, asked: EpisodeAsked, body: NewFeedback, request: web.Request) -> SaidWhat:
+    """Say what an episode was, for the history.
+
+    `anomaly`: it was one. `expected`: it was unusual, and known before. `new_normal`: it will stay so. `not_useful`:
+    nobody needed to hear of it.
+    """
+    decider = await _to_decide(services, asked.episode)
+    by, comment = _said(request, body)
+    await decider.write(one := Feedback(asked.episode, body.verdict, by, time.time(), comment))
+    return SaidWhat(one.by, one.at, one.comment, one.verdict)
+
+
+@route("GET", "/anomalies", READ, {200: list[Anomalous]})
+async def anomalous(services: Services, asked: AnomalousAsked) -> list[Anomalous]:
+    """The last anomalous points of all sources that this process has read, the newest first.
+
+    `mean` is what was expected, `std_dev` the usual error of that.
+    """
+    return services.recent.anomalous(asked.limit)
+
+
+async def _page(services: Services, asked: EpisodesAsked | OfSource, limit: int, exact: bool) -> EpisodesFound:
+    severity = tuple(asked.severity.split(",")) if asked.severity else ()
+    if unknown := [name for name in severity if name not in SEVERITIES]:
+        raise Problem.at("?severity", f"expected {', '.join(SEVERITIES)}, with commas between, got {unknown[0][:80]!r}")
+    wanted = Wanted(
+        limit=limit,
+        since=_moment("?since", asked.since),
+        until=_moment("?until", asked.until),
+        severity=severity,
+        source=asked.source or None,
+        exact=exact,
+        metric=asked.metric,
+        kind=asked.kind or None,
+        state=asked.state,
+        cursor=asked.cursor,
+    )
+    try:
+        return await services.episodes.page(wanted)
+    except BadCursor as error:
+        raise Problem.at("?cursor", str(error)) from error
+
+
+async def _known(services: Services, name: str) -> Episode:
+    if (one := await services.episodes.one(name)) is None:
+        unknown = "" if services.episodes.complete else ", and there is no history that can be asked now"
+        raise Problem(404, f"no episode {name!r}{unknown}")
+    return one
+
+
+async def _to_decide(services: Services, name: str) -> Decider:
+    """What is to be decided of this episode goes there. Raises Problem.
+
+    An episode that this process does not know is taken only while the history, which knows all, cannot be asked.
+    """
+    services.decider.check()
+    try:
+        checked_episode(name)
+    except BadDecision as error:
+        raise Problem(404, f"no episode {name!r}: {error}") from error
+    if await services.episodes.one(name) is None and services.episodes.complete:
+        raise Problem(404, f"no episode {name!r}")
+    return services.decider
+
+
+def _said(request: web.Request, body: NewAcknowledgement) -> tuple[str, str]:
+    """Who, and why."""
+    try:
+        return said_by(request, body.by), checked_words("comment", body.comment)
+    except BadDecision as error:
+        raise Problem.at(f"/{error.field}", str(error)) from error
+
+
+def _moment(place: str, given: str | None) -> float | None:
+    """Epoch seconds. Raises Problem."""
+    if given is None:
+        return None
+    try:
+        at = float(given)
+    except ValueError:
+        try:
+            when = datetime.fromisoformat(given)
+            at = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            at = math.nan
+    if not 0.0 <= at < END_OF_TIME:
+        raise Problem.at(place, f"expected epoch seconds or ISO 8601, from 1970 to 2199, got {given!r}")
+    return at

@@ -10,6 +10,8 @@ from app.metrics import Metrics
 from app.settings import Settings
 from app.web.api.point_rate import PointRate
 from app.web.kept_results import KeptResults
+from app.web.live.decider import Decider
+from app.web.live.episodes import Episodes
 from app.web.live.push import Push
 from app.web.live.recent_results import RecentResults
 from app.web.live.statistics import Statistics
@@ -39,5 +41,7 @@ class Services:
     kept: KeptResults
     system: SystemView
     workers: Workers
+    episodes: Episodes
+    decider: Decider
     routes: list[Any]  # all that are served, for the document
     access: Access

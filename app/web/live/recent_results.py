@@ -15,7 +15,8 @@ it.
 """
 
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from typing import Any
@@ -40,6 +41,7 @@ RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unr
 # What Python adds to a record: its header, its place in a list, rounding. What a source takes without its points and
 # its name, and may take with a name; what an episode takes besides its records and its name.
 POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES, WORD_BYTES = 56, 440, 520, 610, 500
+MOST_ANOMALOUS = 1_000  # points
 EARLY, EARLY_WORDS = 1_000, 8  # episodes that were told of and not read yet, and words of each
 
 
@@ -84,6 +86,26 @@ class RecentPoints:
         return size
 
 
+class Anomalous(msgspec.Struct):
+    """One anomalous point. Of several metrics the one that counts most for its score."""
+
+    source: str
+    value: float | None
+    timestamp: float  # epoch s
+    mean: float | None  # what was expected
+    std_dev: float | None  # the usual error of that
+
+    @classmethod
+    def of(cls, result: ShownResult) -> "Anomalous":
+        value, mean = result.value, result.expected
+        if result.values:
+            shares = result.attribution or {}
+            metric = max(result.values, key=lambda one: shares.get(one, 0.0))
+            value = result.values[metric]
+            mean = mean.get(metric) if isinstance(mean, dict) else mean
+        return cls(result.source, value, result.timestamp, None if isinstance(mean, dict) else mean, result.usual)
+
+
 @dataclass(slots=True)
 class Changes:
     """Changes since the last call of drain(): series by name, episodes that opened, changed or closed by id."""
@@ -94,7 +116,7 @@ class Changes:
 
 
 class RecentResults:
-    """At most 69 MB: the largest sizes of points, sources and episodes, and one record that is being taken in.
+    """At most 71 MB: the largest sizes of points, sources and episodes, anomalous points, one record that is taken in.
 
     ``max_sources``, of SOURCE_BYTES: the least recently active is forgotten. ``kept``: sources with a full series, of
     ``series_points`` or ``kept_bytes``. ``max_episodes``, of ``episode_bytes``: the first that came is forgotten.
@@ -117,6 +139,7 @@ class RecentResults:
         self._series: OrderedDict[str, RecentPoints] = OrderedDict()  # least recently active first
         self._kept: OrderedDict[str, None] = OrderedDict()
         self._episodes: OrderedDict[str, ShownEpisode] = OrderedDict()
+        self._anomalous: deque[Anomalous] = deque(maxlen=MOST_ANOMALOUS)
         self._early: OrderedDict[str, tuple[Word, ...]] = OrderedDict()  # of episodes that were not read yet
         self.nbytes = self.source_bytes = self.episode_bytes = 0  # of all points, of sources without them, of episodes
         self._max_bytes, self._max_source_bytes = 2 * shared_bytes + kept * kept_bytes, max_sources * SOURCE_BYTES
@@ -148,6 +171,8 @@ class RecentResults:
         self._series.move_to_end(name)
         self.nbytes += series.add(raw, result)
         self._changes.sources[name] = series
+        if result.is_anomaly:
+            self._anomalous.append(Anomalous.of(result))
         if name in self.watched:
             self._changes.points[name] = self._changes.points.get(name, 0) + 1
         self._trim(name)
@@ -179,7 +204,11 @@ class RecentResults:
     def take_notification(self, raw: bytes | None, written_at: float = 0.0) -> None:
         """Take the value of one record of the topic of notifications: who was told of which episodes, or why not."""
         notification: ShownNotification | None = None if raw is None else self._decoded(decode_notification, raw)
-        for name, word in notification.words() if notification else ():
+        if notification is None:
+            return
+        for event in notification.silent():
+            self.take_event(event, written_at)
+        for name, word in notification.words():
             before = self._episodes.get(name)
             if before is None:  # its event comes by another reader
                 self._early[name] = (*self._early.pop(name, ()), word)[-EARLY_WORDS:]
@@ -230,6 +259,18 @@ class RecentResults:
         ]
         found.sort(reverse=True)
         return [episode.row(name) for *_, name, episode in found[:limit]]
+
+    def episode(self, name: str) -> ShownEpisode | None:
+        """What is remembered of it."""
+        return self._episodes.get(name)
+
+    def episodes(self) -> Iterable[tuple[str, ShownEpisode]]:
+        """All that are remembered, by id, that came first at the front."""
+        return self._episodes.items()
+
+    def anomalous(self, limit: int) -> list[Anomalous]:
+        """The last anomalous points of all series, the newest first."""
+        return sorted(self._anomalous, key=lambda one: one.timestamp, reverse=True)[:limit]
 
     def drain(self) -> Changes:
         """What changed since the last call."""

@@ -13,6 +13,7 @@ import msgspec
 from app.scoring.severity import severity
 
 EVENTS = ("opened", "changed", "closed")
+SILENT = "silent"  # kind of the episodes of sources that send nothing
 MAX_SOURCE, MAX_METRIC = 256, 128  # characters; a worker takes no name of more bytes
 MAX_ID = 300  # of an episode: the name of a topic has 249
 MOST_SAID = 200  # characters of an answer
@@ -75,11 +76,21 @@ class Event(ShownResult, kw_only=True):
 
 class _EventRef(msgspec.Struct):
     episode: Annotated[str, msgspec.Meta(max_length=MAX_ID)]
+    kind: str = ""
 
 
 class _NewsRef(msgspec.Struct):
-    event: _EventRef
+    event: msgspec.Raw
     why: str
+    episode: str = ""
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        of = _decode_ref(self.event)
+        self.episode, self.kind = of.episode, of.kind
+
+
+_decode_ref = msgspec.json.Decoder(_EventRef).decode
 
 
 class ShownNotification(msgspec.Struct):
@@ -96,9 +107,12 @@ class ShownNotification(msgspec.Struct):
         """Of each episode what its channel was told."""
         at = self.done_at or self.created_at
         return [
-            (one.event.episode, Word(self.channel, self.state, one.why, at, self.answer[:MOST_SAID]))
-            for one in self.news
+            (one.episode, Word(self.channel, self.state, one.why, at, self.answer[:MOST_SAID])) for one in self.news
         ]
+
+    def silent(self) -> list[bytes]:
+        """Events of sources that send nothing: they are in no other topic."""
+        return [bytes(one.event) for one in self.news if one.kind == SILENT]
 
 
 def _epoch(time: Any) -> float:

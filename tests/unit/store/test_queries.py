@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from app.errors import StoreError
+from app.store.cursor import BadCursor
 from app.store.projection import Projection
-from app.store.queries import BadCursor, Queries
+from app.store.queries import Queries
 from app.wire.decisions import Acknowledgement, Feedback, Silence
 from tests.unit.store.logs import KINDS, NOW, Topics, event, notification
 

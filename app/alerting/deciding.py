@@ -1,0 +1,63 @@
+"""What somebody may decide on episodes: the same checks for the command line and for the API."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from uuid import uuid4
+
+import msgspec
+
+from app.alerting.matchers import Matchers
+from app.errors import AnomalyError, ConfigurationError
+from app.wire.decisions import Silence
+
+LONGEST = 1000  # characters of a comment, and of a name
+MOST_MATCHERS = 100
+LONGEST_SILENCE_S = 10 * 365 * 86_400.0
+# topic:partition:offset:index; for the index of episodes that no points have, see app/alerting/stopped.py
+EPISODE = r"[a-zA-Z0-9._-]{1,249}(:[0-9]{1,19}){2}:([0-9]{1,19}|silent(-[0-9a-f]{16})?|external-[0-9a-f]{16})"
+
+
+class BadDecision(AnomalyError):
+    """It is refused. ``field`` names what is wrong, ``str()`` says what was expected."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.field = field
+
+
+def checked_episode(name: str) -> str:
+    """The id of an episode, whether there is such a one or not. Raises BadDecision."""
+    if not re.fullmatch(EPISODE, name):
+        raise BadDecision("episode", f"expected the id of an episode, topic:partition:offset:index, got {name[:300]!r}")
+    return name
+
+
+def checked_words(field: str, text: str, required: bool = False) -> str:
+    """A name, which is ``required``, or a comment. Raises BadDecision."""
+    text = text.encode(errors="replace").decode()  # arguments of a command may be no UTF-8
+    if len(text) > LONGEST or (required and not text.strip()):
+        raise BadDecision(field, f"expected 1 to {LONGEST} characters, got {len(text)}")
+    return text
+
+
+def silence(texts: Sequence[str], now: float, ends_at: float, by: str, comment: str) -> Silence:
+    """A new one from now on, with an id of its own. Raises BadDecision."""
+    if not math.isfinite(ends_at) or not now < ends_at <= now + LONGEST_SILENCE_S:
+        raise BadDecision("ends_at", "a silence must end later than now, and within ten years")
+    try:
+        matchers = Matchers.of([one.encode(errors="replace").decode() for one in texts])
+    except ConfigurationError as error:
+        raise BadDecision("matchers", str(error)) from error
+    if len(matchers.each) > MOST_MATCHERS:
+        raise BadDecision("matchers", f"expected at most {MOST_MATCHERS}, got {len(matchers.each)}")
+    if matchers.matches({}):
+        raise BadDecision("matchers", f"a silence must have a matcher that not everything fits, got {matchers}")
+    return Silence(uuid4().hex[:12], [str(each) for each in matchers.each], now, ends_at, by, comment)
+
+
+def ended(one: Silence, now: float) -> Silence:
+    """The same, over since now."""
+    return msgspec.structs.replace(one, starts_at=min(one.starts_at, now), ends_at=now)
