@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 import pytest
 from aiohttp import ClientSession, CookieJar, TCPConnector, WSServerHandshakeError
 from aiohttp.test_utils import TestServer
+from browser import CHROMIUM, browser
 
 from app.web.api.pages import pages
 from tests.docs.pages import ROOT
@@ -71,6 +72,25 @@ async def nginx(directory, certificates, behind):
         process.stderr.close()
 
 
+async def in_a_browser(url, server, token):
+    """Log in, see what is new come, log out."""
+    async with browser() as page:
+        await page.call("Security.setIgnoreCertificateErrors", ignore=True)
+        await page.open(url)
+        await page.until("location.pathname === '/anomaly/login' && document.activeElement.id === 'token'")
+        await page.run(f"document.querySelector('#token').value = '{token}'")
+        await page.run("document.querySelector('#form').requestSubmit()")
+        await page.until("location.pathname === '/anomaly/' && document.querySelector('main')")
+        async with asyncio.timeout(HANG_S):
+            while not server.push.clients:
+                await asyncio.sleep(0.02)
+        assert await page.run("document.cookie") == ""
+        await page.run("import('./static/api.js').then((api) => api.remove('api/session'))")
+        await page.run("location.reload()")
+        await page.until("location.pathname === '/anomaly/login' && document.activeElement.id === 'token'")
+        assert page.complaints == []
+
+
 def test_the_view_works_at_a_path_of_another_host(tmp_path):
     keys = Keys(tmp_path)
     server = make_server(
@@ -92,6 +112,8 @@ def test_the_view_works_at_a_path_of_another_host(tmp_path):
             ) as session,
         ):
             await look(session, f"https://view.example:{port}")
+            if CHROMIUM:
+                await in_a_browser(f"https://view.localhost:{port}/anomaly/", server, keys["read"])
 
     async def look(session, ours):
         def ask(method, path, **options):

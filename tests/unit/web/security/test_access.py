@@ -9,6 +9,7 @@ from aiohttp import CookieJar
 from aiohttp.test_utils import TestClient, TestServer
 
 from app.web.api import routes
+from app.web.probes import Health
 from app.web.security import access
 from app.web.security.tokens import remove
 from tests.guarded import UPGRADE, Keys, make_server
@@ -90,6 +91,15 @@ def test_probes_and_metrics_are_open_or_not(keys, probes, metrics):
     assert [status for status, *_ in answers] == [200 if probes else 401] * 2 + [200 if metrics else 401]
     answers = ask(server, *(("GET", path, keys.bearer("read")) for path in ("/livez", "/readyz", "/metrics")))
     assert [status for status, *_ in answers] == [200] * 3
+
+
+def test_probes_that_anybody_may_ask_give_no_details_where_others_need_a_token(keys):
+    told = {"alive": True, "ready": True, "details": {"partitions": [0]}}
+    for server, details in ((make_server(), True), (guarded(keys), False), (guarded(keys, probes_open=False), True)):
+        server.services.health = lambda: Health(True, True, {"partitions": [0]})
+        answers = ask(server, *(("GET", path, keys.bearer("read")) for path in ("/livez", "/readyz", "/api/health")))
+        bodies = [body for _, _, body in answers]
+        assert bodies == [told | ({} if details else {"details": {}})] * 2 + [told]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ bytes on a socket, as a client library would put odd ones right. The same reques
 import asyncio
 import contextlib
 import itertools
+import re
 import socket
 import threading
 from dataclasses import dataclass, replace
@@ -159,7 +160,7 @@ def server(keys):
 
 
 def path_of(route):
-    return route.path.replace(r"{source:[\s\S]+}", "pump-7").replace("{", "").replace("}", "")
+    return re.sub(r"\{\w+(:[^}]*)?\}", "pump-7", route.path)
 
 
 def roles_of(route):
