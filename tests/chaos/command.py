@@ -16,6 +16,8 @@ from chaos.campaign import Campaign
 from chaos.cluster import Cluster
 from chaos.controls import CONTROLS
 from chaos.plan import KINDS, ROUND_RECORDS, kinds, rounds
+from chaos.posts import EARLY
+from chaos.posts import play as play_posts
 from chaos.rolling import roll
 from conftest import BROKER
 from integration.load import SERIES, real_series
@@ -51,6 +53,7 @@ def faults(command):
 @click.option("--rolling", default=0, help="Only this: rounds in which each of three brokers is restarted in turn.")
 @click.option("--abruptly", is_flag=True, help="With --rolling: by kill -9, not by SIGTERM.")
 @click.option("--alerters", default=0, help="Only this: alerters killed so often while 50 times as many episodes open.")
+@click.option("--posts", default=0, help="Only this: a worker killed so often while points are posted to it.")
 @click.option("--write-docs", is_flag=True, help="Write the tables into docs/guarantees.md.")
 def main(
     controls: int,
@@ -65,6 +68,7 @@ def main(
     rolling: int,
     abruptly: bool,
     alerters: int,
+    posts: int,
     write_docs: bool,
     **counts: int,
 ) -> None:
@@ -85,6 +89,17 @@ def main(
         text = f"{found.text()} {machine(f'Kafka {KAFKA} (one node)')}"
         _say(f"\n{text}\n")
         _end(found.findings, directory, {"alerters": text} if write_docs else {})
+        return
+    if posts:
+        with LocalKafka(directory / "kafka", port=0, properties=BROKER) as kafka:
+            posted = play_posts(kafka.bootstrap_servers, directory, posts, per_s, seed=seed)
+            (within := directory / "early").mkdir()
+            early = play_posts(kafka.bootstrap_servers, within, 1, 500.0, program=EARLY)
+        lost = sum("is lost" in said or "is there" in said for said in early.findings)
+        text = f"{posted.text()} {machine(f'Kafka {KAFKA} (one node)')}"
+        _say(f"\n{dict(posted.requests)}\n{text}\n\nof a program that answers too early {lost} were found to be lost")
+        wrong = posted.findings + ([] if lost else ["a program that answers too early was not caught"])
+        _end(wrong[:50], directory, {"posts": text} if write_docs else {})
         return
     plan = rounds(counts, records, seed, round_records)
     planned = kinds([fault for each in plan for fault in each.faults])
