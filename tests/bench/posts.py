@@ -60,7 +60,7 @@ def main(per_s: float, seconds: float, write_docs: bool) -> None:
     print(text)
     print(f"\nload average: {os.getloadavg()}; answers: {dict(answers)}")
     if write_docs:
-        pages.write("posts", text)
+        pages.write("answers", text)
 
 
 async def measured(url: str, per_s: float, seconds: float) -> tuple[list[float], Counter[str]]:

@@ -62,11 +62,12 @@ class Found:
         }
         lines = (of, ["---:"] * len(of), [f"{count:,}" for count in of.values()])
         table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-        rate, failed = self.points / self.seconds, sum(self.requests.values()) - self.requests["200"]
+        rate = self.points / self.seconds
+        cut = sum(times for how, times in self.requests.items() if how not in ("200", "ClientConnectorError"))
         return (
-            f"{table}\n\n{rate:,.0f} points/s over {self.seconds:.0f} s, the times without a worker among them; "
-            f"{failed:,} requests failed and were sent again, so that {self.records - len(self.taken):,} points are "
-            f"there twice. On"
+            f"{table}\n\n{rate:,.0f} points/s over {self.seconds:.0f} s, the times without a worker among them. "
+            f"{cut:,} requests were cut off and sent again, so that {self.records - len(self.taken):,} points are there "
+            "twice. On"
         )
 
 
@@ -135,14 +136,18 @@ def free_port() -> int:
 
 def play(
     servers: str, folder: Path, kills: int, per_s: float = 2000.0, bulk: int = 100, seed: int = 1,
-    program: Sequence[str] = PROGRAM, apart_s: tuple[float, float] = APART_S,
+    program: Sequence[str] = PROGRAM, apart_s: tuple[float, float] = APART_S, revives: bool = True,
 ) -> Found:  # fmt: skip
-    """Kill the worker so often, while so many points a second are posted to it."""
+    """Kill the worker so often, while so many points a second are posted to it.
+
+    Without ``revives`` all ends with the last kill: then points that were posted have no result.
+    """
     port = free_port()
     with Run(Job.of("posts", servers), folder, dashboard={"port": port}).make_topics() as run:
         url = f"http://127.0.0.1:{port}/data?wait=0"
-        found = asyncio.run(_play(run, url, kills, per_s, bulk, seed, program, apart_s))
-        run.until_done()
+        found = asyncio.run(_play(run, url, kills, per_s, bulk, seed, program, apart_s, revives))
+        if revives:
+            run.until_done()
         raw = kafka_tools.consume(servers, run.kafka.input_topic)
         results = kafka_tools.consume(servers, run.kafka.output_topic)
     found.records, found.results = len(raw), len(results)
@@ -154,7 +159,7 @@ def play(
 
 async def _play(
     run: Run, url: str, kills: int, per_s: float, bulk: int, seed: int, program: Sequence[str],
-    apart_s: tuple[float, float],
+    apart_s: tuple[float, float], revives: bool,
 ) -> Found:  # fmt: skip
     chance, found = random.Random(seed), Found()
     worker = await asyncio.to_thread(_started, run, program)
@@ -167,6 +172,8 @@ async def _play(
             assert worker.code is None, worker.said[-2000:]
             await asyncio.to_thread(worker.kill)
             found.kills += 1
+            if found.kills == kills and not revives:
+                return found
             worker = run.start(program)
         await asyncio.to_thread(_until_taking, found)
         await asyncio.sleep(apart_s[0])

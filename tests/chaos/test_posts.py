@@ -7,7 +7,8 @@ from chaos.posts import EARLY, Found, judged, play
 
 def test_a_worker_that_answers_before_kafka_does_is_caught(kafka, tmp_path):
     """tests/integration/test_posts.py kills one that does not."""
-    found = play(kafka.bootstrap_servers, tmp_path, kills=1, per_s=500.0, bulk=50, apart_s=(0.5, 0.6), program=EARLY)
+    how = {"per_s": 500.0, "bulk": 50, "apart_s": (0.5, 0.6), "revives": False}
+    found = play(kafka.bootstrap_servers, tmp_path, kills=1, program=EARLY, **how)
     assert found.kills == 1 and len(found.taken) > 100
     assert any("is lost" in said or "is there" in said for said in found.findings)
 

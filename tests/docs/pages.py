@@ -24,8 +24,8 @@ PAGE_OF = {
             "alert_mail",
         ],
         "operations.md": ["metrics", "rights", "acls"],
-        "guarantees.md": ["chaos", "rolling", "static", "alerters"],
-        "benchmarks.md": ["bench", "codecs", "mapped", "alerts"],
+        "guarantees.md": ["chaos", "rolling", "static", "alerters", "posts"],
+        "benchmarks.md": ["bench", "codecs", "mapped", "alerts", "answers"],
         "detection.md": ["detection", "drills"],
     }.items()
     for name in names

@@ -122,6 +122,10 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
 
         wait_for(shown)
         assert worker.get("/readyz")[0] == 200
+        status, refused = worker.post("/data", {"sourceId": "pump", "value": 1.5})
+        assert status == 503 and f"--operation Write --topic {hands.input_topic}" in refused["detail"]
+        secured.allow("worker", acls_of(permissions.of_posts(hands.input_topic)))
+        wait_for(lambda: worker.post("/data?wait=30", {"sourceId": "pump", "value": 1.5})[0] == 200)
         assert worker.term() < 10.0 and worker.code == 0
         assert "Traceback" not in worker.said and told_no_password(worker.said)
 
