@@ -66,8 +66,8 @@ class Found:
         cut = sum(times for how, times in self.requests.items() if how not in ("200", "ClientConnectorError"))
         return (
             f"{table}\n\n{rate:,.0f} points/s over {self.seconds:.0f} s, the times without a worker among them. "
-            f"{cut:,} requests were cut off and sent again, so that {self.records - len(self.taken):,} points are there "
-            "twice. On"
+            f"{cut:,} requests were cut off and sent again, so that {self.records - len(self.taken):,} points are "
+            "there twice. On"
         )
 
 
