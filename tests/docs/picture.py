@@ -14,10 +14,10 @@ from tests.browser import browser
 PICTURE = Path(__file__).parents[2] / "docs" / "view.png"
 
 
-async def take(address: str, source: str) -> None:
+async def take(address: str) -> None:
     async with browser() as page:
-        await page.open(f"{address}/#source={source}", width=1280, height=800)
-        await page.until("document.querySelector('table tbody tr') && document.querySelector('svg path')")
+        await page.open(f"{address}/", width=1280, height=900)
+        await page.until("document.querySelector('#episodes svg path') && document.querySelector('#lanes .bar')")
         await page.until("document.body.innerText.includes('ready')")
         await asyncio.sleep(5)  # the figures in the header settle
         taken = await page.call("Page.captureScreenshot", format="png")
@@ -25,4 +25,4 @@ async def take(address: str, source: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(take(*(sys.argv[1:] or ["http://127.0.0.1:8000", "pump-6"])))
+    asyncio.run(take(*(sys.argv[1:] or ["http://127.0.0.1:8000"])))

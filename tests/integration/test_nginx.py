@@ -123,7 +123,7 @@ def test_the_view_works_at_a_path_of_another_host(tmp_path):
             assert answer.status == 308 and answer.headers["Location"].endswith("/anomaly/")
         async with ask("GET", "/anomaly/", headers={"Accept": "text/html"}) as answer:
             assert (answer.status, answer.headers["Location"]) == (303, "./login?next=")
-        async with ask("GET", "/anomaly/static/app.js") as answer:
+        async with ask("GET", "/anomaly/static/dom.js") as answer:
             assert answer.status == 200
         async with ask("GET", "/livez") as answer:
             assert answer.status == 404, "nothing beside the path"

@@ -233,7 +233,7 @@ def test_without_the_view_probes_and_metrics_remain():
 
 EVERY_KIND = [
     "/",
-    "/static/app.js",
+    "/static/dom.js",
     "/api/sources",
     "/api/series/nobody",
     "/api/sources?limit=x",
@@ -427,7 +427,7 @@ REBOUND = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0
            "worker-1.evil.example", "0x7f.1", "view.example@evil.example", "[evil.example]"]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/sources", "/metrics", "/readyz", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/static/dom.js", "/api/sources", "/metrics", "/readyz", "/nowhere"])
 def test_a_page_that_gave_our_address_to_its_own_name_reads_nothing(path):
     server = make(dashboard={"allowed_hosts": ["view.example", "worker-1"]})
     for host in OURS:

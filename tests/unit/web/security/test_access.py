@@ -267,7 +267,7 @@ def test_under_a_root_path_all_is_served_with_it_and_without(keys):
     server = guarded(keys, root_path="/anomaly")
     read = keys.bearer("read")
     answers = ask(server, *(("GET", path, read) for path in (
-        "/", "/anomaly/", "/anomaly/api/sources", "/api/sources", "/anomaly/static/app.js", "/static/app.js",
+        "/", "/anomaly/", "/anomaly/api/sources", "/api/sources", "/anomaly/static/dom.js", "/static/dom.js",
         "/anomaly/livez", "/anomaly")))  # fmt: skip
     assert [status for status, *_ in answers] == [200] * 7 + [308]
     assert answers[-1][1]["Location"] == "anomaly/"

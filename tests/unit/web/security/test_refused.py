@@ -254,7 +254,7 @@ def tricks(path):
     """Ways to write a path so that a check by prefix would not know it, or that end somewhere else."""
     first = path[1:2] or "x"
     ups = ("..", "%2e%2e", ".%2e", "%2e.", "..%2f", "..;", "%252e%252e", "..%00", "..\\")
-    inside = ("/login", "/static", "/static/app.js", "/livez", "/api/session", ROOT, f"{ROOT}/static", "/x")
+    inside = ("/login", "/static", "/static/dom.js", "/livez", "/api/session", ROOT, f"{ROOT}/static", "/x")
     yield from (
         path, ROOT + path, f"/{path}", f"//{path}", f"///evil.example{path}", f"/.{path}", f"/./{path[1:]}", f"{path}/",
         f"{path}/.", f"{path}//", f"{path}?", f"{path}?login", f"{path}#/login", f"{path};/login", f"{path}%20",

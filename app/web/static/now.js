@@ -1,0 +1,249 @@
+// The page Now: what is open, what happened in the last 24 hours, and the sources by their latest scores.
+
+import { get, post, session } from "./api.js";
+import { count, duration, el, h, iso, say, severity, time } from "./dom.js";
+import { Decide } from "./decide.js";
+import { EpisodeList, drawChart, makeEntry } from "./episode_list.js";
+import { counts, headline, isOpen, untilOf } from "./episodes.js";
+import { Lanes, fromInput, lanesOf, toInput } from "./lanes.js";
+import { announce, start } from "./shell.js";
+import { Held, SourceTable } from "./source_table.js";
+import * as address from "./url_state.js";
+
+const DAY = 86400, GRID = 300;  // s: length of the lanes, and what their end is rounded up to
+const ASKED = 1000, KEPT = 3000; // episodes asked for at once, and remembered
+const POINTS = 120;
+const SHOW_MS = 250, TICK_MS = 10000;
+
+const known = new Map(); // episode -> row
+let user = { name: "", roles: [] };
+let sources = null;      // how many are known
+let asked = read();      // what the address says
+let topic = "raw-data";
+
+if (location.hash.startsWith("#source=")) location.replace(`source?${location.hash.slice(1)}`); // links of older messages
+
+function read() {
+  const found = address.read(["search", "sort", "from", "to", "episode"]);
+  const [from, to] = [fromInput(found.from), fromInput(found.to)];
+  return { ...found, sort: found.sort || "score", span: from !== null && to !== null && from < to ? [from, to] : null };
+}
+
+// Changes the address and with it what is shown.
+function go(changes, quiet = false) {
+  address.write(changes, quiet);
+  follow();
+}
+
+function follow() {
+  const before = asked;
+  asked = read();
+  const [from, to] = asked.span ?? [null, null];
+  for (const [id, text] of [["search", asked.search], ["sort", asked.sort], ["from", toInput(from)], ["to", toInput(to)]]) {
+    if (document.activeElement !== el(id) && el(id).value !== text) el(id).value = text;
+  }
+  el("clear").hidden = !asked.span;
+  if (before.search !== asked.search || before.sort !== asked.sort) list.load(asked.search, asked.sort).catch(shell.lost);
+  if (before.episode !== asked.episode) chosen.drawn = 0;
+  show();
+}
+
+// --- episodes
+
+function take(rows) {
+  for (const row of rows) known.set(row.episode, row);
+  if (known.size <= KEPT) return;
+  const closed = [...known.values()].filter((row) => !isOpen(row)).sort((a, b) => untilOf(a) - untilOf(b));
+  for (const row of closed.slice(0, known.size - KEPT)) known.delete(row.episode);
+}
+
+function matching() {
+  const needle = asked.search.toLowerCase(), rows = [...known.values()];
+  return needle ? rows.filter((row) => `${row.source} ${row.metric ?? ""}`.toLowerCase().includes(needle)) : rows;
+}
+
+async function points(row) {
+  const found = await get(`api/series?${new URLSearchParams({ source: row.source, metric: row.metric ?? "", limit: POINTS })}`);
+  return found.points;
+}
+
+const decide = new Decide(el("decide"), send, () => user.name);
+const episodes = new EpisodeList(el("episodes"), el("more"), points, (kind, row) => decide.ask(kind, row));
+const held = new Held(el("episodes"), () => showSoon());
+episodes.may = () => user.roles.includes("admin");
+
+// What somebody decided; what is returned shows it.
+async function send(kind, row, said) {
+  const now = known.get(row.episode) ?? row;
+  if (kind === "silence") {
+    const { id, ends_at: until, by, comment } = await post("api/silences", said);
+    take([{ ...now, muted: { silence: id, why: comment, until, by } }]);
+  } else {
+    const decided = await post(`api/episodes/${encodeURIComponent(row.episode)}/${kind === "acknowledge" ? "acknowledgement" : "feedback"}`, said);
+    take([{ ...now, [kind === "acknowledge" ? "acknowledged" : "feedback"]: decided }]);
+  }
+  announce(`Saved: ${kind}, ${row.source}`);
+  return () => show(true);
+}
+
+// --- the picture of a day
+
+const lanes = new Lanes({ box: el("lanes"), readout: el("lanes-readout"), note: el("lanes-note") },
+  (from, to) => go({ from: short(from), to: short(to) }), (row) => go({ episode: row.episode }));
+const short = (at) => `${iso(at).slice(0, 16)}Z`;
+
+// [from, to, what to say] of the lanes: the last 24 hours; where nothing is in them but in older ones, those before the last.
+function windowOf(rows, now) {
+  const until = Math.ceil(now / GRID) * GRID;
+  if (asked.span && asked.span[0] < until - DAY) {
+    const to = Math.ceil(Math.max(asked.span[1], asked.span[0] + DAY) / GRID) * GRID;
+    return [Math.min(asked.span[0], to - DAY), to, `24 hours until ${time(to)} UTC`];
+  }
+  if (rows.length && !rows.some((row) => isOpen(row) || untilOf(row) >= until - DAY) || rows.length && !lanesOf(rows, until - DAY, until, now).length) {
+    const last = Math.ceil(Math.max(...rows.map(untilOf)) / GRID) * GRID;
+    return [last - DAY, last, `24 hours until ${time(last)} UTC: no point is younger`];
+  }
+  return [until - DAY, until, "Last 24 hours"];
+}
+
+// --- what is shown
+
+let soon = null;
+function showSoon() {
+  soon ??= setTimeout(() => { soon = null; requestAnimationFrame(show); }, SHOW_MS);
+}
+
+// `decided`: entries are made again although somebody is in them.
+function show(decided = false) {
+  if (sources === null) return;
+  const now = Date.now() / 1000, rows = matching(), open = rows.filter(isOpen);
+  const { parts, behind } = headline(open);
+  showHeadline(open.length ? parts : [["Nothing is open", ""]]);
+  say(el("headline-note"), [asked.search ? `of names with “${asked.search}”` : "", ...behind].filter(Boolean).join(", "));
+  if (decided === true || (!held.is && !el("decide").open) || !episodes.entries.size) episodes.show(open, now);
+  showEmpty(rows, open, now);
+  const [from, to, title] = windowOf(rows, now);
+  say(el("lanes-title"), title);
+  const there = lanes.show(rows, { from, to, now, span: asked.span, chosen: asked.episode });
+  el("lanes-empty").hidden = there > 0;
+  say(el("lanes-empty"), there ? "" : asked.span ? "Nothing happened in this span." : "No episode in these 24 hours.");
+  showChosen(now);
+  el("main").setAttribute("aria-busy", "false");
+}
+
+function showHeadline(parts) {
+  if (el("headline").textContent === parts.map(([text]) => text).join(", ")) return;
+  el("headline").replaceChildren(...parts.flatMap(([text, kind], i) => [i ? ", " : "", h("span", { class: kind }, text)]));
+}
+
+function showEmpty(rows, open, now) {
+  const box = el("no-episodes");
+  box.hidden = open.length > 0;
+  el("day").hidden = rows.length === 0 && !asked.span && !asked.search;
+  if (open.length) return;
+  if (sources === 0 && known.size === 0) return box.replaceChildren(...howToBegin());
+  const last = rows.reduce((a, b) => (a && untilOf(a) > untilOf(b) ? a : b), null);
+  box.replaceChildren(...(last
+    ? [h("p", {}, "The last episode, of ", h("bdi", {}, last.source), `, ended ${ago(untilOf(last), now)}.`)]
+    : [h("p", { class: "strong" }, "No anomalies yet"), h("p", {}, "An entry appears here when a source's alert score reaches its threshold.")]));
+}
+
+const ago = (at, now) => (now - at < 2 * DAY ? `${duration(Math.max(now - at, 0))} ago` : `at ${time(at)} UTC`);
+
+function howToBegin() {
+  return [
+    h("p", { class: "strong" }, "No results yet"),
+    h("p", {}, "Produce points to the topic ", h("code", {}, topic), ", with the source as the key:"),
+    h("pre", {}, '{"source": "pump-7", "timestamp": "2023-10-27T09:37:40Z", "value": 45.2}'),
+    h("p", {}, "or run ", h("code", {}, "faust-anomaly generate"), ". Sources appear here when they are scored."),
+  ];
+}
+
+const chosen = { drawn: 0, text: "", box: h("a", { class: "small-chart" }) };
+
+// The episode that somebody has chosen in the lanes.
+function showChosen(now) {
+  const row = known.get(asked.episode), box = el("chosen");
+  box.hidden = !asked.episode;
+  if (!asked.episode) return;
+  const text = row ? JSON.stringify(row) + episodes.may() : asked.episode;
+  if (text !== chosen.text) {
+    chosen.text = text;
+    const focus = box.contains(document.activeElement) ? document.activeElement.dataset.does : null;
+    el("chosen-entry").replaceChildren(row ? makeEntry(row, now, chosen.box, episodes.may() ? (kind) => decide.ask(kind, row) : null)
+      : h("p", { class: "empty" }, `Nothing is known of the episode ${asked.episode} here.`));
+    if (focus) el("chosen-entry").querySelector(`[data-does="${focus}"]`)?.focus();
+  }
+  if (row && Date.now() - chosen.drawn > 15000) {
+    chosen.drawn = Date.now();
+    points(row).then((found) => drawChart(chosen.box, row, found), () => drawChart(chosen.box, row, []));
+  }
+}
+
+// --- sources, and all together
+
+const list = new SourceTable({ table: el("table"), body: el("rows"), note: el("sources-note"), empty: el("no-sources") }, get, howToBegin);
+
+async function load(everything) {
+  const found = await Promise.all([list.load(asked.search, asked.sort), everything ? get(`api/anomalies?limit=${ASKED}`) : null]);
+  sources = found[0];
+  if (found[1]) {
+    const there = new Set(found[1].anomalies.map((row) => row.episode));
+    if (found[1].anomalies.length < ASKED) for (const name of known.keys()) if (!there.has(name)) known.delete(name);
+    take(found[1].anomalies);
+  }
+  show();
+}
+
+function receive(message) {
+  if (message.type === "sources") list.add(message.sources);
+  if (message.type !== "anomalies") return;
+  for (const row of message.anomalies) {
+    if (!known.has(row.episode) && isOpen(row)) announce(`Episode opened: ${[row.source, row.metric, severity(row.severity)].filter(Boolean).join(", ")}`);
+  }
+  take(message.anomalies);
+  showSoon();
+}
+
+function wire() {
+  let typing = null;
+  el("search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => go({ search: el("search").value }, true), 150); });
+  el("sort").addEventListener("change", () => go({ sort: el("sort").value === "score" ? "" : el("sort").value }));
+  for (const id of ["from", "to"]) {
+    el(id).addEventListener("change", () => {
+      const [from, to] = [fromInput(el("from").value), fromInput(el("to").value)];
+      const wrong = from !== null && to !== null && from >= to;
+      el("to").setCustomValidity(wrong ? "It must be after the first time." : "");
+      if (wrong) el("to").reportValidity();
+      else if (from !== null && to !== null) go({ from: short(from), to: short(to) });
+    });
+  }
+  el("clear").addEventListener("click", () => { el("from").focus(); go({ from: "", to: "" }); });
+  el("lanes").addEventListener("click", (event) => {
+    const bar = event.target.closest(".bar");
+    if (bar) go({ episode: bar.dataset.episode === asked.episode ? "" : bar.dataset.episode });
+  });
+  el("close").addEventListener("click", () => {
+    const name = asked.episode;
+    go({ episode: "" });
+    (lanes.bars.get(name) ?? el("headline")).focus();
+  });
+  addEventListener("popstate", follow);
+  addEventListener("keydown", (event) => {
+    if (event.key === "/" && !event.target.closest("input, select, textarea, dialog")) { event.preventDefault(); el("search").focus(); }
+    else if (event.key === "Escape" && asked.episode && !event.target.closest("dialog, input, details")) el("close").click();
+  });
+  new ResizeObserver(() => { if (sources !== null) lanes.drawTicks(); }).observe(el("lanes"));
+  setInterval(() => { if (!document.hidden) show(); }, TICK_MS);
+}
+
+wire();
+const shell = start({
+  page: "now",
+  title: () => { const { open } = counts([...known.values()].filter(isOpen)); return open ? `(${open})` : ""; },
+  load,
+  receive,
+  statistics: (found) => { topic = found.input_topic; },
+});
+follow();
+session().then((found) => { user = found; show(); }, () => {});
