@@ -96,6 +96,7 @@ class View:
             access_log=logging.getLogger("app.web.access") if self._access_log else None,
             access_log_class=AccessLog,
             logger=server_log(),
+            auto_decompress=False,  # one megabyte may become a thousand, in the loop that scores
             shutdown_timeout=1.0,
         )
         await runner.setup()

@@ -61,8 +61,9 @@ class Proxies:
     def client(self, request: web.BaseRequest) -> Client:
         """Whom this request comes from."""
         peer = address_of(request.remote or "")
+        own_host = request.headers.get("Host", "")
         if not self.trusts(peer):
-            return Client(str(peer or request.remote or ""), request.secure, request.host, self._root_path)
+            return Client(str(peer or request.remote or ""), request.secure, own_host, self._root_path)
         for hop in reversed(_all(request, "X-Forwarded-For")):
             if (found := address_of(hop)) is None:
                 break  # what stands further left was said by nobody we know
@@ -70,7 +71,7 @@ class Proxies:
             if not self.trusts(found):
                 break
         scheme = (_all(request, "X-Forwarded-Proto") or [request.scheme])[-1].lower()
-        host = (_all(request, "X-Forwarded-Host") or [request.host])[-1]
+        host = (_all(request, "X-Forwarded-Host") or [own_host])[-1]
         prefix = (_all(request, "X-Forwarded-Prefix") or [self._root_path])[-1].rstrip("/")
         if not PREFIX.fullmatch(prefix):
             prefix = self._root_path

@@ -72,6 +72,7 @@ class Issuer:
         self._fetched_at: float | None = None  # the last success
         self._tried_at: float | None = None
         self._fetching = asyncio.Lock()
+        self._renewing: asyncio.Task[None] | None = None
         self._registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
         self._claims = jwt.JWTClaimsRegistry(
             leeway=LEEWAY_S,
@@ -92,8 +93,10 @@ class Issuer:
         alg, kid = header.get("alg"), header.get("kid")
         if alg not in ALGORITHMS or "crit" in header or not isinstance(kid, str | None):
             return None
-        if self._fetched_at is None or self._clock() - self._fetched_at > REFRESH_S:
+        if self._fetched_at is None:
             await self._refresh()
+        elif self._clock() - self._fetched_at > REFRESH_S and (self._renewing is None or self._renewing.done()):
+            self._renewing = asyncio.create_task(self._refresh())  # nobody waits for it: the keys are known
         if self._fetched_at is None:
             raise Unreachable
         if not (keys := self._fitting(alg, kid)):

@@ -73,10 +73,8 @@ class Origins:
                 return web.Response(status=204, headers=PREFLIGHT)
         elif request.method not in SAFE or is_upgrade(request):
             self._refuse_others(request, origin)
-            if request.body_exists and request.content_type not in JSON:  # forms can be sent without asking
-                found = request.headers.get("Content-Type", "none")
-                what = f"expected application/json, or application/x-ndjson for many, got {found!r}"
-                raise Problem.at("Content-Type", what, 415)
+            if request.body_exists:
+                _check_body(request)
         return await handler(request)
 
     def _refuse_others(self, request: web.Request, origin: str | None) -> None:
@@ -102,3 +100,12 @@ class Origins:
         if len(given) == 1 and given[0] in self._named:
             response.headers["Access-Control-Allow-Origin"] = given[0]
             response.headers["Access-Control-Expose-Headers"] = "Location, Retry-After, WWW-Authenticate"
+
+
+def _check_body(request: web.Request) -> None:
+    if request.content_type not in JSON:  # forms can be sent without asking
+        found = request.headers.get("Content-Type", "none")
+        what = f"expected application/json, or application/x-ndjson for many, got {found!r}"
+        raise Problem.at("Content-Type", what, 415)
+    if (coding := request.headers.get("Content-Encoding", "identity")) != "identity":
+        raise Problem.at("Content-Encoding", f"expected none, got {coding!r}", 415)

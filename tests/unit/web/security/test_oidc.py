@@ -226,7 +226,10 @@ def test_an_issuer_that_is_down_is_said_to_be_and_taken_when_it_answers(caplog):
         fetch.down = True
         clock.now += oidc.REFRESH_S + 1
         assert await issuer.caller(signed()), "keys that are known stay"
-        assert "its keys stay" in caplog.text
+        assert len(fetch.asked) == 3, "nobody waits for it"
+        await issuer._renewing
+        assert len(fetch.asked) == 4 and "its keys stay" in caplog.text
+        assert await issuer.caller(signed())
 
     asyncio.run(run())
 

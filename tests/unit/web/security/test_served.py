@@ -5,6 +5,7 @@ import logging
 import re
 import shutil
 import ssl
+import zlib
 
 import pytest
 from aiohttp import ClientSession
@@ -167,3 +168,18 @@ def test_connections_of_one_address_are_bounded_unless_many_come_from_there(made
 )
 def test_loopback_and_proxies_bring_many(made, address, many):
     assert made(trusted_proxies=["10.0.0.0/24"])._server.guard.is_many(address) is many
+
+
+def test_a_compressed_body_is_refused_as_it_is(made):
+    """One that becomes a thousand times as much would take seconds of the loop that scores."""
+    coder = zlib.compressobj(wbits=31)
+    body = coder.compress(bytes(10_000_000)) + coder.flush()
+
+    async def scenario(port):
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        async with ClientSession() as session:
+            url = f"http://127.0.0.1:{port}/data"
+            async with session.post(url, data=body, headers=headers) as answer:
+                return answer.status, (await answer.json())["errors"][0]["at"]
+
+    assert during(made(), scenario) == (415, "Content-Encoding")
