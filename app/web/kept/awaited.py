@@ -37,6 +37,7 @@ WAIT_MS = 20  # of a broker that has nothing new; a partition that is added wait
 PAUSE_S = 0.004  # between fetches, so that one fetch has the results of several points
 SHARE, SAVED_S = 0.05, 0.25  # of a core; CPU time that may be used at once after a rest
 BEHIND = 30_000  # records
+REST_S = 0.3  # at a time, at most
 OWN_S = 0.0005  # CPU time of the client for one fetch, which cannot be measured apart
 MOST_LOOKED_UP = 20  # ids of one call whose results may have been written before anybody read
 OWN_S_PER_BYTE = 2e-9
@@ -86,6 +87,7 @@ class Allowance:
         """How long to rest now, s."""
         now = self._clock()
         self._left = min(self._left + (now - self._at) * self._share, SAVED_S) - cpu_s
+        self._left = max(self._left, -REST_S * self._share)  # the first use may compile
         self._at = now
         return max(-self._left / self._share, 0.0)
 

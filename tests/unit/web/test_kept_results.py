@@ -491,7 +491,7 @@ def test_a_reader_that_falls_behind_goes_on_at_the_end(monkeypatch):
 
 
 def test_it_rests_so_that_it_uses_its_share():
-    from app.web.kept.awaited import SAVED_S, SHARE, Allowance
+    from app.web.kept.awaited import REST_S, SAVED_S, SHARE, Allowance
 
     now = SimpleNamespace(s=0.0)
     allowance, used = Allowance(lambda: now.s), 0.0
@@ -500,3 +500,4 @@ def test_it_rests_so_that_it_uses_its_share():
         now.s += 0.01 + allowance.use(0.01)
     assert used <= SHARE * now.s + SAVED_S + 0.02
     assert used >= 0.9 * SHARE * now.s
+    assert allowance.use(100.0) <= REST_S  # once
