@@ -154,11 +154,7 @@ class Profile:
     @property
     def episode_rule(self) -> dict[str, Any]:
         """When episodes open and close."""
-        return {
-            "threshold": self.threshold,
-            "close_below": 0.5 * self.threshold if self.opens_episodes else self.threshold,
-            "close_points": QUIET_POINTS if self.opens_episodes else 1,
-        }
+        return episode_rule(self.threshold, self.opens_episodes)
 
     @property
     def deciding(self) -> list[int]:
@@ -234,6 +230,15 @@ def _rules(detection: Any) -> dict[str, Any]:
         "min_deviation_relative": detection.min_deviation_relative,
         "lowest": NO_RULES["lowest"] if lowest is None else lowest,
         "highest": NO_RULES["highest"] if highest is None else highest,
+    }
+
+
+def episode_rule(threshold: float, opens_episodes: bool) -> dict[str, Any]:
+    """When episodes open and close: with a detector whose vote opens them, or without."""
+    return {
+        "threshold": threshold,
+        "close_below": 0.5 * threshold if opens_episodes else threshold,
+        "close_points": QUIET_POINTS if opens_episodes else 1,
     }
 
 

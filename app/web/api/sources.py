@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from app.detectors import KERNELS
+from app.scoring.profile import episode_rule
 from app.settings import Settings
 from app.state.series import joined, shown
 from app.web.api.routes import READ, SOURCE, route
@@ -42,10 +44,27 @@ class SeriesAsked(Struct):
     limit: Limit = 500
 
 
+class Entry(Struct):
+    place: Annotated[str, Meta(description="In the settings.", examples=["sources[0]"])]
+    match: Annotated[str, Meta(description="Its pattern of sources.")]
+    metric: Annotated[str | None, Meta(description="Its pattern of metrics.")]
+
+
+class Rule(Struct):
+    """When episodes open and close: see app/scoring/episodes.py."""
+
+    threshold: float
+    close_below: Annotated[float, Meta(description="Anomaly score below which a point counts towards the end.")]
+    close_points: Annotated[int, Meta(description="So many of those in a row end it.")]
+    by_metric: Annotated[bool, Meta(description="An entry of `sources` for this series alone has to name its metric.")]
+    entry: Annotated[Entry | None, Meta(description="What in the settings is for such sources.")]
+
+
 class Series(Struct):
     source: str
     metric: str
     threshold: Annotated[float, Meta(description="The alert score at which an episode of this series opens.")]
+    rule: Rule
     sampled: Annotated[bool, Meta(description="Results came faster than a view can show: some are left out.")]
     points: Annotated[list[ShownResult], Meta(description="In order of arrival.")]
 
@@ -70,17 +89,23 @@ async def series(services: Services, asked: SeriesAsked) -> Series:
     return Series(
         source=asked.source,
         metric=asked.metric,
-        threshold=threshold(services.settings, asked.source, asked.metric),
+        threshold=(its := rule(services.settings, asked.source, asked.metric)).threshold,
+        rule=its,
         sampled=services.results.skipped > 0,
         points=points,
     )
 
 
-def threshold(settings: Settings, source: str, metric: str = "") -> float:
-    """The alert score at which an episode of this series opens."""
+def rule(settings: Settings, source: str, metric: str = "") -> Rule:
+    """When episodes of this series open and close."""
     if settings.input.value_fields:  # results name a metric, and the series is the source
         metric = ""
-    for override in settings.sources:
+    detection, entry = settings.detection, None
+    for place, override in enumerate(settings.sources):
         if override.applies_to(source, metric):
-            return settings.detection.overridden(override).threshold
-    return settings.detection.threshold
+            detection = detection.overridden(override)
+            entry = Entry(f"sources[{place}]", override.match, override.metric)
+            break
+    methods = [member.method for member in detection.members().values()]
+    opens_episodes = any(method in KERNELS and KERNELS[method].opens_episodes for method in methods)
+    return Rule(**episode_rule(detection.threshold, opens_episodes), by_metric=metric != "", entry=entry)

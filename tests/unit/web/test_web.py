@@ -15,10 +15,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from app import errors
 from app.metrics import Metrics
+from app.scoring.profile import Profile
 from app.settings import Settings
 from app.web import view as view_module
 from app.web.api.pages import STATIC
-from app.web.api.sources import threshold
+from app.web.api.sources import rule
 from app.web.live import push as push_module
 from app.web.live.recent_results import RecentResults
 from app.web.probes import Health
@@ -146,13 +147,24 @@ def test_a_series_of_one_metric_is_asked_for_by_source_and_metric():
 def test_the_threshold_of_a_series_follows_the_pattern_of_metrics():
     sources = [{"match": "disk-*", "metric": "us*", "threshold": 0.95}, {"match": "disk-*", "threshold": 0.9}]
     server = make(sources=sources)
-    assert [threshold(server.services.settings, "disk-1", metric) for metric in ("usage", "load", "")] == [
+    assert [rule(server.services.settings, "disk-1", metric).threshold for metric in ("usage", "load", "")] == [
         0.95,
         0.9,
         0.9,
     ]
     of_vectors = make(sources=sources[1:], input={"value_fields": ["usage"]}).services.settings
-    assert threshold(of_vectors, "disk-1", "usage") == 0.9
+    assert rule(of_vectors, "disk-1", "usage").threshold == 0.9
+
+
+def test_the_rule_of_a_series_is_that_of_its_detectors_and_says_where_it_stands():
+    own = {"match": "line*", "detectors": {"ewma": {}}, "method": "ensemble", "threshold": 0.9}
+    settings = make(detection={"threshold": 0.7}, sources=[own]).services.settings
+    default, of_line = rule(settings, "pump-7"), rule(settings, "line 3", "cpu")
+    assert (default.close_below, default.close_points, default.by_metric, default.entry) == (0.35, 5, False, None)
+    assert (of_line.close_below, of_line.close_points, of_line.by_metric) == (0.9, 1, True)
+    assert of_line.entry and (of_line.entry.place, of_line.entry.match) == ("sources[0]", "line*")
+    for detection, found in ((settings.detection, default), (settings.detection.overridden(settings.sources[0]), of_line)):
+        assert Profile(detection).episode_rule == {name: getattr(found, name) for name in Profile(detection).episode_rule}
 
 
 def test_a_series_says_its_own_threshold_and_whether_it_is_a_sample():
