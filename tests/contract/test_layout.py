@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,25 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
 
 
-@pytest.mark.parametrize("folder", ["app/offline/report", "app/web/static", "generators/series"])
+@pytest.mark.parametrize(
+    "folder", ["app/offline/report", "app/web/static", "app/web/static/vendor", "generators/series"]
+)
 def test_the_wheel_holds_the_files_that_are_not_modules(wheel, folder):
     files = [path for path in (ROOT / folder).iterdir() if path.is_file() and path.suffix != ".py"]
     expected = {str(path.relative_to(ROOT)) for path in files}
     assert expected and expected <= wheel
+
+
+def test_what_others_wrote_for_the_view_is_as_it_was_released_with_its_licence():
+    vendor = ROOT / "app/web/static/vendor"
+    sums = dict(reversed(line.split()) for line in (vendor / "SHA256SUMS").read_text().splitlines())
+    assert sums == {
+        path.name: sha256(path.read_bytes()).hexdigest() for path in vendor.iterdir() if path.name != "SHA256SUMS"
+    }
+    assert (
+        "MIT" in (vendor / "uPlot.LICENSE").read_text()
+        and b"(v1.6.32)" in (vendor / "uPlot.iife.min.js").read_bytes()[:80]
+    )
 
 
 def loaded_by(module: str) -> set[str]:

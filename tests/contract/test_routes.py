@@ -39,6 +39,7 @@ PROMISED = {
     ("GET", "/login"): "open",
     ("GET", "/metrics"): "metrics",
     ("GET", "/readyz"): "probe",
+    ("GET", "/source"): "read",
     ("GET", "/ws"): "read",
     ("POST", "/api/session"): "open",
     ("POST", "/data"): "write",
