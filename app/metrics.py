@@ -188,9 +188,11 @@ class Metrics:
         )
         self.refused_requests = {status: refused.labels(status) for status in REFUSED}
         cut = counter(
-            "cut_connections_total", "Connections cut because there were too many, of all or of one address.", "of"
+            "cut_connections_total",
+            "Connections cut: too many of all or of one address, or WebSockets that read too slowly.",
+            "of",
         )
-        self.cut_connections = {of: cut.labels(of) for of in ("all", "one")}
+        self.cut_connections = {of: cut.labels(of) for of in ("all", "one", "slow")}
 
         for severity in SEVERITIES:
             self._anomalies.labels(severity)  # a series that starts at 0 gives rate() its first increase

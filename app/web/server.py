@@ -75,7 +75,8 @@ class Server:
     ) -> None:
         self.guard = Guard(settings, metrics)
         statistics = Statistics(settings, metrics, recent, results, anomalies)
-        self.push = Push(recent, statistics)
+        known = Episodes(recent, history, mirror)
+        self.push = Push(recent, statistics, known, metrics.cut_connections["slow"])
         routes = routes_of(SUBJECTS) + pages()
         if not settings.dashboard.enabled:
             routes = [one for one in routes if one.handler in ALWAYS]
@@ -84,7 +85,7 @@ class Server:
             settings, metrics, health, recent, self.push, statistics, results, history,
             PointWriter(settings), PointRate(settings.api.max_point_rate), KeptResults(settings),
             SystemView(settings, metrics, health, channels), Workers(settings, health),
-            Episodes(recent, history, mirror), self.decider, routes, self.guard.access,
+            known, self.decider, routes, self.guard.access,
         )  # fmt: skip
 
     @property

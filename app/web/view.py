@@ -58,11 +58,13 @@ class View:
         connect, kafka = kafka_consumer(options), settings.kafka
         self._readers = [
             TopicReader(kafka.output_topic, self.recent.take_result, connect, START_RESULTS, RESULTS_PER_S),
-            TopicReader(kafka.anomalies_topic, self.recent.take_event, connect, START_ANOMALIES, EVENTS_PER_S),
         ]
-        if settings.alerting.enabled:
-            take = self.recent.take_notification
-            self._readers.append(TopicReader(kafka.notifications_topic, take, connect, START_ANOMALIES, EVENTS_PER_S))
+        told = [(kafka.notifications_topic, self.recent.take_notification, self.recent.words)]
+        for topic, take, feed in [
+            (kafka.anomalies_topic, self.recent.take_event, self.recent.events),
+            *(told if settings.alerting.enabled else ()),
+        ]:
+            self._readers.append(TopicReader(topic, take, connect, START_ANOMALIES, EVENTS_PER_S, feed=feed))
         self._dashboard, self._most, self._cut = (
             settings.dashboard,
             settings.api.max_connections,

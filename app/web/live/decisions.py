@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 from app.alerting.decided import Decided
 from app.errors import AnomalyError
 from app.kafka.log_reader import LogReader, stopped
+from app.web.live.cursor import Feed
 from app.wire import overdue
 from app.wire.decisions import Acknowledgement, Feedback, Silence
 
@@ -49,10 +50,10 @@ class Decisions:
 
 
 class _Kept:
-    """The records that are kept."""
+    """The records that are kept; the feed is told of what is not."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self.decided = Decided()
+    def __init__(self, most_bytes: int, feed: Feed) -> None:
+        self.decided, self._feed = Decided(), feed
         self.nbytes, self._most_bytes = 0, most_bytes
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # key -> bytes, that decided first at the front
 
@@ -69,6 +70,7 @@ class _Kept:
             oldest, size = self._sizes.popitem(last=False)
             self.nbytes -= size
             self.decided.take(oldest, None)
+            self._feed.forget(_episode(oldest))
 
 
 class Mirror:
@@ -83,11 +85,12 @@ class Mirror:
     ) -> None:
         self.topic, self.state = topic, "connecting"
         self.unreadable = 0
+        self.feed = Feed()
         self._connect, self._sleep, self._most_bytes = connect, sleep, most_bytes
         self._consumer: Any = None
         self._changed = Decisions()
         self._read_on = asyncio.Event()
-        self._kept = _Kept(most_bytes)
+        self._kept = _Kept(most_bytes, self.feed)
         self._next: _Kept | None = None  # is being read, and takes its place when all of it is
 
     # --- what is known
@@ -118,10 +121,12 @@ class Mirror:
 
     # --- what comes
 
-    def take(self, key: bytes | None, value: bytes | None) -> None:
-        """One record, in the order of the topic, or one that was written just now and will come."""
+    def take(self, key: bytes | None, value: bytes | None, place: tuple[int, int] | None = None) -> None:
+        """One record, in the order of the topic; without a place one that was written just now and will come."""
         if key is None or overdue.is_key(key):
             return
+        if place and not key.startswith(b"silence/"):
+            self.feed.took(_episode(key), place)
         try:
             if self._next:
                 self._next.take(key, value)
@@ -139,11 +144,10 @@ class Mirror:
             self._note(key)
 
     def _note(self, key: bytes) -> None:
-        kind, _, of = key.decode("utf-8", "replace").partition("/")
-        if kind == "silence":
+        if key.startswith(b"silence/"):
             self._changed.silences = True
         else:
-            self._changed.episodes[of] = None
+            self._changed.episodes[_episode(key)] = None
 
     async def run(self) -> None:
         """Read until cancelled; a missing topic, a broker that is away: begin anew after a while."""
@@ -194,12 +198,13 @@ class Mirror:
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.last_stable_offsets(partitions)
-        self._next = _Kept(self._most_bytes)
+        self._next = _Kept(self._most_bytes, self.feed)
         self._consumer = consumer
         while True:
             for records in (await consumer.getmany(timeout_ms=WAIT_MS, max_records=1000)).values():
                 for record in records:
-                    self.take(record.key, record.value)
+                    self.take(record.key, record.value, (record.partition, record.offset))
+                    self.feed.positions[record.partition] = record.offset + 1
             if self._next and not [tp for tp in partitions if await consumer.position(tp) < ends[tp]]:
                 self._kept, self._next = self._next, None
                 self._changed.silences = True
@@ -210,6 +215,11 @@ class Mirror:
         if state != self.state:
             log.log(logging.INFO if state == "reading" else logging.WARNING, "web view: %s: %s", self.topic, state)
         self.state = state
+
+
+def _episode(key: bytes) -> str:
+    """Of which a decision is."""
+    return key.decode("utf-8", "replace").partition("/")[2]
 
 
 def kafka_reader(options: dict[str, Any]) -> Callable[[], LogReader]:

@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from app.state.series import joined
+from app.web.live.cursor import Feed
 from app.web.live.records import (
     EVENTS,
     SORTS,
@@ -40,7 +41,7 @@ from app.web.live.records import (
 RECORD_BYTES = 1 << 20  # Kafka's usual limit; a larger record is counted as unreadable
 # What Python adds to a record: its header, its place in a list, rounding. What a source takes without its points and
 # its name, and may take with a name; what an episode takes besides its records and its name.
-POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES, WORD_BYTES = 56, 440, 520, 610, 500
+POINT_BYTES, SOURCE_OWN_BYTES, SOURCE_BYTES, EPISODE_BYTES, WORD_BYTES = 56, 440, 520, 1060, 500
 MOST_ANOMALOUS = 1_000  # points
 EARLY, EARLY_WORDS = 1_000, 8  # episodes that were told of and not read yet, and words of each
 
@@ -139,6 +140,7 @@ class RecentResults:
         self._series: OrderedDict[str, RecentPoints] = OrderedDict()  # least recently active first
         self._kept: OrderedDict[str, None] = OrderedDict()
         self._episodes: OrderedDict[str, ShownEpisode] = OrderedDict()
+        self.events, self.words = Feed(), Feed()  # what was read of episodes, and of what was told of them
         self._anomalous: deque[Anomalous] = deque(maxlen=MOST_ANOMALOUS)
         self._early: OrderedDict[str, tuple[Word, ...]] = OrderedDict()  # of episodes that were not read yet
         self.nbytes = self.source_bytes = self.episode_bytes = 0  # of all points, of sources without them, of episodes
@@ -179,10 +181,11 @@ class RecentResults:
         while self.nbytes > self._max_bytes and len(self._series) > 1:  # results of hundreds of metrics
             self._forget_oldest()
 
-    def take_event(self, raw: bytes | None, written_at: float = 0.0) -> None:
+    def take_event(self, raw: bytes | None, written_at: float = 0.0, place: tuple[int, int] | None = None) -> None:
         """Take the value of one record of anomalies; a repeated one (sent at least once) changes nothing.
 
-        None, a tombstone, says that nothing is to be known of a series any more, and not that it never was.
+        ``place``: its partition and offset. None, a tombstone, says that nothing is to be known of a series any more,
+        and not that it never was.
         """
         if raw is None:
             return
@@ -200,8 +203,12 @@ class RecentResults:
             self.opened += 1
             self._keep(joined(event.source, event.metric or ""))
         self._put(name, before, after)
+        if place and name in self._episodes:
+            self.events.took(name, place)
 
-    def take_notification(self, raw: bytes | None, written_at: float = 0.0) -> None:
+    def take_notification(
+        self, raw: bytes | None, written_at: float = 0.0, place: tuple[int, int] | None = None
+    ) -> None:
         """Take the value of one record of the topic of notifications: who was told of which episodes, or why not."""
         notification: ShownNotification | None = None if raw is None else self._decoded(decode_notification, raw)
         if notification is None:
@@ -214,8 +221,11 @@ class RecentResults:
                 self._early[name] = (*self._early.pop(name, ()), word)[-EARLY_WORDS:]
                 if len(self._early) > EARLY:
                     self._early.popitem(last=False)
-            elif (after := before.with_word(word)) != before:
+                continue
+            if (after := before.with_word(word)) != before:
                 self._put(name, before, after)
+            if place and name in self._episodes:
+                self.words.took(name, place)
 
     def _put(self, name: str, before: ShownEpisode | None, after: ShownEpisode) -> None:
         self._episodes[name] = self._changes.episodes[name] = after
@@ -225,6 +235,8 @@ class RecentResults:
         ):
             oldest, episode = self._episodes.popitem(last=False)
             self.episode_bytes -= _size(oldest, episode)
+            self.events.forget(oldest)
+            self.words.forget(oldest)
             self._changes.episodes.pop(oldest, None)
 
     def sources(self, search: str = "", sort: str = "score", limit: int = 200) -> tuple[int, list[ShownResult]]:

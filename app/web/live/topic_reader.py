@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from app.kafka.log_reader import stopped
+from app.web.live.cursor import Feed
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ CONSUMER = {
 class TopicReader:
     """Hands one topic's records to `take`: value, and Kafka's time (epoch s).
 
+    With a ``feed`` also the place, partition and offset; and the feed is told up to where all was read.
+
     It begins with the last ``start_records`` of each partition.
 
     ``per_s`` records a second at most, over all partitions. ``connect`` makes a
@@ -51,14 +54,16 @@ class TopicReader:
     def __init__(
         self,
         topic: str,
-        take: Callable[[bytes, float], None],
+        take: Callable[..., None],
         connect: Callable[[], Any],
         start_records: int,
         per_s: int,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        feed: Feed | None = None,
     ) -> None:
         self.topic, self.state = topic, "connecting"
+        self._feed = feed
         self.skipped = 0  # records passed over to stay inside the budget
         self.produced_per_s: float | None = None  # by all workers; None until the end offsets were read twice
         self._take, self._connect, self._start_records, self._per_s = take, connect, start_records, per_s
@@ -106,7 +111,7 @@ class TopicReader:
             if started - checked >= 1.0:
                 checked = started
                 for tp in partitions:  # beyond the last record: what was aborted, and marks of transactions
-                    self._positions[tp] = await consumer.position(tp)
+                    self._at(tp, await consumer.position(tp))
                 self._catch_up(consumer, await consumer.end_offsets(partitions))
             left = limit = int(self._per_s * TICK_S)
             # Each partition its share first: getmany serves the first one that has records, up to the limit.
@@ -123,8 +128,11 @@ class TopicReader:
     def _hand_over(self, fetched: dict[TopicPartition, list[Any]]) -> int:
         for tp, records in fetched.items():
             for record in records:
-                self._take(record.value, record.timestamp / 1000)
-            self._positions[tp] = records[-1].offset + 1
+                if self._feed:
+                    self._take(record.value, record.timestamp / 1000, (tp.partition, record.offset))
+                else:
+                    self._take(record.value, record.timestamp / 1000)
+            self._at(tp, records[-1].offset + 1)
         return sum(map(len, fetched.values()))
 
     def _catch_up(self, consumer: Any, ends: dict[TopicPartition, int]) -> None:
@@ -140,6 +148,8 @@ class TopicReader:
             behind = end - self._positions[tp] - fair
             if behind > 0:
                 self.skipped += behind
+                if self._feed:
+                    self._feed.skip(tp.partition, end - fair)
                 self._seek(consumer, tp, end - fair)
 
     def _now(self, state: str) -> None:
@@ -149,7 +159,14 @@ class TopicReader:
 
     def _seek(self, consumer: Any, tp: TopicPartition, offset: int) -> None:
         consumer.seek(tp, offset)
+        if self._feed and offset != self._positions.get(tp):
+            self._feed.lost(tp.partition, offset)
+        self._at(tp, offset)
+
+    def _at(self, tp: TopicPartition, offset: int) -> None:
         self._positions[tp] = offset
+        if self._feed:
+            self._feed.positions[tp.partition] = offset
 
 
 def kafka_consumer(options: dict[str, Any]) -> Callable[[], AIOKafkaConsumer]:
