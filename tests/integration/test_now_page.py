@@ -6,12 +6,14 @@ import time
 from typing import Any
 
 import pytest
+import viewed
 from aiohttp import web
 from browser import CHROMIUM
 from msgspec import Struct
-from viewed import HOSTILE, NO_INJECTION, anomaly, closed, fed, look, result
+from viewed import HOSTILE, NO_INJECTION, anomaly, closed, fed, result
 
 from app.web.api.routes import Answer, Route
+from app.web.live.episodes import Muted, Said
 from app.web.live.recent_results import RecentResults
 from app.web.probes import Health
 from app.web.problems import Problem
@@ -32,6 +34,19 @@ def told(episode, channel, state, answer="", at=START + 200):
     news = [{"why": "opened", "event": {"episode": episode}}]
     body = {"id": "n", "channel": channel, "state": state, "created_at": at, "answer": answer, "news": news}
     return json.dumps(body).encode()
+
+
+def look(scenario, recent, routes=(), **settings):
+    """As `viewed.look`; Kafka, which is not there, has ten results of each source at any time."""
+
+    async def results(request: web.Request) -> dict[str, Any]:
+        begin = float(request.query["from"])
+        found = [result(request.match_info["source"], at, timestamp=begin + at) for at in range(10)]
+        return {"results": [json.loads(one) for one in found], "complete": True}
+
+    path = r"/api/sources/{source:[\s\S]+}/results"
+    kept = Route("GET", path, (READ,), {200: dict}, results, any_query=True)
+    viewed.look(scenario, recent, [*routes, kept], **settings)
 
 
 async def connected(server):
@@ -379,11 +394,41 @@ def test_the_keyboard_reaches_bars_and_what_they_are():
         await page.until("document.querySelector('#chosen article.closed')")
         assert "episode=raw-data%3A0%3A90%3A0" in await page.run("location.search")
         assert "its points are usual again" in await page.run(text("#chosen"))
+        await page.until(
+            "document.querySelector('#chosen svg').getAttribute('aria-label').startsWith('value: 10 points')"
+        )
         await page.press("Escape")
         await page.until("document.querySelector('#chosen').hidden && !location.search")
         assert await at() == "raw-data:0:90:0"
         await page.press("/")
         assert await page.run("document.activeElement.id") == "search"
+
+    look(scenario, recent)
+
+
+def test_an_episode_in_the_address_is_fetched_and_decisions_of_others_are_shown():
+    recent, now = fed("pump-7"), time.time()
+    recent.take_event(anomaly("pump-7", 50, event="opened", timestamp=now - 5), now - 5)
+
+    async def scenario(page, url, server):
+        plain = server.services.episodes.decided
+
+        def decided(one):
+            one.acknowledged, one.muted = Said("bob", now, "mine"), Muted("s1", "new seals", now + 3600, "ann")
+            return plain(one)
+
+        await page.open(url + "?episode=raw-data:0:50:0&search=nothing")
+        await page.until("document.querySelector('#chosen article')")
+        assert await page.run(text("#no-sources")) == "No name contains “nothing”."
+        server.services.episodes.decided = decided
+        await page.open(url)
+        entry = await page.until("document.querySelector('#episodes article').innerText")
+        assert "acknowledged by bob" in entry and ": mine" in entry
+        assert "muted until" in entry and "by ann: new seals" in entry and "End silence" in entry
+        assert "there is no history" in await page.run(text("#lanes-note"))
+        await page.open(url + "?episode=unknown")
+        await page.until(f"{text('#chosen')}.includes('Nothing is known of the episode unknown')")
+        page.complaints.clear()  # of a status of 404
 
     look(scenario, recent)
 

@@ -6,12 +6,14 @@ import { VERDICTS } from "./episodes.js";
 const NAME = "faust-anomaly.by"; // where this browser keeps the name, while nobody has to log in
 const TIMES = [[3600, "1 hour"], [14400, "4 hours"], [86400, "1 day"]]; // s
 
-const TITLES = { acknowledge: "Acknowledge", silence: "Silence", feedback: "Feedback" };
+const TITLES = { acknowledge: "Acknowledge", silence: "Silence", end: "End the silence", feedback: "Feedback" };
+const SAVES = { acknowledge: "Acknowledge", silence: "Silence", end: "End it", feedback: "Save" };
 
 const MEANS = {
   acknowledge: "It is not told again, and its end still is.",
   silence: "What matches is not told until the time is over. The end of what was told before is.",
-  feedback: "It stays with the episode.",
+  end: "What it fits is told again: this episode with its next repeat, others when they open.",
+  feedback: "What it was stays with the episode.",
 };
 
 // A matcher as Alertmanager writes it.
@@ -29,7 +31,7 @@ export class Decide {
 
   ask(kind, row) {
     const of = [row.source, row.metric].filter(Boolean).join(" ");
-    const fields = { comment: h("textarea", { id: "d-comment", rows: 2, maxlength: 1000 }) };
+    const fields = kind === "end" ? {} : { comment: h("textarea", { id: "d-comment", rows: 2, maxlength: 1000 }) };
     const parts = [];
     if (kind === "silence") {
       fields.matchers = h("textarea", { id: "d-matchers", rows: 2, spellcheck: "false", required: "" });
@@ -41,14 +43,14 @@ export class Decide {
       parts.push(h("fieldset", {}, h("legend", {}, "It was"), ...Object.entries(VERDICTS).map(([value, text], i) =>
         h("label", { class: "choice" }, h("input", { type: "radio", name: "verdict", value, required: "", checked: i === 0 ? "" : null }), ` ${text}`))));
     }
-    parts.push(labelled("Comment (may be empty)", fields.comment));
-    if (!this.name()) {
+    if (fields.comment) parts.push(labelled("Comment (may be empty)", fields.comment));
+    if (!this.name() && kind !== "end") {
       fields.by = h("input", { id: "d-by", autocomplete: "name", required: "", maxlength: 100 });
       fields.by.value = remembered();
       parts.push(labelled("Your name", fields.by));
     }
     const problem = h("p", { class: "error", role: "alert" });
-    const go = h("button", { type: "submit", class: "main" }, kind === "feedback" ? "Save" : TITLES[kind]);
+    const go = h("button", { type: "submit", class: "main" }, SAVES[kind]);
     const back = h("button", { type: "button" }, "Cancel");
     back.addEventListener("click", () => this.dialog.close());
     const form = h("form", {}, h("h2", { id: "decide-title" }, `${TITLES[kind]}: `, h("bdi", {}, of)), h("p", { class: "quiet" }, MEANS[kind]),
@@ -69,11 +71,11 @@ export class Decide {
     });
     this.dialog.replaceChildren(form);
     this.dialog.showModal();
-    (kind === "feedback" ? form.querySelector("input") : fields.comment).focus();
+    (kind === "feedback" ? form.querySelector("input") : fields.comment ?? go).focus();
   }
 
   said(kind, form, fields) {
-    const said = { comment: fields.comment.value.trim() };
+    const said = fields.comment ? { comment: fields.comment.value.trim() } : {};
     if (fields.by) {
       said.by = fields.by.value.trim();
       remember(said.by);

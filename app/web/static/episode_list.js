@@ -5,12 +5,12 @@ import { REASONS, VERDICTS, factsOf, isOpen, since, tellings, toldState, worstFi
 import { smallChart } from "./small_chart.js";
 
 const FIRST = 20, MORE = 50; // entries shown, and how many more at a time
-const POINTS = 120, AT_ONCE = 3, CHART_MS = 15000;
+const AT_ONCE = 3, FAILED_MS = 20000; // charts asked for at once, and when one is tried again
 
 export const sourceHref = ({ source, metric }) => `source?${new URLSearchParams(metric ? { source, metric } : { source })}`;
 
 export class EpisodeList {
-  // `points(row, most)` gives the last points of its series; `decide(kind, row)` is what a button does, or null.
+  // `points(row)` gives {points, again}: of its series, and in how many ms there may be others; `decide(kind, row)` is what a button does, or null.
   constructor(box, more, points, decide) {
     this.box = box;
     this.more = more;
@@ -51,7 +51,7 @@ export class EpisodeList {
     const text = JSON.stringify(row) + this.may();
     let entry = this.entries.get(row.episode);
     if (!entry) {
-      entry = { row, text: "", node: h("li", {}), chart: h("a", { class: "small-chart", href: sourceHref(row), tabindex: -1 }), drawn: 0 };
+      entry = { row, text: "", node: h("li", {}), chart: h("a", { class: "small-chart", href: sourceHref(row), tabindex: -1 }), again: 0 };
       this.entries.set(row.episode, entry);
       this.charts.watch(entry);
     }
@@ -61,20 +61,25 @@ export class EpisodeList {
       Object.assign(entry, { row, text });
       entry.node.replaceChildren(makeEntry(row, now, entry.chart, this.may() ? this.decide : null));
       if (before) (entry.node.querySelector(`[data-does="${before}"]`) ?? entry.node.querySelector("a, button"))?.focus({ preventScroll: true });
-      if (changed) entry.drawn = 0;
+      if (changed) entry.again = 0;
     } else say(entry.node.querySelector(".since"), since(row, now));
     return entry;
   }
 }
 
-const DOES = [["acknowledge", "Acknowledge"], ["silence", "Silence"], ["feedback", "Feedback"]];
+// What can be done about an episode, as [what, words].
+const doesOf = (row) => [
+  ...(isOpen(row) && !row.acknowledged ? [["acknowledge", "Acknowledge"]] : []),
+  row.muted?.silence ? ["end", "End silence"] : ["silence", "Silence"],
+  ["feedback", "Feedback"],
+];
 
 // One episode; without `decide` there are no buttons.
 export function makeEntry(row, now, chart, decide) {
   const kind = severity(row.severity), open = isOpen(row);
   const name = h("h3", { class: "name" }, h("a", { href: sourceHref(row), title: titleOf(row), "data-does": "name" }, ...nameOf(row)));
   const facts = factsOf(row).map(([word, text]) => h("div", {}, word ? h("dt", {}, word) : null, h("dd", {}, text)));
-  const buttons = decide ? DOES.filter(([does]) => does !== "acknowledge" || (open && !row.acknowledged)).map(([does, text]) => {
+  const buttons = decide ? doesOf(row).map(([does, text]) => {
     const button = h("button", { type: "button", "data-does": does, "aria-label": `${text}: ${[row.source, row.metric].filter(Boolean).join(" ")}` }, text);
     button.addEventListener("click", () => decide(does, row));
     return button;
@@ -148,17 +153,20 @@ class Charts {
   next() {
     for (const entry of this.seen) {
       if (this.busy >= AT_ONCE) return;
-      if (Date.now() - entry.drawn > CHART_MS) this.draw(entry);
+      if (Date.now() > entry.again) this.draw(entry);
     }
   }
 
   async draw(entry) {
-    entry.drawn = Date.now();
+    entry.again = Infinity;
     this.busy += 1;
     try {
-      drawChart(entry.chart, entry.row, await this.points(entry.row, POINTS));
-    } catch {
-      if (!entry.chart.firstChild) entry.chart.replaceChildren(h("span", { class: "quiet" }, "no points at hand"));
+      const { points, again } = await this.points(entry.row);
+      drawChart(entry.chart, entry.row, points);
+      entry.again = Date.now() + again;
+    } catch (error) {
+      noChart(entry.chart, error);
+      entry.again = Date.now() + FAILED_MS;
     } finally {
       this.busy -= 1;
       this.next();
@@ -169,4 +177,9 @@ class Charts {
 export function drawChart(box, row, points) {
   const picture = smallChart(points, worstMetric(row), Math.floor(box.clientWidth), row.opened_at);
   box.replaceChildren(picture ?? h("span", { class: "quiet" }, "too few points for a chart"));
+}
+
+// What was drawn before stays: it is better than none.
+export function noChart(box, error) {
+  if (!box.querySelector("svg")) box.replaceChildren(h("span", { class: "quiet" }, error.status === 404 ? "no points at hand" : `no chart: ${error.message}`));
 }

@@ -12,6 +12,11 @@ export const rankOf = (row) => SEVERITIES.indexOf(severity(row.severity));
 // The last time that is known of it, in its own time.
 export const untilOf = (row) => row.closed_at ?? row.changed_at ?? row.timestamp ?? row.opened_at;
 
+const isReplayed = (row) => Math.abs((row.told_at ?? row.opened_at) - row.opened_at) > REPLAYED_S;
+
+// Its end; an open one goes on until now, unless its points bear times of long ago.
+export const endOf = (row, now) => (isOpen(row) && !isReplayed(row) ? Math.max(now, row.opened_at) : untilOf(row));
+
 const by = (...keys) => (a, b) => {
   for (const key of keys) {
     const [x, y] = [key(a), key(b)];
@@ -98,7 +103,7 @@ export function factsOf(row) {
 export function since(row, now) {
   const begun = row.told_at ?? row.opened_at;
   if (!isOpen(row)) return `${time(row.opened_at)} to ${time(row.closed_at)} UTC, ${duration(row.closed_at - row.opened_at)}`;
-  if (Math.abs(begun - row.opened_at) > REPLAYED_S) return `since ${time(row.opened_at)} UTC by its points, which came ${duration(Math.max(now - begun, 0))} ago`;
+  if (isReplayed(row)) return `since ${time(row.opened_at)} UTC by its points, which came ${duration(Math.max(now - begun, 0))} ago`;
   return `since ${time(row.opened_at)} UTC, for ${duration(Math.max(now - row.opened_at, 0))}`;
 }
 

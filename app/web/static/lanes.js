@@ -3,19 +3,20 @@
 
 import { clock } from "./axes.js";
 import { count, duration, h, iso, nameOf, say, severity, time } from "./dom.js";
-import { SEVERITIES, isOpen, peakOf, rankOf, untilOf } from "./episodes.js";
+import { SEVERITIES, endOf, isOpen, peakOf, rankOf } from "./episodes.js";
 import { sourceHref } from "./episode_list.js";
 
 const ROWS = 30;
 const LEAST_S = 60;   // an episode of one point counts as so long, or it would be nothing
 const DRAG_PX = 5;    // less is a click
+const WORD_PX = 50;   // a bar that has room for its severity
 
 // [{source, episodes: [{row, from, to}], worst, sum}] of what lies in [from, to): sum of peak score x seconds in it.
 // By that sum, or with `bySeverity` the worst severity first.
 export function lanesOf(rows, from, to, now, bySeverity) {
   const lanes = new Map();
   for (const row of rows) {
-    const begin = row.opened_at, end = Math.max(isOpen(row) ? openUntil(row, now) : untilOf(row), begin + LEAST_S);
+    const begin = row.opened_at, end = Math.max(endOf(row, now), begin + LEAST_S);
     if (end <= from || begin >= to) continue;
     let lane = lanes.get(row.source);
     if (!lane) lanes.set(row.source, lane = { source: row.source, episodes: [], worst: SEVERITIES.length, sum: 0, open: false });
@@ -26,9 +27,6 @@ export function lanesOf(rows, from, to, now, bySeverity) {
   const first = bySeverity ? (a, b) => a.worst - b.worst || b.sum - a.sum : (a, b) => b.sum - a.sum || a.worst - b.worst;
   return [...lanes.values()].sort((a, b) => first(a, b) || (a.source < b.source ? -1 : 1));
 }
-
-// An open one goes on until now, unless its points bear times of long ago.
-const openUntil = (row, now) => (Math.abs((row.told_at ?? row.opened_at) - row.opened_at) < 3600 ? Math.max(now, row.opened_at) : untilOf(row));
 
 export class Lanes {
   // `choose(from, to)` is told of a span, or of null; `open(row)` of an episode that somebody wants to see.
@@ -56,9 +54,10 @@ export class Lanes {
     box.addEventListener("pointerover", (event) => this.tell(event.target.closest(".bar")));
   }
 
-  // `span`: null, or [from, to] within [from, to] of the picture; `chosen`: the episode that is shown elsewhere.
-  show(rows, { from, to, now, span, chosen }) {
-    Object.assign(this, { from, to, span });
+  // `span`: null, or [from, to] within [from, to] of the picture; `chosen`: the episode that is shown
+  // elsewhere; `remark`: what may be missing.
+  show(rows, { from, to, now, span, chosen, remark }) {
+    Object.assign(this, { from, to, span, width: this.plot.clientWidth });
     const all = lanesOf(rows, ...(span ?? [from, to]), now, !span);
     const lanes = all.slice(0, ROWS);
     this.draw(lanes, rows, now, chosen);
@@ -67,7 +66,7 @@ export class Lanes {
     const more = all.length - lanes.length;
     const what = span ? `Ranked by what happened from ${time(span[0])} to ${time(span[1])} UTC: the sum of peak score x minutes open (at least one).`
       : "The worst severity first, then the sum of peak score x minutes open. Drag over the lanes, or give two times, to rank by what happened in between.";
-    say(this.note, `${what}${more ? ` And ${count(more)} more sources.` : ""}`);
+    say(this.note, `${what}${more ? ` And ${count(more)} more sources.` : ""}${remark ? ` Not all may be here: ${remark}.` : ""}`);
     return all.length;
   }
 
@@ -116,16 +115,17 @@ export class Lanes {
   makeBar({ row, from, to }, chosen) {
     let bar = this.bars.get(row.episode);
     if (!bar) {
-      bar = h("button", { type: "button", tabindex: -1 }, h("span", { class: "word" }));
+      bar = h("button", { type: "button", tabindex: -1 });
       bar.dataset.episode = row.episode;
       this.bars.set(row.episode, bar);
     }
     bar.row = row;
     const kind = severity(row.severity), left = Math.max(this.percent(from), 0), width = Math.min(this.percent(to), 100) - left;
+    const wide = (width / 100) * this.width >= WORD_PX;
     bar.className = `bar ${kind} ${isOpen(row) ? "open" : "closed"}`;
     bar.style.left = `${left.toFixed(3)}%`;
     bar.style.width = `${Math.max(width, 0).toFixed(3)}%`;
-    say(bar.firstChild, kind);
+    say(bar, wide ? kind : "");
     bar.setAttribute("aria-label", words(row, from, to));
     bar.setAttribute("aria-pressed", row.episode === chosen);
     return bar;

@@ -1,18 +1,20 @@
 // The page Now: what is open, what happened in the last 24 hours, and the sources by their latest scores.
 
-import { get, post, session } from "./api.js";
+import { get, post, remove, session } from "./api.js";
 import { count, duration, el, h, iso, say, severity, time } from "./dom.js";
 import { Decide } from "./decide.js";
-import { EpisodeList, drawChart, makeEntry } from "./episode_list.js";
-import { counts, headline, isOpen, untilOf } from "./episodes.js";
+import { EpisodeList, drawChart, makeEntry, noChart } from "./episode_list.js";
+import { counts, endOf, headline, isOpen, untilOf } from "./episodes.js";
 import { Lanes, fromInput, lanesOf, toInput } from "./lanes.js";
 import { announce, start } from "./shell.js";
 import { Held, SourceTable } from "./source_table.js";
 import * as address from "./url_state.js";
 
 const DAY = 86400, GRID = 300;  // s: length of the lanes, and what their end is rounded up to
-const ASKED = 1000, KEPT = 3000; // episodes asked for at once, and remembered
-const POINTS = 120;
+const ASKED = 1000, KEPT = 3000; // episodes of one answer, and remembered
+const BEFORE = 6 * 3600;         // s before a span from which on its episodes may have begun
+const OPEN_MS = 30000;           // decisions of others are seen within so long
+const POINTS = 240, CHART_MS = 20000;
 const SHOW_MS = 250, TICK_MS = 10000;
 
 const known = new Map(); // episode -> row
@@ -44,17 +46,70 @@ function follow() {
   }
   el("clear").hidden = !asked.span;
   if (before.search !== asked.search || before.sort !== asked.sort) list.load(asked.search, asked.sort).catch(shell.lost);
-  if (before.episode !== asked.episode) chosen.drawn = 0;
+  if (before.episode !== asked.episode) {
+    chosen.again = 0;
+    chosen.box.replaceChildren();
+    loadChosen().then(show).catch(shell.lost);
+  }
+  if (dayOf(Date.now() / 1000)[0] < loaded.from) loadDay().then(show).catch(shell.lost);
   show();
 }
 
 // --- episodes
 
+const came = new Map(); // episode -> when its row came, ms
+const loaded = { open: 0, from: Infinity, note: "" };
+
 function take(rows) {
-  for (const row of rows) known.set(row.episode, row);
+  for (const row of rows) {
+    known.set(row.episode, row);
+    came.set(row.episode, Date.now());
+  }
   if (known.size <= KEPT) return;
-  const closed = [...known.values()].filter((row) => !isOpen(row)).sort((a, b) => untilOf(a) - untilOf(b));
-  for (const row of closed.slice(0, known.size - KEPT)) known.delete(row.episode);
+  const old = [...known.values()].filter((row) => !isOpen(row)).sort((a, b) => untilOf(a) - untilOf(b)).slice(0, known.size - KEPT);
+  for (const { episode } of old) forget(episode);
+}
+
+function forget(name) {
+  known.delete(name);
+  came.delete(name);
+}
+
+async function all(query) {
+  const rows = [];
+  let cursor = "";
+  do {
+    const found = await get(`api/anomalies?${new URLSearchParams({ ...query, limit: ASKED, ...(cursor ? { cursor } : {}) })}`);
+    rows.push(...found.anomalies);
+    cursor = found.cursor ?? "";
+    loaded.note = found.note ?? "";
+  } while (cursor && rows.length < KEPT);
+  return rows;
+}
+
+async function loadOpen() {
+  const began = Date.now(), rows = await all({ state: "open" }), there = new Set(rows.map((row) => row.episode));
+  for (const row of known.values()) if (isOpen(row) && !there.has(row.episode) && came.get(row.episode) < began) forget(row.episode);
+  take(rows);
+  loaded.open = began;
+}
+
+// Those of the lanes; of replayed points, which are none of the last day, the last ones.
+async function loadDay() {
+  const [from, to] = dayOf(Date.now() / 1000);
+  loaded.from = from;
+  const rows = await all({ since: from - BEFORE, until: to + GRID });
+  take(rows.length || known.size ? rows : (await get(`api/anomalies?limit=${ASKED}`)).anomalies);
+}
+
+async function loadChosen() {
+  const name = asked.episode;
+  if (!name || known.has(name)) return;
+  try {
+    take([await get(`api/episodes/${encodeURIComponent(name)}`)]);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
 }
 
 function matching() {
@@ -62,9 +117,30 @@ function matching() {
   return needle ? rows.filter((row) => `${row.source} ${row.metric ?? ""}`.toLowerCase().includes(needle)) : rows;
 }
 
+// {points, again}: those of its series, with some before it began, and in how many ms there may be others. What this
+// process remembers is asked for first; what it has forgotten is read out of Kafka.
 async function points(row) {
-  const found = await get(`api/series?${new URLSearchParams({ source: row.source, metric: row.metric ?? "", limit: POINTS })}`);
-  return found.points;
+  if (!isOpen(row)) return kept(row);
+  let found = [];
+  try {
+    found = (await get(`api/series?${new URLSearchParams({ source: row.source, metric: row.metric ?? "", limit: POINTS })}`)).points;
+    if (found.length && found[0].timestamp <= row.opened_at) return { points: found, again: CHART_MS };
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
+  try {
+    return await kept(row);
+  } catch (error) {
+    if (!found.length) throw error;
+    return { points: found, again: CHART_MS };
+  }
+}
+
+async function kept(row) {
+  const end = endOf(row, Date.now() / 1000), around = Math.max((end - row.opened_at) / 2, 300);
+  const query = new URLSearchParams({ metric: row.metric ?? "", from: row.opened_at - around, to: end + around, most: POINTS });
+  const { results } = await get(`api/sources/${encodeURIComponent(row.source)}/results?${query}`);
+  return { points: results, again: 8 * CHART_MS };
 }
 
 const decide = new Decide(el("decide"), send, () => user.name);
@@ -75,7 +151,10 @@ episodes.may = () => user.roles.includes("admin");
 // What somebody decided; what is returned shows it.
 async function send(kind, row, said) {
   const now = known.get(row.episode) ?? row;
-  if (kind === "silence") {
+  if (kind === "end") {
+    await remove(`api/silences/${encodeURIComponent(now.muted.silence)}`);
+    take([{ ...now, muted: undefined }]);
+  } else if (kind === "silence") {
     const { id, ends_at: until, by, comment } = await post("api/silences", said);
     take([{ ...now, muted: { silence: id, why: comment, until, by } }]);
   } else {
@@ -92,13 +171,21 @@ const lanes = new Lanes({ box: el("lanes"), readout: el("lanes-readout"), note: 
   (from, to) => go({ from: short(from), to: short(to) }), (row) => go({ episode: row.episode }));
 const short = (at) => `${iso(at).slice(0, 16)}Z`;
 
+const upTo = (at) => Math.ceil(at / GRID) * GRID;
+const today = (now) => [upTo(now) - DAY, upTo(now)];
+
+// The last 24 hours, or those around a span that is older.
+function dayOf(now) {
+  const [from, to] = today(now);
+  if (!asked.span || asked.span[0] >= from) return [from, to];
+  const until = upTo(Math.max(asked.span[1], asked.span[0] + DAY));
+  return [Math.min(asked.span[0], until - DAY), Math.min(until, to)];
+}
+
 // [from, to, what to say] of the lanes: the last 24 hours; where nothing is in them but in older ones, those before the last.
 function windowOf(rows, now) {
-  const until = Math.ceil(now / GRID) * GRID;
-  if (asked.span && asked.span[0] < until - DAY) {
-    const to = Math.ceil(Math.max(asked.span[1], asked.span[0] + DAY) / GRID) * GRID;
-    return [Math.min(asked.span[0], to - DAY), to, `24 hours until ${time(to)} UTC`];
-  }
+  const [from, until] = dayOf(now);
+  if (from !== today(now)[0]) return [from, until, until - from > DAY ? `${time(from)} to ${time(until)} UTC` : `24 hours until ${time(until)} UTC`];
   if (rows.length && !rows.some((row) => isOpen(row) || untilOf(row) >= until - DAY) || rows.length && !lanesOf(rows, until - DAY, until, now).length) {
     const last = Math.ceil(Math.max(...rows.map(untilOf)) / GRID) * GRID;
     return [last - DAY, last, `24 hours until ${time(last)} UTC: no point is younger`];
@@ -124,7 +211,7 @@ function show(decided = false) {
   showEmpty(rows, open, now);
   const [from, to, title] = windowOf(rows, now);
   say(el("lanes-title"), title);
-  const there = lanes.show(rows, { from, to, now, span: asked.span, chosen: asked.episode });
+  const there = lanes.show(rows, { from, to, now, span: asked.span, chosen: asked.episode, remark: loaded.note });
   el("lanes-empty").hidden = there > 0;
   say(el("lanes-empty"), there ? "" : asked.span ? "Nothing happened in this span." : "No episode in these 24 hours.");
   showChosen(now);
@@ -159,7 +246,19 @@ function howToBegin() {
   ];
 }
 
-const chosen = { drawn: 0, text: "", box: h("a", { class: "small-chart" }) };
+async function draw(row) {
+  chosen.again = Infinity;
+  try {
+    const found = await points(row);
+    drawChart(chosen.box, row, found.points);
+    chosen.again = Date.now() + found.again;
+  } catch (error) {
+    noChart(chosen.box, error);
+    chosen.again = Date.now() + CHART_MS;
+  }
+}
+
+const chosen = { again: 0, text: "", box: h("a", { class: "small-chart" }) };
 
 // The episode that somebody has chosen in the lanes.
 function showChosen(now) {
@@ -174,10 +273,7 @@ function showChosen(now) {
       : h("p", { class: "empty" }, `Nothing is known of the episode ${asked.episode} here.`));
     if (focus) el("chosen-entry").querySelector(`[data-does="${focus}"]`)?.focus();
   }
-  if (row && Date.now() - chosen.drawn > 15000) {
-    chosen.drawn = Date.now();
-    points(row).then((found) => drawChart(chosen.box, row, found), () => drawChart(chosen.box, row, []));
-  }
+  if (row && Date.now() > chosen.again) draw(row);
 }
 
 // --- sources, and all together
@@ -185,13 +281,11 @@ function showChosen(now) {
 const list = new SourceTable({ table: el("table"), body: el("rows"), note: el("sources-note"), empty: el("no-sources") }, get, howToBegin);
 
 async function load(everything) {
-  const found = await Promise.all([list.load(asked.search, asked.sort), everything ? get(`api/anomalies?limit=${ASKED}`) : null]);
-  sources = found[0];
-  if (found[1]) {
-    const there = new Set(found[1].anomalies.map((row) => row.episode));
-    if (found[1].anomalies.length < ASKED) for (const name of known.keys()) if (!there.has(name)) known.delete(name);
-    take(found[1].anomalies);
-  }
+  const jobs = [list.load(asked.search, asked.sort)];
+  if (everything || Date.now() - loaded.open > OPEN_MS) jobs.push(loadOpen());
+  if (everything) jobs.push(loadDay());
+  [sources] = await Promise.all(jobs);
+  await loadChosen();
   show();
 }
 
@@ -201,9 +295,12 @@ function receive(message) {
   for (const row of message.anomalies) {
     if (!known.has(row.episode) && isOpen(row)) announce(`Episode opened: ${[row.source, row.metric, severity(row.severity)].filter(Boolean).join(", ")}`);
   }
-  take(message.anomalies);
+  take(message.anomalies.map((row) => ({ ...decided(known.get(row.episode)), ...row })));
   showSoon();
 }
+
+// What came is of the topics of episodes and messages; decisions stay until episodes are asked for again.
+const decided = ({ acknowledged, feedback, muted } = {}) => ({ acknowledged, feedback, muted });
 
 function wire() {
   let typing = null;
