@@ -102,14 +102,14 @@ export function makeEntry(row, now, chart, decide) {
 }
 
 // Who was told of it, when, or why not. What is muted as a whole is said by itself.
-function toldLine(row) {
+export function toldLine(row) {
   const words = tellings(row).filter(([, , state]) => !(row.muted && state === "muted"));
   if (!words.length) return row.muted ? null : h("p", { class: "told" }, "nobody was told of it so far");
   const parts = words.map(([channel, text, state, more]) => h("span", { class: `word ${state}`, title: more }, h("b", {}, channel), ` ${text}`));
   return h("p", { class: "told" }, words[0][2] === "sent" ? "told " : null, ...parts);
 }
 
-function decisions(row) {
+export function decisions(row) {
   const said = (what, { by, at, comment }) => h("p", { class: "decided" },
     h("b", {}, what), `${by ? ` by ${by}` : ""}${at ? ` at ${time(at)}` : ""}${comment ? `: ${comment}` : ""}`);
   const found = [];

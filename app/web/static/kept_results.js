@@ -1,4 +1,4 @@
-// Results of a series out of Kafka, page by page, as long as one looks: see app/web/kept_results.py.
+// Results of a series out of Kafka, page by page, as long as one looks: see app/web/api/results.py.
 
 import { get } from "./api.js";
 
@@ -22,8 +22,8 @@ async function page(query) {
 // to about so many, with all that are inside episodes.
 export async function* resultsBetween({ source, metric }, from, to, most, cursor = null) {
   do {
-    const query = new URLSearchParams({ ...(metric === null ? {} : { metric }), from, to, most, limit: LIMIT, ...(cursor ? { cursor } : {}) });
-    const found = await page(`api/sources/${encodeURIComponent(source)}/results?${query}`);
+    const query = new URLSearchParams({ source, ...(metric === null ? {} : { metric }), from, to, most, limit: LIMIT, ...(cursor ? { cursor } : {}) });
+    const found = await page(`api/results?${query}`);
     yield found;
     cursor = found.complete ? null : found.cursor;
   } while (cursor);
@@ -33,8 +33,8 @@ export async function* resultsBetween({ source, metric }, from, to, most, cursor
 export async function firstTime({ source, metric }, to) {
   let cursor = null;
   do {
-    const query = new URLSearchParams({ ...(metric === null ? {} : { metric }), from: 0, to, limit: 1, ...(cursor ? { cursor } : {}) });
-    const found = await page(`api/sources/${encodeURIComponent(source)}/results?${query}`);
+    const query = new URLSearchParams({ source, ...(metric === null ? {} : { metric }), from: 0, to, limit: 1, ...(cursor ? { cursor } : {}) });
+    const found = await page(`api/results?${query}`);
     if (found.results.length) return found.results[0].timestamp;
     cursor = found.complete ? null : found.cursor;
   } while (cursor);

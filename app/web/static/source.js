@@ -3,7 +3,8 @@
 
 import { get } from "./api.js";
 import { count, duration, el, h, iso, nameOf, number, rough, say, score, severity, time, titleOf, valueOf, cell } from "./dom.js";
-import { REASONS, factsOf, isOpen, tellings } from "./episodes.js";
+import { decisions, toldLine } from "./episode_list.js";
+import { REASONS, factsOf, isOpen } from "./episodes.js";
 import { firstTime, resultsBetween } from "./kept_results.js";
 import { SeriesChart, voteColour } from "./series_chart.js";
 import { Points, columnsOf, episodesAt, judged, metricsByBlame, secondsOf, tally } from "./series_points.js";
@@ -32,8 +33,8 @@ const page = start({
   page: "source",
   title: () => (series ? titleOf(series.of).replace("\n", " ") : "Sources"),
   load: async (everything) => {
-    if (!series) await list.load();
-    else if (everything) await Promise.all([loadLive(series), loadEpisodes(series)]);
+    if (!series) await list.again();
+    else if (everything && !series.loading) await Promise.all([loadLive(series), loadEpisodes(series)]);
   },
   receive,
   connected: (is) => { if (series) { series.cut = !is; sayShown(); } },
@@ -113,7 +114,7 @@ async function loadLive(own) {
     const before = own.live.size, added = own.live.add(found.points);
     Object.assign(own, { missing: "", rule: { ...CLOSE, ...found.rule, threshold: found.threshold }, sampled: found.sampled });
     // Nothing of what came was known: there may be others in between.
-    if (before && added === found.points.length && own.history) own.history = null;
+    if (before && added === found.points.length) Object.assign(own, { history: null, asking: null });
   }
   if (own === series && !own.loading) chooseSpan();
 }
@@ -335,7 +336,8 @@ function showGone(own) {
 
 function showTitle(own) {
   const point = own.live.entries.at(-1)?.point;
-  const text = point ? `${wordOf(point)} at ${time(point.timestamp)} UTC` : "";
+  const value = point ? valueOf(point, own.metric) : null;
+  const text = point ? `${typeof value === "number" ? `${number(value)}, ` : ""}${wordOf(point)} at ${time(point.timestamp)} UTC` : "";
   say(el("state"), text);
   el("state").className = `state ${point?.is_anomaly ? severity(point.severity) : ""}`;
   say(el("values-title"), own.metric === "value" ? "Value" : own.metric);
@@ -515,15 +517,13 @@ function episode(own, row) {
   const link = h("a", { href: hrefOf({ source: own.of.source, metric: own.asked }, { from: inAddress(from), to: inAddress(to) }) },
     h("time", { datetime: iso(row.opened_at) }, time(row.opened_at)));
   const facts = [...factsOf(row).map(([name, text]) => [name, text]), ["", isOpen(row) ? `${duration(length)} so far` : duration(length)]];
-  const told = tellings(row).map(([channel, text, state, more]) => h("span", { class: `telling ${state}`, title: more }, `${channel} ${text}`));
-  const acknowledged = row.acknowledged ? h("span", { class: "telling" }, typeof row.acknowledged === "object" && row.acknowledged.by ? `acknowledged by ${row.acknowledged.by}` : "acknowledged") : null;
   return h("li", { class: `${kind} ${isOpen(row) ? "open" : "closed"}` },
     h("p", { class: "line" }, link, h("span", { class: "word" }, kind), row.kind ? h("span", { class: "tag" }, row.kind) : null,
       h("span", { class: "quiet ended", title: REASONS[row.reason] ?? null }, isOpen(row) ? "open" : row.reason ?? "closed"),
-      isOpen(row) ? h("a", { class: "decide", href: "./" }, "Decide") : null),
+      isOpen(row) ? h("a", { class: "decide", href: `./?${new URLSearchParams({ episode: row.episode })}` }, "Decide") : null),
     row.explanation ? h("p", { class: "sentence" }, row.explanation) : null,
     h("p", { class: "facts" }, ...facts.map(([name, text]) => h("span", {}, name ? h("span", { class: "quiet" }, `${name} `) : null, text))),
-    told.length || acknowledged ? h("p", { class: "facts" }, h("span", { class: "quiet" }, told.length ? "told" : ""), ...told, acknowledged) : null);
+    row.told || row.muted ? toldLine(row) : null, ...decisions(row));
 }
 
 function sayShown() {

@@ -28,7 +28,13 @@ export class SourceList {
     return this.load(true);
   }
 
+  // Each few seconds; but not when it was loaded just now.
+  again() {
+    return Date.now() - (this.loaded ?? 0) < 1000 ? null : this.load();
+  }
+
   async load(force = false) {
+    this.loaded = Date.now();
     const number = ++this.asked, search = el("search").value;
     const list = await get(`api/sources?${new URLSearchParams({ search, sort: el("sort").value, limit: MOST })}`);
     if (number !== this.asked) return; // an older answer must not win

@@ -54,15 +54,16 @@ function votes(point, swatch) {
   const all = Object.entries(point.detectors ?? {}).sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
   if (!all.length) return null;
   const weights = point.weights ?? {};
-  return h("div", { class: "votes" }, h("h3", {}, "Votes of the detectors"), h("table", {},
-    h("thead", { class: "unseen" }, h("tr", {}, ...["Detector", "Vote", "Weight"].map((text) => h("th", { scope: "col" }, text)))),
-    h("tbody", {}, ...all.map(([name, vote]) => {
+  return h("div", { class: "votes" }, h("h3", {}, "Votes of the detectors"), h("table", { "aria-label": "Votes of the detectors, 0 to 1, and their shares of the anomaly score" },
+    columns(), h("tbody", {}, ...all.map(([name, vote]) => {
       const weight = Object.hasOwn(weights, name) ? weights[name] : null;
       return h("tr", { class: vote >= 0.8 ? "high-vote" : "" },
         h("th", { scope: "row", title: name }, h("bdi", {}, name)), h("td", {}, bar(vote, swatch(name)), h("span", { class: "figure" }, score(vote))),
         h("td", { class: "weight", title: weight === null ? null : "its share of the anomaly score" }, weight === null ? "" : percent(weight)));
     }))));
 }
+
+const columns = () => h("colgroup", {}, ...["name", "vote", "weight"].map((kind) => h("col", { class: `${kind}-column` })));
 
 function bar(share, colour) {
   const fill = h("span", { class: "fill" });
@@ -75,10 +76,10 @@ function bar(share, colour) {
 function blame(point, shown, choose) {
   const all = Object.entries(point.attribution ?? {}).sort((a, b) => b[1] - a[1]);
   if (all.length < 2) return null;
-  return h("div", { class: "votes" }, h("h3", {}, "Scores of the metrics"), h("table", {}, h("tbody", {}, ...all.slice(0, 12).map(([name, share]) => {
+  return h("div", { class: "votes" }, h("h3", {}, "Scores of the metrics"), h("table", { "aria-label": "Scores of the metrics, 0 to 1" }, columns(), h("tbody", {}, ...all.slice(0, 12).map(([name, share]) => {
     const button = h("button", { type: "button", class: "plain", "aria-pressed": name === shown }, h("bdi", {}, name));
     button.addEventListener("click", () => choose(name));
-    return h("tr", {}, h("th", { scope: "row", title: name }, button), h("td", {}, bar(share), h("span", { class: "figure" }, score(share))));
+    return h("tr", {}, h("th", { scope: "row", title: name }, button), h("td", {}, bar(share), h("span", { class: "figure" }, score(share))), h("td", {}));
   }))), all.length > 12 ? h("p", { class: "quiet" }, `and ${all.length - 12} more`) : null);
 }
 
