@@ -24,7 +24,7 @@ from app.web.kept import lookup
 from app.web.kept.awaited import Awaited, Expected
 from app.web.kept.log import PROBE, Log
 from app.web.kept.lookup import Place
-from app.web.kept.scan import Budget, Cursor, Query, Scan, all_in, partitions_of
+from app.web.kept.scan import Budget, Cursor, Query, Scan, partitions_of
 from app.web.kept.thinned import Collected
 from app.wire.reader import Reader
 
@@ -296,10 +296,12 @@ class KeptResults:
     async def _order(self, source: str, partitions: Sequence[int], at: Cursor | None) -> tuple[Sequence[int], bool]:
         """(partitions to look in, whether all of them are meant)."""
         count = await self._count(self._kafka.output_topic)
-        hints = tuple(dict.fromkeys(partitions)) if at is None else at.partitions
-        if hints:
-            if not all_in(count, hints):
-                raise ValueError(f"{self._kafka.output_topic} has {count} partitions, got {list(hints)}")
+        if at and at.partitions:
+            if not all(number < count for number in at.partitions):
+                raise ValueError(f"the cursor is of other partitions than the {count} of {self._kafka.output_topic}")
+            return at.partitions, True
+        hints = [number for number in dict.fromkeys(partitions) if 0 <= number < count]
+        if hints and at is None:
             return hints, True
         likely = partitions_of(source, count)
         return likely[:1] if self._kafka.rekeys else likely, False

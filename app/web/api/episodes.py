@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from aiohttp import web
@@ -13,6 +11,7 @@ from msgspec import Meta, Struct
 from app.alerting.deciding import BadDecision, checked_episode, checked_words
 from app.scoring.severity import NAMES as SEVERITIES
 from app.store.cursor import BadCursor
+from app.web.api.moments import TIME, moment
 from app.web.api.routes import ADMIN, READ, SOURCE, route
 from app.web.api.services import Services
 from app.web.api.sources import Limit
@@ -23,8 +22,6 @@ from app.web.problems import Problem
 from app.wire.decisions import Acknowledgement, Feedback
 
 LONGEST = 512  # characters of a pattern
-END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
-TIME = "epoch seconds, or ISO 8601, in UTC if there is no zone"
 Id = Annotated[str, Meta(max_length=300, description="Id of an episode.", examples=["raw-data:3:5658:0"])]
 Source = Annotated[str, Meta(description="Name of a source.", examples=["pump-7"])]
 Pattern = Annotated[
@@ -190,8 +187,8 @@ async def _page(services: Services, asked: EpisodesAsked | OfSource, limit: int,
         raise Problem.at("?severity", f"expected {', '.join(SEVERITIES)}, with commas between, got {unknown[0][:80]!r}")
     wanted = Wanted(
         limit=limit,
-        since=_moment("?since", asked.since),
-        until=_moment("?until", asked.until),
+        since=moment("?since", asked.since),
+        until=moment("?until", asked.until),
         severity=severity,
         source=asked.source or None,
         exact=exact,
@@ -234,20 +231,3 @@ def _said(request: web.Request, body: NewAcknowledgement) -> tuple[str, str]:
         return said_by(request, body.by), checked_words("comment", body.comment)
     except BadDecision as error:
         raise Problem.at(f"/{error.field}", str(error)) from error
-
-
-def _moment(place: str, given: str | None) -> float | None:
-    """Epoch seconds. Raises Problem."""
-    if given is None:
-        return None
-    try:
-        at = float(given)
-    except ValueError:
-        try:
-            when = datetime.fromisoformat(given)
-            at = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
-            at = math.nan
-    if not 0.0 <= at < END_OF_TIME:
-        raise Problem.at(place, f"expected epoch seconds or ISO 8601, from 1970 to 2199, got {given!r}")
-    return at

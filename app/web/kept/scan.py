@@ -28,7 +28,7 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -317,8 +317,3 @@ def _kept(number: int, one: Sighting) -> Kept:
         values = list((fields.values or {}).values())
         figure = values[0] if len(values) == 1 and values[0] is not None else fields.anomaly_score or 0.0
     return Kept(one.time, number, one.offset, figure, fields.is_anomaly, one.value)
-
-
-def all_in(count: int, partitions: Iterable[int]) -> bool:
-    """Whether there are such partitions, of so many."""
-    return all(0 <= number < count for number in partitions)
