@@ -39,6 +39,7 @@ MOST_IN_FLIGHT = 20_000  # points
 MOST_BYTES = 32 << 20  # of them
 RETRY_S = 1.0  # after which it is worth asking again
 LINGER_MS = 2
+TURN = 200  # records after which others have a turn
 
 
 class Written(NamedTuple):
@@ -170,7 +171,9 @@ class PointWriter:
         """Futures of those that were handed to the producer; of the others the outcome is written."""
         sent: dict[int, asyncio.Future[Any]] = {}
         failed = ""
-        for at, record in records:
+        for i, (at, record) in enumerate(records):
+            if i % TURN == TURN - 1:
+                await asyncio.sleep(0)
             if failed:
                 outcomes[at] = Unwritten(failed, maybe=False)
                 continue
