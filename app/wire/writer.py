@@ -11,7 +11,7 @@ made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,7 +45,7 @@ class NewPoint(NamedTuple):
 
     source: str
     value: float | None = None
-    values: dict[str, float | None] | None = None
+    values: Mapping[str, float | None] | None = None
     metric: str | None = None
     timestamp: float | str | None = None
     labels: dict[str, Scalar] | None = None
@@ -63,7 +63,7 @@ class NewRecord:
 
 
 class Writer:
-    """Makes records of points.
+    """Makes records of points. Those that only other settings would allow are refused with the label "settings".
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class Writer:
                 put(self._other_labels, label, name)
             else:
                 known = ", ".join(self._labels) or "none"
-                raise InvalidPoint("wrong_type", f"$.labels.{name}: must be one of input.labels ({known})")
+                raise InvalidPoint("settings", f"$.labels.{name}: must be one of input.labels ({known})")
         return record
 
     def _names(self, source: str) -> list[tuple[Path, str]]:
@@ -142,7 +142,7 @@ class Writer:
         texts = _parted(self._source, source)
         if texts is None:
             wanted = f"must look like {self._source_text} (input.source_field)"
-            raise InvalidPoint("bad_source", f"$.source {wanted}, got {shown(source)}")
+            raise InvalidPoint("settings", f"$.source {wanted}, got {shown(source)}")
         return [(part.field[0], text) for part, text in zip(_required(self._source), texts)]
 
     def _time(self, given: float | str) -> float | str:
@@ -173,7 +173,7 @@ class Writer:
             only = next(iter(self._values)) if len(self._values) == 1 and not self._others else VALUE
             values = {point.metric or only: point.value}
         else:
-            values = point.values or {}
+            values = dict(point.values or {})
         for name, value in values.items():
             if name in self._values:
                 put(self._values[name], value)
@@ -181,7 +181,7 @@ class Writer:
                 put(self._others, value, name)
             else:
                 known = ", ".join(self._values)
-                raise InvalidPoint("wrong_type", f"$.values.{name}: must be one of input.value_fields ({known})")
+                raise InvalidPoint("settings", f"$.values.{name}: must be one of input.value_fields ({known})")
 
     # --- reading back
 
@@ -259,7 +259,7 @@ def _other(point: NewPoint, found: Decoded, places: list[int]) -> tuple[str, str
     """(label, reason) if these points, which were read, are not this one."""
     read = found.points
     if len(places) != 1:
-        return "no_value", f"$ is {len(places)} points with these settings of input: send the values one by one"
+        return "settings", f"$ is {len(places)} points with these settings of input: send the values one by one"
     [i] = places
     if read.source[i] != point.source:
         return "bad_source", f"$.source would be read as {read.source[i]!r}, got {point.source!r}"

@@ -17,7 +17,7 @@ from aiohttp import web
 from app import __version__
 from app.settings import Settings
 from app.settings.web import ApiSettings
-from app.web.api.routes import JSON, PROBE, READ, ROLES, WRITE, Route, route, without_none
+from app.web.api.routes import INSTEAD, JSON, PROBE, READ, ROLES, WRITE, Route, route, without_none
 from app.web.api.services import Services
 from app.web.problems import MEDIA_TYPE, ProblemDetails
 
@@ -102,15 +102,26 @@ def document(settings: Settings, routes: Sequence[Route]) -> dict[str, Any]:
 
 
 class Schemas:
-    """JSON Schemas of types: structs are named components, everything else stands where it is used."""
+    """JSON Schemas of types: structs are named components, everything else stands where it is used.
+
+    What a type's ``Meta`` has as ``INSTEAD`` stands in place of what msgspec makes of it.
+    """
 
     def __init__(self, kinds: Sequence[Any]) -> None:
         unique = list({repr(kind): kind for kind in [*kinds, ProblemDetails]}.values())
         schemas, self.components = msgspec.json.schema_components(unique, ref_template=SCHEMA)
         self._of = {repr(kind): schema for kind, schema in zip(unique, schemas)}
+        _put_instead([*schemas, self.components])
 
     def __getitem__(self, kind: Any) -> dict[str, Any]:
         return dict(self._of[repr(kind)])
+
+
+def _put_instead(schema: Any) -> None:
+    if isinstance(schema, dict):
+        schema |= schema.pop(INSTEAD, {})
+    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _put_instead(inner)
 
 
 def types_of(one: Route) -> list[Any]:

@@ -8,14 +8,15 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.errors import Busy, InvalidPoint, TopicError, Unreadable
-from app.web.api.routes import JSON, NDJSON, READ, WRITE, Answer, raw_body, route
+from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
+from app.web.api.routes import INSTEAD, JSON, NDJSON, READ, WRITE, Answer, pointer, raw_body, route
 from app.web.api.services import Services
 from app.web.kept.awaited import Expected
 from app.web.kept_results import Missing
@@ -25,35 +26,92 @@ from app.web.problems import Problem, ProblemDetails, Wrong
 from app.web.security.access import CALLER
 from app.web.security.clients import CLIENT
 from app.wire import malformed
-from app.wire.schema import Name, Names, Scalar
+from app.wire.schema import Names, Scalar
+from app.wire.times import END_OF_TIME, SMALLEST
 from app.wire.writer import FIELDS, NewPoint, NewRecord
 
 TURN = 500  # points after which others have a turn: this is the event loop that scores
 RETRY = {"Retry-After": "1"}
 MAYBE = "it may have been written: sent again, it may be there twice"
-REFUSED = (413, 422, 429, 501, 503)
+BY_SETTINGS = ("settings", "too_many_metrics", "too_large")  # of points that other settings would allow
+REFUSED = (409, 413, 422, 429, 501, 503)
 PROCESSED = "Data received and processed"
 Wait = Annotated[float, Meta(ge=0, le=30, description="seconds to wait for the result; 0: do not wait")]
+
+
+# What the schema says of values; what is wrong with them is said by app/wire, in its words.
+def _text(most_bytes: int) -> dict[str, Any]:
+    """So many bytes are a quarter as many characters of any kind."""
+    return {"type": "string", "pattern": rf"^([\x00-\x7f]{{1,{most_bytes}}}|[\s\S]{{1,{most_bytes // 4}}})$"}
+
+
+SOURCE_TEXT = _text(MAX_SOURCE_BYTES)
+NAME = {"anyOf": [SOURCE_TEXT, {"type": "integer"}]}
+METRIC = {"anyOf": [_text(MAX_METRIC_BYTES), {"type": "integer"}, {"type": "null"}]}
+NUMBER = {"minimum": -1e150, "maximum": 1e150}
+DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?"
+TIME = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "exclusiveMaximum": END_OF_TIME},
+        *(
+            {"type": "number", "minimum": SMALLEST * per_second, "exclusiveMaximum": END_OF_TIME * per_second}
+            for per_second in (1e3, 1e6, 1e9)
+        ),
+        {"type": "string", "pattern": f"^(197[1-9]|19[89][0-9]|20[0-9]{{2}}|21[0-8][0-9])-{DAY}[T ]{CLOCK}$"},
+        {"type": "null"},
+    ]
+}
+# Which fields go together.
+ONE_OF = {
+    "oneOf": [{"required": [name, value]} for name in ("sourceId", "source") for value in ("value", "values")],
+    "not": {"required": ["metric", "values"]},
+}
+SourceName = Annotated[
+    str | int | UnsetType,
+    Meta(description="Name of the source, 1 to 256 bytes.", examples=["pump-7"], extra_json_schema={INSTEAD: NAME}),
+]
+Number = Annotated[float, Meta(extra_json_schema=NUMBER)]
 Time = Annotated[
     float | str | None,
-    Meta(description="ISO 8601, or a number since 1970, in s, ms, us or ns by its size; none: when it comes"),
+    Meta(
+        description="ISO 8601, or a number since 1970, in s, ms, us or ns by its size; none: when it comes.",
+        examples=["2023-10-27T09:37:40Z"],
+        extra_json_schema={INSTEAD: TIME},
+    ),
 ]
 
 
 class SentPoint(Struct, forbid_unknown_fields=True):
-    """A point: a source, and `value` or `values`.
+    """A point: a source, and `value` or `values`."""
 
-    `sourceId` may be called `source`. `metric` names `value`, which is then a series of its own. `values` is one vector
-    of several metrics. `labels` are those of `input.labels`.
-    """
-
-    sourceId: Annotated[Name | None, Meta(examples=["pump-7"])] = None
-    source: Name | None = None
-    value: Annotated[float | None, Meta(examples=[45.2])] = None
-    values: dict[str, float | None] | None = None
-    metric: Name | None = None
+    sourceId: SourceName = UNSET
+    source: Annotated[
+        str | int | UnsetType, Meta(description="The same as `sourceId`.", extra_json_schema={INSTEAD: NAME})
+    ] = UNSET
+    value: Annotated[float | UnsetType, Meta(examples=[45.2], extra_json_schema={"type": "number"} | NUMBER)] = UNSET
+    values: Annotated[
+        dict[str, Number] | UnsetType,
+        Meta(
+            description="Several metrics of the source at one time, as one vector: at most `input.max_metrics`.",
+            extra_json_schema={"minProperties": 1, "propertyNames": _text(MAX_METRIC_BYTES)},
+        ),
+    ] = UNSET
+    metric: Annotated[
+        str | int | None,
+        Meta(
+            description="Names `value`, which is then a series of its own.",
+            extra_json_schema={INSTEAD: METRIC},
+        ),
+    ] = None
     timestamp: Time = None
-    labels: dict[str, Scalar] | None = None
+    labels: Annotated[dict[str, Scalar] | None, Meta(description="Some of those that `input.labels` names.")] = None
+
+
+POINT = {"$ref": "#/components/schemas/SentPoint"}
+# An element that is no point is answered with an error, and the others are kept: of many, all is taken.
+SENT = {"anyOf": [{"allOf": [POINT, ONE_OF]}, {"type": "array", "items": {"anyOf": [POINT, {}]}}]}
+SentPoints = Annotated[SentPoint | list[SentPoint], Meta(extra_json_schema={INSTEAD: SENT})]
 
 
 class Scored(Struct, omit_defaults=True):
@@ -89,12 +147,15 @@ class DataAsked(Struct):
 class Detected(Struct, forbid_unknown_fields=True):
     """A value of the source that the query names."""
 
-    value: Annotated[float, Meta(examples=[45.2])]
+    value: Annotated[float, Meta(examples=[45.2], extra_json_schema=NUMBER)]
     timestamp: Time = None
 
 
 class DetectAsked(Struct):
-    source: Annotated[str, Meta(min_length=1, description="Name of the source.", examples=["pump-7"])] = "default"
+    source: Annotated[
+        str,
+        Meta(min_length=1, description="Name of the source.", examples=["pump-7"], extra_json_schema=SOURCE_TEXT),
+    ] = "default"
 
 
 class Status(Struct):
@@ -120,7 +181,7 @@ _complaints = partial(malformed.complaints, Names())
 
 @route(
     "POST", "/data", WRITE, {200: Scored | list[PointAnswer], 202: Scored},
-    consumes=(JSON, NDJSON), body=SentPoint | list[SentPoint], problems=REFUSED,
+    consumes=(JSON, NDJSON), body=SentPoints, problems=REFUSED,
 )  # fmt: skip
 async def data(services: Services, asked: DataAsked, request: web.Request) -> Answer:
     """Score a point, or many.
@@ -186,7 +247,7 @@ def _missing(id: str, found: Missing) -> Answer:
     if found.state == "pending":
         return Answer(202, Pending(id), RETRY)
     if found.state == "bad_id":
-        raise Problem.at("id", found.why)
+        raise Problem.at("id", found.why, 404)
     raise Problem(410 if found.state == "gone" else 404, found.why)
 
 
@@ -234,11 +295,15 @@ def _read(raw: bytes, at: str) -> NewPoint | Problem:
         sent = _decode_point(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         return _not_read(raw, at, error)
-    if (sent.sourceId is None) == (sent.source is None):
+    if (sent.sourceId is UNSET) == (sent.source is UNSET):
         return _refused(Wrong(f"{at}/sourceId", "expected the name of the source, once"))
-    source = str(sent.source if sent.sourceId is None else sent.sourceId)
+    source = str(sent.source if sent.sourceId is UNSET else sent.sourceId)
     metric = None if sent.metric is None else str(sent.metric)
-    return NewPoint(source, sent.value, sent.values, metric, sent.timestamp, sent.labels)
+    value, values = sent.value, sent.values
+    return NewPoint(
+        source, None if value is UNSET else value, None if values is UNSET else values, metric, sent.timestamp,
+        sent.labels,
+    )  # fmt: skip
 
 
 def _not_read(raw: bytes, at: str, error: Exception) -> Problem:
@@ -246,6 +311,8 @@ def _not_read(raw: bytes, at: str, error: Exception) -> Problem:
         known = ", ".join(field.encode_name for field in msgspec.structs.fields(SentPoint))
         return _refused(Wrong(f"{at}/{_escaped(unknown[1])}", f"unknown field; known: {known}"))
     invalid = malformed.explain(raw, _complaints, str(error), "$")
+    if placed := re.fullmatch(r"\$: (.*) - at (.*)", str(invalid)):  # by msgspec: null, where there is none
+        return _refused(Wrong(at + pointer(placed[2]), placed[1].replace("`", "")))
     return _refused(_wrong(invalid, at, raw), 400 if invalid.label == "invalid_json" else 422)
 
 
@@ -255,12 +322,12 @@ def _wrong(invalid: InvalidPoint, at: str, raw: bytes) -> Wrong:
     head, got, tail = text.partition(", got ")
     detail = head.replace("$.", "").removeprefix("$").removeprefix(":").strip() + got + tail
     field = FIELDS.get(invalid.label, "")
-    if field == "source":
-        field = "sourceId" if b'"sourceId"' in raw else "source"
-    elif inner := re.match(r"\$\.(values|labels)\.(.+?)(?: must|:)", text):
+    if inner := re.match(r"\$\.(values|labels)\.(.+?)(?: must|:)", text):
         field = f"{inner[1]}/{_escaped(inner[2])}"
     elif not field and (first := re.match(r"\$\.([a-zA-Z]+) must", text)):
         field = first[1] if first[1] in SentPoint.__struct_fields__ else ""
+    if field == "source" and b'"sourceId"' in raw:
+        field = "sourceId"
     return Wrong(f"{at}/{field}" if field else at, detail)
 
 
@@ -320,7 +387,7 @@ def _answered(outcome: Outcome, results: dict[str, bytes], at: str, raw: bytes) 
     if isinstance(outcome, Unwritten):
         said = f"{outcome.reason}; {MAYBE}" if outcome.maybe else f"{outcome.reason}; it was not written"
         return Problem(503, said, headers=RETRY)
-    return _refused(_wrong(outcome, at, bytes(raw)))
+    return _refused(_wrong(outcome, at, bytes(raw)), 409 if outcome.label in BY_SETTINGS else 422)
 
 
 def _one_of_many(answer: Scored | Problem) -> PointAnswer:

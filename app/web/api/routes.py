@@ -35,6 +35,7 @@ __all__ = ["ADMIN", "METRICS", "OPEN", "PROBE", "READ", "ROLES", "WRITE", "Answe
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+INSTEAD = "x-instead"  # in extra_json_schema: what stands in the document in place of what msgspec says of a type
 # Paths may hold names of sources, with any character.
 SOURCE = r"{source:[\s\S]+}"
 

@@ -144,6 +144,8 @@ def test_lines_are_many_points_also_if_one_of_them_is_no_json():
         ({"sourceId": "", "value": 1}, 422, "/sourceId", 'source must be 1 to 256 bytes, got 0: ""'),
         ({"source": "x" * 300, "value": 1}, 422, "/source", "source must be 1 to 256 bytes, got 300"),
         ({"sourceId": 1.5, "value": 1}, 422, "/sourceId", "must be text or a whole number, got 1.5"),
+        ({"sourceId": "a", "value": None}, 422, "/value", "Expected float, got null"),
+        ({"sourceId": "a", "values": {"a": None}}, 422, "/values", "Expected float, got null"),
         ({"sourceId": "a", "value": True}, 422, "/value", "value must be a number, got true"),
         ({"sourceId": "a", "value": 1e151}, 422, "/value", "value must be within"),
         ({"sourceId": "a", "values": {"a/b": 1e151}}, 422, "/values/a~1b", "values.a/b must be within"),
@@ -153,7 +155,7 @@ def test_lines_are_many_points_also_if_one_of_them_is_no_json():
         ({"sourceId": "a", "value": 1, "timestamp": "soon"}, 422, "/timestamp", 'got "soon"'),
         ({"sourceId": "a", "value": 1, "timestamp": -1}, 422, "/timestamp", "1970..2199, got -1"),
         ({"sourceId": "a", "value": 1, "metric": "m" * 200}, 422, "/metric", "1 to 128 bytes"),
-        ({"sourceId": "a", "value": 1, "labels": {"b": 1}}, 422, "/labels/b", "one of input.labels (none)"),
+        ({"sourceId": "a", "value": 1, "labels": {"b": 1}}, 409, "/labels/b", "one of input.labels (none)"),
         ({"sourceId": "a", "vale": 1}, 422, "/vale", "unknown field; known: sourceId, source, value, values, metric"),
     ],
 )
@@ -226,7 +228,7 @@ def test_another_content_type_is_refused():
     [
         ("raw-data:0:1:0", 200, {"id": "raw-data:0:1:0"}),
         ("pending", 202, {"dataPointId": "pending", "status": "pending"}),
-        ("bad_id", 400, "id: bad_id it is"),
+        ("bad_id", 404, "id: bad_id it is"),
         ("never", 404, "never it is"),
         ("no_result", 404, "no_result it is"),
         ("gone", 410, "gone it is"),

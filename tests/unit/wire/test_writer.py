@@ -99,7 +99,7 @@ def test_a_shape_that_cannot_be_written_is_found_out_at_once(shape, said):
         (NewPoint("a", 1.0, metric="m" * 129), "bad_metric", "1 to 128 bytes"),
         (NewPoint("a", 1.0, timestamp=-4.0), "bad_timestamp", "$.timestamp must be a time in 1970..2199, got -4"),
         (NewPoint("a", 1.0, timestamp="soon"), "bad_timestamp", 'got "soon"'),
-        (NewPoint("a", 1.0, labels={"room": "B"}), "wrong_type", "$.labels.room: must be one of input.labels (none)"),
+        (NewPoint("a", 1.0, labels={"room": "B"}), "settings", "$.labels.room: must be one of input.labels (none)"),
         (NewPoint("\ud800", 1.0), "bad_source", "surrogate"),
     ],
 )
