@@ -27,7 +27,7 @@ class Session(Struct):
     csrf: str
 
 
-@route("POST", "/api/session", OPEN, {200: Session}, problems=(401, 429, 503))
+@route("POST", "/api/session", OPEN, {200: Session}, problems=(401, 422, 429, 503))
 async def log_in(services: Services, request: web.Request, body: LogIn) -> web.StreamResponse:
     """Log in: the token comes back as a cookie, which browsers send from the view's own pages only.
 

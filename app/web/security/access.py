@@ -40,7 +40,7 @@ class Access:
         self._root_path = root_path
         self._tokens, self._issuer, self._open_roles = tokens, issuer, frozenset(open_roles)
         self._failed = Rate(FAILED_LOGINS, FAILED_PER_S)
-        self._open: dict[asyncio.Transport, str] = {}  # of WebSockets, and the token each came with
+        self._open: dict[asyncio.Transport, tuple[str, tuple[str, ...]]] = {}  # of WebSockets: token, roles it needs
 
     @property
     def asks(self) -> bool:
@@ -74,7 +74,8 @@ class Access:
         Raises
         ------
         Problem
-            401: it is not valid; 429: too many of this address were not; 503: it cannot be said now.
+            401: it is not valid; 422: too long to be kept; 429: too many of this address were not valid; 503: it cannot
+            be said now.
         """
         if not self.asks:
             return EVERYBODY
@@ -83,9 +84,11 @@ class Access:
             what = f"too many tokens from {client.address} were not valid"
             raise Problem(429, what, headers={"Retry-After": f"{wait + 1:.0f}"})
         caller = await self.find(token)
-        if caller is None or len(token) > sessions.LONGEST:
+        if caller is None:
             self._failed.take(key)
             raise _unauthorized(REFUSED)
+        if len(token) > sessions.LONGEST:
+            raise Problem.at("/token", f"is longer than a cookie may be, {sessions.LONGEST} characters", 422)
         return caller
 
     def middleware(self, roles: Mapping[Handler, tuple[str, ...]]) -> Middleware:
@@ -116,7 +119,7 @@ class Access:
                 )
             if not is_upgrade(request) or (transport := request.transport) is None:
                 return await handler(request)
-            self._open[transport] = token
+            self._open[transport] = token, allowed
             try:
                 return await handler(request)
             finally:
@@ -125,13 +128,13 @@ class Access:
         return decided
 
     async def cut_revoked(self) -> None:
-        """Cut the WebSockets whose token is no longer valid; to be called every second or so."""
-        for transport, token in list(self._open.items()):
+        """Cut the WebSockets whose token does not allow them any more; to be called every second or so."""
+        for transport, (token, allowed) in list(self._open.items()):
             try:
                 caller = await self.find(token)
             except Problem:
                 continue
-            if caller is None:
+            if caller is None or not caller.may(allowed):
                 transport.abort()
             await asyncio.sleep(0)
 

@@ -211,6 +211,10 @@ def test_a_socket_is_cut_when_its_token_is_revoked(tmp_path):
             await server.guard.look()
             await socket.receive(timeout=5)
             assert socket.closed and not other.closed
+            keys.path.write_text(keys.path.read_text().replace("admin admin", "admin write"))
+            await server.guard.look()
+            await other.receive(timeout=5)
+            assert other.closed
 
     during(scenario, server)
 

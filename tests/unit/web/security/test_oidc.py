@@ -9,8 +9,8 @@ import warnings
 from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp import CookieJar, web
+from aiohttp.test_utils import TestClient, TestServer
 from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
@@ -18,6 +18,7 @@ from joserfc.jws import JWSRegistry
 from app.web.security import oidc
 from app.web.security.oidc import Issuer, Unreachable, get_json, is_safe
 from app.web.security.roles import ADMIN, READ, WRITE, Caller
+from tests.guarded import Keys, make_server
 
 URL, AUDIENCE = "https://id.example/realm", "faust-anomaly"
 RSA = RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig"})
@@ -288,6 +289,53 @@ def test_keys_are_fetched_from_a_server():
             issuer = Issuer(f"{base}/realm", AUDIENCE)
             assert (await issuer.caller(signed(iss=f"{base}/realm"))).name == "4711"
             assert await issuer.caller(signed()) is None
+
+    asyncio.run(run())
+
+
+def test_the_server_takes_them_beside_its_own_tokens(tmp_path):
+    keys, up = Keys(tmp_path), True
+
+    async def about(request):
+        base = f"http://{request.host}"
+        return web.json_response({"issuer": f"{base}/realm", "jwks_uri": f"{base}/keys"} if up else {})
+
+    async def published_keys(request):
+        return web.json_response({"keys": [RSA.as_dict(private=False)]})
+
+    async def run():
+        nonlocal up
+        async with server(about=about, keys=published_keys) as base:
+            issuer = f"{base}/realm"
+
+            def started():
+                made = make_server(tokens_file=str(keys.path), oidc_issuer=issuer, oidc_audience=AUDIENCE)
+                return TestClient(TestServer(made.application()), cookie_jar=CookieJar(unsafe=True))
+
+            def bearer(token):
+                return {"Authorization": f"Bearer {token}"}
+
+            async def status(client, token):
+                async with client.get("/api/sources", headers=bearer(token)) as answer:
+                    return answer.status, answer.headers.get("Retry-After")
+
+            up = False
+            async with started() as client:
+                assert await status(client, signed(iss=issuer)) == (503, "10")
+                assert await status(client, keys["read"]) == (200, None)
+                assert await status(client, keys["revoked"]) == (401, None)
+            up = True
+            async with started() as client:
+                assert await status(client, signed(iss=issuer)) == (200, None)
+                assert await status(client, signed(iss=issuer, roles=["write"])) == (403, None)
+                assert await status(client, signed(iss=issuer, roles=None)) == (403, None)
+                assert await status(client, signed(iss=issuer, aud="other")) == (401, None)
+                async with client.post("/api/session", json={"token": signed(iss=issuer)}) as answer:
+                    assert (await answer.json())["name"] == "4711"
+                async with client.get("/api/sources") as answer:
+                    assert answer.status == 200
+                async with client.post("/api/session", json={"token": signed(iss=issuer, more="x" * 3_000)}) as answer:
+                    assert answer.status == 422
 
     asyncio.run(run())
 
