@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urljoin
 
 import pytest
-from aiohttp import ClientSession, CookieJar, TCPConnector, WSServerHandshakeError
+from aiohttp import ClientSession, CookieJar, TCPConnector, WSServerHandshakeError, web
 from aiohttp.test_utils import TestServer
 from browser import CHROMIUM, browser
 
@@ -72,8 +72,22 @@ async def nginx(directory, certificates, behind):
         process.stderr.close()
 
 
+@asynccontextmanager
+async def elsewhere(url):
+    """The address of a page of another site, with a link to ours."""
+
+    async def linking(request):
+        text = f'<!doctype html><link rel="icon" href="data:,"><a href="{url}?from=there">there</a>'
+        return web.Response(text=text, content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/", linking)
+    async with TestServer(app) as running:
+        yield f"http://other.localhost:{running.port}/"
+
+
 async def in_a_browser(url, server, token):
-    """Log in, see what is new come, log out."""
+    """Log in, see what is new come, come again by a link from elsewhere, log out."""
     async with browser() as page:
         await page.call("Security.setIgnoreCertificateErrors", ignore=True)
         await page.open(url)
@@ -85,10 +99,15 @@ async def in_a_browser(url, server, token):
             while not server.push.clients:
                 await asyncio.sleep(0.02)
         assert await page.run("document.cookie") == ""
+        async with elsewhere(url) as other:
+            await page.open(other)
+            await page.until("document.querySelector('a')")
+            await page.run("document.querySelector('a').click()")
+            await page.until("location.pathname === '/anomaly/' && location.search && document.querySelector('main')")
+        assert page.complaints == []
         await page.run("import('./static/api.js').then((api) => api.remove('api/session'))")
         await page.run("location.reload()")
         await page.until("location.pathname === '/anomaly/login' && document.activeElement.id === 'token'")
-        assert page.complaints == []
 
 
 def test_the_view_works_at_a_path_of_another_host(tmp_path):

@@ -21,6 +21,8 @@ CALLER = web.RequestKey("caller", Caller)  # set for every route that is not pub
 PLAUSIBLE = re.compile(rf"[A-Za-z0-9._~+/=-]{{1,{LONGEST}}}")  # as RFC 6750 has it, section 2.1
 FAILED_LOGINS, FAILED_PER_S = 10, 60.0  # of one address
 REALM = 'Bearer realm="faust-anomaly"'
+# After a link from elsewhere, as in a message, the browser keeps the cookie back. This page asks again, from here.
+AGAIN = '<!doctype html><meta http-equiv="refresh" content="0"><title>faust-anomaly</title>'
 REFUSED = "this token is not valid: unknown, expired or revoked"
 
 
@@ -152,6 +154,8 @@ class Access:
         caller = await self.find(held) if held else None
         if held is None or caller is None:
             if wants_page(request):
+                if request.headers.get("Sec-Fetch-Site") == "cross-site":
+                    raise web.HTTPOk(text=AGAIN, content_type="text/html")
                 raise web.HTTPSeeOther(self._login_for(request))
             raise _unauthorized(REFUSED if held else "expected a header Authorization: Bearer <token>")
         self._check_cookie(request, client, held)

@@ -75,6 +75,8 @@ class Origins:
             self._refuse_others(request, origin)
             if request.body_exists:
                 _check_body(request)
+        elif not self.is_named(origin):
+            _refuse_parts(request)
         return await handler(request)
 
     def _refuse_others(self, request: web.Request, origin: str | None) -> None:
@@ -100,6 +102,14 @@ class Origins:
         if len(given) == 1 and given[0] in self._named:
             response.headers["Access-Control-Allow-Origin"] = given[0]
             response.headers["Access-Control-Expose-Headers"] = "Location, Retry-After, WWW-Authenticate"
+
+
+def _refuse_parts(request: web.Request) -> None:
+    """A link may lead here from anywhere, but no other page has a use for our answers: it could not read them."""
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    link = (request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")) == ("navigate", "document")
+    if site not in ("none", "same-origin") and not link:
+        raise Problem.at("Sec-Fetch-Site", f"must be same-origin, unless a link leads here, got {site!r}", 403)
 
 
 def _check_body(request: web.Request) -> None:

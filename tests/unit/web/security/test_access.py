@@ -119,6 +119,14 @@ def test_a_person_is_sent_to_the_login_and_a_program_is_not(keys, path, to):
     assert page == "./login" and parse_qsl(query, keep_blank_values=True) == [("next", to)]
 
 
+def test_who_follows_a_link_from_elsewhere_is_asked_to_come_again_with_the_cookie(keys):
+    link = HTML | {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    (status, headers, body), (again, *_) = ask(
+        guarded(keys), ("GET", "/", link), ("GET", "/", HTML | {"Sec-Fetch-Site": "same-origin"})
+    )
+    assert (status, body, again) == (200, access.AGAIN, 303) and headers["Content-Type"].startswith("text/html")
+
+
 def test_a_login_gives_a_cookie_that_reads_and_with_its_csrf_token_writes(keys):
     async def scenario(client):
         async with client.post("/api/session", json={"token": keys["read"]}) as answer:

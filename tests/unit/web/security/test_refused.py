@@ -247,6 +247,7 @@ FORWARDED = [
     (("X-Forwarded-Host", "localhost"), ("X-Forwarded-Proto", "https"), ("Origin", "https://localhost")),
     (("X-Host", "localhost"), ("Forwarded", "host=localhost;proto=https"), ("Origin", "https://localhost")),
 ]
+LINK = (("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"))
 SITES = ["cross-site", "same-site", "", "Same-Origin", "same-origin, cross-site", "evil"]
 
 
@@ -313,6 +314,9 @@ def attempts(server, keys):
         yield Attempt(route.method, path, bearer(keys["admin"]) + extra + (("Host", "evil.example"),))
         for origin in (*BAD_ORIGINS, NAMED):
             yield Attempt(route.method, path, cookie(keys["admin"]) + extra + (("Origin", origin),))
+        for site, mode in itertools.product(SITES, ("cors", "no-cors", "navigate", "websocket", "")):
+            sent = (("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode), ("Sec-Fetch-Dest", "iframe"))
+            yield Attempt(route.method, path, bearer(keys["admin"]) + extra + sent)
         if unsafe(route):
             for proof in (bearer(keys["admin"]), cookie(keys["admin"])):
                 for origin in BAD_ORIGINS:
@@ -378,6 +382,9 @@ def test_what_is_right_gets_in(server, keys):
                             (*bearer(keys["admin"]), ("Origin", NAMED), ("Sec-Fetch-Site", "cross-site"))):  # fmt: skip
                 reply = server.ask(Attempt(route.method, path, headers + upgrade(route)).raw())
                 assert reply.reached == f"{route.method} {route.path}", (route, headers, reply)
+            if not unsafe(route):
+                reply = server.ask(Attempt("GET", path, bearer(keys["admin"]) + LINK).raw())
+                assert reply.reached == f"GET {route.path}", "a link from elsewhere"
 
 
 def test_none_gets_in(server, keys):
