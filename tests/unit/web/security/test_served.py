@@ -21,7 +21,7 @@ from tests.secured import Certificates
 
 
 class NoReader:
-    def __init__(self, *args):
+    def __init__(self, *args, **kwargs):
         self.state, self.produced_per_s, self.skipped = "reading", None, 0
 
     async def run(self):
