@@ -42,6 +42,7 @@ PROMISED = {
     ("GET", "/metrics"): "metrics",
     ("GET", "/readyz"): "probe",
     ("GET", "/source"): "read",
+    ("GET", "/system"): "read",
     ("GET", "/ws"): "read",
     ("POST", "/api/session"): "open",
     ("POST", "/data"): "write",

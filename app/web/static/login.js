@@ -46,4 +46,5 @@ el("show").addEventListener("click", () => {
   el("show").setAttribute("aria-pressed", String(!shown));
 });
 el("form").addEventListener("submit", logIn);
+el("submit").disabled = false; // not before: without this script the form would go nowhere
 el("token").focus();

@@ -70,7 +70,7 @@ export function start({ page, title = () => "", load = async () => {}, receive =
   async function refresh(everything) {
     const [figures, state] = await Promise.all([get("api/statistics"), get("api/health")]);
     show(figures);
-    showHealth(state);
+    showHealth(state, page);
     health(state);
     await load(everything);
   }
@@ -143,12 +143,12 @@ function banner(text) {
   say(el("banner"), text);
 }
 
-function showHealth({ alive, ready, details }) {
+function showHealth({ alive, ready, details }, page) {
   if (!alive) pill("failing", "bad");
   else if (!ready) pill("not ready", "warn");
   else pill("ready", "good");
   const { dead_letters: letters = [], ...others } = details;
-  showDeadLetters(letters.filter(({ last }) => Date.now() / 1000 - last < DEAD_LETTERS_S));
+  showDeadLetters(page === "system" ? [] : letters.filter(({ last }) => Date.now() / 1000 - last < DEAD_LETTERS_S));
   const facts = Object.entries(others).map(([name, value]) =>
     h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))));
   el("health-details").replaceChildren(...(facts.length ? facts : [h("div", {}, h("dt", {}, "details"), h("dd", {}, "none"))]));
@@ -156,8 +156,8 @@ function showHealth({ alive, ready, details }) {
 
 function showDeadLetters(letters) {
   el("dead-letters").hidden = !letters.length;
-  el("dead-letters").replaceChildren(...letters.map(({ reason, total, last, example, to_do }) =>
-    h("li", {}, `${count(total)} dead letters of this worker: ${reason}, the last at ${time(last)} UTC. ${to_do} ${example}`)));
+  el("dead-letters").replaceChildren(...letters.map(({ reason, total, last }) =>
+    h("li", {}, `${count(total)} dead letters of this worker: ${reason.replaceAll("_", " ")}, the last at ${time(last)} UTC. `, h("a", { href: "system#dead-letters-panel" }, "What to do"))));
 }
 
 function showUser({ name, roles }) {
