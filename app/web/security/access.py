@@ -19,6 +19,7 @@ from app.web.security.tokens import LONGEST, Tokens
 
 CALLER = web.RequestKey("caller", Caller)  # set for every route that is not public
 PLAUSIBLE = re.compile(rf"[A-Za-z0-9._~+/=-]{{1,{LONGEST}}}")  # as RFC 6750 has it, section 2.1
+OPEN_BYTES = 1 << 16  # of a body without a token: of a login
 FAILED_LOGINS, FAILED_PER_S = 10, 60.0  # of one address
 REALM = 'Bearer realm="faust-anomaly"'
 # After a link from elsewhere, as in a message, the browser keeps the cookie back. This page asks again, from here.
@@ -102,7 +103,8 @@ class Access:
                 return await handler(request)  # 404 or 405, which tell nothing
             allowed = roles.get(request.match_info.handler, ())
             if self._open_roles & set(allowed):
-                return await handler(request)
+                # Bodies are kept in memory: of who shows no token not those of api.max_body_bytes.
+                return await handler(request.clone(client_max_size=OPEN_BYTES) if request.body_exists else request)
             allowed = tuple(READ if role in (PROBE, METRICS) else role for role in allowed)
             if not allowed:
                 raise Problem(403, "nobody may use this")
