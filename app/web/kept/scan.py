@@ -11,10 +11,11 @@ that than the newest of its points before it, in the order of the log. Then
   says that results of ``begin`` were written, and, when replayed points show that this is far off, by bisection;
 - every result after one of an event time from ``end + late_s`` on is too new, and the partition is done.
 
-A point that came later than that, and one of a source whose points are sent again from their beginning, may be missed;
-with ``late_s=inf`` all of the log is read. A second assumption is needed where a source sends too seldom for its points
-to be found by probes of PROBED records: that its event times are not ahead of Kafka's clock by more than AHEAD_S.
-What a suspended worker repeats is left out: ids ascend in a partition.
+Only points that are asked for count: those of one metric, where one is named. A point that came later than that may be
+missed, and one of a source whose points were sent again from their beginning; with ``late_s=inf`` all of the log is
+read. A second assumption is needed where a source sends too seldom for its points to be found by probes of PROBED
+records: that its event times are not ahead of Kafka's clock by more than AHEAD_S. What a suspended worker repeats is
+left out: ids ascend in a partition.
 
 **Which partition.** Producers put a source where their partitioner says: Java's and ours by murmur2, librdkafka's by
 crc32, others as they like. Those two are looked through first, and the others only while nothing of the source was
@@ -119,7 +120,7 @@ _decode = msgspec.json.Decoder(_Fields).decode
 
 
 class Sighting(NamedTuple):
-    """A result of the source, whatever its time."""
+    """A result that is asked for but for its time."""
 
     offset: int
     written: float  # epoch s
@@ -130,7 +131,7 @@ class Sighting(NamedTuple):
 
 
 def sightings(piece: Piece, first: int, query: Query) -> list[Sighting]:
-    """The source's results in this piece, from this offset on."""
+    """The results of the source, and metric, in this piece from this offset on."""
     needle, found = query.needle, []
     for part in piece.fetched.parts():
         at = part.plain.find(needle)
@@ -162,8 +163,8 @@ def _sighting(records: RecordColumns, i: int, written: float, query: Query) -> S
         order = int(offset), int(index)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
         return None  # of somebody else
-    if fields.source != query.source:
-        return None  # the needle was in a label
+    if fields.source != query.source or not _is_of(fields, query.metric):
+        return None  # the needle was in a label, or it is of another series
     if query.log_topic is not None:
         order = _logged(records, i, query.log_topic.encode()), 0
     return Sighting(int(records.offsets[i]), written, at, order, fields, value)
@@ -244,7 +245,7 @@ class Scan:
                 last = one.order
                 if one.time >= query.end + query.late_s:
                     return None, last, met
-                if query.begin <= one.time < query.end and _is_of(one.fields, query.metric):
+                if query.begin <= one.time < query.end:
                     self._collected.take(_kept(number, one))
                     if len(self._collected) >= self._limit or self._collected.nbytes >= PAGE_BYTES:
                         return one.offset + 1, last, met
@@ -264,7 +265,8 @@ class Scan:
         seen = await self._probe(number, hint, end)
         if seen and seen.time < too_old:
             near = await self._log.at_time(number, query.begin) if too_old - seen.time < FAR_S else None
-            return await self._bisected(number, seen.offset, end if near is None else near, too_old), True
+            upper = end if near is None or near <= seen.offset else near
+            return await self._bisected(number, seen.offset, upper, too_old), True
         if seen is None and end - hint <= PROBED:  # it has sent nothing since, or is far ahead of Kafka's clock
             for back in (1, 2, 4, 8):
                 seen = await self._probe(number, max(hint - back * PROBED, begin), hint, last=True)

@@ -174,6 +174,15 @@ def test_times_as_text_and_metrics():
     assert read(log, NOW + 0.1, NOW + 1.0)[0] == [vector]
 
 
+def test_a_metric_that_comes_later_than_the_others_is_complete_by_itself():
+    log = MadeLog()
+    for n in range(100):
+        cpu, ram = (result(0, 2 * n + i, SOURCE, NOW + n - 600 * i, metric=of) for i, of in enumerate(["cpu", "ram"]))
+        log.write([cpu, ram], written=NOW + n)
+    results, [page] = read(log, NOW - 590.0, NOW - 580.0, metric="ram", late_s=1.0)
+    assert times(results) == [NOW - 590.0 + n for n in range(10)] and page.complete
+
+
 def test_where_the_source_is(small):
     log = MadeLog(16)
     for number in range(16):
