@@ -108,7 +108,7 @@ class NewFeedback(NewAcknowledgement, kw_only=True):
     verdict: Literal["anomaly", "expected", "new_normal", "not_useful"]
 
 
-@route("GET", "/api/anomalies", READ, {200: EpisodesFound})
+@route("GET", "/api/anomalies", READ, {200: EpisodesFound}, problems=(422,))
 async def anomalies(services: Services, asked: EpisodesAsked) -> EpisodesFound:
     """Episodes, the last opened first.
 
@@ -119,7 +119,7 @@ async def anomalies(services: Services, asked: EpisodesAsked) -> EpisodesFound:
     return await _page(services, asked, limit, exact=False)
 
 
-@route("GET", f"/api/anomalies/{SOURCE}", READ, {200: EpisodesFound})
+@route("GET", f"/api/anomalies/{SOURCE}", READ, {200: EpisodesFound}, problems=(422,))
 async def anomalies_of_source(services: Services, asked: OfSource) -> EpisodesFound:
     """Episodes of one source, the last opened first."""
     return await _page(services, asked, asked.limit, exact=True)
@@ -150,7 +150,7 @@ async def notifications(services: Services, asked: EpisodeAsked) -> EpisodeMessa
     return EpisodeMessages(one.episode, one.told, found)
 
 
-@route("POST", "/api/episodes/{episode}/acknowledgement", ADMIN, {200: Said}, problems=(404, 503))
+@route("POST", "/api/episodes/{episode}/acknowledgement", ADMIN, {200: Said}, problems=(404, 422, 503))
 async def acknowledge(services: Services, asked: EpisodeAsked, body: NewAcknowledgement, request: web.Request) -> Said:
     """Acknowledge an episode: it is not repeated any more, and its end is still told."""
     decider = await _to_decide(services, asked.episode)
@@ -159,7 +159,7 @@ async def acknowledge(services: Services, asked: EpisodeAsked, body: NewAcknowle
     return Said(one.by, one.at, one.comment)
 
 
-@route("POST", "/api/episodes/{episode}/feedback", ADMIN, {200: SaidWhat}, problems=(404, 503))
+@route("POST", "/api/episodes/{episode}/feedback", ADMIN, {200: SaidWhat}, problems=(404, 422, 503))
 async def feedback(services: Services, asked: EpisodeAsked, body: NewFeedback, request: web.Request) -> SaidWhat:
     """Say what an episode was, for the history.
 
@@ -184,7 +184,8 @@ async def anomalous(services: Services, asked: AnomalousAsked) -> list[Anomalous
 async def _page(services: Services, asked: EpisodesAsked | OfSource, limit: int, exact: bool) -> EpisodesFound:
     severity = tuple(asked.severity.split(",")) if asked.severity else ()
     if unknown := [name for name in severity if name not in SEVERITIES]:
-        raise Problem.at("?severity", f"expected {', '.join(SEVERITIES)}, with commas between, got {unknown[0][:80]!r}")
+        expected = f"expected {', '.join(SEVERITIES)}, with commas between"
+        raise Problem.at("?severity", f"{expected}, got {unknown[0][:80]!r}", 422)
     wanted = Wanted(
         limit=limit,
         since=moment("?since", asked.since),
@@ -200,7 +201,7 @@ async def _page(services: Services, asked: EpisodesAsked | OfSource, limit: int,
     try:
         return await services.episodes.page(wanted)
     except BadCursor as error:
-        raise Problem.at("?cursor", str(error)) from error
+        raise Problem.at("?cursor", str(error), 422) from error
 
 
 async def _known(services: Services, name: str) -> Episode:
@@ -230,4 +231,4 @@ def _said(request: web.Request, body: NewAcknowledgement) -> tuple[str, str]:
     try:
         return said_by(request, body.by), checked_words("comment", body.comment)
     except BadDecision as error:
-        raise Problem.at(f"/{error.field}", str(error)) from error
+        raise Problem.at(f"/{error.field}", str(error), 422) from error

@@ -22,5 +22,5 @@ def moment(place: str, given: str | None) -> float | None:
         except (ValueError, OverflowError):
             at = math.nan
     if not 0.0 <= at < END_OF_TIME:
-        raise Problem.at(place, f"expected epoch seconds or ISO 8601, from 1970 to 2199, got {given!r}")
+        raise Problem.at(place, f"expected epoch seconds or ISO 8601, from 1970 to 2199, got {given!r}", 422)
     return at

@@ -66,8 +66,8 @@ class ResultsFound(Struct):
     records: Annotated[int, Meta(description="Results of any source that were looked through for this page.")]
 
 
-@route("GET", "/api/results", READ, {200: ResultsFound}, problems=(503,))
-@route("GET", f"/api/sources/{SOURCE}/results", READ, {200: ResultsFound}, problems=(503,))
+@route("GET", "/api/results", READ, {200: ResultsFound}, problems=(422, 503))
+@route("GET", f"/api/sources/{SOURCE}/results", READ, {200: ResultsFound}, problems=(422, 503))
 async def results(services: Services, asked: ResultsAsked) -> Answer:
     """The results of a source between two times.
 
@@ -80,7 +80,7 @@ async def results(services: Services, asked: ResultsAsked) -> Answer:
     begin = moment("?from", asked.begin)
     begin = max(end - HOUR, 0.0) if begin is None else begin
     if not begin < end:
-        raise Problem.at("?from", f"expected a time before `to`, got {asked.begin!r}")
+        raise Problem.at("?from", f"expected a time before `to`, got {asked.begin!r}", 422)
     try:
         page = await services.kept.series(
             asked.source, asked.metric, begin, end,
@@ -88,7 +88,7 @@ async def results(services: Services, asked: ResultsAsked) -> Answer:
             partitions=_seen_in(services, asked),
         )  # fmt: skip
     except ValueError as error:
-        raise Problem.at("?cursor" if asked.cursor else "?from", str(error)) from error
+        raise Problem.at("?cursor" if asked.cursor else "?from", str(error), 422) from error
     except (Busy, Unreadable) as error:
         raise Problem(503, str(error), headers=RETRY) from error
     found = {"results": [Raw(one) for one in page.results], "seen": page.seen, "complete": page.complete}

@@ -58,20 +58,20 @@ async def silences(services: Services) -> Silences:
     return Silences([_shown(one) for one in sorted(found, key=lambda one: (one.ends_at, one.id))])
 
 
-@route("POST", "/api/silences", ADMIN, {201: Silence}, problems=(404, 503))
+@route("POST", "/api/silences", ADMIN, {201: Silence}, problems=(404, 422, 503))
 async def begin(services: Services, body: NewSilence, request: web.Request) -> Answer:
     """Tell nobody of what matches, for some time. The end of what was told of before is still told."""
     services.decider.check()
     now = time.time()
     if (body.duration_s is None) == (body.ends_at is None):
-        raise Problem.at("/duration_s", "give duration_s or ends_at")
+        raise Problem.at("/duration_s", "give duration_s or ends_at", 422)
     ends_at = now + body.duration_s if body.duration_s is not None else body.ends_at
     try:
         by, comment = said_by(request, body.by), checked_words("comment", body.comment)
         one = silence(body.matchers, now, ends_at, by, comment)  # type: ignore[arg-type]
     except BadDecision as error:
         field = "duration_s" if error.field == "ends_at" and body.ends_at is None else error.field
-        raise Problem.at(f"/{field}", str(error)) from error
+        raise Problem.at(f"/{field}", str(error), 422) from error
     await services.decider.write(one)
     return Answer(201, _shown(one), {"Location": f"api/silences/{one.id}"})
 

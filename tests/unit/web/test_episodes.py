@@ -305,7 +305,7 @@ def test_who_was_told_is_asked_of_one_episode(make):
 )
 def test_what_cannot_be_asked_is_refused_by_name(path, at, make):
     status, body = make(history=False).ask(f"/api/anomalies{path}")
-    assert (status, [one["at"] for one in body["errors"]]) == (400, [at])
+    assert status in (400, 422) and [one["at"] for one in body["errors"]] == [at]
 
 
 def test_times_are_numbers_or_iso_8601(make):
@@ -369,22 +369,22 @@ def test_a_silence_begins_mutes_and_ends(make):
 @pytest.mark.parametrize(
     ("path", "body", "status", "at"),
     [
-        (f"{EPISODE}/acknowledgement", {}, 400, "/by"),
-        (f"{EPISODE}/acknowledgement", {"by": " "}, 400, "/by"),
-        (f"{EPISODE}/acknowledgement", {"by": "ann", "comment": "x" * 1001}, 400, "/comment"),
+        (f"{EPISODE}/acknowledgement", {}, 422, "/by"),
+        (f"{EPISODE}/acknowledgement", {"by": " "}, 422, "/by"),
+        (f"{EPISODE}/acknowledgement", {"by": "ann", "comment": "x" * 1001}, 422, "/comment"),
         (f"{EPISODE}/acknowledgement", {"by": "ann", "coment": "x"}, 400, ""),
         (f"{EPISODE}/feedback", {"by": "ann", "verdict": "bad"}, 400, "/verdict"),
         ("/api/episodes/raw-data:0:4:0/acknowledgement", {"by": "ann"}, 404, None),
         ("/api/episodes/raw%20data:0:4:0/feedback", {"by": "ann", "verdict": "expected"}, 404, None),
-        ("/api/silences", {"by": "ann", "matchers": ["source=a"]}, 400, "/duration_s"),
-        ("/api/silences", {"by": "ann", "matchers": ["source=a"], "duration_s": 1, "ends_at": 1}, 400, "/duration_s"),
-        ("/api/silences", {"by": "ann", "matchers": ["source=a"], "duration_s": -1}, 400, "/duration_s"),
-        ("/api/silences", {"by": "ann", "matchers": ["source=a"], "duration_s": 1e300}, 400, "/duration_s"),
-        ("/api/silences", {"by": "ann", "matchers": ["source=a"], "ends_at": 5.0}, 400, "/ends_at"),
-        ("/api/silences", {"by": "ann", "matchers": ["source"], "duration_s": 5}, 400, "/matchers"),
-        ("/api/silences", {"by": "ann", "matchers": [], "duration_s": 5}, 400, "/matchers"),
-        ("/api/silences", {"by": "ann", "matchers": ['source=~".*"'], "duration_s": 5}, 400, "/matchers"),
-        ("/api/silences", {"matchers": ["source=a"], "duration_s": 5}, 400, "/by"),
+        ("/api/silences", {"by": "ann", "matchers": ["source=a"]}, 422, "/duration_s"),
+        ("/api/silences", {"by": "ann", "matchers": ["source=a"], "duration_s": 1, "ends_at": 1}, 422, "/duration_s"),
+        ("/api/silences", {"by": "ann", "matchers": ["source=a"], "duration_s": -1}, 422, "/duration_s"),
+        ("/api/silences", {"by": "ann", "matchers": ["source=a"], "duration_s": 1e300}, 422, "/duration_s"),
+        ("/api/silences", {"by": "ann", "matchers": ["source=a"], "ends_at": 5.0}, 422, "/ends_at"),
+        ("/api/silences", {"by": "ann", "matchers": ["source"], "duration_s": 5}, 422, "/matchers"),
+        ("/api/silences", {"by": "ann", "matchers": [], "duration_s": 5}, 422, "/matchers"),
+        ("/api/silences", {"by": "ann", "matchers": ['source=~".*"'], "duration_s": 5}, 422, "/matchers"),
+        ("/api/silences", {"matchers": ["source=a"], "duration_s": 5}, 422, "/by"),
     ],
 )
 def test_what_is_no_decision_is_refused_and_not_written(path, body, status, at, make):
