@@ -75,9 +75,19 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
         if refused.status < 400:
             raise
         kept = {name: refused.headers[name] for name in ("Allow",) if name in refused.headers}
-        return Problem(refused.status, refused.text or "", headers=kept).response()
+        return Problem(refused.status, _said(request, refused), headers=kept).response()
     except Exception:
         log.exception(
             "web: %s %s: no answer because of a fault of this program", request.method, request.rel_url.raw_path[:256]
         )
         return Problem(500, "a fault of this program; its log says more").response()
+
+
+def _said(request: web.Request, refused: web.HTTPException) -> str:
+    """What aiohttp's own refusals mean here."""
+    if isinstance(refused, web.HTTPMethodNotAllowed):
+        return f"expected {' or '.join(sorted(refused.allowed_methods))} for this path, got {request.method}"
+    if isinstance(refused, web.HTTPNotFound):
+        slash = ", without the / at its end" if request.path != "/" and request.path.endswith("/") else ""
+        return f"there is nothing at this path{slash}; /docs shows what there is"
+    return refused.text or ""
