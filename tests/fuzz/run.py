@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMATHESIS = Path(sys.executable).with_name("st")
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 HARD = ["--checks", "all", "--continue-on-failure", "--no-color", "--generation-database", "none"]
 
 
@@ -21,7 +22,8 @@ async def reported(url: str, *options: str, cases: int = 10, seed: int = 1) -> d
         report = ["--report", "json", "--report-json-path", str(file)]
         amount = ["--seed", str(seed), "--max-examples", str(cases)]
         process = await asyncio.create_subprocess_exec(
-            str(SCHEMATHESIS), "run", f"{url}/api/openapi.json", *HARD, *report, *amount, *options,
+            str(SCHEMATHESIS), "--config-file", str(CONFIG), "run", f"{url}/api/openapi.json",
+            *HARD, *report, *amount, *options,
             cwd=place, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
