@@ -426,6 +426,11 @@ def test_an_episode_in_the_address_is_fetched_and_decisions_of_others_are_shown(
         assert "acknowledged by bob" in entry and ": mine" in entry
         assert "muted until" in entry and "by ann: new seals" in entry and "End silence" in entry
         assert "there is no history" in await page.run(text("#lanes-note"))
+        said = [{"episode": "raw-data:0:50:0", "acknowledged": None, "feedback": None}]
+        await connected(server)
+        for client in server.push.clients:
+            client.queue.put_nowait(json.dumps({"type": "decided", "decided": said, "cursor": ""}).encode())
+        await page.until(f"!{text('#episodes article')}.includes('mine')")
         await page.open(url + "?episode=unknown")
         await page.until(f"{text('#chosen')}.includes('Nothing is known of the episode unknown')")
         page.complaints.clear()  # of a status of 404

@@ -291,16 +291,26 @@ async function load(everything) {
 
 function receive(message) {
   if (message.type === "sources") list.add(message.sources);
-  if (message.type !== "anomalies") return;
-  for (const row of message.anomalies) {
-    if (!known.has(row.episode) && isOpen(row)) announce(`Episode opened: ${[row.source, row.metric, severity(row.severity)].filter(Boolean).join(", ")}`);
-  }
-  take(message.anomalies.map((row) => ({ ...decided(known.get(row.episode)), ...row })));
-  showSoon();
+  else if (message.type === "anomalies") {
+    for (const row of message.anomalies) {
+      if (!known.has(row.episode) && isOpen(row)) announce(`Episode opened: ${[row.source, row.metric, severity(row.severity)].filter(Boolean).join(", ")}`);
+    }
+    take(message.anomalies.map((row) => joined(known.get(row.episode), row)));
+    showSoon();
+  } else if (message.type === "decided") {
+    for (const { episode, ...said } of message.decided ?? []) if (known.has(episode)) take([{ ...known.get(episode), ...said }]);
+    if (message.silences) loadOpen().then(showSoon, shell.lost); // the server knows which they fit
+    else showSoon();
+  } else if (message.type === "reset") Promise.all([loadOpen(), loadDay()]).then(showSoon, shell.lost);
 }
 
-// What came is of the topics of episodes and messages; decisions stay until episodes are asked for again.
-const decided = ({ acknowledged, feedback, muted } = {}) => ({ acknowledged, feedback, muted });
+// What comes is of what this process has read lately; the history may have said more before.
+function joined(before, row) {
+  if (!before) return row;
+  const { acknowledged, feedback, muted, ...others } = before;
+  const words = new Map([...(before.told ?? []), ...(row.told ?? [])].sort((a, b) => a.at - b.at).map((word) => [word.channel, word]));
+  return { ...others, ...row, told: [...words.values()] };
+}
 
 function wire() {
   let typing = null;
