@@ -12,10 +12,13 @@ export const rankOf = (row) => SEVERITIES.indexOf(severity(row.severity));
 // The last time that is known of it, in its own time.
 export const untilOf = (row) => row.closed_at ?? row.changed_at ?? row.timestamp ?? row.opened_at;
 
-const isReplayed = (row) => Math.abs((row.told_at ?? row.opened_at) - row.opened_at) > REPLAYED_S;
+export const isReplayed = (row) => Math.abs((row.told_at ?? row.opened_at) - row.opened_at) > REPLAYED_S;
 
 // Its end; an open one goes on until now, unless its points bear times of long ago.
 export const endOf = (row, now) => (isOpen(row) && !isReplayed(row) ? Math.max(now, row.opened_at) : untilOf(row));
+
+// [from, to] of it among what happened: of points that bear times of long ago when they came, not what they say.
+export const placeOf = (row, now) => (isReplayed(row) ? [row.told_at, isOpen(row) ? now : row.told_at] : [row.opened_at, endOf(row, now)]);
 
 const by = (...keys) => (a, b) => {
   for (const key of keys) {

@@ -3,7 +3,7 @@
 
 import { clock } from "./axes.js";
 import { count, duration, h, iso, nameOf, say, severity, time } from "./dom.js";
-import { SEVERITIES, endOf, isOpen, peakOf, rankOf } from "./episodes.js";
+import { SEVERITIES, isOpen, isReplayed, peakOf, placeOf, rankOf } from "./episodes.js";
 import { sourceHref } from "./episode_list.js";
 
 const ROWS = 30;
@@ -16,7 +16,7 @@ const WORD_PX = 50;   // a bar that has room for its severity
 export function lanesOf(rows, from, to, now, bySeverity) {
   const lanes = new Map();
   for (const row of rows) {
-    const begin = row.opened_at, end = Math.max(endOf(row, now), begin + LEAST_S);
+    const [begin, until] = placeOf(row, now), end = Math.max(until, begin + LEAST_S);
     if (end <= from || begin >= to) continue;
     let lane = lanes.get(row.source);
     if (!lane) lanes.set(row.source, lane = { source: row.source, episodes: [], worst: SEVERITIES.length, sum: 0, open: false });
@@ -216,8 +216,9 @@ const ordered = (a, b) => (a < b ? [a, b] : [b, a]);
 const middle = (bar) => bar.offsetLeft + bar.offsetWidth / 2;
 
 function words(row, from, to) {
-  const until = isOpen(row) ? "still open" : `to ${time(to)}`;
-  return [severity(row.severity), row.metric, row.kind, `${time(from)} ${until} UTC`, duration(to - from), `peak ${peakOf(row).toFixed(2)}`].filter(Boolean).join(", ");
+  const when = isReplayed(row) ? [`came at ${time(from)} UTC with points of ${time(row.opened_at)}`, isOpen(row) ? "still open" : ""]
+    : [`${time(from)} ${isOpen(row) ? "until now, still open" : `to ${time(to)} UTC`}`, duration(to - from)];
+  return [severity(row.severity), row.metric, row.kind, ...when, `peak ${peakOf(row).toFixed(2)}`].filter(Boolean).join(", ");
 }
 
 // --- two times as the inputs have them: UTC, to the minute

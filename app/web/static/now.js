@@ -4,14 +4,14 @@ import { get, post, remove, session } from "./api.js";
 import { count, duration, el, h, iso, say, severity, time } from "./dom.js";
 import { Decide } from "./decide.js";
 import { EpisodeList, drawChart, makeEntry, noChart } from "./episode_list.js";
-import { counts, endOf, headline, isOpen, untilOf } from "./episodes.js";
+import { counts, endOf, headline, isOpen, isReplayed, placeOf, untilOf } from "./episodes.js";
 import { Lanes, fromInput, lanesOf, toInput } from "./lanes.js";
 import { announce, start } from "./shell.js";
 import { Held, SourceTable } from "./source_table.js";
 import * as address from "./url_state.js";
 
 const DAY = 86400, GRID = 300;  // s: length of the lanes, and what their end is rounded up to
-const ASKED = 1000, KEPT = 3000; // episodes of one answer, and remembered
+const ASKED = 1000, OLDER = 200, KEPT = 3000; // episodes of one answer, of older ones, and remembered
 const BEFORE = 6 * 3600;         // s before a span from which on its episodes may have begun
 const OPEN_MS = 30000;           // decisions of others are seen within so long
 const POINTS = 240, CHART_MS = 20000;
@@ -94,12 +94,13 @@ async function loadOpen() {
   loaded.open = began;
 }
 
-// Those of the lanes; of replayed points, which are none of the last day, the last ones.
+// Those of the lanes: by their own times, and the last of those before, which may have come only now.
 async function loadDay() {
   const [from, to] = dayOf(Date.now() / 1000);
   loaded.from = from;
   const rows = await all({ since: from - BEFORE, until: to + GRID });
-  take(rows.length || known.size ? rows : (await get(`api/anomalies?limit=${ASKED}`)).anomalies);
+  const { anomalies } = await get(`api/anomalies?${new URLSearchParams({ until: from - BEFORE, limit: OLDER })}`);
+  take([...anomalies, ...rows]);
 }
 
 async function loadChosen() {
@@ -138,8 +139,8 @@ async function points(row) {
 
 async function kept(row) {
   const end = endOf(row, Date.now() / 1000), around = Math.max((end - row.opened_at) / 2, 300);
-  const query = new URLSearchParams({ metric: row.metric ?? "", from: row.opened_at - around, to: end + around, most: POINTS });
-  const { results } = await get(`api/sources/${encodeURIComponent(row.source)}/results?${query}`);
+  const of = { source: row.source, metric: row.metric ?? "" }, span = { from: Math.max(row.opened_at - around, 0), to: end + around };
+  const { results } = await get(`api/results?${new URLSearchParams({ ...of, ...span, most: POINTS })}`);
   return { points: results, again: 8 * CHART_MS };
 }
 
@@ -186,9 +187,9 @@ function dayOf(now) {
 function windowOf(rows, now) {
   const [from, until] = dayOf(now);
   if (from !== today(now)[0]) return [from, until, until - from > DAY ? `${time(from)} to ${time(until)} UTC` : `24 hours until ${time(until)} UTC`];
-  if (rows.length && !rows.some((row) => isOpen(row) || untilOf(row) >= until - DAY) || rows.length && !lanesOf(rows, until - DAY, until, now).length) {
-    const last = Math.ceil(Math.max(...rows.map(untilOf)) / GRID) * GRID;
-    return [last - DAY, last, `24 hours until ${time(last)} UTC: no point is younger`];
+  if (rows.length && !lanesOf(rows, from, until, now).length) {
+    const last = upTo(Math.max(...rows.map((row) => placeOf(row, now)[1])));
+    return [last - DAY, last, `24 hours until ${time(last)} UTC: nothing came later`];
   }
   return [until - DAY, until, "Last 24 hours"];
 }
@@ -229,9 +230,9 @@ function showEmpty(rows, open, now) {
   el("day").hidden = rows.length === 0 && !asked.span && !asked.search;
   if (open.length) return;
   if (sources === 0 && known.size === 0) return box.replaceChildren(...howToBegin());
-  const last = rows.reduce((a, b) => (a && untilOf(a) > untilOf(b) ? a : b), null);
+  const last = rows.reduce((a, b) => (a && placeOf(a, now)[1] > placeOf(b, now)[1] ? a : b), null);
   box.replaceChildren(...(last
-    ? [h("p", {}, "The last episode, of ", h("bdi", {}, last.source), `, ended ${ago(untilOf(last), now)}.`)]
+    ? [h("p", {}, "The last episode, of ", h("bdi", {}, last.source), `, ${isReplayed(last) ? "came" : "ended"} ${ago(placeOf(last, now)[1], now)}.`)]
     : [h("p", { class: "strong" }, "No anomalies yet"), h("p", {}, "An entry appears here when a source's alert score reaches its threshold.")]));
 }
 
