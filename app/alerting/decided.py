@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.alerting.matchers import Matchers
 from app.errors import AnomalyError, StateError
-from app.wire import decisions, overdue
+from app.wire import decisions, external, overdue
 from app.wire.decisions import Acknowledgement, Feedback, Silence
 from app.wire.overdue import Overdue
 
@@ -36,6 +36,8 @@ class Decided:
         if overdue.is_key(key):
             self._take_overdue(name, value)
             return
+        if external.is_key(key):
+            return  # for those that take reports: app/alerting/external.py
         if value is None:
             self.version += 1
             kind, _, of = name.partition("/")

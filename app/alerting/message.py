@@ -36,6 +36,7 @@ KINDS = {  # docs/records.md: kinds of episodes
     "drift": "the values move away slowly",
     "pause": "no point for longer than usual",
     "silent": "the source sends nothing",
+    "external": "another program reports it",
 }
 REASONS = {  # docs/records.md: why an episode ended
     "recovered": "the points are usual again",

@@ -84,8 +84,11 @@ def of_posts(topic: str) -> list[Right]:
 
 
 def of_deciders(kafka: "KafkaSettings") -> list[Right]:
-    """Of an alerter over which somebody decides over HTTP, beside its others. It starts without."""
-    return [Right("Write", "topic", kafka.decisions_topic, "decisions that come over HTTP")]
+    """Of an alerter at which somebody decides or reports over HTTP, beside its others. It starts without."""
+    return [
+        Right("Write", "topic", kafka.decisions_topic, "decisions, and what is known of reports, that come over HTTP"),
+        Right("Write", "topic", kafka.anomalies_topic, "episodes of other programs that come over HTTP"),
+    ]
 
 
 def of_maker(kafka: "KafkaSettings", topics: Sequence[str]) -> list[Right]:

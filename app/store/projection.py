@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.store import rows
 from app.store.rows import Row, Unreadable
 from app.store.tables import decisions, episodes, news, notifications, positions
-from app.wire import overdue
+from app.wire import external, overdue
 from app.wire.episodes import Event
 
 EPISODES, NOTIFICATIONS, DECISIONS = "episodes", "notifications", "decisions"
@@ -197,8 +197,8 @@ class Projection:
         """The last one of each key counts; none is left of what was taken back."""
         last: dict[str, Row | None] = {}
         for record in records:
-            if overdue.is_key(record.key):
-                continue  # what workers find: it is told as episodes of kind silent
+            if overdue.is_key(record.key) or external.is_key(record.key):
+                continue  # what workers find, and other programs report: it is told as episodes
             if record.value is None:
                 if record.key is not None:
                     last[rows.from_key(record.key)] = None

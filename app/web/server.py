@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.api import (
+    alerts,
     episodes,
     live,
     openapi,
@@ -34,6 +35,7 @@ from app.web.live.decisions import Mirror
 from app.web.live.episodes import Episodes
 from app.web.live.push import Push
 from app.web.live.recent_results import RecentResults
+from app.web.live.reports import Reports
 from app.web.live.statistics import Statistics
 from app.web.live.topic_reader import TopicReader
 from app.web.point_writer import PointWriter
@@ -54,6 +56,7 @@ SUBJECTS = [
     sources,
     results,
     episodes,
+    alerts,
     silences,
     live,
     openapi,
@@ -83,11 +86,12 @@ class Server:
         if not settings.dashboard.enabled:
             routes = [one for one in routes if one.handler in ALWAYS]
         self.decider = Decider(settings, mirror)
+        self.reports = Reports(settings, self.decider)
         self.services = Services(
             settings, metrics, health, recent, self.push, statistics, results, history,
             PointWriter(settings), PointRate(settings.api.max_point_rate), KeptResults(settings),
             SystemView(settings, metrics, health, channels), Workers(settings, health),
-            known, self.decider, routes, self.guard.access,
+            known, self.decider, self.reports, routes, self.guard.access,
         )  # fmt: skip
 
     @property

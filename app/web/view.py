@@ -70,6 +70,7 @@ class View:
             settings.api.max_connections,
             metrics.cut_connections,
         )
+        self._takes_reports = settings.api.writes
         self._access_log, self._root_path = settings.api.access_log, settings.api.root_path or ""
         self._mirror = Mirror(kafka.decisions_topic, kafka_reader(options)) if settings.alerting.enabled else None
         results, anomalies = self._readers[:2]
@@ -114,6 +115,8 @@ class View:
                 self._run(reader.run(), reader)
             if self._mirror:
                 self._run(self._mirror.run(), self._mirror)
+                if self._takes_reports:
+                    self._run(self._server.reports.run())
             self._run(self._server.push.run())
             scheme, path = "https" if guard.tls else "http", self._root_path
             log.info("web view on %s://%s:%d%s/", scheme, f"[{host}]" if ":" in host else host, self.port, path)

@@ -18,10 +18,12 @@ import msgspec
 from app.errors import InvalidPoint
 from app.state.series import joined
 from app.state.sources import VALUE
+from app.wire import external
 
 OPENED, CHANGED, CLOSED = "opened", "changed", "closed"
 EVENTS = (OPENED, CHANGED, CLOSED)
 SILENT = "silent"  # the kind of episodes that no points have: made by app/alerting/stopped.py
+EXTERNAL = "external"  # the kind of those that other programs report: app/alerting/external.py
 LABELS = ("source", "metric", "severity", "kind")  # of an episode, beside those of its points
 
 Time = float | str
@@ -66,6 +68,8 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     @property
     def thread(self) -> str:
         """Events of the same one are in the order of their places: of a series, or of one time without points."""
+        if self.kind == EXTERNAL:
+            return external.thread(self.episode)
         return self.series if self.kind != SILENT else self.episode
 
     @property

@@ -17,6 +17,7 @@ PROMISED = {
     ("GET", "/api/silences"): "read",
     ("POST", "/api/episodes/{episode}/acknowledgement"): "admin",
     ("POST", "/api/episodes/{episode}/feedback"): "admin",
+    ("POST", "/api/alert"): "write",
     ("POST", "/api/silences"): "admin",
     ("GET", "/"): "read",
     ("GET", "/api/anomalies"): "read",

@@ -12,6 +12,8 @@ from app.pipeline.outcome import SILENCE, STATUS
 from app.scoring import severity
 from app.scoring.episodes import REASONS
 from app.wire.decisions import Decision
+from app.wire.episodes import EVENTS, EXTERNAL, Event
+from app.wire.external import External
 from app.wire.notifications import Notification
 from app.wire.overdue import Overdue
 from app.wire.results import Closed, Result, Standing
@@ -46,6 +48,14 @@ def both(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return first | merged | {"required": first["required"] + second["required"]}
 
 
+def reported() -> dict[str, Any]:
+    """Of an event of an episode of another program."""
+    [schema] = msgspec.json.schema(Event)["$defs"].values()
+    fixed = {"event": {"enum": list(EVENTS)}, "kind": {"const": EXTERNAL}, "severity": {"enum": WORDS["severity"]}}
+    title = "An episode that another program reports opened, goes on or closed"
+    return {**schema, "title": title, "properties": schema["properties"] | fixed}
+
+
 def schemas() -> dict[str, str]:
     """File name -> text."""
     opened = both(of(Result, "An episode opened", event="opened"), of(Standing, ""))
@@ -53,11 +63,15 @@ def schemas() -> dict[str, str]:
     closed = of(Closed, "An episode closed", event="closed")
     found = {
         "anomaly-results.json": of(Result, "The result of a point"),
-        "anomalies.json": {"title": "The event of an episode", "oneOf": [opened, changed, closed]},
+        "anomalies.json": {"title": "The event of an episode", "oneOf": [opened, changed, closed, reported()]},
     }
     for name, kind, title in (
         ("notifications.json", Notification, "What one channel was told of episodes, or why it was not"),
-        ("decisions.json", Decision | Overdue, "What people said of episodes, and what workers find overdue"),
+        (
+            "decisions.json",
+            Decision | Overdue | External,
+            "What people said of episodes, workers find overdue, and others report",
+        ),
     ):
         found[name] = {"title": title, **msgspec.json.schema(kind)}
     version = {"$schema": "https://json-schema.org/draft/2020-12/schema"}

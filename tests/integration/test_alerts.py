@@ -104,3 +104,18 @@ def test_somebody_is_told_can_acknowledge_and_sees_what_was_told(job, tmp_path, 
         assert details["alerter"]["state"] == "running" and details["history"]["state"] == "reading"
         assert worker.metric('notifications_total{channel="ops",state="sent"}') == 2
         wait_for(lambda: worker.metric("episodes_open") == 0)
+
+        def report(anomalous, at):
+            """What another program has found."""
+            found = {"source": "pump-1", "metric": "noise", "value": 7.5, "timestamp": at, "anomaly_score": 0.99}
+            found |= {"is_anomaly": anomalous, "anomaly_type": "bearing"}
+            status, answer = worker.post("/api/alert", found)
+            assert status == 200, answer
+            return answer["episode"]
+
+        outside = report(True, now)
+        assert report(False, now + 1) == outside
+        wait_for(lambda: len(receiver.messages) >= 3, lambda: worker.said)
+        told = [one for message in receiver.messages[2:] for one in message["data"]["episodes"]]
+        assert told[0]["episode"] == outside and told[0]["kind"] == "external"
+        wait_for(lambda: "closed" in (said := command(run, "alerts", "history", outside)) and "external" in said)

@@ -71,4 +71,16 @@ def test_what_is_decided_at_one_port_is_known_at_another(job):
             assert (await silences(kafka))[begun["id"]].ends_at < begun["ends_at"]
             await until(one, "/api/silences", lambda body: not body["silences"])
 
+            # reports that come to one port and the other
+            now, answers = time.time(), []
+            for number in range(12):
+                report = {"source": "pump-7", "value": 1.0 * number, "timestamp": now - 600 + 20 * number}
+                report |= {"is_anomaly": number % 6 != 5, "anomaly_score": 0.99}
+                answers.append(await post((one, other)[number % 2], "/api/alert", report))
+            assert [(status, body["state"]) for status, body in answers] == 2 * [*[(200, "open")] * 5, (200, "closed")]
+            for session in (one, other):
+                found = await until(session, "/api/anomalies?kind=external", lambda body: len(body["anomalies"]) == 2)
+                assert {shown["state"] for shown in found["anomalies"]} <= {"open", "closed"}
+            assert len({body["episode"] for _, body in answers}) == 2
+
     asyncio.run(run())

@@ -14,6 +14,7 @@ from app.web.live.decider import Decider
 from app.web.live.episodes import Episodes
 from app.web.live.push import Push
 from app.web.live.recent_results import RecentResults
+from app.web.live.reports import Reports
 from app.web.live.statistics import Statistics
 from app.web.live.topic_reader import TopicReader
 from app.web.point_writer import PointWriter
@@ -43,5 +44,6 @@ class Services:
     workers: Workers
     episodes: Episodes
     decider: Decider
+    reports: Reports
     routes: list[Any]  # all that are served, for the document
     access: Access

@@ -21,13 +21,15 @@ from app.alerting.decided import Decided
 from app.errors import AnomalyError
 from app.kafka.log_reader import LogReader, stopped
 from app.web.live.cursor import Feed
-from app.wire import overdue
+from app.wire import external, overdue
 from app.wire.decisions import Acknowledgement, Feedback, Silence
+from app.wire.external import External
 
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 8 << 20  # of the records that are kept: some 30,000
 RECORD_BYTES = 64 << 10  # a larger one is none of ours
+MOST_EXTERNAL = 10_000  # sources, metrics and types of which others report
 OWN_BYTES = 600  # what Python adds to each
 WAIT_MS, RETRY_S, ANSWER_S = 500, 2.0, 5.0
 
@@ -54,6 +56,7 @@ class _Kept:
 
     def __init__(self, most_bytes: int, feed: Feed) -> None:
         self.decided, self._feed = Decided(), feed
+        self.external: dict[str, External] = {}  # by key
         self.nbytes, self._most_bytes = 0, most_bytes
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # key -> bytes, that decided first at the front
 
@@ -61,6 +64,9 @@ class _Kept:
         """Raises AnomalyError, ValueError."""
         if len(key) + len(value or b"") > RECORD_BYTES:
             raise ValueError
+        if external.is_key(key):
+            self._take_external(key.decode("utf-8", "replace"), value)
+            return
         self.decided.take(key, value)
         self.nbytes -= self._sizes.pop(key, 0)
         if value is not None:
@@ -71,6 +77,17 @@ class _Kept:
             self.nbytes -= size
             self.decided.take(oldest, None)
             self._feed.forget(_episode(oldest))
+
+    def _take_external(self, key: str, value: bytes | None) -> None:
+        """What closed is not opened again by a server that did not know it."""
+        if value is None:
+            self.external.pop(key, None)
+            return
+        new, known = external.decode(value), self.external.get(key)
+        if known is None and len(self.external) >= MOST_EXTERNAL:
+            raise ValueError
+        if known is None or not (known.number > new.number or (known.number == new.number and known.closed)):
+            self.external[key] = new
 
 
 class Mirror:
@@ -106,6 +123,11 @@ class Mirror:
     def feedback(self, episode: str) -> Feedback | None:
         return self._kept.decided.feedback.get(episode)
 
+    @property
+    def external(self) -> dict[str, External]:
+        """What is known of the last episode of each source, metric and type that others report, by key."""
+        return self._kept.external
+
     def silences(self) -> list[Silence]:
         """All that there are, also those that have ended."""
         return self._kept.decided.silences()
@@ -125,7 +147,7 @@ class Mirror:
         """One record, in the order of the topic; without a place one that was written just now and will come."""
         if key is None or overdue.is_key(key):
             return
-        if place and not key.startswith(b"silence/"):
+        if place and not key.startswith((b"silence/", external.PREFIX.encode())):
             self.feed.took(_episode(key), place)
         try:
             if self._next:
@@ -146,7 +168,7 @@ class Mirror:
     def _note(self, key: bytes) -> None:
         if key.startswith(b"silence/"):
             self._changed.silences = True
-        else:
+        elif not external.is_key(key):
             self._changed.episodes[_episode(key)] = None
 
     async def run(self) -> None:
@@ -174,7 +196,7 @@ class Mirror:
             async with asyncio.timeout(ANSWER_S):
                 ends = await consumer.last_stable_offsets(consumer.assignment())
                 while self._consumer is consumer:
-                    if not [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
+                    if not self._next and not [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
                         return True
                     self._read_on.clear()
                     await self._read_on.wait()
