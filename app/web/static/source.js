@@ -79,8 +79,7 @@ async function open(source, metric) {
     threshold: null, span: null, loading: true,
   };
   turn += 1;
-  el("name").replaceChildren(...nameOf(own.of));
-  el("name").title = titleOf(own.of);
+  showName(own);
   for (const id of ["state", "span", "shown", "would", "values-title"]) say(el(id), "");
   for (const id of ["readout", "episodes", "metrics", "marks", "lines", "spans"]) el(id).replaceChildren();
   el("as-table").open = false;
@@ -88,8 +87,14 @@ async function open(source, metric) {
   await loadLive(own);
   if (own !== series) return;
   own.loading = false;
+  showName(own); // the metric may be one of a vector
   page.live.watch(own.of);
   loadEpisodes(own).catch(page.lost);
+}
+
+function showName({ of }) {
+  el("name").replaceChildren(...nameOf(of));
+  el("name").title = titleOf(of);
 }
 
 // The last points that the view holds. A metric in the address may be one of a vector, which is a series of its source.
