@@ -40,9 +40,12 @@ def kept(rows, pages=1, most_failures=0):
             return web.json_response({"title": "Bad Gateway", "status": 502, "detail": "Kafka is away"}, status=502)
         begin, end, at = float(request.query["from"]), float(request.query["to"]), int(request.query.get("cursor", 0))
         found = [row for row in map(json.loads, rows) if begin <= row["timestamp"] < end]
-        size = 1 if request.query["limit"] == "1" else -(-len(found) // pages) or 1
+        size = min(int(request.query["limit"]), -(-len(found) // pages) or 1)
         some, last = found[at : at + size], at + size >= len(found)
-        body = {"results": some, "seen": len(some), "complete": last, "cursor": None if last else str(at + size)}
+        seen = len(some)
+        if "most" in request.query:  # 500 of them, and the last
+            some = [*some[:: max(len(some) // 500, 1)], some[-1]]
+        body = {"results": some, "seen": seen, "complete": last, "cursor": None if last else str(at + size)}
         return web.json_response(body)
 
     return [made_route("/api/results", results)], asked
@@ -192,9 +195,7 @@ def eventful():
 def test_zoom_asks_kafka_for_all_of_a_span_and_back_goes_back():
     rows = [result("pump-7", at) for at in range(0, 36_000, 60)]
     routes, asked = kept(rows, pages=3)
-    recent = RecentResults()
-    for row in rows[-40:]:
-        recent.take_result(row)
+    recent = fed_with(rows[-40:])
 
     async def scenario(page, url, server):
         await page.open(url + "source?source=pump-7")
@@ -228,6 +229,29 @@ def test_zoom_asks_kafka_for_all_of_a_span_and_back_goes_back():
         assert state(await page.run("location.href")) == {"source": "pump-7"}
 
     look(scenario, recent, routes=routes)
+
+
+def test_a_long_time_is_thinned_and_says_so():
+    rows = [result("pump-7", at) for at in range(12_000)]
+    routes, asked = kept(rows)
+
+    async def scenario(page, url, server):
+        await page.open(url + "source?source=pump-7&last=all")
+        await page.until(f"{SHOWN}.startsWith('5,')")
+        shown = await page.run(SHOWN)
+        assert "5,501 of 12,000 points of this span: all until 2023-10-27 11:27:39 UTC, then of each" in shown
+        assert [ask.get("most", "") != "" for ask in asked] == [False, False, True]
+        await page.run("document.querySelector('#as-table summary').click()")
+        assert "The last 1,000 of 5,501 points" in await page.until("document.querySelector('#table-note').textContent")
+
+    look(scenario, fed_with(rows[-1:]), routes=routes)
+
+
+def fed_with(rows):
+    recent = RecentResults()
+    for row in rows:
+        recent.take_result(row)
+    return recent
 
 
 def test_what_cannot_be_read_is_said_and_can_be_tried_again():

@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 
+const WHOLE = 5000;     // results that are not thinned, at first
 const LIMIT = 10000;    // results of a page
 const BUSY_TRIES = 5, BUSY_S = 2;
 
@@ -18,13 +19,17 @@ async function page(query) {
   }
 }
 
-// Pages of {results, seen, complete, cursor} with event times from `from` up to and without `to`, epoch s. `most`: thinned
-// to about so many, with all that are inside episodes.
-export async function* resultsBetween({ source, metric }, from, to, most, cursor = null) {
+// Pages of {results, seen, complete, cursor, thinned} with event times from `from` up to and without `to`, epoch s. The first
+// WHOLE results are all there are; then they are thinned to about `most` for the whole span, with all that are inside
+// episodes. `before`: {cursor, seen} of the pages so far.
+export async function* resultsBetween({ source, metric }, from, to, most, before = { cursor: null, seen: 0 }) {
+  let { cursor, seen } = before;
   do {
-    const query = new URLSearchParams({ source, ...(metric === null ? {} : { metric }), from, to, most, limit: LIMIT, ...(cursor ? { cursor } : {}) });
+    const thinned = seen >= WHOLE, how = thinned ? { most, limit: LIMIT } : { limit: WHOLE - seen };
+    const query = new URLSearchParams({ source, ...(metric === null ? {} : { metric }), from, to, ...how, ...(cursor ? { cursor } : {}) });
     const found = await page(`api/results?${query}`);
-    yield found;
+    yield { ...found, thinned };
+    seen += found.seen;
     cursor = found.complete ? null : found.cursor;
   } while (cursor);
 }

@@ -137,7 +137,10 @@ function receive(message) {
     const added = series.live.add(message.points);
     if (!added) return;
     series.missing = "";
-    if (series.history) { series.history.points.add(message.points); series.history.seen += added; }
+    const { history: kept, span } = series;
+    if (kept && !series.reading) {
+      kept.seen += kept.points.add(span.kind === "fixed" ? message.points.filter(({ timestamp }) => secondsOf(timestamp) <= kept.to) : message.points);
+    }
     if (series.live.size > 2 * MOST_LIVE) series.live.trim(-Infinity, MOST_LIVE);
     follow();
   } else if (message.type === "anomalies" && message.anomalies.some(own)) {
@@ -221,19 +224,22 @@ async function readPages(own, current, goOn) {
   }
   const { from, to } = goOn ?? own.span, most = Math.min(Math.max(8 * el("chart").clientWidth, 4000), 10000);
   let kept = goOn;
-  for await (const found of resultsBetween(of, from, to + 0.001, most, goOn?.cursor)) { // with its last point
+  for await (const found of resultsBetween(of, from, to + 0.001, most, goOn ?? undefined)) { // with its last point
     if (!current()) return;
-    if (kept === null) kept = own.history = { from, to, points: new Points(), seen: 0, complete: false, thinned: false, most };
+    if (kept === null) kept = own.history = { from, to, points: new Points(), seen: 0, complete: false, thinned: false, most, whole: null };
+    if (found.thinned) kept.whole ??= kept.until;
     kept.points.add(found.results);
     kept.seen += found.seen;
-    Object.assign(kept, { complete: found.complete, cursor: found.cursor, until: kept.points.entries.at(-1)?.t ?? kept.until });
+    Object.assign(kept, { complete: found.complete, cursor: found.cursor, until: found.results.length ? secondsOf(found.results.at(-1).timestamp) : kept.until });
     own.reading.pages += 1;
     draw();
     if (own.reading.pages >= PAGES) break;
   }
   kept.thinned = kept.points.size < kept.seen;
   // What was written after Kafka was asked: nothing else of what came is missing in it.
-  const since = own.live.entries.filter(({ t }) => t > (kept.until ?? from) && t <= to).map(({ point }) => point);
+  const follows = own.span.kind !== "fixed";
+  if (follows) kept.to = Math.max(to, own.span.to);
+  const since = own.live.entries.filter(({ t }) => t > (kept.until ?? from) && (follows || t <= to)).map(({ point }) => point);
   kept.seen += kept.points.add(since);
   own.missing = "";
 }
@@ -541,7 +547,7 @@ function sayShown() {
   } else if (history?.complete) {
     const inside = span.from >= history.from && span.to <= history.to;
     if (!history.thinned && inside) sentences.push(`All ${plural(n, "point")} of this span, read from Kafka.`);
-    else if (inside) sentences.push(`${count(n)} of ${plural(history.seen, "point")} ${n < history.points.size ? "of the span before" : "of this span"}: of each ${duration(4 * (history.to - history.from) / history.most)} the first, last, lowest and highest, and all that are in episodes. Zoom in to see all.`);
+    else if (inside) sentences.push(`${count(n)} of ${plural(history.seen, "point")} ${n < history.points.size ? "of the span before" : "of this span"}: all until ${time(history.whole ?? history.from)} UTC, then of each ${duration(4 * (history.to - history.from) / history.most)} the first, last, lowest and highest, and all that are in episodes. Zoom in to see all.`);
     else sentences.push(`${plural(n, "point")} that are known of this span.`);
   } else if (history && !reading) {
     sentences.push(`Kafka was read until ${time(history.until ?? history.from)} UTC so far: ${plural(n, "point")}.`);
