@@ -91,5 +91,5 @@ class MadeLog:
     def leader(self, partition):
         return 0
 
-    async def fetch_of_leader(self, offsets, size, wait_ms):
+    async def fetch_of_leader(self, offsets, size, wait_ms, most):
         return {one: await self.fetch(one, offset, size) for one, offset in offsets.items()}

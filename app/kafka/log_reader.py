@@ -80,18 +80,18 @@ class LogReader(AIOKafkaConsumer):
             raise KafkaTimeoutError(f"no answer to a fetch from {partition} in {self._request_timeout_ms} ms") from None
 
     async def fetch_of_leader(
-        self, offsets: Mapping[TopicPartition, int], size: int, wait_ms: int
+        self, offsets: Mapping[TopicPartition, int], size: int, wait_ms: int, most: int = 1 << 30
     ) -> dict[TopicPartition, Chunk | KafkaError]:
         """Pieces of partitions that one broker leads; empty when it is not known or cannot be reached.
 
-        ``size``: of each of them. Where the answer is an error of that kind, the leader is looked up anew.
+        ``size``: of each of them; ``most``: of all, so that the last ones may get nothing. Where the answer is an error
+        of that kind, the leader is looked up anew.
         """
         node = self.leader(next(iter(offsets)))
         by_topic: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
         for (topic, number), offset in offsets.items():
             by_topic[topic].append((number, offset, size))
-        most = size * len(offsets)
-        request = FetchRequest(wait_ms, 1, most, READ_COMMITTED, list(by_topic.items()))
+        request = FetchRequest(wait_ms, 1, min(size * len(offsets), most), READ_COMMITTED, list(by_topic.items()))
         try:
             if node is None:
                 raise NodeNotReadyError(offsets)

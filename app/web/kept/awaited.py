@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import time
 from collections import defaultdict, deque
@@ -31,8 +32,8 @@ from app.web.kept.log import Piece
 log = logging.getLogger(__name__)
 
 KEEP_S = 3.0
-RECENT_BYTES = 4 << 20  # of a partition, unpacked
-FETCH_BYTES = 1 << 18  # of a partition
+RECENT_BYTES = 16 << 20  # of all partitions, unpacked
+FETCH_BYTES, FETCHES_BYTES = 1 << 18, 1 << 20  # of a partition, and of all that a broker leads
 WAIT_MS = 20  # of a broker that has nothing new; a partition that is added waits so long
 PAUSE_S = 0.004  # between fetches, so that one fetch has the results of several points
 SHARE, SAVED_S = 0.05, 0.25  # of a core; CPU time that may be used at once after a rest
@@ -58,13 +59,13 @@ class _Follow:
     kept: int = 0
     nbytes: int = 0
 
-    def keep(self, parts: list[Part]) -> None:
-        """More batches that were read."""
+    def keep(self, parts: list[Part], most: int) -> None:
+        """More batches that were read; ``most``: bytes of all that are kept."""
         self.recent.append((self.kept, parts))
         self.kept += 1
         self.nbytes += _size(parts)
         oldest = min(self.users.values(), default=self.kept)
-        while self.recent and (self.recent[0][0] < oldest or self.nbytes > RECENT_BYTES):
+        while self.recent and (self.recent[0][0] < oldest or self.nbytes > most):
             self.nbytes -= _size(self.recent.popleft()[1])
 
     def since(self, number: int) -> list[Part]:
@@ -271,7 +272,8 @@ class Awaited:
         """Until nobody expects anything of this broker."""
         while wanted := self._wanted(node):
             try:
-                answers = await self._reader().fetch_of_leader(wanted, FETCH_BYTES, WAIT_MS)
+                in_turn = dict(random.sample(list(wanted.items()), len(wanted)))
+                answers = await self._reader().fetch_of_leader(in_turn, FETCH_BYTES, WAIT_MS, FETCHES_BYTES)
                 used_s = OWN_S + sum([await self._take(*answer) for answer in answers.items()])
             except (KafkaError, OSError) as error:
                 log.warning("results of points just written cannot be read: %r", error)
@@ -294,7 +296,8 @@ class Awaited:
         try:
             parts, end, cpu_s = await self._run(unpacked, answer, bool(follow.users))
             follow.at = max(end, follow.at)
-            follow.keep(parts)  # before they are looked at: who begins to wait meanwhile finds them there
+            # Before they are looked at: who begins to wait meanwhile finds them there.
+            follow.keep(parts, RECENT_BYTES // max(len(self._follows), 1))
             if parts and self._waiting[number]:
                 cpu_s += await self._look(number, parts)
         except StateError as error:

@@ -85,3 +85,17 @@ def test_another_leader_is_looked_for(client, monkeypatch):
 def test_what_stays_so_is_raised(code, error, monkeypatch):
     with pytest.raises(error):
         fetch(Client((3, code, -1, -1, -1, None, -1, b"")), monkeypatch)
+
+
+def test_one_answer_is_no_larger_than_is_asked_for():
+    client = Client(ANSWERS[11])
+
+    async def several():
+        reader = LogReader(request_timeout_ms=5_000)
+        reader._client, reader._closed = client, True
+        wanted = {LOG: 100} | {TopicPartition("anomaly-results", number): 0 for number in range(10, 15)}
+        return await reader.fetch_of_leader(wanted, 1_000, 20, 2_500)
+
+    assert list(asyncio.run(several())) == [LOG]
+    [(_, request)] = client.asked
+    assert request._max_bytes == 2_500 and len(request.topics[0][1]) == 6
