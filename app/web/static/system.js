@@ -82,7 +82,7 @@ function showGroup(group) {
   const head = h("h3", {}, `Those who ${title}`, h("span", { class: "quiet" }, [group.name, state].filter(Boolean).join(" · ")));
   if (group.problem) return h("div", { class: "group" }, head, h("p", { class: "trouble" }, `Not known: ${group.problem}`));
   const rows = group.members.map((member) => h("tr", {},
-    h("th", { scope: "row", class: "wide" }, h("bdi", {}, member.client), " ", h("span", { class: "address" }, member.host), member.this ? h("span", { class: "tag" }, "this one") : null),
+    h("th", { scope: "row", class: "wide" }, h("bdi", {}, member.host), " ", h("span", { class: "address" }, h("bdi", {}, member.client)), member.this ? h("span", { class: "tag" }, "this one") : null),
     h("td", { "data-name": "Partitions" }, partitionsOf(member)),
     h("td", { class: "number", "data-name": "Lag" }, member.lag === null ? "not known" : count(member.lag))));
   const table = rows.length ? h("table", { class: "cards" },
@@ -92,10 +92,11 @@ function showGroup(group) {
   return h("div", { class: "group" }, head, table, ...(rows.length ? free : []), behind(group));
 }
 
-// The partitions with most records that are not committed yet.
+// The partitions that are furthest behind. Commits follow each second, so a second's records are always behind.
 function behind(group) {
   const all = Object.entries(group.lag).flatMap(([topic, of]) => Object.entries(of).map(([n, lag]) => [topic, n, lag]));
-  const late = all.filter(([, , lag]) => lag > 0).sort((a, b) => b[2] - a[2]);
+  const usual = Math.max(100, 2 * (lastStatistics?.results.per_s ?? 0));
+  const late = all.filter(([, , lag]) => lag > usual).sort((a, b) => b[2] - a[2]);
   if (!late.length) return null;
   const most = late[0][2], topics = new Set(all.map(([topic]) => topic)).size;
   const rows = late.slice(0, BEHIND).flatMap(([topic, n, lag]) => {
@@ -104,7 +105,7 @@ function behind(group) {
     return [h("span", {}, topics > 1 ? `${topic}, partition ${n}` : `partition ${n}`), h("span", { class: "bar", "aria-hidden": "true" }, bar), h("span", { class: "number" }, count(lag))];
   });
   const more = late.length > BEHIND ? [h("span", { class: "quiet" }, `and ${late.length - BEHIND} others`), h("span"), h("span")] : [];
-  return h("div", { class: "behind" }, h("p", {}, "Not committed yet, in records"), ...rows, ...more);
+  return h("div", { class: "behind" }, h("p", {}, "Furthest behind, in records"), ...rows, ...more);
 }
 
 function showWorkers() {
@@ -237,7 +238,7 @@ function showVerdict(state) {
   document.querySelector(".verdict").className = `panel verdict ${worst}`;
   say(el("verdict-title"), said.length ? (said.length === 1 ? "One thing needs a look" : `${said.length} things need a look`) : "All is well");
   const scoring = groups?.groups.find((group) => group.does === "scores");
-  const good = scoring && !scoring.problem ? [`${scoring.members.length} ${scoring.members.length === 1 ? "worker" : "workers"}`, `lag ${count(sum(scoring))}`, "nothing unread, every channel answers"] : [];
+  const good = scoring && !scoring.problem ? [`${scoring.members.length} ${scoring.members.length === 1 ? "worker" : "workers"}`, `lag ${count(sum(scoring))}`, "no dead letters lately", "every channel answers"] : [];
   el("verdict").replaceChildren(...(said.length ? said.map(({ text, href }) => h("li", {}, h("a", { href }, text))) : good.map((text) => h("li", { class: "quiet" }, text))));
 }
 
