@@ -491,7 +491,7 @@ function pointed(index, byKey) {
   if (byKey) announce(spoken(point, metric));
   if (el("readout").contains(document.activeElement)) return; // a button of it is in use
   el("readout").replaceChildren(...readoutOf(point, metric, {
-    latest: latest && series.span.kind !== "fixed", choose: chooseMetric,
+    latest: latest && columns.t[columns.n - 1] >= lastOf(series), choose: chooseMetric,
     swatch: (name) => (voted.has(name) ? `var(${voteColour(places.indexOf(name))})` : null),
   }));
 }
