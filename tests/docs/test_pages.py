@@ -55,9 +55,9 @@ def test_every_command_is_listed():
 def test_every_route_is_listed():
     """Of programs in api.md, with pages, probes and metrics in operations.md."""
     named = " ".join(re.findall(r"`[^`\n]+`", TEXT[API] + TEXT[OPERATIONS]))
-    called = re.sub(
-        r"raw-data:\d+:\d+:0", "{episode}", " ".join(re.findall(r"http://127.0.0.1:8000(/[^'? ]+)", TEXT[API]))
-    )
+    called = " ".join(re.findall(r"http://127.0.0.1:8000(/[^'? ]+)", TEXT[API]))
+    for example, name in ((r"raw-data:\d+:\d+:0", "{episode}"), (r"[0-9a-f]{12}", "{id}")):
+        called = re.sub(example, name, called)
     said = f"{named} {called} "
     assert {route for _, route in PROMISED if not re.search(rf"[` ]{re.escape(route)}[?` ]", said)} == set()
 

@@ -23,7 +23,7 @@ class LiveAsked(Struct):
 
 @route("GET", "/ws", READ, {101: None}, in_document=False)
 async def websocket(services: Services, asked: LiveAsked, request: web.Request) -> web.WebSocketResponse:
-    """What is new, as it comes (docs/operations.md says which messages there are)."""
+    """What is new, as it comes (docs/api.md says which messages there are)."""
     if services.statistics.updates != "push":
         raise Problem(404, "off: dashboard.websocket_enabled or dashboard.real_time_updates is false")
     types = asked.types.split(",")

@@ -2,7 +2,7 @@
 
 Each second one message of a kind is encoded for all clients that want the same, and queued for each of them. Nothing
 ever waits for a client: each has a bounded queue and its own task, and one that does not keep up is cut (and connects
-again). What the messages are is said in docs/operations.md.
+again). What the messages are is said in docs/api.md.
 
 A client that comes back with the cursor of the last message that it had gets what it missed, at any worker: each
 remembers of which place in the topics it has read what. Where that does not reach back far enough, it is told so.
