@@ -19,8 +19,8 @@ SHORT = {
     "kills": 3, "failpoints": len(NAMES), "rekeys": 0, "zombies": 1, "pauses": 1, "terms": 1, "members": 2,
     "brokers": 1, "disks": 1, "cuts": 3,
 }  # fmt: skip
-RECORDS = 24_000
-PER_S = 1000.0
+RECORDS = 12_000
+PER_S = 500.0
 SESSION_S = 2.0
 
 

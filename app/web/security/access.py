@@ -3,19 +3,22 @@
 import asyncio
 import re
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from app.web.problems import Problem
-from app.web.security import oidc, sessions
+from app.web.security import sessions
 from app.web.security.clients import CLIENT, Client
 from app.web.security.limits import Rate, by_network
-from app.web.security.oidc import Issuer, Unreachable
 from app.web.security.origins import SAFE, is_ours, is_upgrade, origin_of
-from app.web.security.roles import EVERYBODY, METRICS, OPEN, PROBE, READ, ROLES, Caller
+from app.web.security.roles import EVERYBODY, METRICS, OPEN, PROBE, READ, ROLES, Caller, Unreachable
 from app.web.security.tokens import LONGEST, Tokens
+
+if TYPE_CHECKING:
+    from app.web.security.oidc import Issuer
 
 CALLER = web.RequestKey("caller", Caller)  # set for every route that is not public
 PLAUSIBLE = re.compile(rf"[A-Za-z0-9._~+/=-]{{1,{LONGEST}}}")  # as RFC 6750 has it, section 2.1
@@ -36,7 +39,7 @@ class Access:
     def __init__(
         self,
         tokens: Tokens | None = None,
-        issuer: Issuer | None = None,
+        issuer: "Issuer | None" = None,
         open_roles: Collection[str] = (OPEN, PROBE, METRICS),
         root_path: str = "",
     ) -> None:
@@ -60,14 +63,14 @@ class Access:
         """
         if not PLAUSIBLE.fullmatch(token):
             return None
-        if self._issuer and oidc.looks_like_one(token):
+        if self._issuer and self._issuer.takes(token):
             try:
                 return await self._issuer.caller(token)
             except Unreachable:
                 raise Problem(
                     503,
                     "the issuer of this token does not answer, so that it cannot be checked",
-                    headers={"Retry-After": str(round(oidc.RETRY_S))},
+                    headers={"Retry-After": str(round(Unreachable.RETRY_S))},
                 ) from None
         return self._tokens.find(token) if self._tokens else None
 

@@ -15,7 +15,6 @@ from app.web.security.access import Access, check_roles
 from app.web.security.clients import Proxies, address_of
 from app.web.security.headers import secured
 from app.web.security.hosts import only_for
-from app.web.security.oidc import Issuer
 from app.web.security.origins import Origins
 from app.web.security.roles import METRICS, OPEN, PROBE
 from app.web.security.tls import Certificate
@@ -34,7 +33,11 @@ class Guard:
         api, dashboard = settings.api, settings.dashboard
         exposure.check(settings)
         self._tokens = Tokens(Path(api.tokens_file)) if api.tokens_file else None
-        issuer = Issuer(api.oidc_issuer, api.oidc_audience or "", api.oidc_roles_claim) if api.oidc_issuer else None
+        issuer = None
+        if api.oidc_issuer:
+            from app.web.security.oidc import Issuer
+
+            issuer = Issuer(api.oidc_issuer, api.oidc_audience or "", api.oidc_roles_claim)
         certificate, key = api.tls_certificate_file, api.tls_key_file
         self._certificate = Certificate(Path(certificate), Path(key) if key else None) if certificate else None
         self.tls = self._certificate.context if self._certificate else None

@@ -25,3 +25,9 @@ class Caller:
 
 
 EVERYBODY = Caller("", frozenset(ROLES))  # where no token is asked for
+
+
+class Unreachable(Exception):
+    """Nothing can be said of a token now: its issuer's keys are not known, and it does not answer."""
+
+    RETRY_S = 10.0  # after which it is asked again

@@ -16,8 +16,8 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from app.web.security import oidc
-from app.web.security.oidc import Issuer, Unreachable, get_json, is_safe
-from app.web.security.roles import ADMIN, READ, WRITE, Caller
+from app.web.security.oidc import Issuer, get_json, is_safe
+from app.web.security.roles import ADMIN, READ, WRITE, Caller, Unreachable
 from tests.guarded import Keys, make_server
 
 URL, AUDIENCE = "https://id.example/realm", "faust-anomaly"
