@@ -230,8 +230,11 @@ class PointWriter:
         producer = client.producer
         try:
             async with asyncio.timeout(min(self._kafka.ack_timeout_s, 5.0)):
-                await producer.stop()  # it waits for acknowledgements, for ever when no broker answers
+                while client.count.points:
+                    await asyncio.sleep(0.02)
+                await producer.stop()
         except (KafkaError, TimeoutError):
+            producer._closed = True  # stop() would wait for acknowledgements, for ever when no broker answers
             with suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(5.0):
                     await producer.client.close()
