@@ -219,7 +219,7 @@ async function readPages(own, current, goOn) {
   if (own.span.from === null) {
     const first = await firstTime(of, own.span.to + 1);
     if (!current()) return;
-    own.first = first === null ? own.span.to - 1 : secondsOf(first);
+    own.first = first === null ? own.live.entries[0]?.t ?? own.span.to - 1 : secondsOf(first);
     own.span = { ...own.span, from: own.first };
   }
   const { from, to } = goOn ?? own.span, most = Math.min(Math.max(8 * el("chart").clientWidth, 4000), 10000);
