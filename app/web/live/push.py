@@ -256,7 +256,7 @@ class Push:
         message["decided"] = [said_of(mirror, name) for name in episodes]
         if silences:
             now = time.time()
-            message["silences"] = [one for one in mirror.silences() if one.ends_at > now]
+            message["silences"] = [msgspec.structs.asdict(one) for one in mirror.silences() if one.ends_at > now]
         return encode(message)
 
     def _queue(self, clients: list[Client], message: Message) -> None:

@@ -50,6 +50,12 @@ def test_an_episode_is_acknowledged_by_who_is_logged_in(alerts):
     assert alerts.written[1] == Acknowledgement(EPISODE, "bob", NOW, "on it")
 
 
+@pytest.mark.parametrize("last", ["silent", "silent-0123456789abcdef", "external-0123456789abcdef"])
+def test_episodes_that_no_points_have_are_acknowledged_too(alerts, last):
+    assert alerts("ack", f"raw-data:0:1698399460000:{last}").exit_code == 0
+    assert alerts("ack", f"raw-data:0:1698399460000:{last}x").exit_code == 2
+
+
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_feedback_is_one_of_four(alerts, verdict):
     got = alerts("feedback", EPISODE, verdict, "--comment", "why")

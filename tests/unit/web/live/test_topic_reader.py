@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from app.kafka.log_reader import stopped
 from app.web.live import topic_reader as module
+from app.web.live.cursor import Feed
 from app.web.live.topic_reader import TopicReader
 
 
@@ -130,6 +131,24 @@ def test_a_busy_worker_pays_for_no_more_than_the_budget(per_s, partitions):
     assert len(taken) <= 2_000 * broker.end_of_time * 1.03
     assert reader.skipped > 0
     assert reader.produced_per_s == pytest.approx(per_s, rel=0.1)
+
+
+@pytest.mark.parametrize("per_s", [200, 40_000])
+def test_its_feed_knows_from_where_on_every_record_was_read(per_s):
+    """So that who comes back from before that place is told that something was missed."""
+    broker, feed, taken = Broker(4, per_s, before=1_000), Feed(), []
+    reader = TopicReader(
+        "t", lambda *record: taken.append(record), broker.consumer, 100, 2_000, broker.clock, broker.sleep, feed=feed
+    )
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(reader.run())
+    read = [{offset for *_, (number, offset) in taken if number == partition} for partition in range(4)]
+    ends = [feed.positions[number] for number in range(4)]
+    begins = [next(at for at in range(end, -2, -1) if at - 1 not in read[number]) for number, end in enumerate(ends)]
+    assert feed.since(begins) is not None and (feed.gaps > 0) == (reader.skipped > 0) == (per_s > 2_000)
+    for number in range(4):
+        before = [at - (partition == number) for partition, at in enumerate(begins)]
+        assert feed.since(before) is None
 
 
 @pytest.mark.parametrize("partitions", [1, 4, 12])
