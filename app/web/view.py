@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 RESULTS_PER_S = 2_000  # about 2 % of a core
 EVENTS_PER_S = 1_000  # as many as RecentResults keeps: of more, a second later none would be left
 START_RESULTS, START_ANOMALIES = 200, 1_000  # records a partition read back at start
+LONGEST_LINE = 32 << 10  # bytes of an address: names in other scripts than Latin take 9 and more a character
 LOOK_S = 1.0
 
 
@@ -100,6 +101,7 @@ class View:
             access_log_class=AccessLog,
             logger=server_log(),
             auto_decompress=False,  # one megabyte may become a thousand, in the loop that scores
+            max_line_size=LONGEST_LINE,
             shutdown_timeout=1.0,
         )
         await runner.setup()

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp import ClientSession, WSMsgType
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from app import errors
 from app.metrics import Metrics
@@ -529,6 +530,20 @@ def test_stop_does_not_wait_for_open_pages(view):
             await page.receive()  # a heartbeat
             await asyncio.wait_for(asyncio.gather(made.stop(), page.receive()), 5)
             assert page.close_code == 1001
+
+    asyncio.run(run())
+
+
+def test_long_names_in_any_script_can_be_asked_for(view):
+    async def run():
+        made = view()
+        await made.start()
+        address = URL(f"http://127.0.0.1:{made.port}/api/anomalies").with_query(
+            source=512 * "\U0001f527", metric=512 * "\u0906", kind=512 * "\u0906"
+        )
+        async with ClientSession() as session, session.get(address) as answer:
+            assert len(str(address)) > 15_000 and answer.status == 200
+        await made.stop()
 
     asyncio.run(run())
 
