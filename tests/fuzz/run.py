@@ -9,7 +9,9 @@ from typing import Any
 
 SCHEMATHESIS = Path(sys.executable).with_name("st")
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-HARD = ["--checks", "all", "--continue-on-failure", "--no-color", "--generation-database", "none"]
+HANG_S = 240  # for an answer
+HARD = ["--request-timeout", str(HANG_S)]
+HARD += ["--checks", "all", "--continue-on-failure", "--no-color", "--generation-database", "none"]
 
 
 async def reported(url: str, *options: str, cases: int = 10, seed: int = 1) -> dict[str, Any]:

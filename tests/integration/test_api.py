@@ -1,9 +1,10 @@
 """The API of a worker as docs/api.md shows it, and as its own document says.
 
 Every command of the page is run, in its order, against a worker with a broker, and its answer held to the one that the
-page shows: the same fields with the same types.
+page shows: the same fields with the same types. Then schemathesis asks the same worker for everything in its document.
 """
 
+import asyncio
 import copy
 import json
 import os
@@ -22,6 +23,7 @@ from integration.workers import Worker, wait_for
 from jobs import Job
 
 from app.settings import load
+from tests.fuzz.run import findings, reported
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text("utf-8")
@@ -172,3 +174,12 @@ def test_every_command_of_the_page_does_what_the_page_shows(worker, tmp_path):
             assert fits(other, answer), f"{other} is not what came, and nothing was flagged"
         known |= stand_ins(step.answer, answer)
     assert not wrong, "\n\n".join(wrong)
+
+
+def test_the_worker_keeps_to_its_document(worker):
+    """``python -m tests.fuzz`` does so at length, and asks for what else there is too."""
+    twice = ["/api/results", "/api/series", "/api/anomalies/{source}"]  # the same handlers have another path
+    options = [word for path in twice for word in ("--exclude-path", path)]
+    report = asyncio.run(reported(worker.url, "--phases", "coverage", "--workers", "4", *options, cases=1))
+    assert report["operations"]["tested"] == report["operations"]["selected"] > 20
+    assert findings(report) == [], report["said"]
