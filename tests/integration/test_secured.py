@@ -27,6 +27,7 @@ from app.errors import TopicError
 from app.kafka import admin, patches, permissions, topics
 from app.kafka.authorized_operations import authorized_operations
 from app.kafka.client import client_options
+from app.kafka.groups import describe_groups
 from tests.docs import pages
 from tests.secured import Acl, Certificates, SecuredKafka
 
@@ -122,6 +123,16 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
 
         wait_for(shown)
         assert worker.get("/readyz")[0] == 200
+
+        def known():
+            groups = json.loads(worker.get("/api/workers")[1])["groups"]
+            assert [group["problem"] for group in groups] == ["", ""]
+            return all(group["lag"] and group["members"] and group["members"][0]["this"] for group in groups)
+
+        wait_for(known)
+        outsider = Job.of("outsider", secured.secure, **secured.settings("producer")).settings()
+        unseen = asyncio.run(describe_groups(outsider.kafka, {"g": []}))
+        assert unseen == {"g": "this user may not see the group g (Describe)"}
         status, refused = worker.post("/data", {"sourceId": "pump", "value": 1.5})
         assert status == 503 and f"--operation Write --topic {hands.input_topic}" in refused["detail"]
         secured.allow("worker", acls_of(permissions.of_posts(hands.input_topic)))
