@@ -221,7 +221,8 @@ def test_a_span_ranks_sources_and_stands_in_the_address():
         assert [label.split(", ")[0] for label in labels] == ["critical", "low", "low"]
         plot = "document.querySelector('.plot').getBoundingClientRect()"
         left, top, width = await page.run(f"(({{left, top, width}}) => [left, top + 40, width])({plot})")
-        await page.drag((left + width * 18 / 24, top), (left + width * 22 / 24, top))
+        assert await page.run(text("#lanes-title")) == "Last 6 hours", "nothing happened before"
+        await page.drag((left + 1, top), (left + width * 4 / 6, top))
         await page.until("new URLSearchParams(location.search).get('from')")
         await page.until(f"{names}.join() === 'long,short'")
         assert "sum of peak score x minutes" in await page.run(text("#lanes-note"))
@@ -252,7 +253,7 @@ def test_episodes_of_old_points_have_lanes_too(replayed):
         await page.open(url)
         words = await page.until("document.querySelector('#lanes .bar').getAttribute('aria-label')")
         if replayed:
-            assert await page.run(text("#lanes-title")) == "Last 24 hours"
+            assert await page.run(text("#lanes-title")) == "Last hour"
             assert words.endswith("UTC with points of 2023-10-27 10:05:10, peak 0.97")
         else:
             assert await page.run(text("#lanes-title")) == "24 hours until 2023-10-27 10:10:00 UTC: nothing came later"

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 State = Literal["open", "closed"]
 Place = tuple[float, str]
 Numbers = float | dict[str, float | None] | None
+BEHIND = 100  # records
 ANSWER_S = 5.0  # a history that needs longer counts as one that is not there
 SAY_S = 30.0
 
@@ -341,7 +342,8 @@ class Episodes:
             return f"only what this process has read since its start: the history is {status['state']}"
         if status["state"] != "reading" and not status["state"].startswith("waiting"):
             return f"the history is {status['state']}: what is older than this process may be out of date"
-        return f"the history has {status['lag']} records to read yet" if status["lag"] else ""
+        behind = status["lag"] > BEHIND  # less is remembered here
+        return f"the history has {status['lag']} records to read yet" if behind else ""
 
 
 ABSENT = ("off", "starting", "stopped")

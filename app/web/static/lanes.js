@@ -20,7 +20,7 @@ export function lanesOf(rows, from, to, now, bySeverity) {
     if (end <= from || begin >= to) continue;
     let lane = lanes.get(row.source);
     if (!lane) lanes.set(row.source, lane = { source: row.source, episodes: [], worst: SEVERITIES.length, sum: 0, open: false });
-    lane.episodes.push({ row, from: begin, to: end });
+    lane.episodes.push({ row, from: begin, to: until });
     lane.worst = Math.min(lane.worst, rankOf(row));
     lane.sum += peakOf(row) * (Math.min(end, to) - Math.max(begin, from));
   }

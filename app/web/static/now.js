@@ -5,7 +5,7 @@ import { count, duration, el, h, iso, say, severity, time } from "./dom.js";
 import { Decide } from "./decide.js";
 import { EpisodeList, drawChart, makeEntry, noChart } from "./episode_list.js";
 import { counts, endOf, headline, isOpen, isReplayed, placeOf, untilOf } from "./episodes.js";
-import { Lanes, fromInput, lanesOf, toInput } from "./lanes.js";
+import { Lanes, fromInput, toInput } from "./lanes.js";
 import { announce, start } from "./shell.js";
 import { Held, SourceTable } from "./source_table.js";
 import * as address from "./url_state.js";
@@ -13,6 +13,7 @@ import * as address from "./url_state.js";
 const DAY = 86400, GRID = 300;  // s: length of the lanes, and what their end is rounded up to
 const ASKED = 1000, OLDER = 200, KEPT = 3000; // episodes of one answer, of older ones, and remembered
 const BEFORE = 6 * 3600;         // s before a span from which on its episodes may have begun
+const HOURS = [1, 3, 6, 12];     // fewer are shown where nothing happened before
 const OPEN_MS = 30000;           // decisions of others are seen within so long
 const POINTS = 240, CHART_MS = 20000;
 const SHOW_MS = 250, TICK_MS = 10000;
@@ -183,15 +184,19 @@ function dayOf(now) {
   return [Math.min(asked.span[0], until - DAY), Math.min(until, to)];
 }
 
-// [from, to, what to say] of the lanes: the last 24 hours; where nothing is in them but in older ones, those before the last.
+// [from, to, what to say] of the lanes: the last 24 hours, or as many as hold all that happened in them; where nothing
+// is in them but in older ones, those before the last.
 function windowOf(rows, now) {
   const [from, until] = dayOf(now);
   if (from !== today(now)[0]) return [from, until, until - from > DAY ? `${time(from)} to ${time(until)} UTC` : `24 hours until ${time(until)} UTC`];
-  if (rows.length && !lanesOf(rows, from, until, now).length) {
-    const last = upTo(Math.max(...rows.map((row) => placeOf(row, now)[1])));
+  const places = rows.map((row) => placeOf(row, now)), within = places.filter(([, to]) => to >= from);
+  if (rows.length && !within.length) {
+    const last = upTo(Math.max(...places.map(([, to]) => to)));
     return [last - DAY, last, `24 hours until ${time(last)} UTC: nothing came later`];
   }
-  return [until - DAY, until, "Last 24 hours"];
+  const first = Math.min(asked.span?.[0] ?? until, ...within.map(([begin]) => begin));
+  const hours = HOURS.find((n) => until - n * 3600 <= first) ?? 24;
+  return [until - hours * 3600, until, hours === 24 ? "Last 24 hours" : hours === 1 ? "Last hour" : `Last ${hours} hours`];
 }
 
 // --- what is shown
@@ -214,7 +219,7 @@ function show(decided = false) {
   say(el("lanes-title"), title);
   const there = lanes.show(rows, { from, to, now, span: asked.span, chosen: asked.episode, remark: loaded.note });
   el("lanes-empty").hidden = there > 0;
-  say(el("lanes-empty"), there ? "" : asked.span ? "Nothing happened in this span." : "No episode in these 24 hours.");
+  say(el("lanes-empty"), there ? "" : asked.span ? "Nothing happened in this span." : "No episode in this time.");
   showChosen(now);
   el("main").setAttribute("aria-busy", "false");
 }
