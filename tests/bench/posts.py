@@ -43,8 +43,10 @@ def main(per_s: float, seconds: float, write_docs: bool) -> None:
         sections = {"detection": {"detectors": {}}, "state": {}, "kafka": {"session_timeout_s": 10.0}}
         sections |= {"alerting": {"enabled": True}, "dashboard": {"port": (port := free_port())}}
         with Run(Job.of("posts", kafka.bootstrap_servers), Path(folder), **sections).make_topics(PARTITIONS) as run:
-            run.start().until_ready()
+            worker = run.start().until_ready()
+            before = cpu_s(worker.process.pid)
             times, answers = asyncio.run(measured(f"http://127.0.0.1:{port}/data?wait=10", per_s, seconds))
+            used = (cpu_s(worker.process.pid) - before) / (per_s * (WARM_S + seconds))
     times.sort()
     shown = [f"{1000 * times[int(share * (len(times) - 1))]:.0f} ms" for share in (0.5, 0.9, 0.99, 1.0)]
     without = sum(answers.values()) - answers["200"]
@@ -58,9 +60,17 @@ def main(per_s: float, seconds: float, write_docs: bool) -> None:
         ]
     )
     print(text)
-    print(f"\nload average: {os.getloadavg()}; answers: {dict(answers)}")
+    print(
+        f"\nload average: {os.getloadavg()}; {1000 * used:.2f} ms CPU of the worker a point; answers: {dict(answers)}"
+    )
     if write_docs:
         pages.write("answers", text)
+
+
+def cpu_s(pid: int) -> float:
+    """That a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def measured(url: str, per_s: float, seconds: float) -> tuple[list[float], Counter[str]]:
