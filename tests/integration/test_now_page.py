@@ -239,6 +239,16 @@ def test_a_span_ranks_sources_and_stands_in_the_address():
         await page.until(f"{names}.join() === 'long' && location.search.includes('search=LON')")
         await page.run("document.querySelector('#clear').click()")
         await page.until("!location.search.includes('from') && location.search.includes('search=LON')")
+        for name, ago in (("from", 2), ("to", 9)):
+            at = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(now - 3600 * ago))
+            await page.run(f"document.querySelector('#{name}').value = '{at}'")
+            await page.run(f"document.querySelector('#{name}').dispatchEvent(new Event('change')), 1")
+        await page.until("document.querySelector('#to').validationMessage === 'It must be after the first time.'")
+        assert "from" not in await page.run("location.search")
+        await page.run("document.querySelector('#to').value = document.querySelector('#from').value")
+        await page.run(f"document.querySelector('#from').value = '{at}'")
+        await page.run("document.querySelector('#from').dispatchEvent(new Event('change')), 1")
+        await page.until("location.search.includes('from') && !document.querySelector('#to').validationMessage")
 
     look(scenario, recent)
 
