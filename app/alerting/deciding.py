@@ -14,7 +14,8 @@ from app.errors import AnomalyError, ConfigurationError
 from app.wire.decisions import Silence
 
 LONGEST = 1000  # characters of a comment, and of a name
-MOST_MATCHERS = 100
+MOST_MATCHERS = 100  # of up to LONGEST characters, and together
+MOST_CHARACTERS = 10_000
 LONGEST_SILENCE_S = 10 * 365 * 86_400.0
 # topic:partition:offset:index; for the index of episodes that no points have, see app/alerting/stopped.py
 EPISODE = r"[a-zA-Z0-9._-]{1,249}(:[0-9]{1,19}){2}:([0-9]{1,19}|silent(-[0-9a-f]{16})?|external-[0-9a-f]{16})"
@@ -47,6 +48,8 @@ def silence(texts: Sequence[str], now: float, ends_at: float, by: str, comment: 
     """A new one from now on, with an id of its own. Raises BadDecision."""
     if not math.isfinite(ends_at) or not now < ends_at <= now + LONGEST_SILENCE_S:
         raise BadDecision("ends_at", "a silence must end later than now, and within ten years")
+    if any(len(one) > LONGEST for one in texts) or sum(map(len, texts)) > MOST_CHARACTERS:
+        raise BadDecision("matchers", f"expected at most {LONGEST} characters each, {MOST_CHARACTERS} in all")
     try:
         matchers = Matchers.of([one.encode(errors="replace").decode() for one in texts])
     except ConfigurationError as error:

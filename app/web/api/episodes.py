@@ -21,20 +21,30 @@ from app.web.live.recent_results import Anomalous
 from app.web.problems import Problem
 from app.wire.decisions import Acknowledgement, Feedback
 
-LONGEST = 512  # characters of a pattern
+LONGEST = 256  # characters of a pattern, as of a name
 Id = Annotated[str, Meta(max_length=300, description="Id of an episode.", examples=["raw-data:3:5658:0"])]
 Source = Annotated[str, Meta(description="Name of a source.", examples=["pump-7"])]
 Pattern = Annotated[
     str, Meta(max_length=LONGEST, description="Name of a source, or a pattern with * and ?.", examples=["pump-*"])
 ]
-Metric = Annotated[str, Meta(max_length=LONGEST, description="Name of a metric; empty: series that are whole sources.")]
+Metric = Annotated[str, Meta(max_length=128, description="Name of a metric; empty: series that are whole sources.")]
 Severities = Annotated[
-    str, Meta(description="One or more of low, medium, high, critical, with commas.", examples=["high,critical"])
+    str,
+    Meta(
+        max_length=40,
+        description="One or more of low, medium, high, critical, with commas.",
+        examples=["high,critical"],
+    ),
 ]
-Kind = Annotated[str, Meta(max_length=LONGEST, description="Kind of the episode.", examples=["value", "silent"])]
-Cursor = Annotated[str, Meta(max_length=2000, description="`cursor` of the answer before: goes on behind that.")]
-Since = Annotated[str, Meta(max_length=64, description=f"Opened at this time or later: {TIME}.")]
-Until = Annotated[str, Meta(max_length=64, description=f"Opened before this time: {TIME}.")]
+Kind = Annotated[str, Meta(max_length=32, description="Kind of the episode.", examples=["value", "silent"])]
+Cursor = Annotated[
+    str,
+    Meta(
+        max_length=600, pattern="^[A-Za-z0-9_=-]*$", description="`cursor` of the answer before: goes on behind that."
+    ),
+]
+Since = Annotated[str, Meta(max_length=40, description=f"Opened at this time or later: {TIME}.")]
+Until = Annotated[str, Meta(max_length=40, description=f"Opened before this time: {TIME}.")]
 State = Annotated[Literal["open", "closed"], Meta(description="Whether it goes on.")]
 By = Annotated[str, Meta(description="Who says so; where tokens are asked for, it is the name of the token.")]
 Comment = Annotated[str, Meta(description="Why, for those who read it later: at most 1,000 characters.")]

@@ -8,6 +8,7 @@ here, and stay in the topic and in the history.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -162,8 +163,9 @@ class Mirror:
         """One that this process has written just now, and will read yet."""
         self.take(key, value)
         if self._next:
-            self._kept.take(key, value)
-            self._note(key)
+            with contextlib.suppress(AnomalyError, ValueError):
+                self._kept.take(key, value)
+                self._note(key)
 
     def _note(self, key: bytes) -> None:
         if key.startswith(b"silence/"):

@@ -384,6 +384,9 @@ def test_a_silence_begins_mutes_and_ends(make):
         ("/api/silences", {"by": "ann", "matchers": ["source"], "duration_s": 5}, 422, "/matchers"),
         ("/api/silences", {"by": "ann", "matchers": [], "duration_s": 5}, 422, "/matchers"),
         ("/api/silences", {"by": "ann", "matchers": ['source=~".*"'], "duration_s": 5}, 422, "/matchers"),
+        ("/api/silences", {"by": "ann", "matchers": ["source=" + "x" * 1000], "duration_s": 5}, 422, "/matchers"),
+        ("/api/silences", {"by": "ann", "matchers": ["source=" + "x" * 900] * 12, "duration_s": 5}, 422, "/matchers"),
+        ("/api/silences", {"by": "ann", "matchers": ["a=b"] * 101, "duration_s": 5}, 422, "/matchers"),
         ("/api/silences", {"matchers": ["source=a"], "duration_s": 5}, 422, "/by"),
     ],
 )
