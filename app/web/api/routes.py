@@ -66,7 +66,6 @@ class Route:
     consumes: tuple[str, ...] = (JSON,)
     problems: tuple[int, ...] = ()
     body: Any = None
-    also: str = ""  # another path with the same meaning, without parameters in it
     in_document: bool = True
     any_query: bool = False  # parameters are for a script in the page
 
