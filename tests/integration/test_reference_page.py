@@ -41,6 +41,7 @@ def test_the_page_shows_every_operation_and_asks_for_one():
         await page.run("document.querySelectorAll('.answer').forEach(one => { one.open = true })")
         await page.until("[...document.querySelectorAll('.answer')].every(one => one.children.length === 2)")
         text = await page.run("document.body.textContent")
+        assert """curl --json '{"sourceId":"pump-7","value":45.2""" in text
         assert "undefined" not in text and "[object" not in text and "NaN" not in text
 
         # ask, with a name that is markup

@@ -109,13 +109,18 @@ function answer([status, given]) {
 
 // --- schemas
 
-const resolved = (schema) => (schema.$ref ? schema.$ref.slice(2).split("/").reduce((at, name) => at[name], root) : schema);
+// What a reference leads to; of schemas that all hold, the first, which is a structure with conditions behind it.
+function resolved(schema) {
+  if (schema.allOf) return resolved(schema.allOf[0]);
+  return schema.$ref ? resolved(schema.$ref.slice(2).split("/").reduce((at, name) => at[name], root)) : schema;
+}
 
 function choices(schema) {
   return (schema.anyOf ?? schema.oneOf ?? []).map((one) => ({ one, is: resolved(one) }));
 }
 
 function kind(schema) {
+  if (schema.allOf) return kind(schema.allOf[0]);
   const is = resolved(schema);
   if (is.enum) return is.enum.map((value) => JSON.stringify(value)).join(" | ");
   if ("const" in is) return JSON.stringify(is.const);
@@ -128,7 +133,9 @@ function kind(schema) {
 
 function limits(is) {
   const said = [];
-  if (is.minimum !== undefined || is.maximum !== undefined) said.push(`${is.minimum ?? ""} to ${is.maximum ?? ""}`.trim());
+  const most = is.maximum ?? is.exclusiveMaximum;
+  if (is.minimum !== undefined) said.push(most === undefined ? `at least ${is.minimum}` : `${is.minimum} to ${most}`);
+  else if (most !== undefined) said.push(`at most ${most}`);
   if (is.exclusiveMinimum !== undefined) said.push(`> ${is.exclusiveMinimum}`);
   if (is.maxLength !== undefined) said.push(`at most ${is.maxLength} characters`);
   if (is.maxItems !== undefined) said.push(`at most ${is.maxItems}`);
