@@ -51,7 +51,7 @@ export class EpisodeList {
     const text = JSON.stringify(row) + this.may();
     let entry = this.entries.get(row.episode);
     if (!entry) {
-      entry = { row, text: "", node: h("li", {}), chart: h("a", { class: "small-chart", href: sourceHref(row), tabindex: -1 }), again: 0 };
+      entry = { row, text: "", node: h("li", {}), chart: h("a", { class: "small-chart", href: sourceHref(row), tabindex: -1, title: "To its chart" }), again: 0 };
       this.entries.set(row.episode, entry);
       this.charts.watch(entry);
     }

@@ -264,7 +264,7 @@ async function draw(row) {
   }
 }
 
-const chosen = { again: 0, text: "", box: h("a", { class: "small-chart" }) };
+const chosen = { again: 0, text: "", box: h("a", { class: "small-chart", title: "To its chart" }) };
 
 // The episode that somebody has chosen in the lanes.
 function showChosen(now) {
