@@ -1,9 +1,9 @@
-"""``python -m tests.bench.pages``: what open pages cost a worker, as a share of the core that it scores with.
+"""``python -m tests.bench.pages``: what open pages cost a worker that has more to score than it can.
 
-One worker with the default set scores points at a steady rate, and pages open and close in turn: each is a WebSocket
-that wants everything and watches a source of its own. Compared is the worker's own CPU time, with pages and without, in
-pairs one after the other, so that others on the machine count little. (Records scored of a backlog for each second of
-CPU were compared first: what a record costs varies more from phase to phase, by a tenth, than pages cost.)
+One worker with the default set scores what waits in its topic, and pages open and close in turn: each is a WebSocket
+that wants everything and watches a source of its own. Judged is by the worker's own CPU time, so that others on the
+machine count little: records for each second of it, with pages and without, in pairs one after the other. A steady load
+was tried too: from the process of the clients it came in bursts, and said less.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from integration.run import Run  # noqa: E402
 from jobs import Job  # noqa: E402
 
 from app.local_kafka import LocalKafka  # noqa: E402
+from tests.bench import job  # noqa: E402
 from tests.bench.cluster import Cluster  # noqa: E402
-from tests.bench.load import steady_load  # noqa: E402
 
 PARTITIONS = 4
 READY_S = 300.0  # of a machine with much else to do
@@ -34,53 +34,53 @@ SETTLE_S = 1.5  # after pages were opened or closed
 
 @click.command()
 @click.option("--pages", default=50, show_default=True)
-@click.option("--per-s", default=2000, show_default=True, help="Points a second; a view reads no more.")
+@click.option("--records", default=3_000_000, show_default=True, help="That wait; the run ends when all are scored.")
 @click.option("--sources", default=500, show_default=True)
-@click.option("--phase-s", default=8.0, show_default=True, help="Time with pages, and without.")
-@click.option("--pairs", default=8, show_default=True, help="Pairs of phases.")
-def main(pages: int, per_s: int, sources: int, phase_s: float, pairs: int) -> None:
+@click.option("--phase-s", default=10.0, show_default=True, help="Time with pages, and without.")
+@click.option("--pairs", default=10, show_default=True, help="Most pairs of phases.")
+def main(pages: int, records: int, sources: int, phase_s: float, pairs: int) -> None:
     """What pages cost."""
     with tempfile.TemporaryDirectory() as folder, LocalKafka(Path(folder) / "kafka", port=0) as kafka:
-        costs = asyncio.run(measure(kafka.bootstrap_servers, Path(folder), pages, per_s, sources, phase_s, pairs))
+        costs = asyncio.run(measure(kafka.bootstrap_servers, Path(folder), pages, records, sources, phase_s, pairs))
     print(
-        f"{pages} pages cost {statistics.median(costs):.1%} of a core (median of {len(costs)} pairs, "
+        f"{pages} pages cost {statistics.median(costs):.1%} of the worker's rate (median of {len(costs)} pairs, "
         f"{min(costs):.1%} to {max(costs):.1%})"
     )
 
 
 async def measure(
-    servers: str, folder: Path, pages: int, per_s: int, sources: int, phase_s: float, pairs: int
+    servers: str, folder: Path, pages: int, records: int, sources: int, phase_s: float, pairs: int
 ) -> list[float]:
-    """Seconds of CPU that the pages cost in each second, of each pair."""
+    """The share of the rate that is lost, of each pair."""
     sections = {"detection": {"detectors": {}}, "state": {}, "kafka": {"session_timeout_s": 10.0}}
     run = await asyncio.to_thread(lambda: Run(Job.of("pages", servers), folder, **sections).make_topics(PARTITIONS))
     costs = []
     with run:
+        async with Cluster(servers) as cluster:
+            await cluster.fill(run.kafka.input_topic, job.records(records, sources))
         worker = await asyncio.to_thread(run.start)
         await asyncio.to_thread(worker.until_ready, READY_S)
-        async with (
-            Cluster(servers) as cluster,
-            steady_load(cluster, run.kafka.input_topic, per_s, sources),
-            ClientSession(worker.url) as session,
-        ):
+        async with ClientSession(worker.url) as session:
             while await consumed(session) < 100 * sources:  # compiled, and past the first points
                 await asyncio.sleep(0.2)
             for number in range(pairs):
-                used, received = {}, 0
+                rates, received = {}, 0
                 for count in ((0, pages), (pages, 0))[number % 2]:
-                    used[count], got = await phase(session, worker.process.pid, count, sources, phase_s)
+                    rates[count], got = await phase(session, worker.process.pid, count, sources, phase_s)
                     received += got
-                costs.append(used[pages] - used[0])
+                if await consumed(session) >= records:
+                    break
+                costs.append(1.0 - rates[pages] / rates[0])
                 print(
-                    f"{used[0]:.1%} of a core without, {used[pages]:.1%} with {pages} pages, which got "
-                    f"{received / pages / phase_s:.1f} messages a second each",
+                    f"records a second of CPU: {rates[0]:,.0f} without, {rates[pages]:,.0f} with {pages} pages, "
+                    f"which got {received / pages / phase_s:.1f} messages a second each",
                     flush=True,
                 )
     return costs
 
 
 async def phase(session: ClientSession, pid: int, pages: int, sources: int, phase_s: float) -> tuple[float, int]:
-    """The worker's CPU time in each second, and the messages that all pages got."""
+    """Records for each second of the worker's CPU time, and the messages that all pages got."""
     got = 0
 
     async def read(socket: ClientWebSocketResponse) -> None:
@@ -95,12 +95,15 @@ async def phase(session: ClientSession, pid: int, pages: int, sources: int, phas
             await socket.send_json({"watch": f"s{number % sources}"})
             tasks.append(asyncio.create_task(read(socket)))
         await asyncio.sleep(SETTLE_S)
-        began, cpu, got = time.monotonic(), cpu_s(pid), 0
-        await asyncio.sleep(phase_s)
-        used, counted = (cpu_s(pid) - cpu) / (time.monotonic() - began), got
+        before, cpu, got = await consumed(session), cpu_s(pid), 0
+        ends = time.monotonic() + phase_s
+        while time.monotonic() < ends:
+            await asyncio.sleep(0.1)
+        after, took = await consumed(session), cpu_s(pid) - cpu
+        counted = got
         for task in tasks:
             task.cancel()
-    return used, counted
+    return (after - before) / took, counted
 
 
 async def consumed(session: ClientSession) -> float:
