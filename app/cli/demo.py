@@ -54,7 +54,7 @@ def demo(port: int, directory: Path | None) -> None:
     """See it work: a broker, a worker, data and the web view. Ctrl-C ends all of it."""
     directory = directory or default_directory().parent / "demo"
     _port_is_free(port)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also where a shell ignores SIGINT for us, as after &
     with contextlib.ExitStack() as stack:
         stack.callback(_say, "ended: worker, generators and broker are stopped")
         try:
