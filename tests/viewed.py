@@ -68,6 +68,6 @@ def look(scenario, recent, routes=(), **settings):
             push = asyncio.create_task(server.push.run(tick_s=0.1))
             await scenario(page, str(listening.make_url("/")), server)
             push.cancel()
-            assert page.complaints == []
+            assert page.complaints == [], page.complaints
 
     asyncio.run(asyncio.wait_for(run(), 90))

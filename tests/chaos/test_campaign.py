@@ -16,7 +16,7 @@ from integration.load import SERIES, real_series
 from app.stream.failpoints import NAMES, OF_REKEY
 
 SHORT = {
-    "kills": 3, "failpoints": len(NAMES), "rekeys": 0, "zombies": 1, "pauses": 1, "terms": 1, "members": 2,
+    "kills": 1, "failpoints": len(NAMES), "rekeys": 0, "zombies": 1, "pauses": 1, "terms": 1, "members": 1,
     "brokers": 1, "disks": 1, "cuts": 3,
 }  # fmt: skip
 RECORDS = 12_000

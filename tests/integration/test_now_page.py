@@ -291,7 +291,7 @@ def deciding(said):
 
 def test_an_episode_is_acknowledged_silenced_and_judged_by_keyboard():
     said = []
-    recent = fed("pump-7")
+    recent = fed('pump "7"')  # its chart is asked for
     recent.take_event(anomaly('pump "7"', 50, event="opened"), time.time())
     entry = text("#episodes article")
 

@@ -68,20 +68,20 @@ def wide(metrics):
 
 
 FLOODS = {  # how many results; (source, fields) of each
-    "small results": (6_000, lambda at: (f"s{at % 3_000}", {})),
-    "results of many metrics": (1_500, lambda at: (f"s{at % 90}", wide(100))),
-    "few of so many metrics that one fills it": (100, lambda at: (f"s{at % 7}", wide(20_000) if at < 12 else {})),
-    "names as long as they may be": (6_000, lambda at: (f"{at % 3_000:x}".rjust(256, "\U0001f600"), {})),
+    "small results": (3_000, lambda at: (f"s{at % 1_500}", {})),
+    "results of many metrics": (750, lambda at: (f"s{at % 90}", wide(100))),
+    "few of so many metrics that one fills it": (40, lambda at: (f"s{at % 7}", wide(20_000) if at < 12 else {})),
+    "names as long as they may be": (3_000, lambda at: (f"{at % 1_500:x}".rjust(256, "\U0001f600"), {})),
     "names of metrics as long as they may be": (
-        6_000,
-        lambda at: ("\U0001f600" * 250, {"metric": f"{at % 3_000:x}".rjust(128, "\U0001f600")}),
+        3_000,
+        lambda at: ("\U0001f600" * 250, {"metric": f"{at % 1_500:x}".rjust(128, "\U0001f600")}),
     ),
     "explanations that never end": (
-        2_000,
-        lambda at: (f"s{at % 300}", {"explanation": "x" * (10**5 if at < 900 else 9)}),
+        1_000,
+        lambda at: (f"s{at % 300}", {"explanation": "x" * (10**5 if at < 450 else 9)}),
     ),
-    "ids that never end": (2_000, lambda at: (f"s{at % 300}", {"id": f"{at}" + "i" * (10**5 if at < 900 else 9)})),
-    "one source": (2_000, lambda at: ("s", {})),
+    "ids that never end": (1_000, lambda at: (f"s{at % 300}", {"id": f"{at}" + "i" * (10**5 if at < 450 else 9)})),
+    "one source": (1_200, lambda at: ("s", {})),
 }
 
 
