@@ -33,7 +33,7 @@ NUMBERS = st.one_of(
     st.floats(-1e150, 1e150), st.sampled_from([0.0, -0.0, 1.0, 1e150, -1e150, 5e-324, 1e9]), st.integers(-3, 3)
 )
 FUZZ = settings(
-    max_examples=150, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+    max_examples=80, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 counts = {"records": 0, "points": 0, "letters": 0}

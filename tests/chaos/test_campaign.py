@@ -19,8 +19,8 @@ SHORT = {
     "kills": 1, "failpoints": len(NAMES), "rekeys": 0, "zombies": 1, "pauses": 1, "terms": 1, "members": 1,
     "brokers": 1, "disks": 1, "cuts": 3,
 }  # fmt: skip
-RECORDS = 12_000
-PER_S = 500.0
+RECORDS = 15_000
+PER_S = 700.0
 SESSION_S = 2.0
 
 

@@ -23,5 +23,5 @@ def test_mutated_records_and_awkward_numbers_stay_inside(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["records"] > 15_000 and found["points"] > 10_000 and found["letters"] > 2_000
+    assert found["records"] > 8_000 and found["points"] > 5_000 and found["letters"] > 1_000
     assert found["outside"].startswith("IndexError") and found["forged"].startswith("IndexError"), "negative controls"
