@@ -371,7 +371,7 @@ def test_buttons_are_there_for_those_who_may(roles):
 
     async def session() -> dict[str, Any]:
         asked.append(1)
-        return {"name": "ann", "roles": roles, "csrf": ""}
+        return {"name": "ann", "roles": roles, "csrf": "", "decides": "admin" in roles}
 
     async def scenario(page, url, server):
         await page.open(url)

@@ -5,7 +5,7 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from app.web.api.routes import OPEN, ROLES, Answer, answered, route
+from app.web.api.routes import ADMIN, OPEN, ROLES, Answer, answered, route
 from app.web.api.services import Services
 from app.web.security import sessions
 from app.web.security.access import CALLER
@@ -20,11 +20,12 @@ class LogIn(Struct, forbid_unknown_fields=True):
 
 class Session(Struct):
     """``name``: of the token; "" while none is asked for. ``csrf``: to be sent as X-CSRF-Token with what changes
-    something; "" without a cookie."""
+    something; "" without a cookie. ``decides``: whether this one may decide on episodes here."""
 
     name: str
     roles: list[str]
     csrf: str
+    decides: bool
 
 
 @route("POST", "/api/session", OPEN, {200: Session}, problems=(401, 422, 429, 503))
@@ -36,8 +37,8 @@ async def log_in(services: Services, request: web.Request, body: LogIn) -> web.S
     client = request[CLIENT]
     caller = await services.access.log_in(body.token, client)
     if not services.access.asks:
-        return answered(Answer(200, _session(caller, "")))
-    response = answered(Answer(200, _session(caller, sessions.csrf_token(body.token))))
+        return answered(Answer(200, _session(services, caller, "")))
+    response = answered(Answer(200, _session(services, caller, sessions.csrf_token(body.token))))
     sessions.keep(response, client, body.token)
     return response
 
@@ -46,7 +47,7 @@ async def log_in(services: Services, request: web.Request, body: LogIn) -> web.S
 async def session(services: Services, request: web.Request) -> Session:
     """Who asks, what that one may do, and what a page must send with what changes something."""
     token = sessions.token_in(request, request[CLIENT]) if "Authorization" not in request.headers else None
-    return _session(request[CALLER], sessions.csrf_token(token) if token and services.access.asks else "")
+    return _session(services, request[CALLER], sessions.csrf_token(token) if token and services.access.asks else "")
 
 
 @route("DELETE", "/api/session", ROLES, {204: None})
@@ -57,5 +58,6 @@ async def log_out(services: Services, request: web.Request) -> web.StreamRespons
     return response
 
 
-def _session(caller: Caller, csrf: str) -> Session:
-    return Session(caller.name, [role for role in ROLES if caller.may([role])], csrf)
+def _session(services: Services, caller: Caller, csrf: str) -> Session:
+    roles = [role for role in ROLES if caller.may([role])]
+    return Session(caller.name, roles, csrf, ADMIN in roles and services.settings.api.writes)

@@ -19,7 +19,7 @@ const POINTS = 240, CHART_MS = 20000;
 const SHOW_MS = 250, TICK_MS = 10000;
 
 const known = new Map(); // episode -> row
-let user = { name: "", roles: [] };
+let user = { name: "", decides: false };
 let sources = null;      // how many are known
 let asked = read();      // what the address says
 let topic = "raw-data";
@@ -148,7 +148,7 @@ async function kept(row) {
 const decide = new Decide(el("decide"), send, () => user.name);
 const episodes = new EpisodeList(el("episodes"), el("more"), points, (kind, row) => decide.ask(kind, row));
 const held = new Held(el("episodes"), () => showSoon());
-episodes.may = () => user.roles.includes("admin");
+episodes.may = () => user.decides;
 
 // What somebody decided; what is returned shows it.
 async function send(kind, row, said) {

@@ -73,14 +73,18 @@ def test_a_token_of_the_role_is_let_in(keys, name):
                   ("GET", "/api/session", keys.bearer(name)),
                   ("GET", "/api/sources", {"Authorization": f"bearer  {keys[name]} "}))  # fmt: skip
     assert [status for status, *_ in answers] == [200] * 4
-    assert answers[2][2] == {"name": name, "roles": ["read"] if name == "read" else list(routes.ROLES), "csrf": ""}
+    roles = ["read"] if name == "read" else list(routes.ROLES)
+    assert answers[2][2] == {"name": name, "roles": roles, "csrf": "", "decides": "admin" in roles}
 
 
 def test_without_tokens_nothing_is_asked():
     answers = ask(make_server(), ("GET", "/api/sources", {}), ("GET", "/", HTML), ("GET", "/api/session", {}),
                   ("POST", "/api/session", {}, {"token": "any"}))  # fmt: skip
     assert [status for status, *_ in answers] == [200] * 4
-    assert answers[2][2] == answers[3][2] == {"name": "", "roles": ["read", "write", "admin"], "csrf": ""}
+    everybody = {"name": "", "roles": ["read", "write", "admin"], "csrf": "", "decides": True}
+    assert answers[2][2] == answers[3][2] == everybody
+    ((_, _, said),) = ask(make_server(writes=False), ("GET", "/api/session", {}))
+    assert said == everybody | {"decides": False}, "api.writes is false"
     assert "Set-Cookie" not in answers[3][1]
 
 
