@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,19 +19,18 @@ from aiokafka.errors import KafkaError
 
 from app.alerting.decided import Decided
 from app.errors import AnomalyError
-from app.kafka.log_reader import LogReader, stopped
+from app.kafka.log_reader import LogReader
 from app.web.live.cursor import Feed
+from app.web.live.follower import Follower
 from app.wire import external, overdue
 from app.wire.decisions import Acknowledgement, Feedback, Silence
 from app.wire.external import External
-
-log = logging.getLogger(__name__)
 
 MOST_BYTES = 8 << 20  # of the records that are kept: some 30,000
 RECORD_BYTES = 64 << 10  # a larger one is none of ours
 MOST_EXTERNAL = 10_000  # sources, metrics and types of which others report
 OWN_BYTES = 600  # what Python adds to each
-WAIT_MS, RETRY_S, ANSWER_S = 500, 2.0, 5.0
+WAIT_MS, ANSWER_S = 500, 5.0
 
 CONSUMER = {
     "group_id": None,
@@ -91,7 +89,7 @@ class _Kept:
             self.external[key] = new
 
 
-class Mirror:
+class Mirror(Follower):
     """Of one topic, while ``run`` runs. ``connect`` makes a LogReader, or what stands for one in tests."""
 
     def __init__(
@@ -101,10 +99,10 @@ class Mirror:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self.topic, self.state = topic, "connecting"
+        super().__init__(topic, connect, sleep)
         self.unreadable = 0
         self.feed = Feed()
-        self._connect, self._sleep, self._most_bytes = connect, sleep, most_bytes
+        self._most_bytes = most_bytes
         self._consumer: Any = None
         self._changed = Decisions()
         self._read_on = asyncio.Event()
@@ -173,22 +171,6 @@ class Mirror:
         elif not external.is_key(key):
             self._changed.episodes[_episode(key)] = None
 
-    async def run(self) -> None:
-        """Read until cancelled; a missing topic, a broker that is away: begin anew after a while."""
-        while True:
-            consumer = self._connect()
-            try:
-                await consumer.start()
-                if partitions := await self._partitions(consumer):
-                    await self._read(consumer, partitions)
-                self._now(f"waiting for topic {self.topic}")
-            except (KafkaError, OSError) as error:
-                self._now(f"reconnecting: {error!r}")
-            finally:
-                self._consumer = None
-                await stopped(consumer)
-            await self._sleep(RETRY_S)
-
     async def catch_up(self) -> bool:
         """Return when all that is in the topic now is known here; False if that takes too long."""
         consumer = self._consumer
@@ -206,17 +188,6 @@ class Mirror:
             pass
         return False
 
-    async def _partitions(self, consumer: Any) -> list[TopicPartition]:
-        """Empty while the topic does not exist. All topics are listed first: asking for one topic could create it."""
-        if self.topic not in await consumer.topics():
-            return []
-        consumer.assign([TopicPartition(self.topic, 0)])  # has the client fetch what it needs to know
-        for _ in range(200):
-            if found := consumer.partitions_for_topic(self.topic):
-                return [TopicPartition(self.topic, number) for number in sorted(found)]
-            await self._sleep(0.05)
-        return []
-
     async def _read(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """Everything anew: what was taken back meanwhile may have left no trace."""
         consumer.assign(partitions)
@@ -224,6 +195,14 @@ class Mirror:
         ends = await consumer.last_stable_offsets(partitions)
         self._next = _Kept(self._most_bytes, self.feed)
         self._consumer = consumer
+        try:
+            await self._follow(consumer, partitions, ends)
+        finally:
+            self._consumer = None
+
+    async def _follow(
+        self, consumer: Any, partitions: list[TopicPartition], ends: Mapping[TopicPartition, int]
+    ) -> None:
         while True:
             for records in (await consumer.getmany(timeout_ms=WAIT_MS, max_records=1000)).values():
                 for record in records:
@@ -234,11 +213,6 @@ class Mirror:
                 self._changed.silences = True
                 self._now("reading")
             self._read_on.set()
-
-    def _now(self, state: str) -> None:
-        if state != self.state:
-            log.log(logging.INFO if state == "reading" else logging.WARNING, "web view: %s: %s", self.topic, state)
-        self.state = state
 
 
 def _episode(key: bytes) -> str:

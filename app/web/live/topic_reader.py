@@ -10,21 +10,16 @@ While a broker is away the view retries: nothing here ever ends the worker.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from app.kafka.log_reader import stopped
 from app.web.live.cursor import Feed
-
-log = logging.getLogger(__name__)
+from app.web.live.follower import Follower
 
 TICK_S = 0.25
-RETRY_S = 2.0
 # A partition, and in all; the broker sends a whole batch when the first one is larger.
 FETCH_BYTES, FETCHES_BYTES = 65_536, 4 << 20
 
@@ -40,15 +35,14 @@ CONSUMER = {
 }
 
 
-class TopicReader:
+class TopicReader(Follower):
     """Hands one topic's records to `take`: value, and Kafka's time (epoch s).
 
     With a ``feed`` also the place, partition and offset; and the feed is told up to where all was read.
 
     It begins with the last ``start_records`` of each partition.
 
-    ``per_s`` records a second at most, over all partitions. ``connect`` makes a
-    consumer (aiokafka's, or a test's); ``clock`` and ``sleep`` are seconds.
+    ``per_s`` records a second at most, over all partitions. ``clock`` gives seconds.
     """
 
     def __init__(
@@ -62,40 +56,13 @@ class TopicReader:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         feed: Feed | None = None,
     ) -> None:
-        self.topic, self.state = topic, "connecting"
+        super().__init__(topic, connect, sleep)
         self._feed = feed
         self.skipped = 0  # records passed over to stay inside the budget
         self.produced_per_s: float | None = None  # by all workers; None until the end offsets were read twice
-        self._take, self._connect, self._start_records, self._per_s = take, connect, start_records, per_s
-        self._clock, self._sleep = clock, sleep
+        self._take, self._start_records, self._per_s, self._clock = take, start_records, per_s, clock
         self._positions: dict[TopicPartition, int] = {}  # kept over reconnects: nothing is shown twice
         self._measured: tuple[float, int] | None = None  # when, and the sum of the ends then
-
-    async def run(self) -> None:
-        """Read until cancelled; a missing topic, a broker that is away: connect again after a while."""
-        while True:
-            consumer = self._connect()
-            try:
-                await consumer.start()
-                if partitions := await self._partitions(consumer):
-                    await self._read(consumer, partitions)
-                self._now(f"waiting for topic {self.topic}")
-            except (KafkaError, OSError) as error:
-                self._now(f"reconnecting: {error!r}")
-            finally:
-                await stopped(consumer)
-            await self._sleep(RETRY_S)
-
-    async def _partitions(self, consumer: Any) -> list[TopicPartition]:
-        """Empty while the topic does not exist. All topics are listed first: asking for one topic could create it."""
-        if self.topic not in await consumer.topics():
-            return []
-        consumer.assign([TopicPartition(self.topic, 0)])  # has the client fetch what it needs to know
-        for _ in range(200):
-            if found := consumer.partitions_for_topic(self.topic):
-                return [TopicPartition(self.topic, number) for number in sorted(found)]
-            await self._sleep(0.05)
-        return []
 
     async def _read(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)
@@ -151,11 +118,6 @@ class TopicReader:
                 if self._feed:
                     self._feed.skip(tp.partition, end - fair)
                 self._seek(consumer, tp, end - fair)
-
-    def _now(self, state: str) -> None:
-        if state != self.state:
-            log.log(logging.INFO if state == "reading" else logging.WARNING, "web view: %s: %s", self.topic, state)
-        self.state = state
 
     def _seek(self, consumer: Any, tp: TopicPartition, offset: int) -> None:
         consumer.seek(tp, offset)
