@@ -104,7 +104,7 @@ async def create(
             partitions = found[like[0]].partitions
         if replication_factor is None:
             replication_factor = min(3, len((await admin.describe_cluster())["brokers"]))
-        wanted = _configs(kafka, largest_snapshot_bytes, replication_factor)
+        wanted = wanted_configs(kafka, largest_snapshot_bytes, replication_factor)
         missing = [name for name in names(kafka) if name not in found]
         counts = dict.fromkeys(missing, partitions)
         if kafka.anomalies_topic in found and not found[kafka.anomalies_topic].denied:
@@ -385,7 +385,8 @@ def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | Non
     return problems_found
 
 
-def _configs(kafka: "KafkaSettings", largest_snapshot_bytes: int, copies: int = 1) -> dict[str, dict[str, str]]:
+def wanted_configs(kafka: "KafkaSettings", largest_snapshot_bytes: int, copies: int = 1) -> dict[str, dict[str, str]]:
+    """Topic -> its configuration, as ``create`` makes it; also for those who make topics by other means."""
     changelog = {
         "cleanup.policy": "compact",
         # The newest segment is never compacted, and all of it is read at a restart: 64 MiB instead of 1 GiB.

@@ -61,7 +61,7 @@ def test_copies_that_cost_results_or_a_stop_are_told(copies, in_sync, said):
     found = {**GOOD, "anomaly-results": Topic(4, {"min.insync.replicas": str(in_sync)}, copies=copies)}
     doubts = topics.doubts(KAFKA, found)
     assert len(doubts) == (said is not None) and all(said in doubt for doubt in doubts)
-    made = topics._configs(KAFKA, 0, copies)
+    made = topics.wanted_configs(KAFKA, 0, copies)
     assert {of.get("min.insync.replicas") for of in made.values()} == {"2" if copies >= 3 else None}
 
 
@@ -116,7 +116,7 @@ def test_what_may_not_be_seen_names_the_right_that_is_needed():
 
 @pytest.mark.parametrize("largest", [0, 10_000, 5_000_000])
 def test_the_changelog_we_make_has_no_problems_whatever_the_largest_snapshot(largest):
-    configs = {"max.message.bytes": str(topics.KAFKA_MESSAGE_BYTES), **topics._configs(KAFKA, largest)[CHANGELOG]}
+    configs = {"max.message.bytes": str(topics.KAFKA_MESSAGE_BYTES), **topics.wanted_configs(KAFKA, largest)[CHANGELOG]}
     assert problems(largest, **{CHANGELOG: Topic(4, configs)}) == []
     assert int(configs["segment.bytes"]) >= int(configs["max.message.bytes"])
 
@@ -165,7 +165,7 @@ def test_topics_whose_last_records_count_must_be_compacted(name):
         f"kafka-configs.sh --bootstrap-server localhost:9092 --alter --topic {name} --add-config "
     )
     changed = dict(one.split("=") for one in command.split(" ")[-1].split(","))
-    made = topics._configs(KAFKA, 0)[name]
+    made = topics.wanted_configs(KAFKA, 0)[name]
     assert changed.items() <= made.items() and problems(**{name: Topic(1, changed)}) == []
     assert ("min.compaction.lag.ms" in made) == ("min.compaction.lag.ms" in changed) == (name == "anomalies")
     assert problems(**{name: Topic(1, {"cleanup.policy": "compact,delete"})}) == []
@@ -223,7 +223,7 @@ def test_with_rekey_raw_data_may_have_other_partitions_than_what_is_scored():
 def test_a_topic_by_source_that_is_not_kept_by_deletion_alone_is_a_problem(configs):
     [reported] = problems_with_rekey(**{BY_SOURCE: Topic(4, configs)})
     assert BY_SOURCE in reported and "must be delete" in reported
-    assert topics._configs(REKEYS, 0)[BY_SOURCE] == DELETED
+    assert topics.wanted_configs(REKEYS, 0)[BY_SOURCE] == DELETED
 
 
 def test_the_topic_by_source_needs_rights_of_its_own():

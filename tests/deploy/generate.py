@@ -1,0 +1,25 @@
+"""The files of ``deploy`` that are made from the program: ``python -m tests.deploy.generate`` writes them."""
+
+from collections.abc import Callable
+
+from tests.deploy import strimzi
+from tests.deploy.named import ROOT
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "deploy/kubernetes/components/strimzi/topics.yaml": strimzi.topics,
+    "deploy/kubernetes/components/strimzi/users.yaml": strimzi.users,
+}
+
+
+def write() -> None:
+    """Every file, where it is not what it should be."""
+    for name, make in GENERATED.items():
+        path, text = ROOT / name, make()
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+            print(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    write()
