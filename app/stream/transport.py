@@ -27,6 +27,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from app.errors import DeliveryError, Stalled, TopicError
+from app.kafka.patches import wait_while_idle
 from app.kafka.topics import grown
 from app.metrics import Metrics
 from app.pipeline import Pipeline
@@ -114,6 +115,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         kafka = self.app.job.settings.kafka
         with named_start_failure("consumer", kafka.bootstrap_servers):
             await super().on_start()
+        wait_while_idle(self._ensure_consumer()._fetcher)
         if kafka.group_instance_id:
             end_when_replaced(self._ensure_consumer()._coordinator, kafka.group_instance_id)
 

@@ -15,9 +15,10 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 from aiokafka.consumer import fetcher
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import MessageBatch
+from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v4
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
@@ -34,6 +35,8 @@ ORIGINALS = {  # as they are before any test of this process calls a patch
     (fetcher, "MemoryRecords"): MemoryRecords,
 }
 READ = {
+    Fetcher._get_actions_per_node: "1dab2cf937d165d0",
+    Fetcher._proc_fetch_request: "59bf948fff47eed5",
     OAuthAuthenticator.step: "3a013ab61098033c",
     AIOKafkaConnection.close: "28f164aa1e4f0bbc",
     MessageBatch.failure: "719b2122c318e955",
@@ -181,3 +184,42 @@ def test_applied_twice_they_are_there_once():
     assert [record.offset for record in fetch()] == [0, 1, 2, 3, 4]
     MessageBatch.failure(SimpleNamespace(tp=None), OSError())
     assert lost == ["second"]
+
+
+class Asked:
+    """A fetcher whose brokers answer as they are told to, and what it asked them."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def _proc_fetch_request(self, assignment, node_id, request):
+        self.asked.append((node_id, request._min_bytes, request._max_wait_ms))
+        return request.found
+
+
+def test_only_a_broker_that_had_nothing_is_asked_to_wait_longer():
+    async def ask(found, node=1, assignment="first", wait_ms=5):
+        request = FetchRequest(wait_ms, 3000, 1 << 20, 0, [])
+        request.found = found
+        await of._proc_fetch_request(assignment, node, request)
+        return of.asked[-1]
+
+    async def course():
+        assert await ask(found=False) == (1, 3000, 5)
+        assert await ask(found=False) == (1, 1, 100)
+        assert await ask(found=True, node=2) == (2, 3000, 5)
+        assert await ask(found=True) == (1, 1, 100)
+        assert await ask(found=False) == (1, 3000, 5), "records came"
+        assert await ask(found=False, assignment="second") == (1, 3000, 5)
+        assert await ask(found=False, assignment="second", wait_ms=700) == (1, 1, 700), "as long as the settings say"
+
+    of = Asked()
+    patches.wait_while_idle(of)
+    asyncio.run(course())
+
+
+def test_a_request_is_sent_with_what_it_was_changed_to():
+    request = FetchRequest(5, 3000, 1 << 20, 0, [])
+    request._min_bytes, request._max_wait_ms = 1, 100
+    sent = request.build(FetchRequest_v4)
+    assert (sent.min_bytes, sent.max_wait_time) == (1, 100)
