@@ -2,7 +2,8 @@
 
 The sources of pydantic-settings report neither the line of a value nor a misspelt variable,
 so both are read here: PyYAML's nodes carry line numbers, and each variable is walked along the models.
-A value is known by its path, ("kafka", "group_id"); its origin is "anomaly.yaml:4" or a variable's name.
+A value is known by its path, ("kafka", "group_id"); its origin is "anomaly.yaml:4", a variable's name, or for a value
+that stands in a file of its own, as secrets do, the variable and the file: "ANOMALY_KAFKA__SASL_PASSWORD_FILE=/run/pw".
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from app.errors import ConfigurationError
 
 PREFIX, DELIMITER = "ANOMALY_", "__"
 FILE_VARIABLE = "ANOMALY_CONFIG"
+FROM_FILE = "_file"  # behind the name of a setting: the variable names a file with the value
+LARGEST_VALUE = 1 << 20  # bytes of such a file
 
 Keys = tuple[str | int, ...]
 
@@ -64,7 +67,12 @@ class Given:
         return True
 
     def problem(self, keys: Keys, what: str) -> None:
-        self.problems.append(Problem(spell(keys), self.origin(keys), what))
+        """``what`` is put as "must be this, got that"; of what stands in a file of its own, which may be a secret
+        whatever it was given for, the message tells nothing."""
+        where = self.origin(keys)
+        if is_value_file(where):
+            what = what.partition(", got ")[0]
+        self.problems.append(Problem(spell(keys), where, what))
 
     def put(self, keys: Keys, value: Any, origin: str) -> None:
         """Set one value in place of what an earlier source gave there."""
@@ -76,6 +84,11 @@ class Given:
         target[keys[-1]] = value
         self.origins = {known: where for known, where in self.origins.items() if known[: len(keys)] != keys}
         self.origins[keys] = origin
+
+
+def is_value_file(origin: str) -> bool:
+    """Whether a value with this origin is the content of a file."""
+    return origin.startswith(PREFIX) and "=" in origin
 
 
 def spell(keys: Keys) -> str:
@@ -169,6 +182,8 @@ def from_environment(
 ) -> None:
     """Put every ANOMALY_SECTION__FIELD into ``given``. An empty variable counts as not given.
 
+    ANOMALY_SECTION__FIELD_FILE names a file that holds the value, unless field_file is a setting itself.
+
     Parameters
     ----------
     models
@@ -182,17 +197,65 @@ def from_environment(
         if not variable.startswith(PREFIX) or variable == FILE_VARIABLE or text == "":
             continue
         words = variable[len(PREFIX) :].lower().split(DELIMITER)
+        by_file = _names_a_file(given.values, words, models, also)
+        if by_file:
+            words[-1] = words[-1].removesuffix(FROM_FILE)
         words[0] = also.get(words[0], words[0])
         if words[0] in models:
             keys, kind_of = _walk(given.values, words, models[words[0]])
             if (first := seen.setdefault(keys, variable)) != variable:
                 given.problem(keys, f"is given twice, as {first} and {variable}; keep one")
-            given.put(keys, _value(text, kind_of), variable)
+            if by_file:
+                _put_content(given, keys, kind_of, variable, Path(text))
+            else:
+                given.put(keys, _value(text, kind_of), variable)
         elif len(words) > 1:
             given.problems.append(Problem(variable, "environment", unknown(words[0], models)))
         # Kubernetes makes variables such as ANOMALY_DASHBOARD_PORT=tcp://... for a service of that name.
         elif (near := _one_underscore(words[0], models)) and "://" not in text:
             given.problems.append(Problem(variable, "environment", f"did you mean {near}?"))
+
+
+def _names_a_file(values: Any, words: list[str], models: Mapping[str, Any], also: Mapping[str, str]) -> str:
+    """The end of a variable's name that says so; "" where it belongs to the name of a setting, channel or detector."""
+    if not words[-1].endswith(FROM_FILE):
+        return ""
+    if len(words) > 1:
+        section = also.get(words[0], words[0])
+        _, around = _walk(values, [section, *words[1:-1]], models.get(section))
+        # Of a channel's options its type knows which are secrets, and has an option with this end for each.
+        own = words[-1] in _fields(around) or typing.get_origin(around) is dict or hasattr(around, "FURTHER")
+        own = own and words[-1].removesuffix(FROM_FILE) not in _fields(around)
+    else:
+        base = words[0].removesuffix(FROM_FILE)
+        own = also.get(base, base) not in models
+    return "" if own else FROM_FILE.upper()
+
+
+def _put_content(given: Given, keys: Keys, annotation: Any, variable: str, path: Path) -> None:
+    """The value in a file, without its last line end."""
+    origin = f"{variable}={path}"
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_VALUE + 1)
+        if len(content) > LARGEST_VALUE:
+            raise ValueError(f"has more than {LARGEST_VALUE} bytes")
+        text = content.decode("utf-8")
+        text = text.removesuffix("\n").removesuffix("\r")
+        if not text:
+            raise ValueError("is empty")
+    except OSError as error:
+        what = f"expected a readable file with the value: {error.strerror}"
+    except UnicodeDecodeError as error:
+        what = f"expected UTF-8 in the file, byte {error.start} is not"
+    except ValueError as error:
+        what = f"expected a file with the value, and it {error}"
+    else:
+        given.put(keys, _value(text, annotation), origin)
+        return
+    if annotation is None:
+        given.put(keys, None, origin)  # so that an unknown setting is called that, too
+    given.problems.append(Problem(spell(keys), origin, what))
 
 
 def _walk(values: Any, words: list[str], annotation: Any) -> tuple[Keys, Any]:
@@ -243,9 +306,12 @@ def _is_text(annotation: Any) -> bool:
 
 def _one_underscore(word: str, models: Mapping[str, Any]) -> str:
     for section, annotation in models.items():
-        for name in _fields(annotation):
+        fields = _fields(annotation)
+        for name in fields:
             if word == f"{section}_{name}":
                 return f"{PREFIX}{section}{DELIMITER}{name}".upper()
+            if word == f"{section}_{name}{FROM_FILE}" and f"{name}{FROM_FILE}" not in fields:
+                return f"{PREFIX}{section}{DELIMITER}{name}{FROM_FILE}".upper()
     return ""
 
 

@@ -68,7 +68,7 @@ def _secrets(module: ModuleType, values: Mapping[str, Any], at: Keys, given: Giv
         where = given.origin((*at, key))
         if key in values and f"{key}_file" in values:
             yield Problem(spell((*at, key)), where, f"is given twice, also by {key}_file; keep one")
-        elif key in values and ":" in where:  # a line of the file
+        elif key in values and ":" in where and not where.startswith(PREFIX):  # a line of the file
             variable = f"{PREFIX}{DELIMITER.join(map(str, (*at, key)))}".upper()
             # No shell sets a variable with other characters, and DELIMITER would be another level.
             usable = re.fullmatch(r"[A-Z0-9_]+", variable) and DELIMITER not in str(at[-1])

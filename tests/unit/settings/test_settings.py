@@ -451,6 +451,80 @@ def test_a_password_is_never_shown(tmp_path):
         assert "hunter2" not in wrong(text, tmp_path=tmp_path).replace("sasl_password.hunter2", "")
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_variable_may_name_a_file_with_the_value(end, tmp_path):
+    """Whatever it is for: a secret, a name, a list, the parameter of a detector, a whole section."""
+    values = {
+        "ANOMALY_KAFKA__SASL_PASSWORD": "  hunter2\n%",  # all but the last line end belongs to it
+        "ANOMALY_KAFKA__BOOTSTRAP_SERVERS": "a:9092,b:9092",
+        "ANOMALY_STORAGE__URL": "postgresql://me:hunter2@host/name",
+        "ANOMALY_DETECTION__DETECTORS__RESIDUAL__THRESHOLD": "4.5",
+        "ANOMALY_ANOMALY_DETECTION__THRESHOLD": "0.75",
+        "ANOMALY_SOURCES": '[{match: "pump-*", threshold: 0.9}]',
+        "ANOMALY_ALERTING__CHANNELS__PAGER__TYPE": "webhook",
+    }
+    environ = {}
+    for variable, value in values.items():
+        file = tmp_path / variable
+        file.write_bytes((value + end).encode())
+        environ[f"{variable}_FILE"] = str(file)
+    found = load(None, environ)
+    assert found.model_dump() == load(None, values).model_dump()
+    origins = {row.name: row.origin for row in describe(found)}
+    password = origins["kafka.sasl_password"]
+    assert password == f"ANOMALY_KAFKA__SASL_PASSWORD_FILE={tmp_path}/ANOMALY_KAFKA__SASL_PASSWORD"
+    printed = CliRunner().invoke(command, env=environ)
+    assert printed.exit_code == 0, printed.output
+    assert f"******  {password} " in re.sub(r"(\*{6}) +", r"\1  ", printed.output)
+    assert "hunter2" not in printed.output + repr(found)
+
+
+def test_a_setting_that_names_a_file_is_named_by_its_own_variable():
+    """They are files that are reread: api.tokens_file, and the options of channels."""
+    given = {
+        "ANOMALY_API__TOKENS_FILE": "/there/are/none",
+        "ANOMALY_ALERTING__CHANNELS__PAGER__TYPE": "webhook",
+        "ANOMALY_ALERTING__CHANNELS__PAGER__SIGNING_SECRET_FILE": "/there/are/none",
+        "ANOMALY_ALERTING__CHANNELS__LOG_FILE": "{type: log}",
+    }
+    found = load(None, given)
+    assert found.api.tokens_file == "/there/are/none"
+    assert found.alerting.channels["pager"].options == {"signing_secret_file": "/there/are/none"}
+    assert found.alerting.channels["log_file"].type == "log"
+
+
+def test_what_is_wrong_with_the_file_of_a_value_is_said_without_its_content(tmp_path):
+    def said(content: bytes | None, name: str = "KAFKA__SASL_PASSWORD", **others: str) -> str:
+        file = tmp_path / "value"
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
+        found = wrong(environ={f"ANOMALY_{name}_FILE": str(file)} | others)
+        assert "hunter2" not in found
+        return found.replace(str(file), "FILE")
+
+    at = "kafka.sasl_password (ANOMALY_KAFKA__SASL_PASSWORD_FILE=FILE): "
+    assert said(None) == f"{at}expected a readable file with the value: No such file or directory"
+    assert said(b"\n") == said(b"") == f"{at}expected a file with the value, and it is empty"
+    assert said(b"hunter2\xff") == f"{at}expected UTF-8 in the file, byte 7 is not"
+    assert said(b"hunter2" * 200_000) == f"{at}expected a file with the value, and it has more than 1048576 bytes"
+    twice = "is given twice, as ANOMALY_KAFKA__SASL_PASSWORD and ANOMALY_KAFKA__SASL_PASSWORD_FILE; keep one"
+    assert twice in said(b"hunter2", ANOMALY_KAFKA__SASL_PASSWORD="hunter2")
+    for content in (b"hunter2", None):
+        misspelt = said(content, "KAFKA__SASL_PASWORD")
+        assert "kafka.sasl_pasword (ANOMALY_KAFKA__SASL_PASWORD_FILE=FILE): no such setting; did you mean" in misspelt
+    # The file of a secret, given for another setting: of no value in a file anything is said.
+    for name in ("KAFKA__SESSION_TIMEOUT_S", "KAFKA__BOOTSTRAP_SERVERS", "KAFKA__SECURITY_PROTOCOL", "KAFKA", "SOURCES",
+                 "DETECTION__TIMEZONE", "DETECTION__METHOD", "DETECTION__HOLIDAYS__COUNTRY", "INPUT__SOURCE_FIELD",
+                 "DETECTION__DETECTORS__RESIDUAL__THRESHOLD", "API__ROOT_PATH", "ALERTING__VIEW_URL"):  # fmt: skip
+        assert "_FILE=FILE): " in said(b"{hunter2", name)
+    for name in ("KAFKA", "DETECTION__DETECTORS", "DETECTION__MAINTENANCE", "ALERTING__CHANNELS", "KAFKA__GROUP_ID"):
+        assert "_FILE=FILE): " in said(b"x: [hunter2]", name)
+    assert "must differ from all other topics" in said(b"anomalies", "KAFKA__OUTPUT_TOPIC")
+    assert "did you mean ANOMALY_KAFKA__SASL_PASSWORD_FILE?" in wrong(environ={"ANOMALY_KAFKA_SASL_PASSWORD_FILE": "x"})
+    assert "did you mean ANOMALY_API__TOKENS_FILE?" in wrong(environ={"ANOMALY_API_TOKENS_FILE": "x"})
+
+
 def test_an_override_says_only_what_differs():
     given = load(None, {}, detection={"threshold": 0.7}, sources=[{"match": "pump-*", "window_points": 50}])
     (override,) = given.sources
