@@ -27,6 +27,7 @@ COMMANDS = {
     "alerts": ("app.cli.alerts:alerts", "Say who is told of anomalies, and why."),
     "token": ("app.cli.token:token", "Make, list or revoke tokens of the view and the API."),
     "topics": ("app.cli.topics:topics", "Create the topics, or check them."),
+    "probe": ("app.cli.probe:probe", "Ask the worker of this machine whether it lives, or is ready."),
     "settings": ("app.cli.settings:settings", "Print every setting and where it came from."),
 }
 WRONG_BEFORE_START = (errors.ConfigurationError, errors.TopicError)

@@ -15,7 +15,7 @@ from app.alerting.matchers import Matcher, Matchers
 from app.alerting.routes import Routes
 from app.alerting.time_intervals import TimeInterval
 from app.errors import ConfigurationError
-from app.settings.load import check
+from app.settings.loading import check
 from app.settings.sources import parse
 
 NAMES = ("source", "severity", "site", "_x:1")
