@@ -146,7 +146,7 @@ def say_what_runs(engine: str) -> None:
 def make(settings: Settings) -> App:
     """The application for these settings; nothing is connected yet."""
     pipeline = Pipeline.of(settings)
-    metrics = Metrics(pipeline.engine)
+    metrics = Metrics.of(settings, pipeline.engine)
     kafka = settings.kafka
     app = App(
         kafka.group_id,
