@@ -57,6 +57,7 @@ class LookOut:
         for partition in active:
             if partition.number in self._watches:
                 await self._look(*self._watches[partition.number])
+        self._app.job.metrics.silent_series.set(sum(watch.count for _, watch in self._watches.values()))
 
     async def _begin(self, new: list[Partition]) -> None:
         if time.monotonic() < self._tries_at:

@@ -82,6 +82,7 @@ class Watch:
         self._longest = float("inf")  # time after which one of the overdue series became so
         self._pause_s = self.written.pause_s
         self._forgotten = list(self.written.forgotten)
+        self.count = self.written.count  # of those that are overdue
 
     def interrupted(self) -> None:
         """The partition is not read to its end, or nobody knows."""
@@ -204,6 +205,7 @@ class Watch:
         """The record, if it says something that the last one did not."""
         of = self._at(slice(0, sources.rows.count))
         slots = np.flatnonzero(~np.isnan(of["since"]))
+        self.count = len(slots)
         since = of["since"][slots]
         self._longest = float((of["found_at"][slots] - since).max(initial=-np.inf)) if len(slots) else float("inf")
         first = slots[np.lexsort((slots, of["found_at"][slots]))[:MOST]] if len(slots) else slots

@@ -1,13 +1,23 @@
 """The files of ``deploy`` that are made from the program: ``python -m tests.deploy.generate`` writes them."""
 
+import json
 from collections.abc import Callable
+from functools import partial
 
+from deploy.grafana.source import dashboards
 from tests.deploy import strimzi
 from tests.deploy.named import ROOT
+
+
+def dashboard(uid: str) -> str:
+    """As Grafana exports it."""
+    return json.dumps(dashboards()[uid], indent=2, ensure_ascii=False) + "\n"
+
 
 GENERATED: dict[str, Callable[[], str]] = {
     "deploy/kubernetes/components/strimzi/topics.yaml": strimzi.topics,
     "deploy/kubernetes/components/strimzi/users.yaml": strimzi.users,
+    **{f"deploy/grafana/dashboards/{uid}.json": partial(dashboard, uid) for uid in dashboards()},
 }
 
 

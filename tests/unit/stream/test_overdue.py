@@ -63,6 +63,7 @@ class World:
         if found:
             self.record = self.watch.written = overdue.decode(overdue.encode(found))
             self.found.append(self.record)
+            assert self.watch.count == found.count
 
     @property
     def silent(self):

@@ -1,0 +1,226 @@
+"""Pipeline Overview: is it healthy, and where does it stand still."""
+
+from deploy.grafana.source.panels import (
+    GREEN,
+    ORANGE,
+    RED,
+    YELLOW,
+    Json,
+    colored,
+    dashboard,
+    lines,
+    now,
+    query,
+    row,
+    stat,
+    steps,
+    view,
+)
+
+UID = "faust-anomaly-pipeline"
+P99 = "histogram_quantile({}, sum by (le) (rate(faust_anomaly_{}_bucket{{$}}[$__rate_interval])))"
+
+
+def quantiles(histogram: str, *which: float) -> list[Json]:
+    """Targets for some quantiles of a histogram, over all processes."""
+    return [query(P99.format(q, histogram), f"p{100 * q:g}") for q in which]
+
+
+def build() -> Json:
+    """The whole dashboard."""
+    return dashboard(
+        UID,
+        "Whether points are scored as fast as they come, and where they wait if not.",
+        [
+            row("Is it healthy?", *healthy()),
+            row("Records", *records()),
+            row("Batches", *batches()),
+            row("Sorted by source (input.rekey)", *rekeyed(), collapsed=True),
+        ],
+    )
+
+
+def healthy() -> list[Json]:
+    system = view("system", "Page System of the view")
+    return [
+        stat(
+            "Processes up",
+            "Workers and alerters that Prometheus reaches. Normal: as many as you run.",
+            query("sum(up{$})"),
+            unit="short",
+            thresholds=steps(RED, (1, GREEN)),
+            links=[system],
+        ),
+        stat(
+            "Alerts firing",
+            "Alerts of deploy/prometheus that fire now. Normal: 0. The red marks in all charts say which, and since "
+            "when.",
+            query('count(ALERTS{alertname=~"FaustAnomaly.+",alertstate="firing"}) or vector(0)'),
+            unit="short",
+            thresholds=steps(GREEN, (1, RED)),
+        ),
+        stat(
+            "Records that wait",
+            "Records in Kafka that are not consumed yet, over all partitions. Normal: what comes in within a second; "
+            "after a pause more, and falling.",
+            query("sum(faust_anomaly_lag_records{$})"),
+            unit="short",
+            links=[system],
+        ),
+        stat(
+            "Latency, 99 of 100",
+            "From Kafka's time of a record until its result is acknowledged. Normal: below 0.1 s; higher while a "
+            "backlog is worked off.",
+            query(P99.format(0.99, "end_to_end_latency_seconds")),
+            unit="s",
+            thresholds=steps(GREEN, (1, YELLOW), (5, RED)),
+        ),
+        stat(
+            "Dead letters",
+            "Records and points of the time shown that could not be read and were written to the dead letters. Normal: "
+            "none. The page System says of each reason what mends it.",
+            now("sum(increase(faust_anomaly_invalid_total{$}[$__range]))"),
+            unit="short",
+            decimals=0,
+            thresholds=steps(GREEN, (1, ORANGE)),
+            links=[system],
+        ),
+        stat(
+            "Open episodes",
+            "Open episodes that somebody is to be told of, as alerters count them.",
+            query("sum(faust_anomaly_episodes_open{$})"),
+            unit="short",
+            thresholds=steps(GREEN),
+            links=[view("", "What is open now")],
+        ),
+    ]
+
+
+def records() -> list[Json]:
+    return [
+        lines(
+            "Records in, results out",
+            "Records consumed and results acknowledged, each second. Normal: both alike, where a record holds one "
+            "point. Records without results: look at dead letters and skipped, then at the log.",
+            query("sum(rate(faust_anomaly_records_consumed_total{$}[$__rate_interval]))", "records in"),
+            query("sum(rate(faust_anomaly_results_delivered_total{$}[$__rate_interval]))", "results out"),
+            unit="cps",
+        ),
+        lines(
+            "Lag by partition",
+            "Records of each partition that are not consumed yet. Normal: near 0 and level. All grow: too few "
+            "workers, or Kafka is slow. One grows: one source sends most, or its worker hangs.",
+            query("sum by (partition) (faust_anomaly_lag_records{$})", "partition {{partition}}"),
+            unit="short",
+            links=[view("system", "Page System of the view")],
+        ),
+        lines(
+            "Latency",
+            "From Kafka's time of a record until its result is acknowledged: half of the records, 90 and 99 of 100. "
+            "Quantiles are as exact as the histogram's buckets.",
+            *quantiles("end_to_end_latency_seconds", 0.5, 0.9, 0.99),
+            unit="s",
+        ),
+        lines(
+            "Dead letters by reason",
+            "Records and points that could not be read, each second. Normal: none. They are in the topic of dead "
+            "letters, with the reason and where they came from.",
+            query("sum by (reason) (rate(faust_anomaly_invalid_total{$}[$__rate_interval]))", "{{reason}}"),
+            unit="cps",
+            stacked=True,
+            links=[view("system", "Page System of the view")],
+        ),
+        lines(
+            "Skipped by intention",
+            "Records and elements without a point that are no mistake: tombstones, and what input settings pass over.",
+            query("sum by (reason) (rate(faust_anomaly_skipped_total{$}[$__rate_interval]))", "{{reason}}"),
+            unit="cps",
+            stacked=True,
+        ),
+        lines(
+            "Age of the newest point",
+            "Current time minus the newest event time of each process' last batch. Normal: as old as your data come. "
+            "It grows while no data come, and is large where old data are replayed.",
+            query("faust_anomaly_event_time_lag_seconds{$}", "{{instance}}"),
+            unit="s",
+        ),
+    ]
+
+
+def batches() -> list[Json]:
+    return [
+        lines(
+            "Records in a batch",
+            "A worker joins what waits in a partition to one batch. Normal: few, and more under load; the largest "
+            "are seen while a backlog is worked off.",
+            *quantiles("batch_size_records", 0.5, 0.99),
+            unit="short",
+        ),
+        lines(
+            "Time of a batch",
+            "From its start to the acknowledgement of its results. Much more than scoring takes (next panel): brokers "
+            "acknowledge slowly.",
+            *quantiles("batch_duration_seconds", 0.5, 0.99),
+            unit="s",
+        ),
+        lines(
+            "Where the time goes",
+            "Seconds of each stage in a second, over all workers. decode, score and encode use the CPU: one worker "
+            "has one second a second for them. results_ack, snapshot_ack and commit wait for brokers, several at a "
+            "time.",
+            query("sum by (stage) (rate(faust_anomaly_stage_duration_seconds_sum{$}[$__rate_interval]))", "{{stage}}"),
+            unit="s",
+            stacked=True,
+        ),
+        lines(
+            "Commits",
+            "Offset commits each second, by outcome. Normal: one a second of each worker that has work, all accepted. "
+            "refused: a rebalance; failed: the group's broker does not answer.",
+            query("sum by (outcome) (rate(faust_anomaly_commits_total{$}[$__rate_interval]))", "{{outcome}}"),
+            unit="cps",
+            overrides=colored({"accepted": GREEN, "refused": ORANGE, "failed": RED}),
+        ),
+        lines(
+            "Partitions of each worker",
+            "Input partitions that each process has. Normal: shared out evenly, and level. A sum that is too small: "
+            "a rebalance, or a worker that recovers.",
+            query("faust_anomaly_assigned_partitions{$}", "{{instance}}"),
+            unit="short",
+            stacked=True,
+            links=[view("system", "Page System of the view")],
+        ),
+        lines(
+            "Results that were there before",
+            "Results not sent again after a restart, because the output topic has them. Normal: some after a restart, "
+            "else none.",
+            query("sum(rate(faust_anomaly_results_suppressed_total{$}[$__rate_interval]))", "suppressed"),
+            unit="cps",
+        ),
+    ]
+
+
+def rekeyed() -> list[Json]:
+    return [
+        lines(
+            "Sorted by source",
+            "With input.rekey: records written to the topic by source, and those dropped because they were there "
+            "before a restart.",
+            query("sum(rate(faust_anomaly_rekeyed_records_total{$}[$__rate_interval]))", "sorted"),
+            query("sum(rate(faust_anomaly_rekeyed_duplicates_total{$}[$__rate_interval]))", "dropped"),
+            unit="cps",
+        ),
+        lines(
+            "Lag before the sorting",
+            "Records of the input topic that are not yet in the topic by source. The lag above is that of the topic by "
+            "source then.",
+            query("sum by (partition) (faust_anomaly_rekey_lag_records{$})", "partition {{partition}}"),
+            unit="short",
+        ),
+        lines(
+            "Partitions that each worker sorts",
+            "Partitions of the input topic that each process has.",
+            query("faust_anomaly_assigned_rekey_partitions{$}", "{{instance}}"),
+            unit="short",
+            stacked=True,
+        ),
+    ]
