@@ -18,8 +18,11 @@ faust_anomaly_records_consumed_total 400.0
 faust_anomaly_points_scored_total{detector="zscore"} 400.0
 """
 
+import hashlib
+import logging
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
@@ -42,12 +45,19 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from app import __version__
+from app.machine import certificate_end, memory_limit_bytes
+from app.settings import Settings
+from app.wire.decisions import VERDICTS
+
+log = logging.getLogger(__name__)
 
 PREFIX = "faust_anomaly_"
 STAGES = ("rekey", "decode", "score", "encode", "results_ack", "snapshot_ack", "commit")
 SEVERITIES = ("low", "medium", "high", "critical")
 REFUSED = ("401", "403", "429")
 COMMIT_OUTCOMES = ("accepted", "refused", "failed")
+NOTIFICATION_STATES = ("sent", "failed", "muted")
+FEEDBACK_DAYS = 7  # of what people said lately
 
 _RECORDS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 _STAGE_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -126,10 +136,17 @@ class Metrics:
             "partition",
         )
         self.assigned_partitions = gauge("assigned_partitions", "Input partitions assigned to this worker.")
+        self.partitions = gauge(
+            "partitions", "Input partitions that there are: as many have to be assigned to all workers together."
+        )
         self.assigned_rekey_partitions = gauge(
             "assigned_rekey_partitions",
             "With input.rekey, partitions of the input topic assigned to this worker; assigned_partitions are of the "
             "topic by source then.",
+        )
+        self.rekey_partitions = gauge(
+            "rekey_partitions",
+            "With input.rekey, partitions of the input topic; partitions are of the topic by source then.",
         )
 
         # State, snapshots, recovery.
@@ -173,6 +190,19 @@ class Metrics:
         self._channel_up = gauge("channel_up", "Whether the channel took its last message: 1, else 0.", "channel")
         self.alerter_skipped = counter("alerter_skipped_total", "Records that the alerter could not read.")
         self.alerter_restarts = counter("alerter_restarts_total", "Times the alerter began anew after an error.")
+        self.alerter_partitions = gauge(
+            "alerter_assigned_partitions", "Partitions of the topic of anomalies of whose episodes this process tells."
+        )
+        self.alerter_lag = gauge(
+            "alerter_lag_records", "Records of these partitions of the topic of anomalies not yet read."
+        )
+        feedback = gauge(
+            "feedback_episodes",
+            f"Episodes of which people said in the last {FEEDBACK_DAYS} days what they were, by verdict; the same in "
+            "each process that tells of episodes.",
+            "verdict",
+        )
+        self.feedback = {verdict: feedback.labels(verdict) for verdict in VERDICTS}
 
         # The history.
         self.history_records = counter("history_records_total", "Records of the topics taken into the history.")
@@ -183,6 +213,11 @@ class Metrics:
         self.history_down = gauge(
             "history_down", "Whether the database of the history cannot be used: 1, else 0. Nothing but history waits."
         )
+        self.history_free = gauge(
+            "history_free_bytes",
+            "Free space of the file system that has the history's file; NaN without such a file.",
+        )
+        self.history_free.set(float("nan"))
 
         # The port.
         refused = counter(
@@ -198,11 +233,46 @@ class Metrics:
         )
         self.cut_connections = {of: cut.labels(of) for of in ("all", "one", "slow")}
 
+        # The process.
+        self.ready = gauge("ready", "Whether /readyz answers 200: 1, else 0.")
+        self.memory_limit = gauge(
+            "memory_limit_bytes",
+            "Memory that this process can have: the least of its control groups' limits and of the machine.",
+        )
+        self.memory_limit.set_function(memory_limit_bytes)  # a limit can change while it runs
+        self._certificate_end = gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate in use expires: api (api.tls_certificate_file), kafka (kafka.ssl_certfile).",
+            "of",
+        )
+        self._settings = gauge(
+            "settings_info",
+            "Always 1; a hash of the sections input, detection, sources and output, which all workers should share.",
+            "hash",
+        )
+
         for severity in SEVERITIES:
             self._anomalies.labels(severity)  # a series that starts at 0 gives rate() its first increase
         self._build(engine)
         self._process = ProcessCollector(registry=self.registry)  # process_resident_memory_bytes, ..
         GCCollector(registry=self.registry)  # python_gc_collections_total, ..
+
+    @classmethod
+    def of(cls, settings: Settings, engine: str = "numba") -> "Metrics":
+        """For a process with these settings."""
+        metrics = cls(engine)
+        metrics._settings.labels(_hashed(settings)).set(1)
+        if settings.kafka.ssl_certfile:
+            metrics.certificate("kafka", Path(settings.kafka.ssl_certfile))
+        return metrics
+
+    def certificate(self, of: str, path: Path) -> None:
+        """Say when the certificate in this file expires, which was loaded just now. ``of``: api or kafka."""
+        try:
+            self._certificate_end.labels(of).set(certificate_end(path))
+        except (OSError, ValueError) as error:  # who uses it says so better, and may have read it in between
+            log.debug("%s: %s", path, error)
+            self._certificate_end.remove(of)
 
     def invalid(self, reasons: Mapping[str, int]) -> None:
         """Count a batch's dead letters: label of the reason -> how many."""
@@ -219,6 +289,12 @@ class Metrics:
     def opened(self, severities: Mapping[str, int]) -> None:
         """Count the episodes a batch opened: severity -> how many."""
         _count(self._anomalies, severities)
+
+    def channels(self, names: Iterable[str]) -> None:
+        """The channels that there are: their counts start at 0, so that rate() sees the first increase."""
+        for name in names:
+            for state in NOTIFICATION_STATES:
+                self._notifications.labels(name, state)
 
     def notification(self, channel: str, state: str) -> None:
         """Count a message: sent, failed or muted."""
@@ -341,6 +417,11 @@ class BulkHistogram(Collector):
 
     def describe(self) -> Iterable[Metric]:
         return [HistogramMetricFamily(self._name, self._text)]
+
+
+def _hashed(settings: Settings) -> str:
+    shared = settings.model_dump_json(include={"input", "detection", "sources", "output"})
+    return hashlib.sha256(shared.encode()).hexdigest()[:8]
 
 
 def table() -> str:

@@ -67,6 +67,7 @@ class Preflight(Service):
                 log.warning("%s", doubt)
             warm(job.pipeline, helped=True, rekeys=job.settings.kafka.rekeys)
             gc.freeze()  # all this stays: the collection after the first recovery need not look through it, .2 s
+            gc.enable()  # off since the command began
             await self._view.start()
             await self._keeper.start()
         except AnomalyError as error:
@@ -146,7 +147,7 @@ def say_what_runs(engine: str) -> None:
 def make(settings: Settings) -> App:
     """The application for these settings; nothing is connected yet."""
     pipeline = Pipeline.of(settings)
-    metrics = Metrics(pipeline.engine)
+    metrics = Metrics.of(settings, pipeline.engine)
     kafka = settings.kafka
     app = App(
         kafka.group_id,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -38,7 +39,7 @@ from app.alerting.stopped import Stopped, Topic
 from app.errors import AnomalyError, InvalidPoint, StateError
 from app.kafka.client import client_options
 from app.kafka.log_reader import LogReader, stopped
-from app.metrics import Metrics
+from app.metrics import FEEDBACK_DAYS, Metrics
 from app.settings import Settings
 from app.wire import episodes, notifications
 from app.wire.decisions import Acknowledgement
@@ -49,6 +50,8 @@ TICK_S = 0.1
 COMMIT_EVERY_S = 1.0
 DECISIONS_EVERY_S = 0.5
 SILENCES_EVERY_S = 30.0
+MEASURE_EVERY_S = 1.0
+FEEDBACK_EVERY_S = 30.0
 FORGET_EVERY_S = 3600.0
 SAY_EVERY_S = 30.0
 LEASE = 0.5  # of the session timeout: how long an accepted commit says that the partitions are ours
@@ -96,6 +99,7 @@ class Alerter:
         for doubt in self._routes.doubts():
             log.warning("%s", doubt)
         self._channels = channels.make(settings, context)
+        metrics.channels(self._channels)
         self._task: asyncio.Task[None] | None = None
         self._current: _Run | None = None
 
@@ -185,6 +189,8 @@ class _Run(ConsumerRebalanceListener):
         self._wanted: set[int] = set()
         self._committed_at = float("-inf")
         self._skipped, self._said_at = 0, float("-inf")
+        self._positions: dict[TopicPartition, int] = {}  # of a second ago or less
+        self._measure_at = self._judge_at = float("-inf")
 
     def _per_minute(self, name: str, channel: BaseChannel) -> float:
         of = self._alerting.channels.get(name)
@@ -230,7 +236,8 @@ class _Run(ConsumerRebalanceListener):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.owned.clear()
-            self._metrics.episodes_open.set(0)
+            for gauge in (self._metrics.episodes_open, self._metrics.alerter_partitions, self._metrics.alerter_lag):
+                gauge.set(0)
             await self._close()
 
     async def _close(self) -> None:
@@ -318,11 +325,28 @@ class _Run(ConsumerRebalanceListener):
                 made = owned.engine.poll(now)
                 if made:
                     await self._queue(number, owned, made)
-            self._metrics.episodes_open.set(sum(one.engine.open_count() for one in self.owned.values()))
+            self._measure()
             if self._clock() >= forget_at:
                 forget_at = self._clock() + FORGET_EVERY_S
                 for number, owned in list(self.owned.items()):
                     await self._write(number, [(id, None) for id in owned.engine.forgotten(self._clock())])
+
+    def _measure(self) -> None:
+        now, metrics = time.monotonic(), self._metrics
+        if now >= self._measure_at:
+            self._measure_at = now + MEASURE_EVERY_S
+            metrics.episodes_open.set(sum(one.engine.open_count() for one in self.owned.values()))
+            metrics.alerter_partitions.set(len(self.owned))
+            left = {tp: at for tp, at in self._positions.items() if tp in self._consumer.assignment()}
+            metrics.alerter_lag.set(
+                sum(max((self._consumer.last_stable_offset(tp) or 0) - at, 0) for tp, at in left.items())
+            )
+        if now >= self._judge_at:
+            self._judge_at = now + FEEDBACK_EVERY_S
+            since = self._clock() - FEEDBACK_DAYS * 86400.0
+            said: Counter[str] = Counter(one.verdict for one in self.decided.feedback.values() if one.at >= since)
+            for verdict, gauge in metrics.feedback.items():
+                gauge.set(said[verdict])
 
     def _take(self, owned: Owned, tp: TopicPartition, records: list[Any]) -> None:
         now = self._clock()
@@ -357,6 +381,7 @@ class _Run(ConsumerRebalanceListener):
             for tp in assigned
             if tp.partition in self.owned
         }
+        self._positions = {tp: found.offset for tp, found in at.items()}
         try:
             await self._consumer.commit(at)
         except KafkaError as error:

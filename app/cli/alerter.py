@@ -23,7 +23,7 @@ def alerter(settings: Any, loglevel: str) -> None:
 
     logging.basicConfig(level=loglevel.upper(), format="[%(asctime)s] %(levelname)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    metrics = Metrics()
+    metrics = Metrics.of(settings)
     asyncio.run(_run(settings, metrics, Alerter(settings, metrics)))
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import ConfigurationError, StoreError
+from app.machine import free_bytes
 from app.metrics import Metrics
 from app.settings import Settings
 from app.store.database import ANSWER_S, REBUILD_S, Database, reported
@@ -102,6 +103,7 @@ class History(Queries):
 
     async def _run(self) -> None:
         while True:
+            self._measure_disk()
             try:
                 await self._database.open()
                 async with self._database.writer() as connection:
@@ -151,6 +153,7 @@ class History(Queries):
                 if began - looked >= LOOK_S:
                     if self._database.replaced() or await reader.changed():
                         return
+                    self._measure_disk()
                     looked = began
                 busy_s = time.monotonic() - began
                 await asyncio.sleep(min(busy_s * (1 / self._share - 1), LONGEST_PAUSE_S))
@@ -165,6 +168,10 @@ class History(Queries):
     def _measured(self, lag: int) -> None:
         self._lag = lag
         self._metrics.history_lag.set(lag)
+
+    def _measure_disk(self) -> None:
+        if self._database.path:
+            self._metrics.history_free.set(free_bytes(self._database.path))
 
     def _well(self) -> None:
         self._metrics.history_down.set(0)

@@ -97,6 +97,8 @@ class SnapshotRecovery(Recovery):
         metrics.recovery_seconds.set(time.monotonic() - began)
         metrics.assigned_partitions.set(len(wanted))
         metrics.assigned_rekey_partitions.set(len(to_rekey))
+        metrics.partitions.set(app.job.partitions_of[kafka.log_topic])
+        metrics.rekey_partitions.set(app.job.partitions_of[kafka.input_topic] if kafka.rekeys else 0)
 
     async def _resume(self, generation: int) -> None:
         app: Any = self.app

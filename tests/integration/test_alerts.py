@@ -104,6 +104,11 @@ def test_somebody_is_told_can_acknowledge_and_sees_what_was_told(job, tmp_path, 
         assert details["alerter"]["state"] == "running" and details["history"]["state"] == "reading"
         assert worker.metric('notifications_total{channel="ops",state="sent"}') == 2
         wait_for(lambda: worker.metric("episodes_open") == 0)
+        wait_for(lambda: worker.metric("ready") == 1)
+        partitions = worker.metric("partitions")
+        assert worker.metric("assigned_partitions") == worker.metric("alerter_assigned_partitions") == partitions > 1
+        wait_for(lambda: worker.metric("alerter_lag_records") == 0)
+        assert worker.metric("history_free_bytes") > 0
 
         def report(anomalous, at):
             """What another program has found."""

@@ -8,7 +8,9 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import metrics as module
-from app.metrics import PREFIX, BulkHistogram, Metrics
+from app.metrics import NOTIFICATION_STATES, PREFIX, BulkHistogram, Metrics
+from app.settings import load
+from tests.secured import Certificates
 
 
 def filled() -> Metrics:
@@ -29,6 +31,8 @@ def filled() -> Metrics:
     metrics.opened({"critical": 1})
     metrics.lag(partition=3, consumed=90, end=100)
     metrics.replay_backlog(partition=3, records=17)
+    metrics._certificate_end.labels("api").set(1.8e9)
+    metrics._settings.labels("ea5c5374").set(1)
     return metrics
 
 
@@ -101,7 +105,7 @@ def test_totals_sum_over_labels():
 def test_a_lost_partition_leaves_no_gauge_behind():
     metrics = filled()
     metrics.forget([3, 4])  # 4 never had a gauge: revoked before its first batch
-    assert not [name for name in samples(metrics) if "partition" in name and "assigned" not in name]
+    assert not [name for name in samples(metrics) if "('partition'," in name]
 
 
 @pytest.mark.parametrize("accept", ["", "text/plain", "application/openmetrics-text; version=1.0.0"])
@@ -135,6 +139,35 @@ def test_a_clock_ahead_of_ours_never_makes_the_sum_fall():
     bulk.observe_many([-5.0, 0.5])
     assert registry.get_sample_value("x_seconds_sum") == 0.5
     assert registry.get_sample_value("x_seconds_count") == 2
+
+
+def test_settings_that_workers_share_have_one_hash_and_others_another():
+    def hashed(**settings):
+        [name] = [name for name in samples(Metrics.of(load(environ={}, **settings))) if "settings_info" in name]
+        return name
+
+    one = hashed()
+    assert hashed(dashboard={"port": 9000}, kafka={"group_instance_id": "a"}) == one
+    assert len({one, hashed(detection={"threshold": 0.9}), hashed(sources=[{"match": "a", "method": "ewma"}])}) == 3
+
+
+def test_messages_of_a_channel_count_from_zero():
+    """A first value of 1 is no increase to Prometheus."""
+    metrics = Metrics()
+    metrics.channels(["chat"])
+    metrics.notification("chat", "sent")
+    counted = {name: value for name, value in samples(metrics).items() if "notifications_total" in name}
+    assert sorted(counted.values()) == [0, 0, 1] and len(counted) == len(NOTIFICATION_STATES)
+
+
+def test_a_certificate_shows_its_end_and_one_that_is_gone_shows_none(tmp_path):
+    authority = Certificates(tmp_path)
+    metrics = Metrics.of(load(environ={}, kafka={"ssl_certfile": str(authority.sign("one", end="20300101000000Z"))}))
+    name = PREFIX + "certificate_expiry_timestamp_seconds[('of', 'kafka')]"
+    assert samples(metrics)[name] == 1893456000.0
+    metrics.certificate("kafka", tmp_path / "none.pem")
+    metrics.certificate("api", tmp_path / "one.key")  # has no certificate
+    assert not [name for name in samples(metrics) if "certificate" in name]
 
 
 def test_two_workers_in_one_process_do_not_share_counts():

@@ -37,6 +37,8 @@ async def readyz(services: Services) -> Answer:
 @route("GET", "/metrics", METRICS, {200: str}, in_document=False)
 async def scrape(services: Services, request: web.Request) -> web.Response:
     """For Prometheus."""
+    health = services.health()
+    services.metrics.ready.set(health.alive and health.ready)
     page, content_type = services.metrics.render(request.headers.get("Accept", ""))
     return web.Response(body=page, headers={"Content-Type": content_type})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -39,7 +40,10 @@ class Guard:
 
             issuer = Issuer(api.oidc_issuer, api.oidc_audience or "", api.oidc_roles_claim)
         certificate, key = api.tls_certificate_file, api.tls_key_file
-        self._certificate = Certificate(Path(certificate), Path(key) if key else None) if certificate else None
+        self._certificate = None
+        if certificate:
+            taken = partial(metrics.certificate, "api")
+            self._certificate = Certificate(Path(certificate), Path(key) if key else None, taken)
         self.tls = self._certificate.context if self._certificate else None
         self.proxies = Proxies(api.trusted_proxies, api.root_path or "")
         without_token = {OPEN, *[PROBE] * api.probes_open, *[METRICS] * api.metrics_open}

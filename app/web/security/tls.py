@@ -6,6 +6,7 @@ connection over to that of the pair. So a renewal needs no restart, and a pair t
 
 import logging
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Certificate:
-    """``key`` None: it stands in the same file as the certificate.
+    """``key`` None: it stands in the same file as the certificate. ``taken`` is told of each that is used from now on.
 
     Raises
     ------
@@ -23,8 +24,10 @@ class Certificate:
         The files cannot be used at the start.
     """
 
-    def __init__(self, certificate: Path, key: Path | None = None) -> None:
-        self._certificate, self._key = certificate, key
+    def __init__(
+        self, certificate: Path, key: Path | None = None, taken: Callable[[Path], None] = lambda path: None
+    ) -> None:
+        self._certificate, self._key, self._taken = certificate, key, taken
         self._seen = self._stats()
         try:
             self._current = _context(certificate, key)
@@ -32,6 +35,7 @@ class Certificate:
             raise ConfigurationError(f"api.tls_certificate_file: {self._problem(error)}") from None
         self.context = _context(certificate, key)  # to listen with
         self.context.sni_callback = self._hand_over
+        taken(certificate)
 
     def look(self) -> None:
         """Reread the files if they changed; to be called every second or so."""
@@ -45,6 +49,7 @@ class Certificate:
             log.error("api.tls_certificate_file: %s; the one before goes on", self._problem(error))
         else:
             log.info("api.tls_certificate_file: %s was reread", self._certificate)
+            self._taken(self._certificate)
 
     def _hand_over(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._current  # called without a name too

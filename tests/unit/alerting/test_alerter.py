@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from aiokafka import TopicPartition
 from kafka_tools import HANG_S
 from messages import END, PUMP, context, event, told
 
@@ -13,7 +14,7 @@ from app.alerting.routes import Routes
 from app.metrics import Metrics
 from app.settings import load
 from app.wire import decisions
-from app.wire.decisions import Silence
+from app.wire.decisions import Feedback, Silence
 from app.wire.notifications import News
 
 
@@ -72,3 +73,26 @@ def test_records_that_are_none_are_skipped_and_said_once(run, caplog):
     assert "faust_anomaly_alerter_skipped_total 11.0" in page
     [said] = [one.getMessage() for one in caplog.records]
     assert said.startswith("alerter: 1 records skipped, the last at anomalies[0]@7: ")
+
+
+def test_feedback_of_a_week_is_counted_by_verdict(run):
+    now = 1_000_000.0
+    run._clock = lambda: now
+    ages_days = {"a": ("anomaly", 6.0), "b": ("anomaly", 8.0), "c": ("expected", 0.1), "d": ("expected", 0.2)}
+    for episode, (verdict, days) in ages_days.items():
+        said = Feedback(episode, verdict, "ann", now - 86_400.0 * days)
+        run._decide(record(decisions.encode(said), key=said.key.encode()))
+    run._decide(record(None, key=b"feedback/d"))  # taken back
+    run._measure()
+    counted = run._metrics.labelled("feedback_episodes")
+    assert counted == {("anomaly",): 1, ("expected",): 1, ("new_normal",): 0, ("not_useful",): 0}
+
+
+def test_what_is_not_read_yet_is_counted_of_its_own_partitions(run):
+    here, lost = TopicPartition("anomalies", 0), TopicPartition("anomalies", 1)
+    run._consumer = SimpleNamespace(assignment=lambda: {here}, last_stable_offset=lambda tp: 100)
+    run._positions = {here: 58, lost: 0}
+    run.owned = {0: SimpleNamespace(engine=SimpleNamespace(open_count=lambda: 3))}
+    run._measure()
+    shown = run._metrics.total("alerter_lag_records", "alerter_assigned_partitions", "episodes_open")
+    assert list(shown.values()) == [42, 1, 3]

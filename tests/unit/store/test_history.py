@@ -102,6 +102,8 @@ def test_records_become_history_and_another_process_takes_over(topics, url):
         await second.start()
         await until(lambda: second.status()["state"].startswith("waiting"))
         assert first.status()["state"] == "reading" and "trouble" not in first.status()
+        for one in (first, second):
+            assert (value(one._metrics, "history_free_bytes") > 0) == (one._database.path is not None)
         assert (await second.episode("a")).id == "a"
         await first.stop()
         topics.write(event("b"))

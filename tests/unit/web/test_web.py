@@ -243,6 +243,12 @@ def test_a_scrape_gets_text_and_openmetrics():
     assert headers["Content-Type"].startswith("application/openmetrics-text") and body.endswith(b"# EOF\n")
 
 
+@pytest.mark.parametrize("health", [Health(True, True), Health(True, False), Health(False, True)])
+def test_a_scrape_says_whether_it_is_ready_now(health):
+    [(status, _, page)] = [ask("/metrics", server=make(health=health))]
+    assert status == 200 and f"faust_anomaly_ready {float(health.alive and health.ready)}\n".encode() in page
+
+
 def test_without_the_view_probes_and_metrics_remain():
     server = make(dashboard={"enabled": False})
     answers = ask("/livez", "/readyz", "/metrics", "/api/health", "/", "/api/sources", "/ws", server=server)
