@@ -28,6 +28,8 @@ COMMANDS = {
     "token": ("app.cli.token:token", "Make, list or revoke tokens of the view and the API."),
     "topics": ("app.cli.topics:topics", "Create the topics, or check them."),
     "probe": ("app.cli.probe:probe", "Ask the worker of this machine whether it lives, or is ready."),
+    "backup": ("app.cli.backup:backup", "Copy the state of a group to a file."),
+    "restore": ("app.cli.backup:restore", "Put such a copy back, also on another cluster."),
     "settings": ("app.cli.settings:settings", "Print every setting and where it came from."),
 }
 WRONG_BEFORE_START = (errors.ConfigurationError, errors.TopicError)

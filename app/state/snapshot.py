@@ -121,6 +121,41 @@ def peek(data: bytes) -> tuple[str, int]:
     return name, offset
 
 
+def moved(data: bytes, covered: int, shift: int) -> tuple[bytes, bool]:
+    """The same state for another log, and whether an episode was open in it, which ends here without an event.
+
+    Parameters
+    ----------
+    covered
+        Offset that the snapshot covers there; -1 or more.
+    shift
+        What is added to the offsets of points that the source remembers. Those that would lie before the log begins
+        are set to its beginning, so that a silent source is forgotten later, not earlier.
+
+    Raises
+    ------
+    StateError
+        The snapshot is damaged.
+    """
+    _, _, metrics, reader = _opened(data)
+    own, *_ = _sections(reader)
+    _, version, size, length, _, _ = _HEAD.unpack_from(data)
+    head = _HEAD.pack(MAGIC, version, size, length, covered, metrics)
+    start, end = reader.at, reader.at + own.length
+    row = reader.take(own.length)
+    was_open = False
+    if _is_own(own):  # else it is reset when it is loaded
+        known = np.frombuffer(row, SOURCE if len(row) == SOURCE.itemsize else _BEFORE).copy()
+        was_open = bool(known["open"][0])
+        known["open"] = 0
+        known["last"] = np.maximum(known["last"] + shift, 0)
+        known["born"] = np.maximum(known["born"] + shift, -1)
+        known["previous"] = np.where(known["previous"] > 0, np.maximum(known["previous"] + shift, 0), 0)
+        row = known.tobytes()
+    made = head + data[_HEAD.size : start] + row + data[end : -_CHECK.size]
+    return made + _CHECK.pack(crc32(made)), was_open
+
+
 def _opened(data: bytes) -> tuple[str, int, int, _SnapshotReader]:
     """Series, covered offset, number of metrics, and what follows the name."""
     if len(data) < _HEAD.size + _CHECK.size or data[:4] != MAGIC:

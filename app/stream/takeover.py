@@ -191,7 +191,7 @@ def check_topics(log: str, kafka: KafkaSettings, ids: Mapping[str, str], committ
         if was and now and was != now:
             raise HistoryLost(
                 f"{log}: topic {name} was deleted and made again (its id was {was}, now {now}): {what}. "
-                "Use another kafka.group_id and output_topic."
+                "Use another kafka.group_id and output_topic, or put a copy of the state back: `faust-anomaly restore`"
             )
 
 

@@ -75,9 +75,12 @@ def expect(
     return [_fold(settings, pipeline, number, len(raw) > 1, records) for number, records in enumerate(raw)]
 
 
-def _fold(settings: Settings, pipeline: Pipeline, number: int, keyed: bool, records: Sequence[Any]) -> Expected:
+def _fold(
+    settings: Settings, pipeline: Pipeline, number: int, keyed: bool, records: Sequence[Any], sources: Any = None
+) -> Expected:
+    """``sources``: as they were before; none yet unless given."""
     topic = settings.kafka.input_topic
-    sources = pipeline.sources()
+    sources = pipeline.sources() if sources is None else sources
     reader = Reader(settings.input, topic, number, keyed)
     points, letters, elements, _ = reader.read(records)
     outcome = pipeline.run(sources, points)
@@ -199,7 +202,7 @@ def _compare_state(report: Report, want: Expected, changelog: Sequence[Any], sav
         name, offset = snapshot.peek(record.value)
         if record.key[:-TAG] != to_bytes(name):
             report.add("snapshots under a foreign key", [shown(name)])
-        known, data = highest.get(name, (-1, b""))
+        known, data = highest.get(name, (-2, b""))
         if offset == known and data != record.value:
             report.add("snapshots conflicting", [shown(name)])
         if offset > known:
@@ -207,7 +210,7 @@ def _compare_state(report: Report, want: Expected, changelog: Sequence[Any], sav
     unknown = highest.keys() - want.last.keys() - want.forgotten
     report.add("snapshots of unknown sources", map(shown, unknown))
     for name, last in want.last.items():
-        covered, data = highest.get(name, (-1, b""))
+        covered, data = highest.get(name, (-2, b""))
         if covered < last:
             if saved:
                 report.add("states not saved", [f"{shown(name)}: to {covered} of {last}"])

@@ -76,6 +76,22 @@ def test_an_open_episode_is_still_open_after_a_restore(engine):
     assert o.closed[0] and (o.episode_offset[0], o.length[0]) == (30, 1)
 
 
+@pytest.mark.parametrize("covered, shift, last, born", [(40, 0, 30, 0), (1040, 1000, 1030, 1000), (-1, -31, 0, -1)])
+def test_a_snapshot_for_another_log_differs_in_its_offsets_and_has_no_open_episode(covered, shift, last, born):
+    pipeline = alone("moving_average", "numba")
+    before, after = pipeline.sources(), pipeline.sources()
+    pipeline.run(before, points([*gaussian(30), 999.0]))
+    data, was_open = snapshot.moved(snapshot.dumps(before, 0, 30), covered, shift)
+    assert was_open and snapshot.peek(data)[1] == covered
+    assert snapshot.loads(after, data) == (0, covered) and not after.open
+    for field, value in {"open": 0, "last": last, "born": born}.items():
+        before.rows.put(0, field, value)
+    assert snapshot.dumps(after, 0, covered) == snapshot.dumps(before, 0, covered) == data
+    assert snapshot.moved(data, covered, 0)[1] is False
+    with pytest.raises(StateError, match="damaged"):
+        snapshot.moved(data[:-1] + b"x", 0, 0)
+
+
 def test_loading_replaces_all_that_the_source_had(with_library):
     pipeline = mixed()
     data = snapshot.dumps(filled(pipeline), 0, 9)
