@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-import yaml
-
 from app.kafka import permissions
 from app.kafka import topics as job
 from app.kafka.permissions import Right
 from app.pipeline import Pipeline
 from app.settings import Settings, load
 from tests.deploy.named import DEPLOY
+from tests.deploy.resources import documents
 
 FILE = DEPLOY / "kubernetes" / "base" / "anomaly.yaml"
 API = "kafka.strimzi.io/v1"  # since Strimzi 0.49; 1.0 knows no other
@@ -40,7 +39,7 @@ def topics() -> str:
         partitions = 1 if name == kafka.decisions_topic else PARTITIONS
         spec = {"partitions": partitions, "replicas": COPIES, "config": {key: _number(configs[key]) for key in configs}}
         made.append(_resource("KafkaTopic", name, spec))
-    return HEAD.format(of="app/kafka/topics.py") + _documents(made)
+    return HEAD.format(of="app/kafka/topics.py") + documents(made)
 
 
 def rights() -> dict[str, list[Right]]:
@@ -60,7 +59,7 @@ def users() -> str:
         authorization = {"type": "simple", "acls": _acls(needed)}
         spec = {"authentication": {"type": "scram-sha-512"}, "authorization": authorization}
         made.append(_resource("KafkaUser", name, spec))
-    return HEAD.format(of="app/kafka/permissions.py") + _documents(made)
+    return HEAD.format(of="app/kafka/permissions.py") + documents(made)
 
 
 def _acls(needed: Iterable[Right]) -> list[dict[str, Any]]:
@@ -92,7 +91,3 @@ def _number(text: str) -> int | float | str:
             return float(text)
         except ValueError:
             return text
-
-
-def _documents(made: Iterable[Mapping[str, Any]]) -> str:
-    return yaml.safe_dump_all(made, sort_keys=False, width=120, explicit_start=True)
