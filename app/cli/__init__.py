@@ -30,6 +30,7 @@ COMMANDS = {
     "probe": ("app.cli.probe:probe", "Ask the worker of this machine whether it lives, or is ready."),
     "backup": ("app.cli.backup:backup", "Copy the state of a group to a file."),
     "restore": ("app.cli.backup:restore", "Put such a copy back, also on another cluster."),
+    "compile": ("app.cli.compile:compile_", "Compile ahead of the first start, as for an image."),
     "settings": ("app.cli.settings:settings", "Print every setting and where it came from."),
 }
 WRONG_BEFORE_START = (errors.ConfigurationError, errors.TopicError)

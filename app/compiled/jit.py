@@ -47,7 +47,7 @@ def is_kept(function: Callable, returns: Any, *takes: Any) -> bool:
 
     dispatcher = by_address(function)
     known: bool = takes in dispatcher.overloads
-    return known or dispatcher._cache.path(signature(returns, *takes), dispatcher.targetctx).exists()
+    return known or dispatcher._cache.is_kept(signature(returns, *takes), dispatcher.targetctx)
 
 
 @cache

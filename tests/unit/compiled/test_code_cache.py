@@ -1,6 +1,7 @@
 """Where compiled code is kept, who shares it, and that nothing stale or foreign is ever run."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,12 +49,17 @@ class Seen(event.Listener):
     def on_end(self, found):
         self.depth -= 1
 event.register("numba:compile", Seen())
-from points import *
-from app.scoring import tables
 """
-SMALL = "small = alone('zscore'); small.compile()\n"
-LARGE = "large = Pipeline(detection('zscore', window_points=300)); large.compile()\n"
+PIPELINES = "from points import *; from app.scoring import tables\n"
+SMALL = PIPELINES + "small = alone('zscore'); small.compile()\n"
+LARGE = PIPELINES + "large = Pipeline(detection('zscore', window_points=300)); large.compile()\n"
 AGREE = "print(scores(small, gaussian(90)) == scores(alone('zscore', 'python'), gaussian(90)))\n"
+# Three functions that take a tenth of a second each, for what is so whatever is compiled.
+NUMBERS = """
+from app.compiled import jit, numeric
+of = numeric.log, numeric.exp, numeric.whole
+print([jit.compiled(one)(0.5) for one in of] == [one(0.5) for one in of])
+"""
 COUNT = "print(len(Seen.names))\n"
 NAMES = "print(*sorted(Seen.names))\n"
 PASSES = {"app.scoring.passes.judge", "app.scoring.passes.learn"}
@@ -63,7 +69,7 @@ WINDOW = {"app.detectors.support.window.median_and_push", "app.detectors.support
 def of_set(*names):
     """Compiles what these detectors together need."""
     given = ", ".join(f"'{name}': DetectorSettings(method='{name}')" for name in names)
-    return f"tables.compiled(Pipeline(Detection(window_points=20, detectors={{{given}}})).profiles[0])\n"
+    return f"{PIPELINES}tables.compiled(Pipeline(Detection(window_points=20, detectors={{{given}}})).profiles[0])\n"
 
 
 def of_detector(name, *functions):
@@ -82,7 +88,7 @@ def test_the_passes_are_compiled_once_for_all_sets(tmp_path):
     first = run_python(SMALL + NAMES, tmp_path)
     assert set(first) == PASSES | WINDOW | of_detector("zscore")
     assert len(first) == len(os.listdir(tmp_path)) == 6
-    code = "Pipeline(detection('iqr', ensemble='max')).compile()\n"
+    code = PIPELINES + "Pipeline(detection('iqr', ensemble='max')).compile()\n"
     assert set(run_python(code + NAMES, tmp_path)) == of_detector("iqr")
 
 
@@ -95,21 +101,21 @@ def test_profiles_that_differ_in_numbers_only_share_their_code():
 
 def test_processes_that_need_the_same_code_share_the_work(tmp_path):
     """Two at the same time compile no more than one alone."""
-    both = [python(SMALL + AGREE + COUNT, tmp_path) for _ in range(2)]
+    both = [python(NUMBERS + COUNT, tmp_path) for _ in range(2)]
     (agree, count), (agree_too, count_too) = map(words, both)
     assert agree == agree_too == "True"
-    assert int(count) + int(count_too) == len(os.listdir(tmp_path)) == 6
+    assert int(count) + int(count_too) == len(os.listdir(tmp_path)) == 3
 
 
 def test_a_process_that_is_killed_while_it_compiles_holds_nobody_up(tmp_path):
     code = "print('compiling', flush=True); import time; Seen.on_start = lambda self, found: time.sleep(600)\n"
-    killed = python(code + SMALL, tmp_path)
+    killed = python(code + NUMBERS, tmp_path)
     killed.stdout.readline()
     while not list(tmp_path.glob("*.lock")):
         assert killed.poll() is None
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    assert run_python(SMALL + AGREE, tmp_path) == ["True"]
+    assert run_python(NUMBERS, tmp_path) == ["True"]
 
 
 def test_code_cached_by_two_processes_stays_apart(tmp_path):
@@ -121,17 +127,17 @@ def test_code_cached_by_two_processes_stays_apart(tmp_path):
 def test_without_a_writable_place_it_is_compiled_in_memory(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("a file is no directory")
-    assert run_python(SMALL + AGREE + COUNT, blocked) == ["True", "6"]
+    assert run_python(NUMBERS + COUNT, blocked) == ["True", "3"]
 
 
 def test_a_damaged_file_is_compiled_anew(tmp_path):
-    run_python(SMALL, tmp_path)
+    run_python(NUMBERS, tmp_path)
     for path in tmp_path.iterdir():
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-    assert run_python(SMALL + AGREE + COUNT, tmp_path) == ["True", "6"]
-    assert run_python(SMALL + AGREE + COUNT, tmp_path) == ["True", "0"]
+    assert run_python(NUMBERS + COUNT, tmp_path) == ["True", "3"]
+    assert run_python(NUMBERS + COUNT, tmp_path) == ["True", "0"]
 
 
 def test_its_name_changes_with_the_source_of_all_that_is_called(monkeypatch):
@@ -217,3 +223,72 @@ def test_code_that_cannot_be_written_holds_nobody_up(monkeypatch, tmp_path):
     monkeypatch.setattr(code_cache.os, "replace", full)
     assert jit.compiled(doubled)(2.0) == 4.0
     assert not list(tmp_path.glob("*.lock"))
+
+
+def compiled_as_if_new(function=doubled):
+    """By a process that has nothing of it in memory."""
+    return jit.compiled(function)
+
+
+@pytest.fixture
+def brought(monkeypatch, tmp_path):
+    """A folder with the code of ``doubled``, as an image brings it along; and one, still empty, that can be written."""
+    monkeypatch.setattr(code_cache, "_said", set())
+    monkeypatch.setenv("FAUST_ANOMALY_CACHE", str(tmp_path / "brought"))
+    assert compiled_as_if_new()(2.0) == 4.0
+    monkeypatch.setenv("FAUST_ANOMALY_COMPILED", str(tmp_path / "brought"))
+    monkeypatch.setenv("FAUST_ANOMALY_CACHE", str(tmp_path / "kept"))
+    return tmp_path / "brought", tmp_path / "kept"
+
+
+def test_code_that_was_brought_along_is_not_compiled_again(brought, caplog):
+    before, kept = brought
+    assert compiled_as_if_new()(3.0) == 6.0
+    assert len(list(before.iterdir())) == 1 and not kept.exists() and not caplog.records
+
+
+def halved(x):
+    return x * 0.5
+
+
+def for_another_processor(file):
+    file.rename(f"{file}0")
+
+
+def damaged(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "function", "reason"),
+    [
+        (for_another_processor, doubled, "it is for another processor"),
+        (damaged, doubled, f"the file of {__name__}.doubled is damaged"),
+        (None, halved, f"it lacks {__name__}.halved as this program and its settings need it"),
+        (lambda file: shutil.rmtree(file.parent), doubled, "No such file or directory"),
+    ],
+)
+def test_what_was_brought_along_and_does_not_serve_is_compiled_and_said_once(brought, caplog, spoilt, function, reason):
+    caplog.set_level("INFO")
+    before, kept = brought
+    if spoilt:
+        spoilt(*before.iterdir())
+    there = {one.name: one.read_bytes() for one in before.glob("*")}
+    assert compiled_as_if_new(function)(3.0) == function(3.0)
+    assert compiled_as_if_new(function)(3) == function(3)  # types that nobody has seen
+    said = [f"compiled code in {before}: {reason}; compiling into {kept}; it is kept there"]
+    assert caplog.messages == said
+    code_cache._said.clear()
+    assert compiled_as_if_new(function)(3.0) == function(3.0)  # a later start, with nothing to compile
+    assert caplog.messages == said and len(list(kept.iterdir())) == 2
+    assert {one.name: one.read_bytes() for one in before.glob("*")} == there
+
+
+def test_where_nothing_can_be_kept_each_start_says_so(brought, caplog):
+    before, kept = brought
+    damaged(*before.iterdir())
+    kept.write_text("a file is no directory")
+    assert compiled_as_if_new()(3.0) == 6.0
+    assert [(one.levelname, one.message.rpartition("; ")[2]) for one in caplog.records] == [
+        ("WARNING", "that cannot be written to, so each start compiles")
+    ]

@@ -5,9 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from click.testing import CliRunner
 from points import gaussian, points, states
 from unit.wire.test_result_json import made
 
+from app.cli import main
 from app.compiled import byte_columns, murmur2
 from app.compiled.byte_columns import Column, Encoded, Header, RecordColumns
 from app.kafka import fetched, record_batch
@@ -25,6 +27,10 @@ ROOT = Path(__file__).parents[3]
 KERNELS = [
     *(result_json._write, record_batch._frame, fetched._survey, fetched._read),
     *(bulk_restore._examine, bulk_restore._copy, tables._learn, tables._judge),
+]
+OF_THE_HOP = [
+    *(murmur2._place, byte_columns._order, by_source._write, by_source._numbers),
+    *(origins._look, output_watermark._highest_of_headers),
 ]
 
 
@@ -47,12 +53,8 @@ def test_after_warming_nothing_is_left_to_compile():
 
 
 def test_nor_behind_the_hop_by_source():
-    kernels = [
-        *(murmur2._place, byte_columns._order, by_source._write, by_source._numbers),
-        *(origins._look, output_watermark._highest_of_headers),
-    ]
     warm(Pipeline(load(environ={}).detection, engine="python"), rekeys=True)
-    before = [set(kernel.signatures) for kernel in [*kernels, *KERNELS[:4]]]
+    before = [set(kernel.signatures) for kernel in [*OF_THE_HOP, *KERNELS[:4]]]
     sent, _ = made(5, 600)
     at = by_source.Times(np.array(sent.offset), np.full(600, 7))
     kafka = SimpleNamespace(output_topic="results", rekeys=True, log_topic="by-source")
@@ -65,15 +67,25 @@ def test_nor_behind_the_hop_by_source():
         results = Encoded(*results[:2], Header("by-source", Column.of([b"7"] * len(results))))
         for batch in record_batch.framed(results, 10_000, 0):
             output_watermark.last_emitted(kafka, 0, [fetched.Fetched.of(bytes(batch._build()), 0)])
-    assert all(before) and [set(kernel.signatures) for kernel in [*kernels, *KERNELS[:4]]] == before
+    assert all(before) and [set(kernel.signatures) for kernel in [*OF_THE_HOP, *KERNELS[:4]]] == before
 
 
 def test_what_the_helping_process_compiles_is_what_the_worker_needs(tmp_path):
+    """And what the command compiles that images are built with."""
     environ = {**os.environ, "FAUST_ANOMALY_CACHE": str(tmp_path), "ANOMALY_DETECTION__METHOD": "zscore"}
     command = [sys.executable, "-m", "app.stream.warm_up"]
     subprocess.run(command, env=environ, cwd=ROOT, check=True, timeout=500)
     done = set(tmp_path.iterdir())
-    code = "from app.stream.warm_up import *; warm(Pipeline.of(load()))"
-    subprocess.run([sys.executable, "-c", code], env=environ, cwd=ROOT, check=True, timeout=500)
-    more = {path.name.rpartition(".")[0] for path in set(tmp_path.iterdir()) - done}
-    assert len(done) > 10 and more == {"app.scoring.passes.learn", "app.scoring.passes.judge"}
+    command = [Path(sys.executable).with_name("faust-anomaly"), "compile", "--into", tmp_path]
+    said = subprocess.run(command, env=environ, check=True, timeout=500, capture_output=True, text=True).stdout
+    more = {".".join(path.name.split(".")[:-2]) for path in set(tmp_path.iterdir()) - done}
+    assert said.startswith(f"{tmp_path}: {len(more)} functions compiled, in ")
+    of_the_hop = {f"{one.__module__}.{one.__name__}" for one in OF_THE_HOP}
+    assert len(done) > 10 and more - of_the_hop == {"app.scoring.passes.learn", "app.scoring.passes.judge"}
+
+
+def test_nothing_is_compiled_for_a_folder_that_cannot_be_written(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("a file is no directory")
+    done = CliRunner(env={"FAUST_ANOMALY_CACHE": None}).invoke(main, ["compile", "--into", str(blocked / "folder")])
+    assert done.exit_code == 1 and str(blocked) in done.stderr
