@@ -1,7 +1,7 @@
 """Every expression of the dashboards and the rules, and what must be asked for to see that each has data.
 
 Expressions hide what is wrong: `... or vector(0)` gives data whatever a metric is called, and an alert gives none while
-all is well. So each selector is asked for too, and of an alert what it compares.
+all is well. So each selector is asked for too, and of a rule what it compares, for the present.
 """
 
 import re
@@ -14,12 +14,14 @@ import yaml
 from deploy.grafana.source import dashboards
 from tests.deploy.named import DEPLOY
 
-RULES = sorted((DEPLOY / "prometheus").glob("rules*.y*ml"))
+RULES = [path for path in sorted((DEPLOY / "prometheus").glob("*.y*ml")) if "\ngroups:" in path.read_text("utf-8")]
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 BRACES = rf'\{{(?:[^}}"]|{QUOTED})*\}}'
 SELECTOR = re.compile(rf"[a-zA-Z_:][\w:]*{BRACES}")
+RECORDED = re.compile(r"\b([a-z_]+:[\w:]+)(?:\[(\w+)\])?")
+PAST = re.compile(r"\s+offset\s+\w+")
 TOKEN = re.compile(
     rf"(?P<apart>{QUOTED}|{BRACES})|(?P<compare>==|!=|>=|<=|<|>)(?!\s*bool\b)"
     r"|\b(?P<word>unless|absent_over_time|absent)\b"
@@ -35,6 +37,7 @@ class Asked(NamedTuple):
     expr: str
     instant: bool = True
     interval: str = ""  # the panel's least
+    finite: bool = True  # NaN and infinity are no data
 
 
 def panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -56,11 +59,28 @@ def of_dashboards() -> Iterator[Asked]:
 
 
 def of_rules() -> Iterator[Asked]:
-    """Recording rules as they are, alerting rules as what they compare."""
-    for path in RULES:
-        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]:
-            for rule in group["rules"]:
-                yield Asked(f"{path.name} / {rule.get('record') or rule['alert']}", compared(rule["expr"]))
+    """What each rule compares; a rate of nothing may be divided by another."""
+    rules = [
+        (path.name, rule)
+        for path in RULES
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
+    recorded: dict[str, str] = {}
+    for name, rule in sorted(rules, key=lambda one: "alert" in one[1]):
+        expr = _unfolded(compared(rule["expr"]), recorded)
+        if "record" in rule:
+            recorded[rule["record"]] = expr if SELECTOR.search(expr) else f"vector({expr})"
+        yield Asked(f"{name} / {rule.get('record') or rule['alert']}", expr, finite=False)
+
+
+def _unfolded(expr: str, recorded: Mapping[str, str]) -> str:
+    """With the expressions in place of the names of what is recorded: that may be nothing while all is well."""
+
+    def instead(found: re.Match[str]) -> str:
+        return f"({recorded[found[1]]})" + (f"[{found[2]}:]" if found[2] else "")
+
+    return RECORDED.sub(instead, expr)
 
 
 def selectors(asked: Asked) -> Iterator[Asked]:
@@ -71,7 +91,7 @@ def selectors(asked: Asked) -> Iterator[Asked]:
 
 
 def compared(expr: str) -> str:
-    """The expression with data for all that it looks at, also where nothing is to be told.
+    """The expression with data for all that it looks at, also where nothing is to be told, and from the first day on.
 
     >>> compared('max by (channel) (up{job="a"}) < 1 unless absent(x{of!="=="}) > 2')
     'max by (channel) (up{job="a"}) < bool 1 and count(x{of!="=="}) > bool 2'
@@ -82,7 +102,7 @@ def compared(expr: str) -> str:
             return f"{found['compare']} bool"
         return SEEN_FROM_INSIDE[found["word"]] if found["word"] else found[0]
 
-    return TOKEN.sub(instead, expr)
+    return TOKEN.sub(instead, PAST.sub("", expr))
 
 
 def seconds(duration: str) -> float:

@@ -105,6 +105,9 @@ def test_every_question_of_dashboards_and_rules_has_an_answer(job, tmp_path):
 
         wait_for(answered, lambda: "\n".join(f"no data: {one.where}: {one.expr}" for one in missing), every_s=0.7)
 
+        assert [rule for rule in watched.rules() if rule["health"] != "ok"] == []
+        assert len(watched.rules()) == len([*expressions.of_rules()])
+
         wrong = [
             Asked("misspelt metric", "sum(rate(faust_anomaly_records_eaten_total{}[1m]))"),
             Asked("misspelt value", 'faust_anomaly_stage_duration_seconds_count{stage="socre"}'),

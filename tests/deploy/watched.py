@@ -23,8 +23,9 @@ from typing import Any, Self
 import kafka_tools
 import yaml
 from integration.run import Run
-from integration.workers import PROGRAM, Worker, wait_for
+from integration.workers import PORT, PROGRAM, Worker, wait_for
 from jobs import Job
+from secured import Certificates
 
 from generators import synthetic
 from tests.deploy.expressions import RULES, Asked, Shown
@@ -74,13 +75,15 @@ class Watched:
             self.run = stack.enter_context(Run(self._job, self._directory, **self._settings(refuses.server_port)))
             self.run.make_topics(2, raw=2)
             environ = {"ANOMALY_ALERTING__ENABLED": "false", "ANOMALY_STORAGE__ENABLED": "false"}
+            own = Certificates(self._directory).sign("worker")
+            environ |= dict.fromkeys(("ANOMALY_API__TLS_CERTIFICATE_FILE", "ANOMALY_API__TLS_KEY_FILE"), str(own))
             self.worker = self.run.start(**environ)
             alerter = [*PROGRAM, "alerter", "--config", str(self.run.config)]
             self.alerter = Worker(self._directory / "alerter.log", alerter, {})
             self.run.workers.append(self.alerter)
             self._points = self._all_points()
             for one in (self.worker, self.alerter):
-                wait_for(lambda one=one: re.search(r"http://[\d.]+:\d+", one.said), lambda one=one: one.said)
+                wait_for(lambda one=one: PORT.search(one.said), lambda one=one: one.said)
             self._start_prometheus(stack)
             self.worker.until_ready()
             self._stack = stack.pop_all()
@@ -108,16 +111,20 @@ class Watched:
 
     def _start_prometheus(self, stack: ExitStack) -> None:
         assert PROMETHEUS
-        targets = {"worker": self.worker, "alerter": self.alerter}
+        schemes = {"worker": (self.worker, "https"), "alerter": (self.alerter, "http")}
         config = {
             "global": {"scrape_interval": f"{SCRAPE_S:g}s", "evaluation_interval": f"{SCRAPE_S:g}s"},
             "rule_files": [str(path) for path in RULES],
             "scrape_configs": [
                 {
                     "job_name": JOB,
+                    "tls_config": {"insecure_skip_verify": True},
                     "static_configs": [
-                        {"targets": [one.url.removeprefix("http://")], "labels": {"component": name}}
-                        for name, one in targets.items()
+                        {
+                            "targets": [one.url.removeprefix("http://")],
+                            "labels": {"component": name, "__scheme__": scheme},
+                        }
+                        for name, (one, scheme) in schemes.items()
                     ],
                 }
             ],
@@ -185,7 +192,11 @@ class Watched:
 
     def has_data(self, asked: Asked) -> bool:
         """Whether there is any number, in the last minute."""
-        return any(isfinite(float(value)) for one in self.ask(asked) for _, value in one["values"])
+        return any(isfinite(float(value)) or not asked.finite for one in self.ask(asked) for _, value in one["values"])
+
+    def rules(self) -> list[dict[str, Any]]:
+        """All rules, with ``health`` and ``lastError``."""
+        return [rule for group in self._get("/api/v1/rules")["groups"] for rule in group["rules"]]
 
     def _get(self, path: str) -> Any:
         try:

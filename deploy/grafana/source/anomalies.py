@@ -184,24 +184,39 @@ def told() -> list[Json]:
             unit="s",
         ),
         lines(
+            "What alerters have not read",
+            "Events of episodes that each alerter has not read yet, of its partitions. Normal: 0.",
+            query("faust_anomaly_alerter_lag_records{$}", "{{instance}}"),
+            unit="short",
+            size=(6, 8),
+        ),
+        lines(
+            "Partitions of each alerter",
+            "Partitions of the topic of anomalies of whose episodes each process tells. Normal: all, shared out "
+            "evenly. None: nobody is told.",
+            query("faust_anomaly_alerter_assigned_partitions{$} > 0", "{{instance}}"),
+            unit="short",
+            size=(6, 8),
+        ),
+        lines(
             "Silent series",
             "Series that send nothing any more, though they usually would. Normal: 0. Many at once: what collects or "
             "sends them has stopped.",
             query("sum(faust_anomaly_silent_series{$})", "silent"),
             unit="short",
-            size=(12, 8),
+            size=(6, 8),
             links=[view("", "What is open now")],
         ),
         lines(
-            "What the alerter could not read, and new beginnings",
+            "Trouble of alerters",
             "Records of the topics that the alerter skipped, and times it began anew after an error. Normal: none of "
             "either.",
             query("sum(increase(faust_anomaly_alerter_skipped_total{$}[$__interval]))", "skipped"),
             query("sum(increase(faust_anomaly_alerter_restarts_total{$}[$__interval]))", "began anew"),
             unit="short",
+            size=(6, 8),
             bars=True,
             interval="1m",
-            size=(12, 8),
             overrides=colored({"skipped": ORANGE, "began anew": RED}),
         ),
     ]

@@ -56,9 +56,11 @@ def processes() -> list[Json]:
         ),
         stat(
             "Memory",
-            "Resident memory of all processes.",
-            query("sum(process_resident_memory_bytes{$})"),
-            unit="bytes",
+            "Resident memory of the process that is nearest to what it can have, as a share of that. Normal: below "
+            "0.9.",
+            query("max(process_resident_memory_bytes{$} / faust_anomaly_memory_limit_bytes{$})"),
+            unit="percentunit",
+            thresholds=steps(GREEN, (0.8, YELLOW), (0.9, RED)),
             size=(4, 4),
         ),
         table(
@@ -66,11 +68,13 @@ def processes() -> list[Json]:
             "Each process: its versions, its engine (numba or python), and since when it runs. Normal: one version, "
             "but during an upgrade; numba wherever it can be had.",
             [
-                now("faust_anomaly_build_info{$} * on (job, instance) group_left () "
+                now("faust_anomaly_build_info{$} * on (job, instance) group_left (hash) faust_anomaly_settings_info{$} "
+                    "* on (job, instance) group_left () "
                     "(time() - process_start_time_seconds{$})")
             ],
             {"instance": "Process", "component": "Component", "version": "Version", "python": "Python",
-             "engine": "Engine", "Value": "Up for"},
+             "engine": "Engine",
+                "hash": "Settings", "Value": "Up for"},
             unit="s",
             size=(12, 8),
             links=[view("system", "Page System of the view")],
@@ -85,12 +89,17 @@ def use() -> list[Json]:
             "Cores in use. Normal: level with the load. A worker near 1 is at its limit.",
             query("rate(process_cpu_seconds_total{$}[$__rate_interval])", "{{instance}}"),
             unit="short",
+            size=(6, 8),
         ),
         lines(
             "Memory of each process",
-            "Resident memory. Normal: grows with the series, then level.",
+            "Resident memory, and the least that a process can have: of its control groups and of the machine. "
+            "Normal: grows with the series, then level. At the limit the kernel kills the process.",
             query("process_resident_memory_bytes{$}", "{{instance}}"),
+            query("min(faust_anomaly_memory_limit_bytes{$})", "limit"),
             unit="bytes",
+            size=(6, 8),
+            overrides=[dashed("limit")],
         ),
         lines(
             "Open files",
@@ -98,6 +107,7 @@ def use() -> list[Json]:
             query("process_open_fds{$}", "{{instance}}"),
             query("min(process_max_fds{$})", "limit"),
             unit="short",
+            size=(6, 8),
             overrides=[dashed("limit")],
         ),
         lines(
@@ -109,6 +119,7 @@ def use() -> list[Json]:
                 "generation {{generation}}",
             ),
             unit="cps",
+            size=(6, 8),
         ),
     ]
 
@@ -153,6 +164,7 @@ def recovery() -> list[Json]:
             "Seconds that the last recovery of each worker took. Normal: 33 s for a million sources.",
             query("faust_anomaly_recovery_seconds{$}", "{{instance}}"),
             unit="s",
+            size=(12, 8),
         ),
         lines(
             "Recovered",
@@ -160,13 +172,7 @@ def recovery() -> list[Json]:
             query("sum(faust_anomaly_recovered_snapshots_total{$})", "snapshots"),
             query("sum(faust_anomaly_replayed_points_total{$})", "points computed again"),
             unit="short",
-        ),
-        lines(
-            "Partitions of each worker",
-            "Input partitions that each process has. Normal: shared out evenly, and level.",
-            query("faust_anomaly_assigned_partitions{$}", "{{instance}}"),
-            unit="short",
-            stacked=True,
+            size=(12, 8),
         ),
     ]
 
@@ -193,12 +199,28 @@ def history() -> list[Json]:
             size=(6, 8),
         ),
         lines(
+            "Space for the history",
+            "Free space of the file system that has the history's file. Nothing where it is in PostgreSQL. Normal: "
+            "more than 0.5 GB; an episode with two messages takes 1.5 kB.",
+            query("faust_anomaly_history_free_bytes{$}", "{{instance}}"),
+            unit="bytes",
+            size=(6, 8),
+        ),
+        lines(
+            "Certificates",
+            "Time until the certificates in use expire: of the port (api), and for the brokers (kafka). Nothing where "
+            "there are none. Normal: more than 14 days.",
+            query("min by (of) (faust_anomaly_certificate_expiry_timestamp_seconds{$}) - time()", "{{of}}"),
+            unit="s",
+            size=(6, 8),
+        ),
+        lines(
             "Requests refused",
             "Requests to the view and the API that were refused: 401 no valid token, 403 not allowed, 429 too many. "
             "Many 401: somebody guesses tokens, or one has run out.",
             query("sum by (status) (rate(faust_anomaly_refused_requests_total{$}[$__rate_interval]))", "{{status}}"),
             unit="cps",
-            size=(6, 8),
+            size=(12, 8),
             overrides=colored({"401": ORANGE, "403": YELLOW, "429": RED}),
         ),
         lines(
@@ -207,6 +229,6 @@ def history() -> list[Json]:
             "WebSockets that read too slowly. Normal: none.",
             query("sum by (of) (rate(faust_anomaly_cut_connections_total{$}[$__rate_interval]))", "{{of}}"),
             unit="cps",
-            size=(6, 8),
+            size=(12, 8),
         ),
     ]

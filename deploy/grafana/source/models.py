@@ -1,16 +1,20 @@
 """Model Performance: what the detectors do, what they cost, and how often people agree."""
 
 from deploy.grafana.source.panels import (
+    GREEN,
+    RED,
     Json,
     dashboard,
     lines,
     query,
     row,
     stat,
+    steps,
     view,
 )
 
 UID = "faust-anomaly-models"
+ANOMALY = ',verdict="anomaly"'
 
 
 def build() -> Json:
@@ -24,6 +28,11 @@ def build() -> Json:
             row("State", *state()),
         ],
     )
+
+
+def verdicts(narrower: str = "") -> str:
+    """Judged episodes: each process that tells of episodes knows of all."""
+    return f"max by (verdict) (faust_anomaly_feedback_episodes{{${narrower}}})"
 
 
 def per_point(stages: str) -> str:
@@ -69,10 +78,13 @@ def summary() -> list[Json]:
             unit="bytes",
         ),
         stat(
-            "Drifts an hour",
-            "Changes for good in the scores of sources, found by detection.drift.",
-            query("3600 * sum(rate(faust_anomaly_drifts_total{$}[$__rate_interval]))"),
-            unit="short",
+            "People agree",
+            "Share of the episodes that people judged in the last 7 days which they called an anomaly. Normal: above "
+            "a half; of fewer than 20 it says little. Say in the view what an episode was.",
+            query(f"sum({verdicts(ANOMALY)}) / sum({verdicts()})"),
+            unit="percentunit",
+            thresholds=steps(RED, (0.5, GREEN)),
+            links=[view("", "What is open now")],
         ),
     ]
 
@@ -108,7 +120,7 @@ def detectors() -> list[Json]:
                 "{{instance}}",
             ),
             unit="percentunit",
-            size=(12, 8),
+            size=(8, 8),
             max=1,
         ),
         lines(
@@ -118,7 +130,15 @@ def detectors() -> list[Json]:
             unit="short",
             bars=True,
             interval="1m",
-            size=(12, 8),
+            size=(8, 8),
+        ),
+        lines(
+            "What people said of episodes",
+            "Episodes that people judged in the last 7 days, by what they said they were. Many not_useful: choose "
+            "other detectors, or a higher threshold, for these sources.",
+            query(verdicts(), "{{verdict}}"),
+            unit="short",
+            links=[view("", "What is open now")],
         ),
     ]
 

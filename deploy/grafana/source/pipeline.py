@@ -8,11 +8,13 @@ from deploy.grafana.source.panels import (
     Json,
     colored,
     dashboard,
+    dashed,
     lines,
     now,
     query,
     row,
     stat,
+    states,
     steps,
     view,
 )
@@ -34,6 +36,7 @@ def build() -> Json:
         [
             row("Is it healthy?", *healthy()),
             row("Records", *records()),
+            row("Workers", *workers()),
             row("Batches", *batches()),
             row("Sorted by source (input.rekey)", *rekeyed(), collapsed=True),
         ],
@@ -44,11 +47,12 @@ def healthy() -> list[Json]:
     system = view("system", "Page System of the view")
     return [
         stat(
-            "Processes up",
-            "Workers and alerters that Prometheus reaches. Normal: as many as you run.",
-            query("sum(up{$})"),
-            unit="short",
-            thresholds=steps(RED, (1, GREEN)),
+            "Ready",
+            "Workers and alerters whose /readyz answers 200, of those that Prometheus knows. Normal: all. Readiness "
+            "below shows which are not; their /readyz says what they wait for.",
+            query("sum(faust_anomaly_ready{$}) / count(up{$})"),
+            unit="percentunit",
+            thresholds=steps(RED, (0.01, ORANGE), (1, GREEN)),
             links=[system],
         ),
         stat(
@@ -86,12 +90,13 @@ def healthy() -> list[Json]:
             links=[system],
         ),
         stat(
-            "Open episodes",
-            "Open episodes that somebody is to be told of, as alerters count them.",
-            query("sum(faust_anomaly_episodes_open{$})"),
+            "Without a worker",
+            "Partitions of the input that there are, less those that workers have. Normal: 0, but for some seconds "
+            "after a worker came or went. Their records are not scored, and they show no lag.",
+            query("max(faust_anomaly_partitions{$}) - sum(faust_anomaly_assigned_partitions{$})"),
             unit="short",
-            thresholds=steps(GREEN),
-            links=[view("", "What is open now")],
+            thresholds=steps(GREEN, (1, RED)),
+            links=[system],
         ),
     ]
 
@@ -147,6 +152,31 @@ def records() -> list[Json]:
     ]
 
 
+def workers() -> list[Json]:
+    return [
+        states(
+            "Readiness",
+            "Whether each process is ready: a worker is in its group, has its state, and the group takes its commits; "
+            "an alerter tells. Normal: not ready for some seconds after a start or a rebalance.",
+            query("faust_anomaly_ready{$}", "{{instance}}"),
+            {"1": ("ready", GREEN), "0": ("not ready", ORANGE)},
+            size=(12, 7),
+            links=[view("system", "Page System of the view")],
+        ),
+        lines(
+            "Partitions of each worker",
+            "Input partitions that each process has, and how many there are. Normal: shared out evenly, and level. A "
+            "sum below what there is: a rebalance, or a worker that recovers.",
+            query("faust_anomaly_assigned_partitions{$} > 0", "{{instance}}"),
+            query("max(faust_anomaly_partitions{$})", "there are"),
+            unit="short",
+            size=(12, 7),
+            overrides=[dashed("there are")],
+            links=[view("system", "Page System of the view")],
+        ),
+    ]
+
+
 def batches() -> list[Json]:
     return [
         lines(
@@ -178,16 +208,8 @@ def batches() -> list[Json]:
             "refused: a rebalance; failed: the group's broker does not answer.",
             query("sum by (outcome) (rate(faust_anomaly_commits_total{$}[$__rate_interval]))", "{{outcome}}"),
             unit="cps",
+            size=(12, 8),
             overrides=colored({"accepted": GREEN, "refused": ORANGE, "failed": RED}),
-        ),
-        lines(
-            "Partitions of each worker",
-            "Input partitions that each process has. Normal: shared out evenly, and level. A sum that is too small: "
-            "a rebalance, or a worker that recovers.",
-            query("faust_anomaly_assigned_partitions{$}", "{{instance}}"),
-            unit="short",
-            stacked=True,
-            links=[view("system", "Page System of the view")],
         ),
         lines(
             "Results that were there before",
@@ -195,6 +217,7 @@ def batches() -> list[Json]:
             "else none.",
             query("sum(rate(faust_anomaly_results_suppressed_total{$}[$__rate_interval]))", "suppressed"),
             unit="cps",
+            size=(12, 8),
         ),
     ]
 
@@ -218,9 +241,10 @@ def rekeyed() -> list[Json]:
         ),
         lines(
             "Partitions that each worker sorts",
-            "Partitions of the input topic that each process has.",
-            query("faust_anomaly_assigned_rekey_partitions{$}", "{{instance}}"),
+            "Partitions of the input topic that each process has, and how many there are.",
+            query("faust_anomaly_assigned_rekey_partitions{$} > 0", "{{instance}}"),
+            query("max(faust_anomaly_rekey_partitions{$})", "there are"),
             unit="short",
-            stacked=True,
+            overrides=[dashed("there are")],
         ),
     ]
