@@ -46,6 +46,7 @@ REBUILD_S = 600.0  # and one that changes or deletes whole tables
 MIGRATIONS = Path(__file__).parent / "migrations"
 POSTGRESQL_OPTIONS = {
     "application_name": "faust-anomaly",
+    "client_encoding": "UTF8",  # of a database in SQL_ASCII, text would come as bytes
     "connect_timeout": "5",
     "keepalives_idle": "10",
     "keepalives_interval": "5",

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -53,6 +54,21 @@ def test_several_that_open_one_database_at_the_same_time_make_its_tables_once(ur
             return list(await connection.execute(sa.text("SELECT version_num FROM alembic_version")))
 
     assert len(ended(*several)(opened())) == 1
+
+
+def test_a_database_that_knows_no_encoding_is_used_all_the_same(postgres):
+    parts = sa.make_url(postgres.url())  # initdb with the locale C makes all of them so
+    where = {"host": parts.query["host"], "user": parts.username, "dbname": "postgres"}
+    with psycopg.connect(**where, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE ascii ENCODING SQL_ASCII TEMPLATE template0")
+    database = of(parts.set(database="ascii").difference_update_query(["options"]).render_as_string(False))
+
+    async def kept():
+        await database.open()
+        async with database.connected() as connection:
+            return list(await connection.scalars(sa.select(tables.facts.c.value)))
+
+    assert ended(database)(kept()) == ["group"]
 
 
 def test_tables_of_a_newer_version_are_left_alone(url):
