@@ -13,6 +13,10 @@ class TopicError(AnomalyError):
     """A topic is missing, or its settings differ from what the program needs. Stop; the message names the fix."""
 
 
+class NoBroker(TopicError):
+    """No broker answers now. Stop; a supervisor may start the program again, or wait and try again."""
+
+
 class InvalidPoint(AnomalyError):
     """A record cannot be read as a point. Send it to the dead letters.
 

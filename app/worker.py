@@ -22,7 +22,7 @@ from mode import Service
 from agents import alert, rekey, score
 from app.alerting.alerter import Alerter
 from app.compiled import jit
-from app.errors import AnomalyError, ConfigurationError, TopicError
+from app.errors import AnomalyError, ConfigurationError, NoBroker, TopicError
 from app.kafka import patches, permissions
 from app.kafka.client import client_options, ssl_context
 from app.kafka.topics import doubts, limits, needed_names, require
@@ -73,7 +73,7 @@ class Preflight(Service):
         except AnomalyError as error:
             print(f"faust-anomaly: {error}", file=sys.stderr, flush=True)
             logging.shutdown()
-            sys.exit(2)  # nothing was begun
+            sys.exit(1 if isinstance(error, NoBroker) else 2)  # nothing was begun
 
     async def on_stop(self) -> None:
         await self._keeper.stop()

@@ -3,8 +3,8 @@
 A command is one module of this folder; the table below is all that ``--help`` reads, so it answers at once
 and a command pays for its own imports only (Faust, numba and aiokafka take seconds).
 
-Exit codes: 0 done; 1 an error, in one line on stderr; 2 settings, topics or options are wrong: nothing was
-started; 130 stopped by Ctrl-C; 141 the reader of our output went away.
+Exit codes: 0 done; 1 an error, in one line on stderr; 2 settings, topics or options are wrong: nothing was started, and
+it would be no use to try again; 130 stopped by Ctrl-C; 141 the reader of our output went away.
 """
 
 import os
@@ -27,6 +27,7 @@ COMMANDS = {
     "alerts": ("app.cli.alerts:alerts", "Say who is told of anomalies, and why."),
     "token": ("app.cli.token:token", "Make, list or revoke tokens of the view and the API."),
     "topics": ("app.cli.topics:topics", "Create the topics, or check them."),
+    "check": ("app.cli.check:check", "Check all that a worker or alerter needs, before it is started."),
     "probe": ("app.cli.probe:probe", "Ask the worker of this machine whether it lives, or is ready."),
     "backup": ("app.cli.backup:backup", "Copy the state of a group to a file."),
     "restore": ("app.cli.backup:restore", "Put such a copy back, also on another cluster."),
@@ -46,7 +47,8 @@ class Commands(TableGroup):
             return result
         except errors.AnomalyError as error:
             click.echo(f"faust-anomaly: {error}", err=True)
-            ctx.exit(2 if isinstance(error, WRONG_BEFORE_START) else 1)
+            wrong = isinstance(error, WRONG_BEFORE_START) and not isinstance(error, errors.NoBroker)
+            ctx.exit(2 if wrong else 1)
         except KeyboardInterrupt:
             ctx.exit(130)
         except BrokenPipeError:

@@ -51,25 +51,27 @@ class AnyBroker(AIOKafkaAdminClient):
 
 
 @asynccontextmanager
-async def connected(kafka: "KafkaSettings") -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client for a ``with`` block; TopicError when a broker cannot be reached or does not answer.
+async def connected(kafka: "KafkaSettings", patient: bool = True) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client for a ``with`` block; NoBroker when a broker cannot be reached or does not answer, another
+    TopicError when asking again would not help.
 
-    Connecting and the block have 10 s each. A broker that is not there yet is tried again; one that refuses
-    the user, shows a certificate that is not trusted or speaks another protocol is not.
+    Connecting and the block have 10 s each. A broker that is not there yet is tried again, if ``patient``; one that
+    refuses the user, shows a certificate that is not trusted or speaks another protocol is not.
     """
     timeout_s = TIMEOUT_S
     options: dict[str, Any] = {**client_options(kafka), "request_timeout_ms": int(timeout_s * 1000)}
-    admin = AnyBroker(**{**options, "bootstrap_servers": await _reached(kafka, options, timeout_s)})
+    admin = AnyBroker(**{**options, "bootstrap_servers": await _reached(kafka, options, timeout_s, patient)})
     try:
         async with asyncio.timeout(timeout_s):
             await admin.start()
             yield admin
     except NodeNotReadyError as error:
-        raise errors.TopicError(f"{where(kafka)}: {await _astray(admin, options)}") from error
+        raise errors.NoBroker(f"{where(kafka)}: {await _astray(admin, options)}") from error
     except KafkaError as error:
-        raise errors.TopicError(f"{where(kafka)}: {type(error).__name__}: {error}") from error
+        of = errors.NoBroker if error.retriable else errors.TopicError
+        raise of(f"{where(kafka)}: {type(error).__name__}: {error}") from error
     except TimeoutError as error:
-        raise errors.TopicError(f"{where(kafka)}: no answer within {timeout_s:g} s") from error
+        raise errors.NoBroker(f"{where(kafka)}: no answer within {timeout_s:g} s") from error
     finally:
         await admin.close()
 
@@ -79,7 +81,7 @@ def where(kafka: "KafkaSettings") -> str:
     return f"Kafka at {', '.join(kafka.bootstrap_servers)}"
 
 
-async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: float) -> str:
+async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: float, patient: bool = True) -> str:
     """The first of the addresses that takes a connection and the user."""
     addresses = options["bootstrap_servers"]
     options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
@@ -96,10 +98,12 @@ async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: f
                 failed.setdefault(address, error)
             except (OSError, KafkaError, Refused) as error:
                 failed[address] = error
-        if any(map(_final, failed.values())) or now() + RETRY_S > until:
+        final = any(map(_final, failed.values()))
+        if final or not patient or now() + RETRY_S > until:
             why = "; ".join(f"{address}: {_in_words(error)}" for address, error in failed.items())
             remedies = "; ".join(dict.fromkeys(_remedy(error, kafka) for error in failed.values()))
-            raise errors.TopicError(f"{where(kafka)}: no broker could be reached: {why}. {remedies}") from None
+            of = errors.TopicError if final else errors.NoBroker
+            raise of(f"{where(kafka)}: no broker could be reached: {why}. {remedies}") from None
         await asyncio.sleep(RETRY_S)
 
 

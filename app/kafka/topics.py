@@ -10,7 +10,7 @@ Nothing here makes a topic by asking for it, whatever the broker's ``auto.create
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -56,32 +56,60 @@ class Topic:
     copies: int = 1  # of each partition, brokers that hold one
 
 
-async def require(
-    settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()
-) -> dict[str, Topic]:
-    """The topics, by name.
+class Found(NamedTuple):
+    """What a program finds before it starts: the topics that it needs and that exist, by name, and what is wrong with
+    them and with its user's permissions, in sentences. ``absent``: topics that do not exist; a sentence for each is
+    among the problems."""
+
+    topics: dict[str, Topic]
+    problems: list[str]
+    absent: list[str]
+
+
+async def look(
+    settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = (), patient: bool = True
+) -> Found:
+    """The topics of a worker.
 
     ``needed`` are permissions that the user must have, where the brokers report which it has.
-    Raises TopicError with every problem and its fix, or when no broker answers within 10 s.
+    Raises TopicError if the brokers cannot be asked; that is NoBroker when no one answers within 10 s, or at once if
+    not ``patient``.
     """
     kafka = settings.kafka
-    async with connected(kafka) as admin:
+    async with connected(kafka, patient) as admin:
         topics = await describe(admin, kafka)
         missing = await lacking(admin, needed)
-    if found := problems(kafka, topics, largest_snapshot_bytes, missing, result_bytes(settings)):
-        raise errors.TopicError(listed(kafka, found))
-    return topics
+    wrong = problems(kafka, topics, largest_snapshot_bytes, missing, result_bytes(settings))
+    return Found(topics, wrong, [name for name in needed_names(kafka) if name not in topics])
 
 
-async def require_for_alerter(kafka: "KafkaSettings") -> None:
-    """The topics and permissions that ``faust-anomaly alerter`` needs. Raises TopicError as ``require`` does."""
-    async with connected(kafka) as admin:
+async def look_for_alerter(kafka: "KafkaSettings", patient: bool = True) -> Found:
+    """The topics of ``faust-anomaly alerter``, and its permissions. Raises as ``look`` does."""
+    async with connected(kafka, patient) as admin:
         topics = await describe(admin, kafka)
         missing = await lacking(admin, permissions.of_alerter(kafka))
     names = [kafka.anomalies_topic, kafka.notifications_topic, kafka.decisions_topic]
-    found = [*_missing(topics, names, missing), *rights_problems(kafka, missing), *_alerting_problems(kafka, topics)]
-    if found:
-        raise errors.TopicError(listed(kafka, found))
+    wrong = [*_missing(topics, names, missing), *rights_problems(kafka, missing), *_alerting_problems(kafka, topics)]
+    return Found({name: topics[name] for name in names if name in topics}, wrong,
+                 [name for name in names if name not in topics])  # fmt: skip
+
+
+async def require(
+    settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()
+) -> dict[str, Topic]:
+    """The topics of a worker, by name. Raises as ``look`` does, and TopicError with every problem and its fix."""
+    return _sound(settings.kafka, await look(settings, largest_snapshot_bytes, needed))
+
+
+async def require_for_alerter(kafka: "KafkaSettings") -> None:
+    """The topics and permissions that ``faust-anomaly alerter`` needs. Raises as ``require`` does."""
+    _sound(kafka, await look_for_alerter(kafka))
+
+
+def _sound(kafka: "KafkaSettings", found: Found) -> dict[str, Topic]:
+    if found.problems:
+        raise errors.TopicError(listed(kafka, found.problems))
+    return found.topics
 
 
 async def create(

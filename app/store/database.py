@@ -44,6 +44,7 @@ BUSY_S = 10.0  # how long SQLite waits for another process's transaction
 ANSWER_S = 30.0  # how long a step may take; a server that is away then counts as such
 REBUILD_S = 600.0  # and one that changes or deletes whole tables
 MIGRATIONS = Path(__file__).parent / "migrations"
+OTHER_VERSION = "the history's tables are of another version of this program: "
 POSTGRESQL_OPTIONS = {
     "application_name": "faust-anomaly",
     "client_encoding": "UTF8",  # of a database in SQL_ASCII, text would come as bytes
@@ -139,10 +140,7 @@ class Database:
             else:
                 owner = await self._make()
             if owner != self.group:
-                raise StoreError(
-                    f"history in {self.shown}: this is the history of the group {owner}: name another database in "
-                    f"storage.url for the group {self.group}"
-                )
+                raise StoreError(self._of_another(owner))
             self._opened = self.path.stat().st_ino if self.path else 1
 
     async def _make(self) -> str:
@@ -164,6 +162,51 @@ class Database:
             if not await connection.run_sync(lambda one: sa.inspect(one).has_table(facts.name)):
                 raise none
             return await connection.scalar(sa.select(facts.c.value).where(facts.c.name == "group")) or self.group
+
+    async def look(self) -> str:
+        """What ``open`` would find, in words; nothing is made or changed.
+
+        Raises
+        ------
+        StoreError
+            It cannot be asked now.
+        ConfigurationError
+            It would be refused: another group's, of a newer version, or tables may not be made there.
+        """
+        if self.path and not self.path.exists():
+            return "not there yet, made at the start"
+        with reported(self):
+            async with asyncio.timeout(ANSWER_S), self.connected() as connection:
+                has_tables = await connection.run_sync(lambda one: sa.inspect(one).has_table(facts.name))
+                owner = (
+                    await connection.scalar(sa.select(facts.c.value).where(facts.c.name == "group"))
+                    if has_tables
+                    else None
+                )
+                here, newest = await connection.run_sync(_versions)
+                makes = sa.select(sa.func.has_schema_privilege(sa.func.current_schema(), "CREATE"))
+                postgresql = connection.dialect.name == "postgresql"
+                may = await connection.scalar(makes) if postgresql and here != newest else True
+        if owner not in (None, self.group):
+            raise ConfigurationError(self._of_another(owner))
+        if not may:
+            raise ConfigurationError(
+                f"history in {self.shown}: this user may not make tables there: it needs CREATE on the schema that is "
+                "first in its search_path, mostly public"
+            )
+        if here is None:
+            return "no tables yet, made at the start"
+        return (
+            "tables at their newest"
+            if here == newest
+            else f"tables of version {here}, brought to {newest} at the start"
+        )
+
+    def _of_another(self, owner: str) -> str:
+        return (
+            f"history in {self.shown}: this is the history of the group {owner}: name another database in storage.url "
+            f"for the group {self.group}"
+        )
 
     def replaced(self) -> bool:
         """Whether the file is not the one that was opened."""
@@ -298,6 +341,22 @@ def _engine(url: sa.URL, reads_only: bool) -> AsyncEngine:
     return engine
 
 
+def _versions(connection: sa.Connection) -> tuple[str | None, str]:
+    """That of the tables, None if there are none, and the newest one. Raises ConfigurationError for one of another
+    version of this program."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    here = MigrationContext.configure(connection).get_current_revision()
+    try:
+        scripts.get_revision(here or "head")
+    except CommandError as error:
+        raise ConfigurationError(OTHER_VERSION + str(error)) from error
+    return here, scripts.get_current_head() or ""
+
+
 def _migrate(connection: sa.Connection) -> None:
     """Run the steps that are missing. Raises StoreError if the tables are of a newer version than this one."""
     from alembic.config import Config
@@ -315,7 +374,7 @@ def _migrate(connection: sa.Connection) -> None:
             environment.configure(connection=connection, transactional_ddl=True)
             environment.run_migrations()
     except CommandError as error:
-        raise StoreError(f"the history's tables are of another version of this program: {error}") from error
+        raise StoreError(OTHER_VERSION + str(error)) from error
 
 
 def _locked(path: Path) -> IO[bytes] | None:

@@ -99,6 +99,8 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
     secured.allow("worker", acls_of(permissions.of_worker(settings)))
     checked = wait_for(lambda: (done := run("worker", "topics")).exit_code == 0 and done)
     assert checked.stdout.count(", ok") == 8
+    checked = run("worker", "check")
+    assert checked.exit_code == 0 and "ok      permissions: 18 rights" in checked.stdout, checked.output
     generate = ("generate", "synthetic", "--sources", "8", "--points", "50")
     refused = run("producer", *generate)
     assert refused.exit_code == 2 and f"topic {settings.kafka.input_topic}" in refused.stderr
@@ -213,9 +215,17 @@ def test_a_worker_says_what_it_lacks_before_it_joins_and_a_password_to_nobody(se
         workers = unentitled.start(), impostor.start(), unaware.start((sys.executable, "-c", BROKERS_THAT_DO_NOT_SAY))
         environ = lacking.environ(ANOMALY_KAFKA__SASL_PASSWORD="wr0ng-one")
         generated = CliRunner().invoke(main, ["generate", "synthetic", "--points", "5"], env=environ)
+        refused = CliRunner().invoke(main, ["check"], env=environ | {"ANOMALY_STORAGE__ENABLED": "false"})
+        unentitled_too = lacking.environ(ANOMALY_INPUT__REKEY="true", ANOMALY_STORAGE__ENABLED="false")
+        told = CliRunner().invoke(main, ["check"], env=unentitled_too)
         codes = [*(worker.wait() for worker in workers), generated.exit_code]
     said = [*(worker.said for worker in workers), generated.output]
     assert codes == [2, 2, 70, 2], said
+    assert (refused.exit_code, told.exit_code) == (2, 2), refused.output + told.output
+    assert told.stdout.count("wrong ") == 2 and "permissions:" not in told.stdout
+    said += [refused.output]
+    for acl in (group, by_source):
+        assert f"wrong   {acl.kind} {acl.name}: the user lacking may not {acl.operation} it" in told.stdout
     assert f"group {group.name}: the user lacking may not Read it" in said[0]
     assert f"topic {by_source.name}: the user lacking may not Write it" in said[0]
     alone = said.pop(2)  # it joined, and found out then

@@ -157,6 +157,20 @@ class BaseChannel:
         """Deliver one message. Raises Retry or Refused; whatever else it raises counts as Retry."""
         raise NotImplementedError
 
+    def hosts(self) -> list[tuple[str, int]]:
+        """Hosts and ports that it connects to, as far as its options say: those of all that are URLs."""
+        from urllib.parse import urlsplit
+
+        found = []
+        for name, field in type(self.options).model_fields.items():
+            hidden = "SecretStr" in str(field.annotation)
+            value = self.options.secret(name) if hidden else getattr(self.options, name)
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, str) and one.startswith(("http://", "https://")):
+                    parts = urlsplit(one)
+                    found.append((parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)))
+        return found
+
     async def refresh(self, episodes: Sequence[Event]) -> None:
         """Say again what is open."""
 

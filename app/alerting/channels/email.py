@@ -105,6 +105,9 @@ class Channel(BaseChannel):
             raise ConfigurationError(f"ca_file: expected certificates in PEM, got {options.ca_file!r}") from error
         self._taken: tuple[str, set[str]] = ("", set())  # notification, recipients who have got it
 
+    def hosts(self) -> list[tuple[str, int]]:
+        return [(self.options.host, self._port)]
+
     async def send(self, notification: Notification) -> Answer:
         if self._taken[0] != notification.id:
             self._taken = notification.id, set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from app.metrics import Metrics
-from app.settings import Settings
+from app.settings import ApiSettings, Settings
 from app.web.security import exposure
 from app.web.security.access import Access, check_roles
 from app.web.security.clients import Proxies, address_of
@@ -20,6 +20,17 @@ from app.web.security.origins import Origins
 from app.web.security.roles import METRICS, OPEN, PROBE
 from app.web.security.tls import Certificate
 from app.web.security.tokens import Tokens
+
+
+def tokens_of(api: ApiSettings) -> Tokens | None:
+    """Those of api.tokens_file. Raises ConfigurationError."""
+    return Tokens(Path(api.tokens_file)) if api.tokens_file else None
+
+
+def certificate_of(api: ApiSettings, taken: Callable[[Path], None] = lambda path: None) -> Certificate | None:
+    """That of api.tls_certificate_file. Raises ConfigurationError."""
+    certificate, key = api.tls_certificate_file, api.tls_key_file
+    return Certificate(Path(certificate), Path(key) if key else None, taken) if certificate else None
 
 
 class Guard:
@@ -33,17 +44,13 @@ class Guard:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         api, dashboard = settings.api, settings.dashboard
         exposure.check(settings)
-        self._tokens = Tokens(Path(api.tokens_file)) if api.tokens_file else None
+        self._tokens = tokens_of(api)
         issuer = None
         if api.oidc_issuer:
             from app.web.security.oidc import Issuer
 
             issuer = Issuer(api.oidc_issuer, api.oidc_audience or "", api.oidc_roles_claim)
-        certificate, key = api.tls_certificate_file, api.tls_key_file
-        self._certificate = None
-        if certificate:
-            taken = partial(metrics.certificate, "api")
-            self._certificate = Certificate(Path(certificate), Path(key) if key else None, taken)
+        self._certificate = certificate_of(api, partial(metrics.certificate, "api"))
         self.tls = self._certificate.context if self._certificate else None
         self.proxies = Proxies(api.trusted_proxies, api.root_path or "")
         without_token = {OPEN, *[PROBE] * api.probes_open, *[METRICS] * api.metrics_open}

@@ -95,6 +95,42 @@ def test_two_groups_do_not_share_a_database(url):
     ended(first, second)(opened())
 
 
+def test_a_look_changes_nothing_and_says_what_opening_would_find(url):
+    def look(group="group"):
+        database = Database.of(load(environ={}, storage={"url": url}, kafka={"group_id": group}), reads_only=True)
+        return ended(database)(database.look())
+
+    assert look() == look() and "made at the start" in look()
+    database = of(url)
+
+    async def opened(version=None):
+        await database.open()
+        if version:
+            async with database.connected(writes=True) as connection, connection.begin():
+                await connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{version}'"))
+
+    ended(database)(opened())
+    assert look() == "tables at their newest"
+    with pytest.raises(ConfigurationError, match="history of the group group: name another database"):
+        look("green")
+    ended(database)(opened("999"))
+    with pytest.raises(ConfigurationError, match="another version of this program"):
+        look()
+
+
+def test_who_may_not_make_tables_is_told_before_the_start(postgres):
+    url = sa.make_url(postgres.url())
+    schema = "limited"
+    with psycopg.connect(postgres._address(), autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        connection.execute("CREATE ROLE reader LOGIN")
+        connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO reader")
+    limited = url.set(username="reader").update_query_dict({"options": f"-csearch_path={schema}"})
+    database = of(limited.render_as_string(hide_password=False))
+    with pytest.raises(ConfigurationError, match="may not make tables there: it needs CREATE"):
+        ended(database)(database.look())
+
+
 def test_one_process_writes_and_another_takes_over(url):
     first, second = of(url), of(url)
 
