@@ -74,6 +74,13 @@ def of_rules() -> Iterator[Asked]:
         yield Asked(f"{name} / {rule.get('record') or rule['alert']}", expr, finite=False)
 
 
+def of_scaling() -> Iterator[Asked]:
+    """What KEDA asks; there are no namespaces here."""
+    [made] = yaml.safe_load_all((DEPLOY / "kubernetes/components/keda/scaled-object.yaml").read_text("utf-8"))
+    for trigger in made["spec"]["triggers"]:
+        yield Asked("keda", trigger["metadata"]["query"].replace(', namespace="faust-anomaly"', ""))
+
+
 def _unfolded(expr: str, recorded: Mapping[str, str]) -> str:
     """With the expressions in place of the names of what is recorded: that may be nothing while all is well."""
 

@@ -44,6 +44,7 @@ LINKS = {"/bin": "usr/bin", "/lib": "usr/lib", "/lib64": "usr/lib64"}
 POINTS, SOURCES = 200, 500
 GENERATE = ["generate", "synthetic", "--sources", str(SOURCES), "--points", str(POINTS)]
 LONG_S = 300.0
+COMPILED, CACHE = "/opt/faust-anomaly/compiled", "/var/cache/faust-anomaly"
 DATABASE = "sqlite:////var/lib/faust-anomaly/history.db"  # in place of PostgreSQL
 VALUES = {"ANOMALY_KAFKA__SASL_PASSWORD": "not looked at", "ANOMALY_STORAGE__URL": DATABASE}
 READY = re.compile(r"ready: generation (\d+), partitions (\[.*\])")
@@ -60,14 +61,15 @@ class Pod:
         self.parts, self.name, self.folder = parts, name, folder / name
         self.port = probe.free_port()
         self.given = {"ANOMALY_DASHBOARD__PORT": str(self.port), **given}
+        self.compiled: Path | None = None  # code that came with the image
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def main(self) -> Container:
         return self.parts[-1]
 
-    def fresh(self, secrets: Mapping[str, Mapping[str, str]], cache: Path | None = None) -> None:
-        """Its volumes, as a new pod gets them; ``cache``: code that the image would have compiled."""
+    def fresh(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
+        """Its volumes, as a new pod gets them."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for volume in self.main.pod["spec"]["volumes"]:
             path = self.folder / volume["name"]
@@ -83,8 +85,6 @@ class Pod:
                     if one["metadata"]["name"] == volume["configMap"]["name"]:
                         for name, text in one["data"].items():
                             (path / name).write_text(text)
-        if cache:
-            shutil.copytree(cache, self.folder / "cache", dirs_exist_ok=True)
 
     def command(self, part: Container, arguments: list[str]) -> list[str]:
         """With bubblewrap: nothing of this machine but the system, this checkout and its Python, all read-only."""
@@ -99,10 +99,17 @@ class Pod:
         for mount in part.spec["volumeMounts"]:
             how = "--ro-bind" if mount.get("readOnly") else "--bind"
             found += [how, str(self.folder / mount["name"]), mount["mountPath"]]
+        if self.compiled:
+            found += ["--ro-bind", str(self.compiled), COMPILED]
         for path in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}:
             found += ["--ro-bind", str(path), str(path)]
-        environ = {"PATH": "/usr/bin", "FAUST_ANOMALY_CACHE": "/var/cache/faust-anomaly", "PYTHONPATH": str(ROOT),
-                   **part.environment(self.name), **self.given}  # fmt: skip
+        image = {
+            "PATH": "/usr/bin",
+            "PYTHONPATH": str(ROOT),
+            "FAUST_ANOMALY_COMPILED": COMPILED,
+            "FAUST_ANOMALY_CACHE": CACHE,
+        }
+        environ = {**image, **part.environment(self.name), **self.given}
         for name, value in environ.items():
             found += ["--setenv", name, value]
         return [*found, "--remount-ro", "/", "--chdir", "/", "--", *PROGRAM, *arguments]
@@ -234,12 +241,12 @@ def run_workers(pods: list[Pod]) -> None:
     say("partitions of each worker", ", ".join(str(len(pod.owned()[1])) for pod in pods))
 
 
-def restart(pod: Pod, pods: list[Pod], secrets: Mapping[str, Mapping[str, str]], cache: Path, session_s: float) -> None:
+def restart(pod: Pod, pods: list[Pod], secrets: Mapping[str, Mapping[str, str]], session_s: float) -> None:
     """As an update does: the pod goes, one of the same name comes. No partition may change hands."""
     before = [one.owned() for one in pods]
     code, stopped_s = pod.stop()
     expect(code == 0, f"{pod.name} ended with {code}\n{pod.said()}")
-    pod.fresh(secrets, cache)
+    pod.fresh(secrets)
     began = time.monotonic()
     checked_s = pod.prepare()
     pod.start()
@@ -348,10 +355,11 @@ def go(folder: Path, resources: list[Resource], given: Mapping[str, str], secret
         say("alerter: then ready", f"{alerter.until('readiness'):.1f} s")
         feed(pods[0]) if job else produce(servers)
         results(servers, SOURCES * POINTS)
-        cache = folder / "compiled"
-        shutil.copytree(pods[0].folder / "cache", cache)
+        compiled = folder / "compiled"  # from here on the image has it for this processor
+        shutil.copytree(pods[0].folder / "cache", compiled)
         for pod in reversed(pods):
-            restart(pod, pods, secrets, cache, session_s)
+            pod.compiled = compiled
+            restart(pod, pods, secrets, session_s)
         pods[0].stop(signal.SIGKILL)
         began = time.monotonic()
         pods[0].start()  # the container alone starts again, in the same pod

@@ -90,7 +90,7 @@ def test_intervals_are_as_grafana_counts_them():
 
 @pytest.mark.skipif(not PROMETHEUS, reason="needs prometheus: apt-get install prometheus")
 def test_every_question_of_dashboards_and_rules_has_an_answer(job, tmp_path):
-    asked = [*expressions.of_dashboards(), *expressions.of_rules()]
+    asked = [*expressions.of_dashboards(), *expressions.of_rules(), *expressions.of_scaling()]
     asked += {one.expr: one for each in asked for one in expressions.selectors(each)}.values()
     missing, judged = asked, False
     with Watched(job, tmp_path) as watched:
