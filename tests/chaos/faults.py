@@ -28,8 +28,8 @@ FIRE_S = 300.0  # longest until an armed failpoint is reached
 REACH_S = 120.0  # longest until a worker is ready, or stops itself
 READY = "ready: generation"
 GENERATION = re.compile(r"ready: generation (\d+)")
-# Of workers: 2, no broker when it started; 70, stopped by itself without a commit. Both say why.
-EXPECTED = (0, 2, 70, -signal.SIGKILL, -signal.SIGTERM)
+# Of workers: 1, no broker when it started; 2, no topics yet; 70, stopped by itself without a commit. Each says why.
+EXPECTED = (0, 1, 2, 70, -signal.SIGKILL, -signal.SIGTERM)
 RAISED = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Lost)\b.*)$", re.MULTILINE)  # the last line of a traceback
 STAMP = re.compile(r"^(\[[^]]*\] )+")  # time, process and level, before what a log says
 NO_BROKER = ("Kafka", "NodeNotReady", "TimeoutError", "RequestTimedOut", "CoordinatorNot")  # how these begin then
