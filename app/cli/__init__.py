@@ -32,6 +32,7 @@ COMMANDS = {
     "backup": ("app.cli.backup:backup", "Copy the state of a group to a file."),
     "restore": ("app.cli.backup:restore", "Put such a copy back, also on another cluster."),
     "compile": ("app.cli.compile:compile_", "Compile ahead of the first start, as for an image."),
+    "size": ("app.cli.size:size", "Say what a load needs: workers, memory, partitions, disk."),
     "settings": ("app.cli.settings:settings", "Print every setting and where it came from."),
 }
 WRONG_BEFORE_START = (errors.ConfigurationError, errors.TopicError)

@@ -23,7 +23,7 @@ PAGE_OF = {
             "alert_chat",
             "alert_mail",
         ],
-        "operations.md": ["metrics", "rights", "acls"],
+        "operations.md": ["metrics", "rights", "acls", "sizing", "sizing_checks"],
         "guarantees.md": ["chaos", "rolling", "static", "alerters", "posts"],
         "benchmarks.md": ["bench", "codecs", "mapped", "alerts", "answers"],
         "detection.md": ["detection", "drills"],

@@ -7,7 +7,7 @@ from app import detectors, metrics
 from app.kafka import permissions, topics
 from app.settings import RuleSettings, SilentSettings, as_text, describe, load
 from app.settings.words import allowed, named_fields
-from tests.docs import alerts, pages, schemas
+from tests.docs import alerts, pages, schemas, sizing
 
 
 def settings_table() -> str:
@@ -92,6 +92,7 @@ TABLES = {
     "rights": rights_table,
     "acls": acl_commands,
     **alerts.TABLES,
+    **sizing.TABLES,
 }
 
 

@@ -115,8 +115,8 @@ def detectors() -> list[Json]:
             "Share of each worker's time that decode, score and encode take. Normal: below 0.7. Near 1: it cannot do "
             "more; add workers, up to the number of partitions.",
             query(
-                "sum by (instance) (rate(faust_anomaly_stage_duration_seconds_sum"
-                '{$,stage=~"decode|score|encode",component!="alerter"}[$__rate_interval]))',
+                'sum by (instance) (rate(faust_anomaly_stage_duration_seconds_sum{$,stage=~"decode|score|encode"}'
+                "[$__rate_interval]))",
                 "{{instance}}",
             ),
             unit="percentunit",
@@ -163,7 +163,7 @@ def state() -> list[Json]:
         lines(
             "Memory of the state",
             "Memory that the state of the series takes, of each worker. Infrastructure has that of the whole process.",
-            query('faust_anomaly_state_bytes{$,component!="alerter"}', "{{instance}}"),
+            query("faust_anomaly_state_bytes{$}", "{{instance}}"),
             unit="bytes",
             stacked=True,
         ),

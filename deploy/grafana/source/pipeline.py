@@ -146,7 +146,7 @@ def records() -> list[Json]:
             "Age of the newest point",
             "Current time minus the newest event time of each process' last batch. Normal: as old as your data come. "
             "It grows while no data come, and is large where old data are replayed.",
-            query('faust_anomaly_event_time_lag_seconds{$,component!="alerter"}', "{{instance}}"),
+            query("faust_anomaly_event_time_lag_seconds{$}", "{{instance}}"),
             unit="s",
         ),
     ]

@@ -1,0 +1,96 @@
+"""What was measured, as ``python -m tests.bench.sizing --write`` left it beside this file."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import msgspec
+
+FILE = "measured.json"
+
+
+class Cpu(msgspec.Struct, forbid_unknown_fields=True):
+    """CPU time of a worker. us are microseconds of one core of the machine that is named."""
+
+    idle_cores: float  # without a record
+    idle_partition_cores: float  # more, for each partition
+    view_cores: float  # more, with view, alerting and history, while results come
+    batch_cores: float  # of one batch a second, however few records it has, but see ``batch_power``
+    batch_power: float  # n batches a second cost so: batch_cores n ** batch_power, as they share requests
+    record_us: (
+        float  # of a record of one metric without its detectors and snapshots: read, placed, encoded, packed, sent
+    )
+    vector_us: float  # more of a record of several metrics
+    metric_us: float  # of each further metric of a record
+    snapshot_us_kb: float  # of a snapshot, for each kB of it
+    tenfold_us: float  # more of a record, for each factor of ten by which a worker has more than 1,000 series
+    rekey_us: float  # more of a record, with input.rekey
+    batches_per_s: float  # most of one partition, while there is time
+    full_batch: float  # records in a batch while more wait than can be scored
+    usable_cores: float  # that one worker can use: its busiest thread is the limit
+
+
+class Restart(msgspec.Struct, forbid_unknown_fields=True):
+    """From a start until records are scored: CPU time, which is the time it takes where nothing else runs."""
+
+    start_s: float  # of a process with nothing to recover, its code compiled before
+    series_us: float  # of a series that is recovered
+    byte_ns: float  # more, of a byte of its snapshot
+    replay_us: float  # of a record that is read again
+
+
+class Memory(msgspec.Struct, forbid_unknown_fields=True):
+    base_mb: float  # of a worker without series, probes and metrics served
+    libraries_mb: float  # more, with detectors of a library
+    view_mb: float  # more, with view, alerting and history: when all of it is full
+    series_bytes: float  # of a series beside its rows
+    backlog_mb: float  # of a partition, while more records wait than can be scored
+
+
+class Adapter(msgspec.Struct, forbid_unknown_fields=True):
+    """A detector of a library."""
+
+    us: float  # of a point, with its share of the fits
+    bytes: float  # of a model in memory
+
+
+class Range(msgspec.Struct, forbid_unknown_fields=True):
+    """Within which a worker was measured."""
+
+    records_per_s: float
+    series: float
+    metrics: float
+    partitions: float
+
+
+class Check(msgspec.Struct, forbid_unknown_fields=True):
+    """A measurement that was not used to make the model, beside what the model says."""
+
+    case: str
+    what: str
+    unit: str
+    measured: float
+    predicted: float
+
+    @property
+    def error(self) -> float:
+        """Of the prediction, as a share of what was measured."""
+        return self.predicted / self.measured - 1.0
+
+
+class Measured(msgspec.Struct, forbid_unknown_fields=True):
+    machine: str
+    date: str
+    versions: dict[str, str]
+    cpu: Cpu
+    restart: Restart
+    memory: Memory
+    kernels_us: dict[str, float]  # of a point, by detector
+    adapters: dict[str, Adapter]
+    most: Range
+    checks: list[Check]
+
+
+def load() -> Measured:
+    """What this version of the program comes with."""
+    return msgspec.json.decode(resources.files(__package__).joinpath(FILE).read_bytes(), type=Measured)
