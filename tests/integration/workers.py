@@ -22,16 +22,16 @@ RECOVERED = re.compile(r"partition (\d+): (\d+) sources, replay from (\d+) to (\
 
 
 class Worker:
-    """One process, running; everything it says goes to ``log``."""
+    """One process, running; everything it says goes to ``log``. ``root``: the tree whose program it is."""
 
-    def __init__(self, log: Path, command: Sequence[str], environ: dict[str, str]) -> None:
+    def __init__(self, log: Path, command: Sequence[str], environ: dict[str, str], root: Path = ROOT) -> None:
         self.log = log
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANOMALY_", "FAUST_"))}
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 command,
                 env={**clean, "PYTHONUNBUFFERED": "1", **environ},
-                cwd=ROOT,
+                cwd=root,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
