@@ -18,7 +18,7 @@ NAMESPACE, CLUSTER = "kafka", "my-cluster"
 PARTITIONS, COPIES = 12, 3  # twelve can be shared out evenly among 1, 2, 3, 4, 6 and 12 workers
 HEAD = """\
 # Made from {of} by `python -m tests.deploy.generate`: change it there.
-# Strimzi looks into the namespace of its Kafka, and at this label: put your own there, in kustomization.yaml.
+# Strimzi looks into the namespace of its Kafka, and at this label: overlays/production puts your own there.
 """
 # The workers score and do no more; the alerter tells people, and serves view and API.
 WORKER = {"ANOMALY_DASHBOARD__ENABLED": "false", "ANOMALY_ALERTING__ENABLED": "false"}

@@ -363,6 +363,16 @@ def test_pods_reach_and_are_reached_by_who_is_needed_only(target):
     assert nothing == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
+@pytest.mark.parametrize("name, way, rule", [
+    ("kafka", "egress", {"to": [{"ipBlock": {"except": ["10.0.0.0/8"]}}], "ports": [{"port": 80}]}),
+    ("names", "ingress", {"ports": [{"port": "http"}]}),
+])  # fmt: skip
+def test_a_way_too_many_is_found(name, way, rule):
+    resources = copy.deepcopy(rendered("small"))
+    named(resources, "NetworkPolicy", name)["spec"].setdefault(way, []).append(rule)
+    assert flows(resources) > FLOWS["small"]
+
+
 @every_target
 def test_kafka_and_the_database_are_asked_at_ports_that_are_let_through(target):
     for one in every_container(target):
