@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deploy.grafana.source import dashboards
-from tests.deploy import strimzi
+from tests.deploy import resources, strimzi
 from tests.deploy.named import ROOT
 
 
@@ -17,6 +17,7 @@ def dashboard(uid: str) -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "deploy/kubernetes/components/strimzi/topics.yaml": strimzi.topics,
     "deploy/kubernetes/components/strimzi/users.yaml": strimzi.users,
+    "deploy/kubernetes/components/monitoring/rules.yaml": resources.prometheus_rule,
     **{f"deploy/grafana/dashboards/{uid}.json": partial(dashboard, uid) for uid in dashboards()},
 }
 

@@ -16,6 +16,7 @@ from app.kafka import permissions, topics
 from app.kafka.topics import Topic
 from app.web.security import exposure
 from tests.deploy import crds
+from tests.deploy.expressions import RULES
 from tests.deploy.manifests import KUBERNETES, TARGETS, Container, containers, kustomize, named, of_kind, rendered
 from tests.deploy.named import ROOT
 
@@ -114,6 +115,11 @@ WRONG = {
         "production",
         "PodMonitor",
         lambda it: it["spec"]["podMetricsEndpoints"][0].update(scheme="ftp"),
+    ),
+    "an alert in a rule's place": (
+        "production",
+        "PrometheusRule",
+        lambda it: it["spec"]["groups"][0]["rules"][0].update(alerts="FaustAnomalyDown"),
     ),
     "a trigger without type": ("keda", "ScaledObject", lambda it: it["spec"]["triggers"][0].pop("type")),
     "a fallback that KEDA does not know": (
@@ -380,6 +386,29 @@ def test_kafka_and_the_database_are_asked_at_ports_that_are_let_through(target):
         for server in settings.kafka.bootstrap_servers:
             host, port = server.rsplit(":", 1)
             assert (one.component, "to", host.split(".")[1], int(port)) in FLOWS[target]
+
+
+@cache
+def rules_of_files():
+    files = [yaml.load(path.read_text("utf-8"), yaml.CSafeLoader) for path in RULES]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
+
+
+@every_target
+def test_all_rules_are_there_where_pods_are_scraped(target):
+    resources = rendered(target)
+    made = [
+        rule
+        for one in of_kind(resources, "PrometheusRule")
+        for group in one["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    assert made == (rules_of_files() if of_kind(resources, "PodMonitor") else [])
+    for one in of_kind(resources, "PodMonitor"):
+        [endpoint] = one["spec"]["podMetricsEndpoints"]
+        labels = {of["targetLabel"]: of.get("replacement") or of["sourceLabels"] for of in endpoint["relabelings"]}
+        component = ["__meta_kubernetes_pod_label_app_kubernetes_io_component"]
+        assert labels == {"job": "faust-anomaly", "component": component}
 
 
 # --- how long, and how many
