@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
+from app.cli import main
+from app.settings import describe, load
 from tests.deploy.named import DEPLOY, ROOT
 
 PROMETHEUS = DEPLOY / "prometheus"
@@ -17,6 +20,8 @@ TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))
 RUNBOOK = ROOT / "docs/runbook.md"
 SEVERITIES = ("critical", "warning", "info")
 PARTS = ("**It means.**", "**Look here.**", "**Do this.**", "**No problem when**")
+SETTING = re.compile(r"`((?:kafka|input|state|detection|output|alerting|storage|dashboard|api)\.[a-z_.]+)`")
+COMMAND = re.compile(r"(?:`|-- )faust-anomaly ([a-z]+)(?: ([a-z]+))?")
 OWN = re.compile(r"faust_anomaly:\w+:\w+")
 
 
@@ -75,5 +80,16 @@ def problems(alerts: list[dict[str, Any]], recorded: list[dict[str, Any]], runbo
             found.append(f"the section of {name} lacks {missing}")
         elif f"*{rule['labels'].get('severity')}*" not in told[name]:
             found.append(f"the section of {name} has another severity")
+    found += [f"{name} is no setting" for name in set(SETTING.findall(runbook)) if not _is_setting(name)]
+    found += [f"faust-anomaly {' '.join(words)} is no command" for words in COMMAND.findall(runbook) if not _is(*words)]
     found += [f"section {name} has no alert" for name in set(told) - {rule["alert"] for rule in alerts}]
     return found
+
+
+def _is_setting(name: str) -> bool:
+    return any(row.name == name or row.name.startswith(f"{name}.") for row in describe(load(environ={})))
+
+
+def _is(name: str, word: str) -> bool:
+    command = main.get_command(click.Context(main), name)
+    return command is not None and (not isinstance(command, click.Group) or command.get_command(None, word) is not None)

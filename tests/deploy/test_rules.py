@@ -27,7 +27,9 @@ def test_every_alert_has_what_people_need_and_every_section_an_alert():
     assert problems(rules(ALERTS), rules(RECORDED), RUNBOOK.read_text("utf-8")) == []
 
 
-@pytest.mark.parametrize("lacks", ["severity", "summary", "runbook_url", "section", "alert", "recorded", "part"])
+@pytest.mark.parametrize(
+    "lacks", ["severity", "summary", "runbook_url", "section", "alert", "recorded", "part", "setting", "command"]
+)
 def test_what_an_alert_lacks_is_found(lacks):
     alerts, recorded, runbook = copy.deepcopy(rules(ALERTS)), rules(RECORDED), RUNBOOK.read_text("utf-8")
     first = alerts[0]
@@ -41,8 +43,12 @@ def test_what_an_alert_lacks_is_found(lacks):
         del alerts[0]
     elif lacks == "recorded":
         recorded = [rule for rule in recorded if rule["record"] != "faust_anomaly:lag_seconds:limit"]
-    else:
+    elif lacks == "part":
         runbook = runbook.replace("**Do this.**", "", 1)
+    else:
+        runbook += {"setting": "`kafka.no_such`\n", "command": "`kubectl exec POD -- faust-anomaly alerts shout`\n"}[
+            lacks
+        ]
     assert problems(alerts, recorded, runbook)
 
 
