@@ -304,6 +304,10 @@ class Metrics:
         """Whether a channel takes messages."""
         self._channel_up.labels(channel).set(up)
 
+    def channel_unknown(self, channel: str) -> None:
+        """Nobody tries it here any more: its last 0 would alarm for ever."""
+        self._channel_up.remove(channel)
+
     def lag(self, partition: int, consumed: int, end: int) -> None:
         """Set a partition's lag: its end offset minus the next offset to consume."""
         self._lag.labels(str(partition)).set(max(end - consumed, 0))

@@ -236,6 +236,8 @@ class _Run(ConsumerRebalanceListener):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.owned.clear()
+            for delivery in self.deliveries.values():
+                delivery.forget()
             for gauge in (self._metrics.episodes_open, self._metrics.alerter_partitions, self._metrics.alerter_lag):
                 gauge.set(0)
             await self._close()

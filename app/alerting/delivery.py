@@ -105,6 +105,8 @@ class Delivery:
                 return
             await self.sleep(min(asked_s, LONGEST_ASKED_S) if asked_s is not None else wait_s * (0.5 + self.random()))
             wait_s = min(2.0 * wait_s, LONGEST_WAIT_S)
+        if self.status.waiting == 1:  # the last one went to another process, which finds out how the channel is
+            self.forget()
 
     async def _done(self, parcel: Parcel, state: str, answer: Answer) -> None:
         notification = parcel.notification
@@ -130,6 +132,13 @@ class Delivery:
             status.down = True
             log.error("channel %s is down since %.0f s: %s", self.channel.name, now - status.failing_since, why)
             self.report(self.channel.name, True, why)
+
+    def forget(self) -> None:
+        """That it fails, as nothing waits for it here any more."""
+        status = self.status
+        if status.failing_since:
+            status.failing_since, status.error, status.down = 0.0, "", False
+            self.metrics.channel_unknown(self.channel.name)
 
     def _works(self) -> None:
         status = self.status

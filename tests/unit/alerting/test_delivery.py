@@ -126,3 +126,15 @@ def test_the_reference_comes_back_with_what_was_sent(state):
     sending._done = keep
     sending.send("a")
     assert (kept[0].state, kept[0].reference) == (state, "ref" if state == SENT else "")
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_channel_whose_messages_went_to_another_process_is_neither_up_nor_down_here(left):
+    """It may work there, and here nothing would ever show that it does."""
+    channel = Script(*[Retry("500")] * 3)
+    sending = Sending(channel)
+    up = sending.delivery.metrics.labelled
+    ids = ["a", "b"][: 1 + left]
+    assert sending.send(*ids, ours=lambda id: id == "b" or len(channel.got) < 3) == [("b", SENT, "200", 1)][:left]
+    assert up("channel_up") == ({("ops",): 1} if left else {})
+    assert (sending.delivery.status.failing_since, sending.delivery.status.error) == (0.0, "")
