@@ -26,6 +26,8 @@ others are restored. So, when settings or program are not those that wrote the s
                                                                          they have to do with each other is reset
     another version of pairs                                             that is reset
     the version of app/scoring/episodes.py before                        everything is restored; added fields are 0
+    a later version of app/scoring/episodes.py                           refused: without its row, a source has no
+                                                                         episode, and is taken for forgotten
     format 1 or 2                                                        restored, see below
     another format                                                       refused, naming the format
 
@@ -249,6 +251,11 @@ def loads(sources: Sources, data: bytes) -> tuple[int, int]:
             reset = []
         else:
             own, *stored = _sections(reader)
+            if own.version > episodes.VERSION:
+                raise StateError(
+                    f"snapshot with a row of the source of version {own.version}: this release reads up to version "
+                    f"{episodes.VERSION}; run the release that wrote it"
+                )
             reset = _reset(profile, [own, *stored])
             row = reader.take(own.length)
             row = row.ljust(SOURCE.itemsize, b"\0") if _is_own(own) else bytes(SOURCE.itemsize)

@@ -167,6 +167,12 @@ def test_copies_go_back_and_go_on_before_another_log(job, tmp_path):
             assert report.counts["results"] > 900
             assert "has run with this" in command(there, "restore", drained, "--at", name).stderr
 
+    (tmp_path / "stale").mkdir()
+    with Run(Job.of("stale", job.servers), tmp_path / "stale") as there:
+        there.make_topics(PARTITIONS)
+        assert command(there, "restore", copy, "--at", "beginning", "--stale").exit_code == 0
+        assert {of[0] for of in logs.committed(there.kafka).values()} == {0}
+
     # The input topic is made again under its name: ids and results of before are not used again.
     kafka_tools.delete_topics(job.servers, kafka.input_topic, kafka.changelog_topic)
     assert command(run, "topics", "--create", "--partitions", PARTITIONS).exit_code == 0

@@ -76,6 +76,17 @@ def test_an_open_episode_is_still_open_after_a_restore(engine):
     assert o.closed[0] and (o.episode_offset[0], o.length[0]) == (30, 1)
 
 
+def test_a_row_of_a_later_release_is_refused_and_not_reset(monkeypatch):
+    pipeline = alone("moving_average", "numba")
+    sources = pipeline.sources()
+    pipeline.run(sources, points(gaussian(30)))
+    data = snapshot.dumps(sources, 0, 30)
+    monkeypatch.setattr(snapshot.episodes, "VERSION", snapshot.episodes.VERSION - 1)
+    monkeypatch.setattr(snapshot, "table", lambda profile: b"of this release")
+    with pytest.raises(StateError, match=r"row of the source of version .* run the release that wrote it"):
+        snapshot.loads(pipeline.sources(), data)
+
+
 @pytest.mark.parametrize("covered, shift, last, born", [(40, 0, 30, 0), (1040, 1000, 1030, 1000), (-1, -31, 0, -1)])
 def test_a_snapshot_for_another_log_differs_in_its_offsets_and_has_no_open_episode(covered, shift, last, born):
     pipeline = alone("moving_average", "numba")
