@@ -413,8 +413,8 @@ class Engine:
     # --- what there is
 
     def open_count(self) -> int:
-        """Episodes that are open and of interest to somebody."""
-        return len(self._open)
+        """Episodes that are open and of interest to somebody; not those whose end waits for a channel."""
+        return len(self._open.keys() & set(self._episode.values()))
 
     def open_for(self, channel: str) -> list[Event]:
         """The last events of all open episodes that a channel was told of."""

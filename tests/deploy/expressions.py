@@ -144,7 +144,8 @@ class Shown:
             "__rate_interval": _duration(max(interval_s + self.scrape_s, 4 * self.scrape_s)),
             "__range": _duration(self.range_s),
             "__range_s": f"{self.range_s:.0f}",
-            **dict.fromkeys(("job", "namespace", "instance"), ".*"),  # allValue
+            "job": "(faust-anomaly)",  # all of one
+            **dict.fromkeys(("namespace", "instance"), ".*"),  # allValue
         }
         return VARIABLE.sub(lambda found: values[found[1] or found[2]], asked.expr)
 

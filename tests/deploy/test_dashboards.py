@@ -52,6 +52,8 @@ def test_a_panel_says_what_it_shows_in_which_unit_and_where_to_look_next(uid, pa
     assert fields["thresholds"]["steps"][0]["value"] is None
     assert panel["datasource"]["uid"] == "${datasource}"
     assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"]) >= 1
+    for selector in expressions.selectors(Asked("", " ".join(target["expr"] for target in panel["targets"]))):
+        assert 'job=~"$job"' in selector.expr, "it looks at programs that are not ours"
     for link in panel["links"]:
         assert link["url"] in VIEWS or ANCHOR.fullmatch(link["url"]), link
 
@@ -83,7 +85,7 @@ def test_intervals_are_as_grafana_counts_them():
     assert hour.expr(Asked("", "rate(x[$__rate_interval])")) == "rate(x[60000ms])"
     assert hour.expr(Asked("", "rate(x[$__interval])", interval="1m")) == "rate(x[60000ms])"
     assert Shown(86_400.0, 15.0, 960).expr(Asked("", "rate(x[$__rate_interval])")) == "rate(x[105000ms])"
-    assert hour.expr(Asked("", 'x{job=~"$job"} + ${__range_s}')) == 'x{job=~".*"} + 3600'
+    assert hour.expr(Asked("", 'x{job=~"$job"} + ${__range_s}')) == 'x{job=~"(faust-anomaly)"} + 3600'
     with pytest.raises(KeyError, match="jobs"):
         hour.expr(Asked("", 'x{job=~"$jobs"}'))
 

@@ -75,7 +75,8 @@ class Watched:
             self.run = stack.enter_context(Run(self._job, self._directory, **self._settings(refuses.server_port)))
             self.run.make_topics(2, raw=2)
             environ = {"ANOMALY_ALERTING__ENABLED": "false", "ANOMALY_STORAGE__ENABLED": "false"}
-            own = Certificates(self._directory).sign("worker")
+            ends = time.strftime("%Y%m%d%H%M%SZ", time.gmtime(self._began + 60 * 86_400))
+            own = Certificates(self._directory).sign("worker", end=ends)
             environ |= dict.fromkeys(("ANOMALY_API__TLS_CERTIFICATE_FILE", "ANOMALY_API__TLS_KEY_FILE"), str(own))
             self.worker = self.run.start(**environ)
             alerter = [*PROGRAM, "alerter", "--config", str(self.run.config)]
@@ -150,17 +151,20 @@ class Watched:
     # --- data
 
     def _all_points(self) -> Iterator[dict[str, Any]]:
-        """A point of each source in turn, without end; their times go on from some minutes ago."""
-        start = self._began - 3000.0
-        for one in synthetic.records(sources=SOURCES, source="pump", points=0, start=start, calm=120, frequency=0.05):
+        """A point of each source in turn, without end; their times go on from a minute ago."""
+        start = self._began - 60.0
+        for one in synthetic.records(
+            sources=SOURCES, source="pump", points=0, start=start, interval=0.1, calm=120, frequency=0.5
+        ):
             yield {"source": one.source, "timestamp": round(one.timestamp, 3), **one.values}
 
     def feed(self, points: int) -> None:
-        """So many points of each source more, one record that cannot be read, and one without a point."""
+        """So many points of each source more; now and then a record that cannot be read, and one without a point."""
         some = [next(self._points) for _ in range(points * SOURCES)]
         records = [(one["source"].encode(), json.dumps(one).encode()) for one in some]
+        if self._round % 8 == 0:
+            records += [(b"pump-0", b'{"source": "pump-0", "value": "%d l/s"}' % self._round), (b"pump-0", None)]
         self._round += 1
-        records += [(b"pump-0", b'{"source": "pump-0", "value": "%d l/s"}' % self._round), (b"pump-0", None)]
         kafka_tools.produce(self._job.servers, self.run.kafka.input_topic, records)
 
     def judge(self, verdicts: tuple[str, ...] = ("anomaly", "expected")) -> bool:
@@ -175,10 +179,15 @@ class Watched:
 
     # --- questions
 
-    def ask(self, asked: Asked, range_s: float = 60.0, points: int = 60) -> list[dict[str, Any]]:
-        """The series that Prometheus finds, as Grafana would ask it now: each has ``metric`` and ``values``."""
+    def ask(
+        self, asked: Asked, range_s: float = 60.0, points: int = 60, end: float | None = None
+    ) -> list[dict[str, Any]]:
+        """The series that Prometheus finds, as Grafana would ask it: each has ``metric`` and ``values``.
+
+        ``end``: epoch seconds; now unless it is given.
+        """
         shown = Shown(range_s, SCRAPE_S, points)
-        now = time.time()
+        now = end or time.time()
         query: dict[str, Any] = {"query": shown.expr(asked)}
         if asked.instant:
             path, query["time"] = "query", now

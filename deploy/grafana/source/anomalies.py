@@ -2,21 +2,23 @@
 
 from deploy.grafana.source.panels import (
     GREEN,
+    OPEN,
     ORANGE,
     RED,
     SEVERITY,
-    YELLOW,
+    SYSTEM,
     Json,
     colored,
     dashboard,
+    limit,
     lines,
     now,
     query,
     row,
+    runbook,
     stat,
     states,
     steps,
-    view,
 )
 from deploy.grafana.source.pipeline import quantiles
 
@@ -42,14 +44,13 @@ def build() -> Json:
 
 
 def summary() -> list[Json]:
-    open_now = view("", "What is open now")
     return [
         stat(
             "Open episodes",
             "Open episodes that somebody is to be told of, as alerters count them.",
             query("sum(faust_anomaly_episodes_open{$})"),
             unit="short",
-            links=[open_now],
+            links=[OPEN],
         ),
         stat(
             "Episodes opened",
@@ -57,7 +58,7 @@ def summary() -> list[Json]:
             now("sum(increase(faust_anomaly_anomalies_total{$}[$__range]))"),
             unit="short",
             decimals=0,
-            links=[open_now],
+            links=[OPEN],
         ),
         stat(
             "Of them critical",
@@ -66,7 +67,7 @@ def summary() -> list[Json]:
             unit="short",
             decimals=0,
             thresholds=steps(GREEN, (1, RED)),
-            links=[open_now],
+            links=[OPEN],
         ),
         stat(
             "Anomalous points",
@@ -74,8 +75,8 @@ def summary() -> list[Json]:
             "sources share, or data that changed for good.",
             query(SHARE),
             unit="percentunit",
-            thresholds=steps(GREEN, (0.02, YELLOW), (0.1, RED)),
-            links=[open_now],
+            links=[runbook("FaustAnomalyAnomalyRateHigh"), OPEN],
+            thresholds=steps(GREEN, (limit("anomalous_points"), RED)),
         ),
         stat(
             "Messages sent",
@@ -91,7 +92,7 @@ def summary() -> list[Json]:
             unit="short",
             decimals=0,
             thresholds=steps(GREEN, (1, RED)),
-            links=[view("system", "Page System of the view")],
+            links=[runbook("FaustAnomalyMessagesGivenUp"), SYSTEM],
         ),
     ]
 
@@ -109,7 +110,7 @@ def episodes() -> list[Json]:
             interval="1m",
             size=(12, 9),
             overrides=colored(SEVERITY),
-            links=[view("", "What is open now")],
+            links=[OPEN],
         ),
         lines(
             "Open episodes",
@@ -119,7 +120,7 @@ def episodes() -> list[Json]:
             unit="short",
             size=(12, 9),
             stacked=True,
-            links=[view("", "What is open now")],
+            links=[OPEN],
         ),
         lines(
             "Share of anomalous points",
@@ -127,6 +128,8 @@ def episodes() -> list[Json]:
             query(SHARE, "anomalous"),
             unit="percentunit",
             size=(8, 8),
+            thresholds=steps(GREEN, (limit("anomalous_points"), RED)),
+            links=[runbook("FaustAnomalyAnomalyRateHigh")],
         ),
         lines(
             "Episodes of 1000 points",
@@ -148,12 +151,12 @@ def episodes() -> list[Json]:
             bars=True,
             interval="1m",
             size=(8, 8),
+            links=[runbook("FaustAnomalyDriftWave")],
         ),
     ]
 
 
 def told() -> list[Json]:
-    system = view("system", "Page System of the view")
     return [
         lines(
             "Messages by channel",
@@ -166,7 +169,7 @@ def told() -> list[Json]:
             bars=True,
             stacked=True,
             interval="1m",
-            links=[system],
+            links=[SYSTEM],
         ),
         states(
             "Channels",
@@ -174,7 +177,7 @@ def told() -> list[Json]:
             "answer of the other side; messages are tried again, and then given up.",
             query("min by (channel) (faust_anomaly_channel_up{$})", "{{channel}}"),
             {"1": ("up", GREEN), "0": ("down", RED)},
-            links=[system],
+            links=[runbook("FaustAnomalyChannelDown"), runbook("FaustAnomalyAllChannelsDown"), SYSTEM],
         ),
         lines(
             "Time until somebody is told",
@@ -189,6 +192,8 @@ def told() -> list[Json]:
             query("faust_anomaly_alerter_lag_records{$}", "{{instance}}"),
             unit="short",
             size=(6, 8),
+            thresholds=steps(GREEN, (limit("alerter_lag_records"), RED)),
+            links=[runbook("FaustAnomalyAlerterBehind")],
         ),
         lines(
             "Partitions of each alerter",
@@ -197,6 +202,7 @@ def told() -> list[Json]:
             query("faust_anomaly_alerter_assigned_partitions{$} > 0", "{{instance}}"),
             unit="short",
             size=(6, 8),
+            links=[runbook("FaustAnomalyNobodyTells")],
         ),
         lines(
             "Silent series",
@@ -205,7 +211,7 @@ def told() -> list[Json]:
             query("sum(faust_anomaly_silent_series{$})", "silent"),
             unit="short",
             size=(6, 8),
-            links=[view("", "What is open now")],
+            links=[OPEN],
         ),
         lines(
             "Trouble of alerters",
@@ -218,5 +224,6 @@ def told() -> list[Json]:
             bars=True,
             interval="1m",
             overrides=colored({"skipped": ORANGE, "began anew": RED}),
+            links=[runbook("FaustAnomalyAlerterRestarts")],
         ),
     ]

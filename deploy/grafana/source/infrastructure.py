@@ -4,20 +4,21 @@ from deploy.grafana.source.panels import (
     GREEN,
     ORANGE,
     RED,
+    SYSTEM,
     YELLOW,
     Json,
     colored,
     dashboard,
-    dashed,
+    limit,
     lines,
     now,
     query,
     row,
+    runbook,
     stat,
     states,
     steps,
     table,
-    view,
 )
 
 UID = "faust-anomaly-infrastructure"
@@ -45,14 +46,15 @@ def processes() -> list[Json]:
             query("sum(up{$})"),
             unit="short",
             thresholds=steps(RED, (1, GREEN)),
-            size=(4, 4),
+            size=(3, 6),
+            links=[runbook("FaustAnomalyDown"), runbook("FaustAnomalyWorkerDown")],
         ),
         stat(
             "CPU",
             "Cores in use, over all processes. One worker scores on one core.",
             query("sum(rate(process_cpu_seconds_total{$}[$__rate_interval]))"),
             unit="short",
-            size=(4, 4),
+            size=(3, 6),
         ),
         stat(
             "Memory",
@@ -60,26 +62,48 @@ def processes() -> list[Json]:
             "0.9.",
             query("max(process_resident_memory_bytes{$} / faust_anomaly_memory_limit_bytes{$})"),
             unit="percentunit",
-            thresholds=steps(GREEN, (0.8, YELLOW), (0.9, RED)),
-            size=(4, 4),
+            size=(3, 6),
+            thresholds=steps(GREEN, (limit("memory"), RED)),
+            links=[runbook("FaustAnomalyMemoryNearLimit")],
+        ),
+        stat(
+            "Open files",
+            "Open files and connections of the process that is nearest to its limit, as a share of that.",
+            query("max(process_open_fds{$} / process_max_fds{$})"),
+            unit="percentunit",
+            thresholds=steps(GREEN, (0.5, YELLOW), (0.8, RED)),
+            size=(3, 6),
         ),
         table(
             "What runs",
             "Each process: its versions, its engine (numba or python), and since when it runs. Normal: one version, "
             "but during an upgrade; numba wherever it can be had.",
             [
-                now("faust_anomaly_build_info{$} * on (job, instance) group_left (hash) faust_anomaly_settings_info{$} "
+                now(
+                    "faust_anomaly_build_info{$} * on (job, instance) group_left (hash) faust_anomaly_settings_info{$} "
                     "* on (job, instance) group_left () "
-                    "(time() - process_start_time_seconds{$})")
+                    "(time() - process_start_time_seconds{$})"
+                )
             ],
-            {"instance": "Process", "component": "Component", "version": "Version", "python": "Python",
-             "engine": "Engine",
-                "hash": "Settings", "Value": "Up for"},
+            {
+                "instance": "Process",
+                "component": "Component",
+                "version": "Version",
+                "python": "Python",
+                "engine": "Engine",
+                "hash": "Settings",
+                "Value": "Up for",
+            },
             unit="s",
-            size=(12, 8),
-            links=[view("system", "Page System of the view")],
+            size=(12, 6),
+            links=[
+                runbook("FaustAnomalyRestarts"),
+                runbook("FaustAnomalyVersionsDiffer"),
+                runbook("FaustAnomalySettingsDiffer"),
+                SYSTEM,
+            ],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def use() -> list[Json]:
@@ -89,26 +113,32 @@ def use() -> list[Json]:
             "Cores in use. Normal: level with the load. A worker near 1 is at its limit.",
             query("rate(process_cpu_seconds_total{$}[$__rate_interval])", "{{instance}}"),
             unit="short",
-            size=(6, 8),
+            size=(8, 8),
         ),
         lines(
             "Memory of each process",
-            "Resident memory, and the least that a process can have: of its control groups and of the machine. "
-            "Normal: grows with the series, then level. At the limit the kernel kills the process.",
+            "Resident memory. Normal: grows with the series, then level.",
             query("process_resident_memory_bytes{$}", "{{instance}}"),
-            query("min(faust_anomaly_memory_limit_bytes{$})", "limit"),
             unit="bytes",
-            size=(6, 8),
-            overrides=[dashed("limit")],
+            size=(8, 8),
+        ),
+        lines(
+            "Memory, of what there is",
+            "Resident memory as a share of the least that the process can have: of its control groups and of the "
+            "machine. At 1 the kernel kills it.",
+            query("process_resident_memory_bytes{$} / faust_anomaly_memory_limit_bytes{$}", "{{instance}}"),
+            unit="percentunit",
+            size=(8, 8),
+            max=1,
+            thresholds=steps(GREEN, (limit("memory"), RED)),
+            links=[runbook("FaustAnomalyMemoryNearLimit")],
         ),
         lines(
             "Open files",
-            "Open files and connections, and how many there may be. Normal: far below the limit and level.",
+            "Open files and connections. Normal: level. Without end more: a fault of ours, please tell us.",
             query("process_open_fds{$}", "{{instance}}"),
-            query("min(process_max_fds{$})", "limit"),
             unit="short",
-            size=(6, 8),
-            overrides=[dashed("limit")],
+            size=(12, 8),
         ),
         lines(
             "Collections of garbage",
@@ -119,7 +149,7 @@ def use() -> list[Json]:
                 "generation {{generation}}",
             ),
             unit="cps",
-            size=(6, 8),
+            size=(12, 8),
         ),
     ]
 
@@ -147,6 +177,8 @@ def recovery() -> list[Json]:
             query("max by (instance) (faust_anomaly_replay_backlog_records{$})", "{{instance}}"),
             unit="short",
             size=(6, 8),
+            thresholds=steps(GREEN, (limit("replay_backlog_records"), RED)),
+            links=[runbook("FaustAnomalyReplayBacklog")],
         ),
         lines(
             "Rebalances",
@@ -158,11 +190,12 @@ def recovery() -> list[Json]:
             stacked=True,
             interval="1m",
             size=(6, 8),
+            links=[runbook("FaustAnomalyRebalances")],
         ),
         lines(
             "Duration of the last recovery",
             "Seconds that the last recovery of each worker took. Normal: 33 s for a million sources.",
-            query("faust_anomaly_recovery_seconds{$}", "{{instance}}"),
+            query('faust_anomaly_recovery_seconds{$,component!="alerter"}', "{{instance}}"),
             unit="s",
             size=(12, 8),
         ),
@@ -178,7 +211,6 @@ def recovery() -> list[Json]:
 
 
 def history() -> list[Json]:
-    system = view("system", "Page System of the view")
     return [
         states(
             "Database of the history",
@@ -187,7 +219,7 @@ def history() -> list[Json]:
             query("faust_anomaly_history_down{$}", "{{instance}}"),
             {"0": ("up", GREEN), "1": ("down", RED)},
             size=(6, 8),
-            links=[system],
+            links=[runbook("FaustAnomalyHistoryDown"), SYSTEM],
         ),
         lines(
             "History behind",
@@ -197,6 +229,8 @@ def history() -> list[Json]:
             query("sum(rate(faust_anomaly_history_records_total{$}[$__rate_interval]))", "written each second"),
             unit="short",
             size=(6, 8),
+            thresholds=steps(GREEN, (limit("history_lag_records"), RED)),
+            links=[runbook("FaustAnomalyHistoryBehind")],
         ),
         lines(
             "Space for the history",
@@ -205,6 +239,8 @@ def history() -> list[Json]:
             query("faust_anomaly_history_free_bytes{$}", "{{instance}}"),
             unit="bytes",
             size=(6, 8),
+            thresholds=steps(RED, (limit("history_free_bytes"), GREEN)),
+            links=[runbook("FaustAnomalyHistoryDiskFull")],
         ),
         lines(
             "Certificates",
@@ -213,6 +249,8 @@ def history() -> list[Json]:
             query("min by (of) (faust_anomaly_certificate_expiry_timestamp_seconds{$}) - time()", "{{of}}"),
             unit="s",
             size=(6, 8),
+            thresholds=steps(RED, (limit("certificate_seconds"), GREEN)),
+            links=[runbook("FaustAnomalyCertificateExpires"), runbook("FaustAnomalyCertificateEnds")],
         ),
         lines(
             "Requests refused",
@@ -222,6 +260,8 @@ def history() -> list[Json]:
             unit="cps",
             size=(12, 8),
             overrides=colored({"401": ORANGE, "403": YELLOW, "429": RED}),
+            thresholds=steps(GREEN, (limit("refused_logins"), RED)),
+            links=[runbook("FaustAnomalyRefusedLogins")],
         ),
         lines(
             "Connections cut",

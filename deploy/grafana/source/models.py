@@ -2,12 +2,15 @@
 
 from deploy.grafana.source.panels import (
     GREEN,
+    OPEN,
     RED,
     Json,
     dashboard,
+    limit,
     lines,
     query,
     row,
+    runbook,
     stat,
     steps,
     view,
@@ -83,8 +86,8 @@ def summary() -> list[Json]:
             "a half; of fewer than 20 it says little. Say in the view what an episode was.",
             query(f"sum({verdicts(ANOMALY)}) / sum({verdicts()})"),
             unit="percentunit",
-            thresholds=steps(RED, (0.5, GREEN)),
-            links=[view("", "What is open now")],
+            links=[runbook("FaustAnomalyLowPrecision"), OPEN],
+            thresholds=steps(RED, (limit("feedback_precision"), GREEN)),
         ),
     ]
 
@@ -115,8 +118,8 @@ def detectors() -> list[Json]:
             "Share of each worker's time that decode, score and encode take. Normal: below 0.7. Near 1: it cannot do "
             "more; add workers, up to the number of partitions.",
             query(
-                'sum by (instance) (rate(faust_anomaly_stage_duration_seconds_sum{$,stage=~"decode|score|encode"}'
-                "[$__rate_interval]))",
+                "sum by (instance) (rate(faust_anomaly_stage_duration_seconds_sum"
+                '{$,stage=~"decode|score|encode",component!="alerter"}[$__rate_interval]))',
                 "{{instance}}",
             ),
             unit="percentunit",
@@ -131,6 +134,7 @@ def detectors() -> list[Json]:
             bars=True,
             interval="1m",
             size=(8, 8),
+            links=[runbook("FaustAnomalyDriftWave")],
         ),
         lines(
             "What people said of episodes",
@@ -138,7 +142,7 @@ def detectors() -> list[Json]:
             "other detectors, or a higher threshold, for these sources.",
             query(verdicts(), "{{verdict}}"),
             unit="short",
-            links=[view("", "What is open now")],
+            links=[runbook("FaustAnomalyLowPrecision"), OPEN],
         ),
     ]
 
@@ -163,7 +167,7 @@ def state() -> list[Json]:
         lines(
             "Memory of the state",
             "Memory that the state of the series takes, of each worker. Infrastructure has that of the whole process.",
-            query("faust_anomaly_state_bytes{$}", "{{instance}}"),
+            query('faust_anomaly_state_bytes{$,component!="alerter"}', "{{instance}}"),
             unit="bytes",
             stacked=True,
         ),

@@ -6,7 +6,12 @@ across.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from math import prod
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 SCHEMA_VERSION = 41
 TAG = "faust-anomaly"
@@ -52,9 +57,26 @@ def steps(base: str, *more: tuple[float, str]) -> Json:
 PLAIN = steps(GREEN)
 
 
+@cache
+def limit(name: str) -> float:
+    """What the alerts compare with: the constant that deploy/prometheus/recorded.yaml records under this name."""
+    rules = yaml.safe_load((Path(__file__).parents[2] / "prometheus/recorded.yaml").read_text("utf-8"))
+    [expr] = [
+        rule["expr"]
+        for group in rules["groups"]
+        for rule in group["rules"]
+        if rule["record"] == f"faust_anomaly:{name}:limit"
+    ]
+    return prod(map(float, expr.split("*")))
+
+
 def view(page: str, title: str) -> Json:
     """A link to a page of the program's own view."""
     return {"title": title, "url": f"${{view:raw}}/{page}", "targetBlank": True}
+
+
+SYSTEM = view("system", "Page System of the view")
+OPEN = view("", "What is open now")
 
 
 def runbook(alert: str) -> Json:
@@ -180,7 +202,11 @@ def table(
         },
         {
             "id": "organize",
-            "options": {"indexByName": {name: n for n, name in enumerate(columns)}, "renameByName": dict(columns)},
+            "options": {
+                "excludeByName": {},
+                "indexByName": {name: n for n, name in enumerate(columns)},
+                "renameByName": dict(columns),
+            },
         },
     ]
     more = {"size": (12, 8), "noValue": "none", **more}
@@ -290,7 +316,9 @@ def _variables() -> list[Json]:
                 "sort": 1,
                 "multi": True,
                 "includeAll": True,
-                "allValue": ".*",  # also what has no such label: a namespace is known in Kubernetes alone
+                # All jobs are those that were found, or panels of `up` and `process_*` would show every program. All
+                # namespaces are also none: that label is known in Kubernetes alone.
+                **({} if name == "job" else {"allValue": ".*"}),
                 "current": {"text": ["All"], "value": ["$__all"]},
                 "hide": 0,
                 "regex": "",

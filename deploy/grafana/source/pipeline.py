@@ -4,19 +4,21 @@ from deploy.grafana.source.panels import (
     GREEN,
     ORANGE,
     RED,
+    SYSTEM,
     YELLOW,
     Json,
     colored,
     dashboard,
     dashed,
+    limit,
     lines,
     now,
     query,
     row,
+    runbook,
     stat,
     states,
     steps,
-    view,
 )
 
 UID = "faust-anomaly-pipeline"
@@ -44,7 +46,6 @@ def build() -> Json:
 
 
 def healthy() -> list[Json]:
-    system = view("system", "Page System of the view")
     return [
         stat(
             "Ready",
@@ -53,7 +54,7 @@ def healthy() -> list[Json]:
             query("sum(faust_anomaly_ready{$}) / count(up{$})"),
             unit="percentunit",
             thresholds=steps(RED, (0.01, ORANGE), (1, GREEN)),
-            links=[system],
+            links=[runbook("FaustAnomalyNotReady"), runbook("FaustAnomalyDown"), SYSTEM],
         ),
         stat(
             "Alerts firing",
@@ -69,7 +70,7 @@ def healthy() -> list[Json]:
             "after a pause more, and falling.",
             query("sum(faust_anomaly_lag_records{$})"),
             unit="short",
-            links=[system],
+            links=[runbook("FaustAnomalyLagGrows"), runbook("FaustAnomalyNoResults"), SYSTEM],
         ),
         stat(
             "Latency, 99 of 100",
@@ -77,7 +78,8 @@ def healthy() -> list[Json]:
             "backlog is worked off.",
             query(P99.format(0.99, "end_to_end_latency_seconds")),
             unit="s",
-            thresholds=steps(GREEN, (1, YELLOW), (5, RED)),
+            thresholds=steps(GREEN, (1, YELLOW), (limit("latency_seconds"), RED)),
+            links=[runbook("FaustAnomalyLatencyHigh")],
         ),
         stat(
             "Dead letters",
@@ -87,7 +89,7 @@ def healthy() -> list[Json]:
             unit="short",
             decimals=0,
             thresholds=steps(GREEN, (1, ORANGE)),
-            links=[system],
+            links=[runbook("FaustAnomalyDeadLetters"), SYSTEM],
         ),
         stat(
             "Without a worker",
@@ -96,7 +98,7 @@ def healthy() -> list[Json]:
             query("max(faust_anomaly_partitions{$}) - sum(faust_anomaly_assigned_partitions{$})"),
             unit="short",
             thresholds=steps(GREEN, (1, RED)),
-            links=[system],
+            links=[runbook("FaustAnomalyPartitionsWithoutWorker"), SYSTEM],
         ),
     ]
 
@@ -110,6 +112,7 @@ def records() -> list[Json]:
             query("sum(rate(faust_anomaly_records_consumed_total{$}[$__rate_interval]))", "records in"),
             query("sum(rate(faust_anomaly_results_delivered_total{$}[$__rate_interval]))", "results out"),
             unit="cps",
+            links=[runbook("FaustAnomalyNoResults"), runbook("FaustAnomalyNoInput")],
         ),
         lines(
             "Lag by partition",
@@ -117,7 +120,11 @@ def records() -> list[Json]:
             "workers, or Kafka is slow. One grows: one source sends most, or its worker hangs.",
             query("sum by (partition) (faust_anomaly_lag_records{$})", "partition {{partition}}"),
             unit="short",
-            links=[view("system", "Page System of the view")],
+            links=[
+                runbook("FaustAnomalyLagGrows"),
+                runbook("FaustAnomalyCatchUpSlow"),
+                SYSTEM,
+            ],
         ),
         lines(
             "Latency",
@@ -125,6 +132,8 @@ def records() -> list[Json]:
             "Quantiles are as exact as the histogram's buckets.",
             *quantiles("end_to_end_latency_seconds", 0.5, 0.9, 0.99),
             unit="s",
+            thresholds=steps(GREEN, (limit("latency_seconds"), RED)),
+            links=[runbook("FaustAnomalyLatencyHigh")],
         ),
         lines(
             "Dead letters by reason",
@@ -133,7 +142,7 @@ def records() -> list[Json]:
             query("sum by (reason) (rate(faust_anomaly_invalid_total{$}[$__rate_interval]))", "{{reason}}"),
             unit="cps",
             stacked=True,
-            links=[view("system", "Page System of the view")],
+            links=[runbook("FaustAnomalyDeadLetters"), SYSTEM],
         ),
         lines(
             "Skipped by intention",
@@ -146,8 +155,10 @@ def records() -> list[Json]:
             "Age of the newest point",
             "Current time minus the newest event time of each process' last batch. Normal: as old as your data come. "
             "It grows while no data come, and is large where old data are replayed.",
-            query("faust_anomaly_event_time_lag_seconds{$}", "{{instance}}"),
+            query('faust_anomaly_event_time_lag_seconds{$,component!="alerter"}', "{{instance}}"),
             unit="s",
+            thresholds=steps(GREEN, (limit("event_time_lag_seconds"), RED)),
+            links=[runbook("FaustAnomalyEventTimeLag")],
         ),
     ]
 
@@ -161,7 +172,11 @@ def workers() -> list[Json]:
             query("faust_anomaly_ready{$}", "{{instance}}"),
             {"1": ("ready", GREEN), "0": ("not ready", ORANGE)},
             size=(12, 7),
-            links=[view("system", "Page System of the view")],
+            links=[
+                runbook("FaustAnomalyWorkerNotReady"),
+                runbook("FaustAnomalyWorkerDown"),
+                SYSTEM,
+            ],
         ),
         lines(
             "Partitions of each worker",
@@ -172,7 +187,7 @@ def workers() -> list[Json]:
             unit="short",
             size=(12, 7),
             overrides=[dashed("there are")],
-            links=[view("system", "Page System of the view")],
+            links=[runbook("FaustAnomalyPartitionsWithoutWorker"), SYSTEM],
         ),
     ]
 
@@ -210,6 +225,7 @@ def batches() -> list[Json]:
             unit="cps",
             size=(12, 8),
             overrides=colored({"accepted": GREEN, "refused": ORANGE, "failed": RED}),
+            links=[runbook("FaustAnomalyCommitsFail")],
         ),
         lines(
             "Results that were there before",

@@ -442,3 +442,12 @@ def test_a_message_stays_as_small_as_its_record_must_be():
     assert max(len(notifications.encode(one)) for one in of.told) < 550_000
     [huge] = [news for one in of.told for news in one.news if news.event.source == "huge"]
     assert huge.event.values == {} and huge.event.labels == labels
+
+
+def test_an_episode_whose_end_waits_for_its_channel_is_not_open_any_more():
+    of = Alerting()
+    of.take(an_event())
+    assert of.engine.open_count() == 1
+    of.poll()
+    of.take(an_event(CLOSED, offset=2, at=START + 5.0, reason="recovered"))
+    assert of.engine.open_count() == 0
