@@ -2,9 +2,13 @@
 
 import copy
 import re
+import shutil
+import subprocess
+import textwrap
 
 import pytest
 
+from tests.deploy.named import ROOT
 from tests.deploy.rules import ALERTS, RECORDED, RUNBOOK, TESTS, cases, problems, promtool, rules
 
 
@@ -50,6 +54,22 @@ def test_what_an_alert_lacks_is_found(lacks):
             lacks
         ]
     assert problems(alerts, recorded, runbook)
+
+
+def test_what_the_document_shows_for_prometheus_and_alertmanager_is_valid(tmp_path):
+    text = (ROOT / "docs/deployment.md").read_text("utf-8")
+    scrape, route = (textwrap.dedent(block) for block in re.findall(r"^ *```yml\n(.*?)^ *```", text, re.S | re.M))
+    (tmp_path / "prometheus.yaml").write_text(scrape)
+    done = promtool("check", "config", "--syntax-only", tmp_path / "prometheus.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = sorted(set(re.findall(r"receiver: (\w+)", route)))
+    (tmp_path / "alertmanager.yaml").write_text(
+        f"{route}receivers: [{', '.join(f'{{name: {one}}}' for one in names)}]\n"
+    )
+    amtool = shutil.which("amtool")
+    assert amtool, "amtool is missing: apt-get install prometheus-alertmanager"
+    check = subprocess.run([amtool, "check-config", tmp_path / "alertmanager.yaml"], capture_output=True, text=True)
+    assert check.returncode == 0, check.stdout + check.stderr
 
 
 @pytest.mark.parametrize(
