@@ -6,7 +6,7 @@
 Each container gets what ``kubectl kustomize`` renders: its command, variables, files and folders; a root that cannot
 be written, user 65532, process number 1 (bubblewrap). What runs before others runs first, and probes are asked at the
 rendered paths and periods. The overlay ``production`` meets a broker with TLS, SCRAM and ACLs, which are those of its
-KafkaUsers and no others, and its topics are those of its KafkaTopics.
+KafkaUsers and no others, and its topics are those of its KafkaTopics; its history is in a PostgreSQL.
 
 Different from a cluster: there is no image (this virtual environment stands for it), no scheduler, no limit of CPU or
 memory, no NetworkPolicy, no operator. All pods share one address, so each has a port of its own, and brokers another.
@@ -26,13 +26,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from app.local_kafka import LocalKafka, probe
+from tests import postgres
 from tests.deploy.manifests import Container, Resource, containers, of_kind, rendered
 from tests.deploy.named import ROOT
 from tests.kafka_tools import acreate_topic, aend_offsets
@@ -45,8 +46,7 @@ POINTS, SOURCES = 200, 500
 GENERATE = ["generate", "synthetic", "--sources", str(SOURCES), "--points", str(POINTS)]
 LONG_S = 300.0
 COMPILED, CACHE = "/opt/faust-anomaly/compiled", "/var/cache/faust-anomaly"
-DATABASE = "sqlite:////var/lib/faust-anomaly/history.db"  # in place of PostgreSQL
-VALUES = {"ANOMALY_KAFKA__SASL_PASSWORD": "not looked at", "ANOMALY_STORAGE__URL": DATABASE}
+VALUES = {"ANOMALY_KAFKA__SASL_PASSWORD": "not looked at", "ANOMALY_STORAGE__URL": "postgresql://a@b/c"}
 READY = re.compile(r"ready: generation (\d+), partitions (\[.*\])")
 
 
@@ -62,6 +62,7 @@ class Pod:
         self.port = probe.free_port()
         self.given = {"ANOMALY_DASHBOARD__PORT": str(self.port), **given}
         self.compiled: Path | None = None  # code that came with the image
+        self.sockets: list[Path] = []  # folders of servers that are reached by way of a file
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -101,7 +102,7 @@ class Pod:
             found += [how, str(self.folder / mount["name"]), mount["mountPath"]]
         if self.compiled:
             found += ["--ro-bind", str(self.compiled), COMPILED]
-        for path in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}:
+        for path in [*{ROOT, Path(sys.prefix), Path(sys.base_prefix)}, *self.sockets]:
             found += ["--ro-bind", str(path), str(path)]
         image = {
             "PATH": "/usr/bin",
@@ -302,7 +303,9 @@ def overlay_production(folder: Path) -> None:
     resources = rendered("production")
     users = {one["metadata"]["name"]: one["spec"] for one in of_kind(resources, "KafkaUser")}
     passwords = {name: f"{name}-made-up" for name in users}
-    with SecuredKafka(folder / "kafka", Certificates(folder), passwords) as kafka:
+    secured = SecuredKafka(folder / "kafka", Certificates(folder), passwords)
+    with secured as kafka, postgres.running() as database:
+        database.folder.chmod(0o755)
         for name, spec in users.items():
             rules = spec["authorization"]["acls"]
             kafka.allow(name, [Acl(operation, rule["resource"]["type"], rule["resource"]["name"])
@@ -317,19 +320,22 @@ def overlay_production(folder: Path) -> None:
         secrets = {name: {"password": password} for name, password in passwords.items()} | {
             "faust-anomaly-tokens": {"tokens": tokens},
             "kafka-ca": {"ca.crt": kafka.ca.read_text()},
-            "faust-anomaly-database": {"url": DATABASE},
+            "faust-anomaly-database": {"url": database.url()},
         }
         given = {"ANOMALY_KAFKA__BOOTSTRAP_SERVERS": kafka.secure}
         [workers] = of_kind(resources, "StatefulSet")
-        go(folder, resources, given, secrets, workers["spec"]["replicas"], kafka.bootstrap_servers, token)
+        go(folder, resources, given, secrets, workers["spec"]["replicas"], kafka.bootstrap_servers, token,
+           sockets=[database.folder])  # fmt: skip
 
 
 def go(folder: Path, resources: list[Resource], given: Mapping[str, str], secrets: Mapping[str, Mapping[str, str]],
-       count: int, servers: str, token: str, job: bool = False) -> None:  # fmt: skip
+       count: int, servers: str, token: str, job: bool = False,
+       sockets: Sequence[Path] = ()) -> None:  # fmt: skip
     parts = workload(resources, "worker")
     pods = [Pod(parts, f"faust-anomaly-worker-{number}", folder, given) for number in range(count)]
     alerter = Pod(workload(resources, "alerter"), "faust-anomaly-alerter-x", folder, given)
     session_s = parts[-1].settings(VALUES).kafka.session_timeout_s
+    alerter.sockets += sockets
     for pod in [*pods, alerter]:
         pod.fresh(secrets)
     code, _, said = Pod(parts, pods[0].name, folder, {**given, "ANOMALY_KAFKA__GRUP_ID": "x"}).run(parts[0])
@@ -366,6 +372,9 @@ def go(folder: Path, resources: list[Resource], given: Mapping[str, str], secret
         pods[0].until("startup")
         pods[0].until("readiness")
         say(f"{pods[0].name}: ready again after kill -9", f"{time.monotonic() - began:.1f} s")
+        kept = re.findall(r"^faust_anomaly_history_records_total (\S+)", alerter.get("/metrics")[1], re.MULTILINE)
+        expect(float(kept[0]) > 0, f"the history has {kept}")
+        say("records in the history", f"{float(kept[0]):.0f}")
         statuses = [alerter.get("/api/statistics", given)[0] for given in ("", token)]
         expect(statuses == [401, 200], f"the view answers {statuses} without and with a token")
         say("the view without and with a token", f"{statuses[0]}, {statuses[1]}")
