@@ -45,5 +45,8 @@ def compile_(configurations: dict[str, Any], into: Path | None) -> None:
         warm(pipeline, rekeys=True)
         if left := pipeline.to_compile():
             raise AnomalyError(f"compile: {folder}: {len(left)} functions of {name} could not be kept: is it full?")
+    if into:  # others will run it
+        for file in folder.iterdir():
+            file.chmod(0o644)
     new = len(list(folder.iterdir())) - before
     click.echo(f"{folder}: {new} functions compiled, in {time.monotonic() - begin:.1f} s")

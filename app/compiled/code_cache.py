@@ -174,7 +174,8 @@ def lacks(before: Path, name: str) -> str:
     except OSError as error:
         return error.strerror or repr(error)
     if name in found:
-        return f"the file of {function} is damaged"
+        readable = os.access(before / name, os.R_OK)
+        return f"the file of {function} {'is damaged' if readable else 'cannot be read'}"
     if any(one.startswith(f"{what}.") for one in found):
         return "it is for another processor"
     return f"it lacks {function} as this program and its settings need it"
@@ -194,7 +195,10 @@ def _say_once(before: Path, name: str) -> None:
 
 
 def _read(path: Path) -> bytes | None:
-    data = path.read_bytes() if path.is_file() else b""
+    try:
+        data = path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return None
     return data[CHECK:] if hashlib.sha256(data[CHECK:]).digest() == data[:CHECK] else None
 
 

@@ -259,6 +259,15 @@ def damaged(file):
     file.write_bytes(file.read_bytes()[:-1])
 
 
+def test_a_file_that_cannot_be_read_is_as_none(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    (tmp_path / "code").touch()
+    assert code_cache._read(tmp_path / "code") is None
+
+
 @pytest.mark.parametrize(
     ("spoilt", "function", "reason"),
     [
