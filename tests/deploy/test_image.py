@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import app
+from app.compiled.code_cache import directory
 from tests.deploy.lock import BUILD, BUILD_LOCK, LOCK, faults, required
 from tests.deploy.named import ROOT
 
@@ -58,3 +59,19 @@ def test_a_wrong_lock_is_noticed(pattern, instead, fault):
     wrong = re.sub(pattern, instead, TEXT)
     assert wrong != TEXT
     assert any(fault in one for one in faults(wrong, required()))
+
+
+def test_it_runs_on_a_root_that_is_read_only_as_another_user_without_network(tmp_path):
+    """The program of this environment; fails where bubblewrap may make no namespaces, and prints what that says."""
+    numbers = "\n".join(f"{60 * i},{i % 7}" for i in range(50))
+    (tmp_path / "points.csv").write_text(f"timestamp,value\n{numbers}\n")
+    program = str(Path(sys.executable).with_name("faust-anomaly"))
+    command = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all"]
+    command += ["--uid", "65532", "--gid", "65532", "--tmpfs", "/var/tmp", "--die-with-parent"]
+    # What may be compiled already stands where it is only read; what is not is compiled in memory.
+    for name, value in {"FAUST_ANOMALY_COMPILED": directory(), "FAUST_ANOMALY_CACHE": "/nowhere"}.items():
+        command += ["--setenv", name, str(value)]
+    command += ["--setenv", "ANOMALY_DETECTION__METHOD", "zscore", program, "detect", str(tmp_path / "points.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 50
