@@ -18,7 +18,9 @@ from app.cli.common import settings_option
 )
 @click.option("--peak-records-per-s", type=float, help="The most for some minutes.  [default: the average]")
 @click.option("--metrics", type=click.IntRange(1), default=1, show_default=True, help="Values in a record.")
-@click.option("--record-bytes", type=float, help="Key and value, not packed.  [default: those of the plain shape]")
+@click.option(
+    "--record-bytes", type=click.FloatRange(1.0), help="Key and value, not packed.  [default: those of the plain shape]"
+)
 @click.option(
     "--producer-codec",
     type=click.Choice(["none", "gzip", "snappy", "lz4", "zstd"]),
@@ -26,8 +28,10 @@ from app.cli.common import settings_option
     show_default=True,
     help="What producers pack raw-data with.",
 )
-@click.option("--raw-days", type=float, default=7.0, show_default=True, help="Retention of raw-data.")
-@click.option("--results-days", type=float, default=7.0, show_default=True, help="Retention of anomaly-results.")
+@click.option("--raw-days", type=click.FloatRange(0.0), default=7.0, show_default=True, help="Retention of raw-data.")
+@click.option(
+    "--results-days", type=click.FloatRange(0.0), default=7.0, show_default=True, help="Retention of anomaly-results."
+)
 @click.option("--replication-factor", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--partitions", type=click.IntRange(1), help="Of raw-data, if it has them.  [default: as many as fit]")
 @click.option("--headroom", type=float, default=0.4, show_default=True, help="Part of the capacity free at the peak.")
@@ -37,7 +41,7 @@ from app.cli.common import settings_option
 @click.option(
     "--view/--no-view", default=None, help="View, alerting and history in workers.  [default: as settings say]"
 )
-@click.option("--episodes-per-1000", type=float, help="Episodes for 1,000 records.  [default: 0.27]")
+@click.option("--episodes-per-1000", type=click.FloatRange(0.0), help="Episodes for 1,000 records.  [default: 0.27]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def size(settings: Any, as_json: bool, view: bool | None, series: int, **given: Any) -> None:
     """Say what a load needs: workers, cores, memory, partitions, recovery time, topics, traffic of brokers.

@@ -7,10 +7,12 @@ tests/unit/kafka/test_patches.py fails when the source of a patched function cha
 reason still holds.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 from weakref import proxy
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
@@ -27,6 +29,7 @@ IDLE_WAIT_MS = 100  # nothing else can be asked over the connection while the br
 # As aiokafka has them.
 _close = AIOKafkaConnection.close
 _failure = MessageBatch.failure
+_metadata_update = AIOKafkaClient._metadata_update
 _oauth_step = OAuthAuthenticator.step
 _consumer_record = PartitionRecords._consumer_record
 _unpack_records = PartitionRecords._unpack_records
@@ -51,6 +54,7 @@ def apply(
         See ``report_lost_batches``.
     """
     close_tls_connections_at_once()
+    wait_between_tries()
     report_lost_batches(on_lost_batch)
     keep_records_as_parsed(parsed)
     pass_over_emptied_marks()
@@ -72,6 +76,22 @@ def close_tls_connections_at_once() -> None:
         return closed
 
     AIOKafkaConnection.close = close  # type: ignore[method-assign]
+
+
+def wait_between_tries() -> None:
+    """When no broker says where the partitions are, let retry_backoff_ms pass before the next try.
+
+    A producer that has something to send asks again at once, whatever its comment says: 270 times a second while a
+    broker refuses connections, 1,400 times while its name is not known either, as that of a container that is away.
+    """
+
+    async def update(self: AIOKafkaClient, cluster: Any, topics: Any) -> bool:
+        updated: bool = await _metadata_update(self, cluster, topics)
+        if not updated:
+            await asyncio.sleep(self._retry_backoff)
+        return updated
+
+    AIOKafkaClient._metadata_update = update  # type: ignore[method-assign]
 
 
 def report_refused_tokens() -> None:

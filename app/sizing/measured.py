@@ -16,7 +16,8 @@ class Cpu(msgspec.Struct, forbid_unknown_fields=True):
     idle_partition_cores: float  # more, for each partition
     view_cores: float  # more, with view, alerting and history, while results come
     batch_cores: float  # of one batch a second, however few records it has, but see ``batch_power``
-    batch_power: float  # n batches a second cost so: batch_cores n ** batch_power, as they share requests
+    batch_power: float  # n batches a second cost batch_cores n ** batch_power, as they share requests,
+    partition_power: float  # x (4 / partitions) ** partition_power, for the same reason
     record_us: (
         float  # of a record of one metric without its detectors and snapshots: read, placed, encoded, packed, sent
     )
@@ -25,7 +26,9 @@ class Cpu(msgspec.Struct, forbid_unknown_fields=True):
     snapshot_us_kb: float  # of a snapshot, for each kB of it
     tenfold_us: float  # more of a record, for each factor of ten by which a worker has more than 1,000 series
     rekey_us: float  # more of a record, with input.rekey
+    rekey_batch_cores: float  # more of a batch then: batch_cores of the batches before the hop
     batches_per_s: float  # most of one partition, while there is time
+    rekey_batches_per_s: float  # the same of the topic by source, with input.rekey
     full_batch: float  # records in a batch while more wait than can be scored
     usable_cores: float  # that one worker can use: its busiest thread is the limit
 

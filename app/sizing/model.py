@@ -6,7 +6,8 @@ cost of a record, us     record_us + its detectors, each for every metric + vect
                          + metric_us (metrics - 1) + tenfold_us log10(series / 1,000) + q snapshot_us_kb kB + rekey_us
 q, snapshots a record    1 / snapshot_every where a series has many points within replay_records of its partition;
                          else s / (s + replay_records), s being the series of a partition
-CPU time, cores          idle + view + batch_cores batches/s ** batch_power + records/s x cost, at most usable_cores
+CPU time, cores          idle + view + batch_cores batches/s ** batch_power (4 / p) ** partition_power
+                         + records/s x cost, at most usable_cores
 capacity, records/s      at which that is usable_cores, with batches of full_batch records
 load                     records/s by capacity. Below a full load a worker takes small batches, so that its CPU time is
                          larger than its load: with 4 partitions it is half busy at a few per cent of its capacity.
@@ -150,7 +151,8 @@ class Model:
         return low
 
     def batches_per_s(self, per_s: float, partitions: float) -> float:
-        most = partitions * self.of.cpu.batches_per_s
+        cpu = self.of.cpu
+        most = partitions * (cpu.rekey_batches_per_s if self.settings.input.rekey else cpu.batches_per_s)
         return most * -math.expm1(-per_s / most)
 
     def cores(
@@ -170,7 +172,9 @@ class Model:
         self, per_s: float, series: float, partitions: float, view: bool, speed: float, batches_per_s: float
     ) -> float:
         cpu = self.of.cpu
-        batches = cpu.batch_cores * batches_per_s**cpu.batch_power / speed
+        each = cpu.batch_cores + (cpu.rekey_batch_cores if self.settings.input.rekey else 0.0)
+        shared = (LEAST_PARTITIONS / max(partitions, LEAST_PARTITIONS)) ** cpu.partition_power
+        batches = each * batches_per_s**cpu.batch_power * shared / speed
         records = per_s * self.record_us(series, partitions, speed) / 1e6
         return self.fixed_cores(partitions, view, speed) + batches + records
 

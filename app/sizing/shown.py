@@ -22,7 +22,8 @@ def value(number: float, unit: str) -> str:
         for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
             if number * scale >= size or prefix == "k":
                 return f"{digits(number * scale / size)} {prefix}{unit[1:]}"
-    return f"{digits(number)} {unit}".rstrip()
+    one = unit in ("cores", "bytes") and digits(number) == "1"
+    return f"{digits(number)} {unit[:-1] if one else unit}".rstrip()
 
 
 def digits(number: float) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from app import __version__
@@ -47,6 +47,7 @@ from app.stream.takeover import RESULTS_TAIL
 READ_AT_ONCE, WAIT_MS = 5_000, 200
 TAG = 9  # bytes after the series in a key of the changelog: see tables/sources.py
 REQUEST_BYTES, BATCH_BYTES = 100 << 20, 256 << 10
+COORDINATOR_S = 8.0  # for the group's coordinator
 SENT_AT_ONCE = 5_000  # records whose acknowledgements are out
 
 Where = Literal["beginning", "end"]
@@ -468,6 +469,7 @@ async def _send(kafka: KafkaSettings, records: Iterable[tuple[str, Record]], mad
 
 async def _members(kafka: KafkaSettings) -> str:
     """1 worker, 3 workers; "" when none is in the group."""
+    await _commits(kafka)  # waits for the coordinator
     group = (await describe_groups(kafka, {kafka.group_id: []}))[kafka.group_id]
     if isinstance(group, str):
         raise TopicError(group)
@@ -477,8 +479,16 @@ async def _members(kafka: KafkaSettings) -> str:
 
 async def _commits(kafka: KafkaSettings) -> Commits:
     """What the group has committed of the topics that it reads."""
+    until = time.monotonic() + COORDINATOR_S
     async with connected(kafka) as admin:
-        found = await admin.list_consumer_group_offsets(kafka.group_id)
+        while True:
+            try:
+                found = await admin.list_consumer_group_offsets(kafka.group_id)
+                break
+            except GroupCoordinatorNotAvailableError:  # on a new cluster the first question makes the topic of groups
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.2)
     mine = {kafka.log_topic, kafka.input_topic}
     return {tp: of for tp, of in found.items() if tp.topic in mine and of.offset >= 0}
 

@@ -11,6 +11,7 @@ import aiokafka
 import faust
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer import subscription_state
@@ -84,6 +85,7 @@ RELIED_ON = [
     (AIOKafkaAdminClient, "_send_request"),
     (AIOKafkaAdminClient, "_send_request_to_node"),
     (AIOKafkaConnection, "close"),
+    (AIOKafkaClient, "_metadata_update"),
     (MessageBatch, "failure"),
     (MessageBatch, "tp"),
     (BatchBuilder, "append"),

@@ -1,7 +1,10 @@
 """``python -m tests.bench.sizing``: what ``faust-anomaly size`` calculates with, measured on this machine.
 
-Starts a broker and one worker after another, some twelve minutes in all. What is measured is kept in ``--runs``, so
+Starts a broker and one worker after another, some ten minutes in all. What is measured is kept in ``--runs``, so
 that a run that was interrupted goes on where it was. Writes app/sizing/measured.json with ``--write``.
+
+Where other programs keep the cores busy, give it priority, and its broker, which has a session of its own (``nice``, or
+/proc/PID/autogroup): processes that wait for a core take larger and fewer batches than on a machine of their own.
 """
 
 import contextlib
@@ -22,6 +25,7 @@ ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 
+WITH_KAFKA = ("replay", "recovery", "check: recovery")
 # What is compacted meanwhile would be missing in what was written.
 NOT_CLEANED = {"log.cleaner.backoff.ms": "3600000"}
 
@@ -57,16 +61,17 @@ def main(runs: str, again: tuple[str, ...], minutes: float, write: bool) -> None
     with tempfile.TemporaryDirectory(prefix="sizing-") as directory:
         kafka = LocalKafka(Path(directory) / "kafka", port=0, properties=NOT_CLEANED)
         with contextlib.ExitStack() as stack:
-            if {"replay", "recovery", *(case.name for case in CASES)} - found.keys():
+            if {*WITH_KAFKA, *(case.name for case in CASES)} - found.keys():
                 stack.enter_context(kafka)
             for i, case in enumerate(CASES):
                 once(case.name, partial(measured.measure, kafka, Path(directory) / f"case-{i}", case))
             once("replay", lambda: restarts.measure_replay(kafka, Path(directory) / "replay"))
             once("recovery", lambda: restarts.measure_recovery(kafka, Path(directory)))
+            once("check: recovery", lambda: restarts.check_recovery(kafka, Path(directory)))
         once("kernels", methods.measure_kernels)
         once("adapters", methods.measure_adapters)
         once("libraries", methods.measure_libraries)
-    if {"replay", "recovery", "kernels", "adapters", "libraries", *(case.name for case in CASES)} - found.keys():
+    if {*WITH_KAFKA, "kernels", "adapters", "libraries", *(case.name for case in CASES)} - found.keys():
         raise SystemExit("not all is measured yet: call it again")
     result = fit.fitted(found)
     for check in result.checks:

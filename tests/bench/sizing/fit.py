@@ -17,8 +17,9 @@ from tests.bench.report import hardware
 from tests.bench.sizing.measured import Stage
 from tests.bench.sizing.sets import AUTO, SETS
 
-TERMS = ("batch_cores", "record_us", "vector_us", "metric_us", "snapshot_us_kb", "tenfold_us", "rekey_us", "view_cores")
-POWERS = np.arange(0.5, 1.01, 0.05)
+PER_S = ("batch_cores", "rekey_batch_cores", "view_cores")  # cores; the others are us of a record
+TERMS = (*PER_S, "record_us", "vector_us", "metric_us", "snapshot_us_kb", "tenfold_us", "rekey_us")
+POWERS = [(power, shared) for power in np.arange(0.5, 1.01, 0.05) for shared in np.arange(0.0, 0.41, 0.05)]
 BEHIND = 4.0  # weight of a backlog beside a steady rate: where records cost most
 PACKAGES = ("faust-streaming", "aiokafka", "numba", "msgspec", "cramjam", "scikit-learn")
 
@@ -53,6 +54,7 @@ def fitted(runs: dict[str, Any]) -> Measured:
         checks=[],
     )
     found.checks = [check for one in checks for check in compared(found, one)]
+    found.checks.append(recovered(found, runs))
     return rounded(found)
 
 
@@ -64,42 +66,46 @@ def _cpu(used: list[Stage], kernels: dict[str, float]) -> Cpu:
     idle = _idle(used, "default set")
     each = max(0.0, (_idle(used, "partitions") - idle) / 12)
     stages, fits = [one for one in used if one.per_s > 1], []
-    for power in POWERS:
+    for power, shared in POWERS:
         rows, left = [], []
         for one in stages:
             methods = SETS[one.detectors] or AUTO
             scoring = one.per_s * one.metrics * sum(kernels[method] for method in methods)
             weight = (BEHIND if one.backlog else 1.0) / one.cores
-            rows.append(weight * np.array(_costs(one, power)) / 1e6)
+            rows.append(weight * np.array(_costs(one, power, shared)) / 1e6)
             left.append(weight * (one.cores - idle - each * (one.partitions - 4) - scoring / 1e6))
         found, rest = nnls(np.array(rows), np.array(left))
-        fits.append((rest, power, dict(zip(TERMS, found.tolist()))))
-    _, power, terms = min(fits, key=lambda fit: fit[0])
-    for name in ("batch_cores", "view_cores"):
+        fits.append((rest, power, shared, dict(zip(TERMS, found.tolist()))))
+    _, power, shared, terms = min(fits, key=lambda fit: fit[0])
+    for name in PER_S:
         terms[name] /= 1e6
     behind = [one for one in used if one.backlog]
     return Cpu(
         idle_cores=idle,
         idle_partition_cores=each,
         batch_power=float(power),
-        batches_per_s=_most_batches(used),
+        partition_power=float(shared),
+        batches_per_s=_most_batches([one for one in used if not one.rekey]),
+        rekey_batches_per_s=_most_batches([one for one in used if one.rekey]),
         full_batch=min(one.per_s / one.batches_per_s for one in behind),
         usable_cores=min(1.0 / one.busiest for one in behind),
         **terms,
     )
 
 
-def _costs(one: Stage, power: float) -> tuple[float, ...]:
+def _costs(one: Stage, power: float, shared: float) -> tuple[float, ...]:
     """What each of TERMS is multiplied by, the CPU time being in us a second."""
+    batches = one.batches_per_s**power * (4 / one.partitions) ** shared
     return (
-        one.batches_per_s**power,
+        batches,
+        batches * one.rekey,
+        float(one.view),
         one.per_s,
         one.per_s * (one.metrics > 1),
         one.per_s * (one.metrics - 1),
         one.snapshots_per_s * one.snapshot_bytes / 1000,
         one.per_s * np.log10(max(one.series, 1000) / 1000),
         one.per_s * one.rekey,
-        float(one.view),
     )
 
 
@@ -107,7 +113,7 @@ def _most_batches(used: list[Stage]) -> float:
     """Of one partition, a second: what the median of the steady stages says, by the formula of app/sizing/model.py."""
     found = []
     for one in used:
-        if one.backlog or one.rekey or one.batches_per_s < 1 or one.batches_per_s > 0.98 * one.per_s:
+        if one.backlog or one.batches_per_s < 1 or one.batches_per_s > 0.98 * one.per_s:
             continue
         low, high = 0.1, 2000.0
         for _ in range(60):
@@ -151,12 +157,13 @@ def _memory(used: list[Stage], libraries_mb: float) -> Memory:
 def compared(of: Measured, one: Stage) -> list[Check]:
     """What the model says of a worker, beside what it did."""
     settings, footed = foot(one.detectors, one.metrics)
+    settings = settings.model_copy(update={"input": settings.input.model_copy(update={"rekey": one.rekey})})
     model = Model(of, footed, settings)
     at = one.per_s, one.series, one.partitions, one.view
     name = f"{one.case.removeprefix('check: ')}, {one.per_s:,.0f} records/s"
     batch = one.per_s / max(one.batches_per_s, 1e-9)
     found = [
-        Check(name, "CPU, batches as they were", "cores", one.cores, model.cores(*at, batches_per_s=one.batches_per_s)),
+        Check(name, "CPU, from its batches/s", "cores", one.cores, model.cores(*at, batches_per_s=one.batches_per_s)),
         Check(name, "result in the log", "bytes", one.result_bytes, model.result_bytes(batch)),
     ]
     if not one.backlog:
@@ -170,6 +177,16 @@ def compared(of: Measured, one: Stage) -> list[Check]:
         snapshots = model.snapshots_per_record(one.series, one.partitions)
         found.append(Check(name, "snapshots a record", "", one.snapshots_per_s / one.per_s, snapshots))
     return found
+
+
+def recovered(of: Measured, runs: dict[str, Any]) -> Check:
+    """Recovery of other detectors and more sources than the costs are from."""
+    one, (settings, footed) = runs["check: recovery"], foot("few", 1)
+    restart = Model(of, footed, settings).of.restart
+    each_us = restart.series_us + footed.snapshot * restart.byte_ns / 1000
+    said = runs["replay"]["start_cpu_s"] + one["sources"] * each_us / 1e6
+    name = f"`residual` and `seasonal`, {one['sources']:,} sources"
+    return Check(name, "CPU until recovered", "s", one["cpu_s"], said)
 
 
 def rounded(found: Any) -> Any:

@@ -56,7 +56,11 @@ def _kernel_us(detection: Any, points: list[Points]) -> float:
 
 def measure_adapters() -> dict[str, dict[str, float]]:
     """Method of a library -> microseconds of CPU a point with its fits, and bytes of a model in memory."""
-    return {name: _adapter(name) for name in detectors.names() if name not in (*KERNELS, *UNMEASURED)}
+    warnings.simplefilter("ignore")
+    names = [name for name in detectors.names() if name not in (*KERNELS, *UNMEASURED)]
+    us = {name: _adapted_us(name) for name in names}
+    tracemalloc.start()  # and never stopped: that races with threads that allocate, and CPython 3.11 may crash
+    return {name: {"us": us[name], "bytes": _adapted_bytes(name)} for name in names}
 
 
 def measure_libraries() -> float:
@@ -64,23 +68,28 @@ def measure_libraries() -> float:
     return max(float(subprocess.check_output([sys.executable, "-c", IMPORTED, name])) for name in LIBRARIES)
 
 
-def _adapter(name: str) -> dict[str, float]:
-    warnings.simplefilter("ignore")
+def _adapted(name: str) -> tuple[Pipeline, Any]:
     pipeline = Pipeline(Detection(method=name, detectors={name: {}}))
     pipeline.compile()
     sources = pipeline.sources()
     pipeline.run(sources, _points("first", 0, 20))  # imports, compiles
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    kept = pipeline.sources()
-    for i in range(3):
-        pipeline.run(kept, _points(f"s{i}", 0, 300))
-    size = (tracemalloc.get_traced_memory()[0] - before) / 3
-    tracemalloc.stop()
+    return pipeline, sources
+
+
+def _adapted_us(name: str) -> float:
+    pipeline, sources = _adapted(name)
     begun = time.process_time()
     for start in range(0, ADAPTED_POINTS, 50):
         pipeline.run(sources, _points("a", start, 50))
-    return {"us": (time.process_time() - begun) / ADAPTED_POINTS * 1e6, "bytes": size}
+    return (time.process_time() - begun) / ADAPTED_POINTS * 1e6
+
+
+def _adapted_bytes(name: str) -> float:
+    pipeline, sources = _adapted(name)
+    before = tracemalloc.get_traced_memory()[0]
+    for i in range(3):
+        pipeline.run(sources, _points(f"s{i}", 0, 300))
+    return (tracemalloc.get_traced_memory()[0] - before) / 3
 
 
 def _points(source: str, start: int, n: int) -> Points:

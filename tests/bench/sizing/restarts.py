@@ -9,6 +9,7 @@ from jobs import Job
 
 from app.local_kafka import LocalKafka
 from tests.bench.sizing.measured import SECTIONS, Case, Load, free_port, metrics, threads_ns
+from tests.bench.sizing.sets import SETS
 from tests.limits import recovery
 from tests.limits.memory import DETECTIONS
 
@@ -47,6 +48,11 @@ def measure_replay(kafka: LocalKafka, directory: Path, records: int = 120_000) -
         "replayed": replayed,
         "replay_us": cpu_s / replayed * 1e6,
     }
+
+
+def check_recovery(kafka: LocalKafka, directory: Path) -> dict[str, float]:
+    """To hold against what is calculated."""
+    return recovery.measure(kafka, directory / "recovery-few", 2 * SOURCES, {"detectors": SETS["few"]})._asdict()
 
 
 def measure_recovery(kafka: LocalKafka, directory: Path) -> dict[str, dict[str, float]]:

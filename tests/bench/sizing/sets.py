@@ -6,5 +6,6 @@ AUTO = ("prediction_interval", "residual", "level", "novelty", "StandardAbsolute
 SETS: dict[str, dict[str, Any]] = {  # detection.detectors
     "default": {},
     "window": {"moving_average": {}, "zscore": {}},
+    "few": {"residual": {}, "seasonal": {}},
     "heavy": {**{name: {} for name in AUTO}, "isolation_forest": {}},
 }

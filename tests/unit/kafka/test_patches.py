@@ -13,11 +13,13 @@ from types import SimpleNamespace
 import aiokafka
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import MessageBatch
+from aiokafka.producer.sender import Sender
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v4
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -29,6 +31,7 @@ ORIGINALS = {  # as they are before any test of this process calls a patch
     (AIOKafkaConnection, "close"): AIOKafkaConnection.close,
     (OAuthAuthenticator, "step"): OAuthAuthenticator.step,
     (MessageBatch, "failure"): MessageBatch.failure,
+    (AIOKafkaClient, "_metadata_update"): AIOKafkaClient._metadata_update,
     (PartitionRecords, "_consumer_record"): PartitionRecords._consumer_record,
     (PartitionRecords, "_contains_abort_marker"): PartitionRecords._contains_abort_marker,
     (PartitionRecords, "_unpack_records"): PartitionRecords._unpack_records,
@@ -40,6 +43,8 @@ READ = {
     OAuthAuthenticator.step: "3a013ab61098033c",
     AIOKafkaConnection.close: "28f164aa1e4f0bbc",
     MessageBatch.failure: "719b2122c318e955",
+    AIOKafkaClient._metadata_update: "06dc51ed3e0d38b8",
+    Sender._sender_routine: "2380dc5e333d9ebd",
     PartitionRecords._consumer_record: "e668541600b047ab",
     PartitionRecords._contains_abort_marker: "17e9ad2322ef4e0a",
     PartitionRecords._unpack_records: "b803e6d46480732c",
@@ -103,6 +108,22 @@ def test_a_tls_connection_is_closed_at_once():
     assert not closed("SSL")
     patches.close_tls_connections_at_once()
     assert [closed(protocol) for protocol in ("SSL", "SASL_SSL", "PLAINTEXT")] == [True, True, False]
+
+
+def test_brokers_that_are_away_are_not_asked_without_pause(monkeypatch):
+    pauses = []
+
+    async def pause(seconds):
+        pauses.append(seconds)
+
+    async def asked():
+        client = AIOKafkaClient(retry_backoff_ms=250)
+        return await client._metadata_update(client.cluster, set())  # it knows no broker
+
+    monkeypatch.setattr(patches.asyncio, "sleep", pause)
+    assert asyncio.run(asked()) is False and pauses == []
+    patches.wait_between_tries()
+    assert asyncio.run(asked()) is False and pauses == [0.25]
 
 
 def test_a_lost_batch_is_reported_before_its_futures_are_done():

@@ -1,9 +1,11 @@
 """What a copy reads, and what is committed when it is put back; tests/integration/test_backup.py has the rest."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from app.errors import HistoryLost, StateError
@@ -104,3 +106,21 @@ def test_where_the_changelog_is_still_there_only_lost_offsets_are_put_back(monke
     assert written == [commits] and "only offsets" in made.said[0]
     with pytest.raises(StateError, match="nothing is to be put back"):
         asyncio.run(restore._only_commits(commits, {TP: OffsetAndMetadata(60, OURS)}))
+
+
+def test_a_new_cluster_is_asked_again_until_it_has_the_topic_of_groups(monkeypatch):
+    answers = [GroupCoordinatorNotAvailableError(), {TP: OffsetAndMetadata(7, OURS)}]
+
+    class Admin:
+        async def list_consumer_group_offsets(self, group):
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    @asynccontextmanager
+    async def connected(kafka):
+        yield Admin()
+
+    monkeypatch.setattr(backup, "connected", connected)
+    assert asyncio.run(backup._commits(KAFKA)) == {TP: OffsetAndMetadata(7, OURS)} and not answers
