@@ -71,6 +71,7 @@ def raising(monkeypatch):
     [
         (errors.ConfigurationError("detection.threshold: must be in (0, 1], got 2"), 2),
         (errors.TopicError("topic raw-data is missing"), 2),
+        (errors.NoBroker("Kafka at b:9092: no broker could be reached"), 1),
         (errors.DeliveryError("no ack"), 1),
         (errors.InvalidPoint("wrong_type", "not a number"), 1),
         (errors.AnomalyError("else"), 1),
