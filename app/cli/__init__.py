@@ -8,6 +8,7 @@ it would be no use to try again; 130 stopped by Ctrl-C; 141 the reader of our ou
 """
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -42,6 +43,7 @@ class Commands(TableGroup):
     """The commands of the table; whatever one of them raises on purpose becomes a line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _end_as_first_process()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -61,6 +63,15 @@ class Commands(TableGroup):
                 raise
             click.echo(f"faust-anomaly: {error.filename}: {error.strerror}", err=True)
             ctx.exit(1)
+
+
+def _end_as_first_process() -> None:
+    """Process 1, as in a container, is not ended by signals that it has no handler for: SIGTERM does what Ctrl-C does.
+
+    Worker and alerter have their own handlers as soon as they run.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @click.group(

@@ -151,3 +151,14 @@ def test_without_a_terminal_there_is_no_status_line(monkeypatch):
     line.show(lambda: "50 %", now=True)
     line.clear()
     assert shown.getvalue() == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(1, 130), (2, -signal.SIGTERM)])
+def test_as_process_1_of_a_container_a_command_ends_by_sigterm(number, code):
+    words = ["generate", "synthetic", "--points", "0", "--rate", "50", "--output", "-"]
+    script = f"import os; os.getpid = lambda: {number}; from app.cli import main; main({words})"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()  # it runs
+        process.terminate()
+        process.communicate()
+    assert process.returncode == code
