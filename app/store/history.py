@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import ConfigurationError, StoreError
-from app.machine import free_bytes
 from app.metrics import Metrics
+from app.metrics.machine import free_bytes
 from app.settings import Settings
 from app.store.database import ANSWER_S, REBUILD_S, Database, reported
 from app.store.projection import DECISIONS, EPISODES, NOTIFICATIONS, Overtaken, Projection

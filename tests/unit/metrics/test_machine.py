@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from app.machine import free_bytes, memory_limit_bytes
+from app.metrics.machine import free_bytes, memory_limit_bytes
 
 MACHINE = {"proc/meminfo": "MemTotal:        8000000 kB\nMemFree: 100 kB\n"}
 OF_MACHINE = 8_000_000 << 10

@@ -45,7 +45,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from app import __version__
-from app.machine import certificate_end, memory_limit_bytes
+from app.metrics.machine import certificate_end, memory_limit_bytes
 from app.settings import Settings
 from app.wire.decisions import VERDICTS
 
