@@ -108,7 +108,7 @@ class OwnedSources:
         if ownership not in others:
             alone = self._alone.setdefault(ownership, (ownership,))
             self._earlier[source] = (*others, ownership) if others else alone
-        higher = offset > self.covered.get(source, -2)  # -1: put before a log that is empty, see app/stream/backup.py
+        higher = offset > self.covered.get(source, -2)  # -1: put before a log that is empty, app/stream/copies
         if others:
             self._holder[source] = ownership if higher else self._holder.get(source, others[0])
         if higher:

@@ -21,10 +21,10 @@ def backup(settings: "Settings", file: Path) -> None:
     The copy has the changelog, the group's offsets, and the topics of alerting. Workers may run meanwhile. What it is
     good for: docs/upgrades.md.
     """
-    from app.stream import backup as copies  # not at the top: --help does without
+    from app.stream.copies import backup as out  # not at the top: --help does without
 
     try:
-        made = asyncio.run(copies.backup(settings, file))
+        made = asyncio.run(out.backup(settings, file))
     except FileExistsError:
         raise click.UsageError(f"{file}: there is a file already; a copy gets a new one") from None
     except BaseException:
@@ -52,11 +52,11 @@ def restore(settings: "Settings", file: Path, at: Any, stale: bool, reuse_ids: b
     Nothing is written unless all of it fits. Then the changelog must be empty; other topics that are not empty are left
     as they are.
     """
-    from app.stream import backup as copies
+    from app.stream.copies import restore as back
 
     if at is None and (stale or reuse_ids):
         raise click.UsageError("--stale and --reuse-ids go with --at")
-    _say("put back", asyncio.run(copies.restore(settings, file, at, stale, reuse_ids)))
+    _say("put back", asyncio.run(back.restore(settings, file, at, stale, reuse_ids)))
 
 
 def _say(what: str, made: Any) -> None:

@@ -11,8 +11,8 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from app.errors import HistoryLost, StateError
 from app.kafka.topics import Topic
 from app.settings import load
-from app.stream import backup
-from app.stream.copy_file import Commit
+from app.stream.copies import group, restore
+from app.stream.copies.file import Commit
 
 KAFKA = load(environ={}).kafka
 TP = TopicPartition(KAFKA.input_topic, 0)
@@ -55,7 +55,7 @@ class Compacted:
 
 def test_what_is_compacted_while_it_is_read_is_found_where_it_is_then():
     async def keys():
-        return [record.key async for record in backup._whole(Compacted(), [TP])]
+        return [record.key async for record in group.whole(Compacted(), [TP])]
 
     assert asyncio.run(keys()) == [b"a", b"c", b"b"]
 
@@ -65,7 +65,7 @@ def restoring(commits, changelog="c"):
     of = {"log": KAFKA.input_topic, "input": KAFKA.input_topic, "topics": ["the-changelog"]}
     head = SimpleNamespace(**of, ids={"the-changelog": "c"}, commits=commits)
     made = SimpleNamespace(last={}, partitions={})
-    return backup._Restore(SimpleNamespace(kafka=KAFKA), SimpleNamespace(head=head), made, found, None)
+    return restore._Restore(SimpleNamespace(kafka=KAFKA), SimpleNamespace(head=head), made, found, None)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_the_replay_point_of_the_copy_goes_with_the_higher_position(present, pos
 
 
 def test_records_that_are_gone_or_never_were_are_refused():
-    restore = restoring([Commit(*TP, 50, OURS)])
+    put = restoring([Commit(*TP, 50, OURS)])
     with pytest.raises(HistoryLost, match="2 records were deleted since"):
-        restore._back({TP: 42}, {TP: 90}, {})
+        put._back({TP: 42}, {TP: 90}, {})
     with pytest.raises(HistoryLost, match="ends at 49"):
-        restore._back({TP: 0}, {TP: 49}, {})
+        put._back({TP: 0}, {TP: 49}, {})
     with pytest.raises(StateError, match="is not a worker's"):
         restoring([Commit(*TP, 50, "")])._back({TP: 0}, {TP: 90}, {})
 
@@ -98,14 +98,14 @@ def test_where_the_changelog_is_still_there_only_lost_offsets_are_put_back(monke
     async def commit(kafka, commits):
         written.append(commits)
 
-    monkeypatch.setattr(backup, "_commit", commit)
-    restore = restoring([Commit(*TP, 50, OURS)])
-    assert asyncio.run(restore._has_own_changelog())
-    commits = restore._back({TP: 0}, {TP: 90}, {})
-    made = asyncio.run(restore._only_commits(commits, {}))
+    monkeypatch.setattr(group, "commit", commit)
+    put = restoring([Commit(*TP, 50, OURS)])
+    assert asyncio.run(put._has_own_changelog())
+    commits = put._back({TP: 0}, {TP: 90}, {})
+    made = asyncio.run(put._only_commits(commits, {}))
     assert written == [commits] and "only offsets" in made.said[0]
     with pytest.raises(StateError, match="nothing is to be put back"):
-        asyncio.run(restore._only_commits(commits, {TP: OffsetAndMetadata(60, OURS)}))
+        asyncio.run(put._only_commits(commits, {TP: OffsetAndMetadata(60, OURS)}))
 
 
 def test_a_new_cluster_is_asked_again_until_it_has_the_topic_of_groups(monkeypatch):
@@ -122,5 +122,5 @@ def test_a_new_cluster_is_asked_again_until_it_has_the_topic_of_groups(monkeypat
     async def connected(kafka):
         yield Admin()
 
-    monkeypatch.setattr(backup, "connected", connected)
-    assert asyncio.run(backup._commits(KAFKA)) == {TP: OffsetAndMetadata(7, OURS)} and not answers
+    monkeypatch.setattr(group, "connected", connected)
+    assert asyncio.run(group.commits(KAFKA)) == {TP: OffsetAndMetadata(7, OURS)} and not answers

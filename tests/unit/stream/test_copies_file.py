@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import StateError
-from app.stream.copy_file import Commit, CopyReader, CopyWriter, Head
+from app.stream.copies.file import Commit, CopyReader, CopyWriter, Head
 
 HEAD = Head(
     program="0.1.0",
