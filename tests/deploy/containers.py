@@ -473,8 +473,8 @@ class Project:
         """Container -> seconds until it had stopped; those that others need end after them, as `down` does it."""
         took: dict[str, float] = {}
         services = self.config["services"]
+        # What has ended counts too: workers need `check`, which needs `topics`, which needs Kafka.
         left = {name: [one for one in several if one.code is None] for name, several in self.containers.items()}
-        left = {name: several for name, several in left.items() if several}
         while left:
             free = [name for name in left if not any(name in services[other].get("depends_on", ()) for other in left)]
             threads = []
