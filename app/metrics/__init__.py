@@ -13,7 +13,7 @@ Examples
 >>> metrics.records_consumed.inc(400)
 >>> metrics.scored({"zscore": 400})
 >>> metrics.end_to_end_latency.observe_many([0.004, 0.012])
->>> print(*(line for line in metrics.render()[0].decode().splitlines() if "400" in line), sep="\\n")
+>>> print(*(line for line in metrics.render()[0].decode().splitlines() if " 400.0" in line), sep="\\n")
 faust_anomaly_records_consumed_total 400.0
 faust_anomaly_points_scored_total{detector="zscore"} 400.0
 """

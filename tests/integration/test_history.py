@@ -6,6 +6,7 @@ Each case has topics and a worker of its own; those of one test run beside each 
 import asyncio
 import contextlib
 import sys
+import time
 from dataclasses import replace
 
 import kafka_tools
@@ -16,9 +17,12 @@ from integration import load, logs
 from integration.run import Run
 from integration.workers import ROOT, wait_for
 
+from app.kafka.patches import IDLE_WAIT_MS
+
 IMPATIENT = (sys.executable, str(ROOT / "tests" / "integration" / "impatient.py"))
 UNSAVED = {"snapshot_every": 1_000_000, "idle_snapshot_s": 3600.0}  # the replay point stays where it is
 POINTS = 200
+ANSWERED_S = 2 * IDLE_WAIT_MS / 1000  # what a worker that was stopped has asked for is answered, with nothing
 
 
 @pytest.fixture
@@ -111,11 +115,13 @@ def test_records_that_are_gone_when_a_worker_starts(runs):
 
 
 def overtake(run):
+    time.sleep(ANSWERED_S)
     points(run, 100, first=POINTS)
     delete_before(run, 280)
 
 
 def overtake_all(run):
+    time.sleep(ANSWERED_S)
     points(run, 100, first=POINTS)
     delete_before(run, 300)
 
