@@ -39,10 +39,14 @@ class Campaign:
         real: Mapping[str, list[bytes]] | None = None,
         say: Callable[[str], None] = print,
         static: bool = False,
+        fetch_max_wait_ms: int | None = None,
     ) -> None:
         self.tally = Tally()
         self._cluster, self._directory, self._seed, self._per_s = cluster, directory, seed, per_s
         self._real, self._say = real or {}, say
+        self._kafka: dict[str, float] = {"session_timeout_s": session_s}
+        if fetch_max_wait_ms is not None:
+            self._kafka["fetch_max_wait_ms"] = fetch_max_wait_ms
         self._session_s, self._static = session_s, static
 
     def play(self, each: Round) -> Tally:
@@ -57,7 +61,7 @@ class Campaign:
             f"{', the cleaner at work' if each.compacts else ''}{', records without keys' if each.rekeys else ''}, "
             f"{each.detection or 'the usual detectors'}"
         )
-        sections = {"kafka": {"session_timeout_s": self._session_s}, "detection": each.detection}
+        sections = {"kafka": self._kafka, "detection": each.detection}
         with Run(job, directory, **sections, input={"rekey": each.rekeys}) as run:
             run.make_topics(each.partitions, each.compacts, RAW if each.rekeys else None)
             with Pulse([servers], run.kafka.output_topic, each.partitions) as pulse:
