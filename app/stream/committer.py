@@ -64,6 +64,15 @@ def metadata(said: Mapping[str, Any], ids: Mapping[str, str]) -> str:
     return json.dumps({"v": METADATA_VERSION, **said, **ids}, separators=(",", ":"))
 
 
+def read_metadata(text: str | None) -> dict[str, Any]:
+    """What ``metadata`` wrote, whole. Raises ValueError for what another program or version wrote."""
+    found = json.loads(text or "{}")
+    version = found.get("v") if isinstance(found, dict) else None
+    if version != METADATA_VERSION:
+        raise ValueError(f"version {version!r}")
+    return dict(found)
+
+
 def topic_ids(kafka: KafkaSettings, known: Mapping[str, str], topic: str = "") -> dict[str, str]:
     """Ids of the topics that a commit refers to, by role and where they are known.
 

@@ -11,7 +11,6 @@ time are dropped, and those of a topic that was made again have low offsets, so 
 """
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from app.compiled.byte_columns import Encoded
 from app.errors import HistoryLost, StateError, TopicError
 from app.stream import failpoints
 from app.stream.assignment import Assigned
-from app.stream.committer import METADATA_VERSION, REKEYS, Point, topic_ids
+from app.stream.committer import REKEYS, Point, read_metadata, topic_ids
 from app.stream.crash import guard
 from app.stream.job import Job
 from app.stream.outbox import Sent
@@ -165,10 +164,10 @@ class Rekeying(Assigned[RekeyPartition]):
             return begin  # the group is new, or the partition is
         if commit.metadata:
             try:
-                said = json.loads(commit.metadata)
-                if said["v"] != METADATA_VERSION or REKEYS not in said:
+                said = read_metadata(commit.metadata)
+                if REKEYS not in said:
                     raise ValueError
-            except (ValueError, KeyError, TypeError) as error:
+            except ValueError as error:
                 raise StateError(other_rekey(name, "without")) from error
             check_topics(name, kafka, topic_ids(kafka, self._job.topic_ids, kafka.input_topic), said)
         if commit.offset > end:

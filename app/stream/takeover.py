@@ -17,7 +17,6 @@ Whatever reads the logs is passed in (aiokafka's consumer, or the broker that te
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -32,7 +31,7 @@ from app.kafka.fetched import Fetched
 from app.settings import KafkaSettings
 from app.stream import failpoints
 from app.stream.assignment import Partitions
-from app.stream.committer import METADATA_VERSION, REKEYS, topic_ids
+from app.stream.committer import METADATA_VERSION, REKEYS, read_metadata, topic_ids
 from app.stream.compute import PartitionState
 from app.stream.job import Job
 from app.stream.ledger import Ledger
@@ -157,9 +156,7 @@ class Takeover:
         if not commit.metadata and not self.sources.covered:
             return commit.offset, None  # set by a tool before the first start: begin there
         try:
-            metadata = json.loads(commit.metadata)
-            if metadata["v"] != METADATA_VERSION:
-                raise ValueError(f"version {metadata['v']!r}")
+            metadata = read_metadata(commit.metadata)
             if REKEYS in metadata:
                 raise StateError(other_rekey(self._name, "with"))
             check_topics(self._name, self._kafka, self._topic_ids, metadata)

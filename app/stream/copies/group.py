@@ -1,10 +1,9 @@
 """What a group has in Kafka: topics, records, commits, members; read for a copy, and written from one."""
 
 import asyncio
-import json
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,7 @@ from app.kafka.groups import describe_groups
 from app.kafka.log_reader import LogReader, stopped
 from app.kafka.topics import Topic
 from app.settings import KafkaSettings
-from app.stream.committer import METADATA_VERSION, REKEYS
+from app.stream.committer import REKEYS, read_metadata
 from app.stream.copies.file import Record
 
 READ_AT_ONCE, WAIT_MS = 5_000, 200
@@ -166,24 +165,21 @@ async def commit(kafka: KafkaSettings, commits: Commits) -> None:
 
 def is_ours(commit: OffsetAndMetadata) -> bool:
     try:
-        said = json.loads(commit.metadata)
-        return said["v"] == METADATA_VERSION and ("replay" in said or REKEYS in said)
-    except (ValueError, KeyError, TypeError):
+        said = read_metadata(commit.metadata)
+    except ValueError:
         return False
+    return "replay" in said or REKEYS in said
 
 
 def ids(commit: OffsetAndMetadata) -> dict[str, str]:
-    said: Callable[[str], Any] = json.loads(commit.metadata).get
-    return {role: said(role) for role in ("input", "changelog") if said(role)}
+    said = read_metadata(commit.metadata)
+    return {role: said[role] for role in ("input", "changelog") if said.get(role)}
 
 
 def replay_point(commit: Any) -> int:
     """StateError for a commit that is not ours."""
     try:
-        said = json.loads(commit.metadata)
-        if said["v"] != METADATA_VERSION:
-            raise ValueError(said["v"])
-        return int(said["replay"])
+        return int(read_metadata(commit.metadata)["replay"])
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(
             f"a commit of the group at offset {commit.offset} is not a worker's: its metadata is {commit.metadata!r}"

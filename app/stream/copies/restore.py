@@ -1,7 +1,6 @@
 """A copy is put back: before the log that it is of, or before another one."""
 
 import asyncio
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from app.kafka.log_reader import LogReader
 from app.kafka.topics import Topic
 from app.settings import Settings
 from app.state import series, snapshot
-from app.stream.committer import metadata, topic_ids
+from app.stream.committer import metadata, read_metadata, topic_ids
 from app.stream.copies import group
 from app.stream.copies.file import CopyReader, Record
 from app.stream.copies.group import Commits, Made
@@ -165,7 +164,7 @@ class _Restore:
             if of.offset > end[tp]:
                 raise HistoryLost(recreated(f"{name} ends at {end[tp]}", of.offset - 1))
             position = max([of.offset, *(one.offset for one in [present.get(tp)] if one and group.is_ours(one))])
-            said = {name: value for name, value in json.loads(of.metadata).items() if name in ("replay", "origins")}
+            said = {name: value for name, value in read_metadata(of.metadata).items() if name in ("replay", "origins")}
             commits[tp] = OffsetAndMetadata(position, metadata(said, self.ids))
         return commits
 
