@@ -49,7 +49,7 @@ def size(settings: Any, as_json: bool, view: bool | None, series: int, **given: 
     Detectors, codec, input.rekey and limits are those of the settings. Costs were measured; the last line says where.
     """
     from app.sizing import footprint, measured, shown  # not at the top: --help does without
-    from app.sizing.model import EPISODES_PER_1000, Model, Need, check
+    from app.sizing.model import EPISODES_PER_1000, Model, Need
     from app.sizing.model import size as sized
 
     need = Need(
@@ -68,7 +68,6 @@ def size(settings: Any, as_json: bool, view: bool | None, series: int, **given: 
         partitions=given["partitions"],
         episodes_per_1000=EPISODES_PER_1000 if given["episodes_per_1000"] is None else given["episodes_per_1000"],
     )
-    check(need)
     of = measured.load()
     sizes = sized(need, Model(of, footprint.of(settings, need.metrics), settings))
     click.echo(json.dumps(shown.as_json(need, sizes, of), indent=2) if as_json else shown.text(sizes, of))

@@ -41,6 +41,9 @@ IN_SYNC = "min.insync.replicas"
 CONFIGS = ("cleanup.policy", "max.message.bytes", "segment.bytes", IN_SYNC)
 REKEYED_PARTITIONS = 256  # app/wire/by_source.py: PARTITIONS
 WEEK_MS = 7 * 24 * 3600 * 1000
+# The newest segment is never compacted, and all of it is read at a restart: 64 MiB instead of 1 GiB.
+CHANGELOG_SEGMENT_BYTES = 64 * 2**20
+DIRTY = 0.2  # part of a compacted log that may be old before it is compacted again
 WHOLE_MS = str(WEEK_MS)  # for so long the topic of anomalies keeps every event, and not only the last of each series
 SMALLER = "lower input.max_metrics or detection.window_points, or let its detectors keep less"
 
@@ -417,9 +420,8 @@ def wanted_configs(kafka: "KafkaSettings", largest_snapshot_bytes: int, copies: 
     """Topic -> its configuration, as ``create`` makes it; also for those who make topics by other means."""
     changelog = {
         "cleanup.policy": "compact",
-        # The newest segment is never compacted, and all of it is read at a restart: 64 MiB instead of 1 GiB.
-        "segment.bytes": str(64 * 2**20),
-        "min.cleanable.dirty.ratio": "0.2",
+        "segment.bytes": str(CHANGELOG_SEGMENT_BYTES),
+        "min.cleanable.dirty.ratio": str(DIRTY),
     }
     needed = min(largest_snapshot_bytes + MESSAGE_OVERHEAD, REQUEST_BYTES)  # more is refused by ``problems``
     if needed > KAFKA_MESSAGE_BYTES:
@@ -431,7 +433,7 @@ def wanted_configs(kafka: "KafkaSettings", largest_snapshot_bytes: int, copies: 
         of_own[kafka.by_source_topic] = {"cleanup.policy": "delete", "retention.ms": str(WEEK_MS)}
     # Readers that were away for so long find every event, and tombstones too.
     whole = {"min.compaction.lag.ms": WHOLE_MS, "delete.retention.ms": WHOLE_MS}
-    small = {"cleanup.policy": "compact", "segment.bytes": str(16 * 2**20), "min.cleanable.dirty.ratio": "0.2"}
+    small = {"cleanup.policy": "compact", "segment.bytes": str(16 * 2**20), "min.cleanable.dirty.ratio": str(DIRTY)}
     of_own[kafka.anomalies_topic] = {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20), **whole}
     of_own |= {kafka.notifications_topic: small, kafka.decisions_topic: small}
     # What is acknowledged is on two disks, and one broker may be away. A broker's own default is 1.

@@ -22,9 +22,8 @@ def memory_limit_bytes(root: Path = Path("/")) -> float:
             top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
         else:
             continue
-        own = Path(os.path.normpath("/" + path.lstrip("/"))).relative_to(
-            "/"
-        )  # .. where the group is outside of the container
+        whole = os.path.normpath("/" + path.lstrip("/"))  # .. where the group is outside of the container
+        own = Path(whole).relative_to("/")
         limits += [_number(top / folder / name) for folder in (own, *own.parents)]
     known = [one for one in limits if one is not None and one < _UNLIMITED]
     return float(min(known, default=float("nan")))

@@ -18,9 +18,7 @@ class Cpu(msgspec.Struct, forbid_unknown_fields=True):
     batch_cores: float  # of one batch a second, however few records it has, but see ``batch_power``
     batch_power: float  # n batches a second cost batch_cores n ** batch_power, as they share requests,
     partition_power: float  # x (4 / partitions) ** partition_power, for the same reason
-    record_us: (
-        float  # of a record of one metric without its detectors and snapshots: read, placed, encoded, packed, sent
-    )
+    record_us: float  # of a record of one metric, without its detectors and snapshots
     vector_us: float  # more of a record of several metrics
     metric_us: float  # of each further metric of a record
     snapshot_us_kb: float  # of a snapshot, for each kB of it

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from app.errors import ConfigurationError
+from app.kafka.topics import CHANGELOG_SEGMENT_BYTES, DIRTY, WEEK_MS
 from app.settings import Settings
 from app.sizing.footprint import Footprint
 from app.sizing.measured import Measured
@@ -35,12 +36,10 @@ MEMORY_ROOM = 1.25  # of the limit, beside what is calculated
 LEAST_PARTITIONS = 4  # as `faust-anomaly topics --create` makes
 MOST_WORKERS = 1000
 VIEW_FETCHED_PER_S = 4 * 65_536  # bytes of a partition that a view reads: app/web/live/topic_reader.py
-DIRTY = 0.2  # of the changelog may be old before it is compacted: app/kafka/topics.py
-SEGMENT = 64 * 2**20  # of the changelog, not compacted while written to: app/kafka/topics.py
 EPISODES_PER_1000 = 0.27  # points, with the default set on the Numenta benchmark's normal points: docs/detection.md
 EPISODE_EVENTS = 3  # opened, changed, closed
 EPISODE_BYTES = 1500  # of the history, with two messages: docs/operations.md
-EVENTS_DAYS = 7.0  # all of them are kept so long: app/kafka/topics.py
+WEEK_DAYS = WEEK_MS / 1000 / DAY_S  # all events are kept so long, and records in the topic by source
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ class Model:
 
     def changelog_records(self, series: float, partitions: float) -> float:
         """Snapshots in the log: the last of each series, old ones, and the segment of each partition in use."""
-        return series / (1.0 - DIRTY) + partitions * SEGMENT / self.foot.packed_snapshot
+        return series / (1.0 - DIRTY) + partitions * CHANGELOG_SEGMENT_BYTES / self.foot.packed_snapshot
 
     def recovery_s(self, series: float, partitions: float, speed: float) -> float:
         """Of one worker that takes over so many partitions with so many series in all."""
@@ -348,11 +347,11 @@ def _topics(sizes: Sizes, need: Need, model: Model, workers: int, partitions: in
         "raw-data": rate * raw * DAY_S * need.raw_days,
         "anomaly-results": rate * result * DAY_S * need.results_days,
         "changelog": model.changelog_records(need.series, partitions) * foot.packed_snapshot,
-        "anomalies": events * DAY_S * EVENTS_DAYS + need.series * foot.event,
+        "anomalies": events * DAY_S * WEEK_DAYS + need.series * foot.event,
     }
     rekeyed = rate * raw if model.settings.input.rekey else 0.0
     if rekeyed:
-        disk["by source"] = rekeyed * DAY_S * 7.0
+        disk["by source"] = rekeyed * DAY_S * WEEK_DAYS
     for name, size_bytes in disk.items():
         kept = {"raw-data": f"{need.raw_days:g} days", "anomaly-results": f"{need.results_days:g} days"}
         sizes.add(f"topic {name}", size_bytes / 1e9, "GB", f"{kept.get(name, 'as it is created')}, one copy")
