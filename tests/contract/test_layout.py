@@ -175,3 +175,46 @@ def test_an_import_of_a_clock_is_noticed():
     assert not imported_by(text) & CLOCKS_AND_THE_WORLD
     for breach in ("import time", "def f():\n    from asyncio import sleep", "import aiokafka.errors"):
         assert imported_by(f"{text}\n{breach}\n") & CLOCKS_AND_THE_WORLD
+
+
+ONE_NAME_BY_DESIGN = {
+    "Channel",
+    "Format",
+    "Options",
+}  # what each file of app/alerting/channels, app/wire/formats defines
+STILL_TWICE = {
+    *("Adapter", "Alert", "Answer", "Batch", "Chunk", "Client", "Cursor", "Decided", "Entry", "Episode", "Event"),
+    *("Figure", "Figures", "Found", "Group", "Member", "Origins", "Pace", "Page", "Part", "Point", "Problem"),
+    *(
+        "Reader",
+        "Record",
+        "Refused",
+        "Route",
+        "Row",
+        "Silence",
+        "Sources",
+        "Status",
+        "Step",
+        "Tables",
+        "Tokens",
+        "Told",
+    ),
+    *("Topic", "Unreadable", "Window", "Worker", "Writer"),
+}
+
+
+def classes(texts: list[str]) -> list[str]:
+    """Public classes of modules, once for each place that defines one."""
+    nodes = [node for text in texts for node in ast.parse(text).body]
+    return [node.name for node in nodes if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+
+
+def twice(names: list[str]) -> set[str]:
+    return {name for name in names if names.count(name) > 1}
+
+
+def test_no_class_name_has_two_meanings():
+    """A reader who searches for a name finds one class."""
+    texts = [path.read_text() for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    assert twice(classes(texts)) <= ONE_NAME_BY_DESIGN | STILL_TWICE
+    assert twice(classes([*texts, "class SourceQuota: pass"])) - twice(classes(texts)) == {"SourceQuota"}
