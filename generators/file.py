@@ -17,7 +17,7 @@ from app.errors import ConfigurationError
 from generators.api import GeneratedRecord, Parameter, Remark, Time
 
 if TYPE_CHECKING:
-    from app.offline.files import Chunk
+    from app.offline.files import RowBatch
     from app.offline.options import FileOptions
     from app.settings import InputSettings
 
@@ -110,18 +110,18 @@ def _read(path: Path | None, fields: Fields) -> Iterator[GeneratedRecord | Remar
     name = str(path or "standard input")
     source = path.name.removesuffix(".gz").rpartition(".")[0] or path.stem if path else "stdin"
     with path.open("rb") if path else nullcontext(sys.stdin.buffer) as file:
-        for chunk in read(file, name, source, *fields):
-            if chunk.understood and path not in bundled().values():
-                yield Remark(f"{name}: {chunk.understood}")
-            yield from (Remark(note) for note in chunk.notes)
-            yield from (Remark(letter.reason, unreadable=True) for letter in chunk.bad)
-            yield from _records(chunk)
+        for batch in read(file, name, source, *fields):
+            if batch.interpretation and path not in bundled().values():
+                yield Remark(f"{name}: {batch.interpretation}")
+            yield from (Remark(note) for note in batch.notes)
+            yield from (Remark(letter.reason, unreadable=True) for letter in batch.bad)
+            yield from _records(batch)
 
 
-def _records(chunk: Chunk) -> Iterator[GeneratedRecord]:
-    points = chunk.points
+def _records(batch: RowBatch) -> Iterator[GeneratedRecord]:
+    points = batch.points
     for i in range(len(points)):
         values = dict(zip(points.names(i), points.values[points.cells(i)]))
-        label = chunk.labels[i] if chunk.labels else ""
+        label = batch.labels[i] if batch.labels else ""
         metric = points.metric[i] if points.metric is not None else ""
         yield GeneratedRecord(points.source[i], points.timestamp[i], values, label, metric)

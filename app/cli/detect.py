@@ -142,7 +142,7 @@ class Detect:
         self.configurations = list(configurations)
         self.fields, self.options = FileOptions.split(first.input, names)
         self.recorder: Recorder | None = None
-        self._understood = ""
+        self._interpretation = ""
         self.line = StatusLine()
         self.remarks = Remarks(self.line)
         self.line.show(lambda: "compiling the detectors ...", now=True)
@@ -185,26 +185,27 @@ class Detect:
         found, size = [Summary() for _ in self.pipelines], each.size()
         states = [pipeline.sources() for pipeline in self.pipelines]
         with each.open() as file:
-            for chunk in read(file, each.name, each.source, self.fields, self.options):
-                outcomes = [pipeline.run(state, chunk.points) for pipeline, state in zip(self.pipelines, states)]
+            for batch in read(file, each.name, each.source, self.fields, self.options):
+                outcomes = [pipeline.run(state, batch.points) for pipeline, state in zip(self.pipelines, states)]
                 if output is not None:
-                    encoded = encode_results(chunk.points, outcomes[0], each.source, 0)
+                    encoded = encode_results(batch.points, outcomes[0], each.source, 0)
                     output.writelines(line for _, value in encoded for line in (value, b"\n"))
                     output.flush()
-                if chunk.understood and chunk.understood != self._understood:  # files of a folder are often alike
-                    self._understood = chunk.understood
+                # Files of a folder are often alike: it is said once.
+                if batch.interpretation and batch.interpretation != self._interpretation:
+                    self._interpretation = batch.interpretation
                     self.line.clear()
-                    click.echo(f"{each.name}: {chunk.understood}", err=True)
-                for text in [*chunk.notes, *(dead_letter.reason for dead_letter in chunk.bad)]:
+                    click.echo(f"{each.name}: {batch.interpretation}", err=True)
+                for text in [*batch.notes, *(dead_letter.reason for dead_letter in batch.bad)]:
                     self.remarks.say(text)
                 for position, _, reason in outcomes[0].rejected:
-                    self.remarks.say(f"{each.name}: row {chunk.points.offset[position]}: {reason}")
+                    self.remarks.say(f"{each.name}: row {batch.points.offset[position]}: {reason}")
                 for summary, outcome in zip(found, outcomes):
-                    summary.unreadable += len(chunk.bad)
-                    summary.empty += chunk.empty
-                    summary.add(chunk.points, outcome)
+                    summary.unreadable += len(batch.bad)
+                    summary.empty += batch.empty
+                    summary.add(batch.points, outcome)
                 if self.recorder is not None:
-                    self.recorder.add(chunk, outcomes)
+                    self.recorder.add(batch, outcomes)
                 self.line.show(lambda: progress(each.name, found[0].points, file.tell(), size))
         for summary, state in zip(found, states):
             summary.end(len({parted(name)[0] for name in state.slots}))

@@ -16,7 +16,7 @@ from app.cli.files import inputs
 from app.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from app.offline.evaluation import Figures
+    from app.offline.evaluation import EvaluationMetrics
     from app.offline.scored_series import ScoredSeries
 
 HEADS = ("points", "windows", "hit", "delay", "alerts", "false/1000", "precision", "recall", "F1", "false rate",
@@ -62,7 +62,7 @@ def evaluate(
     AP          average precision of anomaly_score; in the total the mean of the files
     NAB         alert_score at the best threshold for all files: 100: all found at once, 0: no alerts
     """
-    from app.offline.evaluation import figures
+    from app.offline.evaluation import evaluation_metrics
     from app.offline.scored_series import Labels, Recorder
 
     read, windows = inputs(files), Labels(labels) if labels else None
@@ -75,9 +75,10 @@ def evaluate(
     labelled = _labelled(recorder.series)
     found = {}
     for place, name in enumerate(configurations):
-        files_of = {file: figures([each.labelled_scores(place) for each in of]) for file, of in labelled.items()}
-        every = [each.labelled_scores(place) for of in labelled.values() for each in of]
-        found[name] = EvaluationTotals(files_of, figures(every))
+        scores = {file: [each.labelled_scores(place) for each in of] for file, of in labelled.items()}
+        files_of = {file: evaluation_metrics(of) for file, of in scores.items()}
+        every = [each for of in scores.values() for each in of]
+        found[name] = EvaluationTotals(files_of, evaluation_metrics(every))
     if as_json:
         click.echo(json.dumps({name: asdict(each) for name, each in found.items()}, indent=1))
     else:
@@ -89,8 +90,8 @@ def evaluate(
 class EvaluationTotals:
     """What one configuration reaches."""
 
-    files: dict[str, Figures]
-    total: Figures
+    files: dict[str, EvaluationMetrics]
+    total: EvaluationMetrics
 
 
 def _labelled(series: Sequence[ScoredSeries]) -> dict[str, list[ScoredSeries]]:
@@ -135,7 +136,7 @@ def tables(found: dict[str, EvaluationTotals]) -> Iterator[str]:
             yield f"NAB{of}: " + ", ".join(f"{profile} {score:.1f}" for profile, score in scores.items())
 
 
-def _row(of: Figures) -> list[str]:
+def _row(of: EvaluationMetrics) -> list[str]:
     return [
         f"{of.points:,}",
         str(of.windows),

@@ -31,7 +31,7 @@ class Output(Protocol):
 
 
 @dataclass(frozen=True)
-class Pace:
+class SendSchedule:
     """When records go: at a rate a second, or in event time made faster by a factor, or at once (neither)."""
 
     speed: float | None = None
@@ -57,7 +57,7 @@ class Totals:
 async def feed(
     records: Iterable[GeneratedRecord | Remark],
     output: Output,
-    pace: Pace,
+    schedule: SendSchedule,
     totals: Totals,
     remark: Callable[[Remark], None] = lambda remark: None,
     progress: Callable[[], None] = lambda: None,
@@ -73,7 +73,7 @@ async def feed(
             continue
         if begin is None or first is None:
             begin, first = clock(), record.timestamp
-        wait = pace.due(totals.points, record.timestamp - first)
+        wait = schedule.due(totals.points, record.timestamp - first)
         if wait > 0.0 and (wait := wait - (clock() - begin)) > 0.0:
             await output.idle()
             progress()

@@ -13,7 +13,7 @@ import click
 
 import generators
 from app.cli.common import Remarks, StatusLine, many, plain, settings_option
-from app.cli.feed import FileOutput, KafkaOutput, Pace, Totals, feed
+from app.cli.feed import FileOutput, KafkaOutput, SendSchedule, Totals, feed
 from app.cli.parameters import DurationType, RateType, parameters_of
 from app.errors import AnomalyError, ConfigurationError
 
@@ -92,7 +92,7 @@ def command(name: str) -> click.Command:
                 to = KafkaOutput(settings.kafka, topic or settings.kafka.input_topic, labels)
             else:
                 to = FileOutput(cast(BinaryIO, files.enter_context(click.open_file(output, "wb"))), labels)
-            run(records(**options), to, Pace(speed, rate), remarks)
+            run(records(**options), to, SendSchedule(speed, rate), remarks)
 
     about = sys.modules[records.__module__].__doc__
     made = click.command(name, help=about)(callback)
@@ -123,7 +123,7 @@ def live(options: dict[str, Any], default: set[str], speed: float | None, rate: 
     return instead
 
 
-def run(records: Any, output: Any, pace: Pace, remarks: Remarks) -> None:
+def run(records: Any, output: Any, schedule: SendSchedule, remarks: Remarks) -> None:
     """Feed the output, with a line that shows how far it is, and the totals at the end, Ctrl-C included."""
     totals, line, begin = Totals(), remarks.line, time.monotonic()
 
@@ -132,7 +132,7 @@ def run(records: Any, output: Any, pace: Pace, remarks: Remarks) -> None:
             await feed(
                 records,
                 output,
-                pace,
+                schedule,
                 totals,
                 remark=lambda remark: remarks.say(remark.text),
                 progress=lambda: line.show(lambda: f"{totals.points:,} points"),

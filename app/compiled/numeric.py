@@ -7,9 +7,9 @@ only (the polynomials of fdlibm, Sun Microsystems 1993: e_log.c, e_exp.c; within
 from math import frexp, inf, ldexp, nan, sqrt
 
 __all__ = [
-    "BIGGEST",
-    "LARGEST",
-    "LARGEST_TEXT",
+    "MAX_DEVIATION",
+    "MAX_VALUE",
+    "MAX_VALUE_TEXT",
     "deviation",
     "exp",
     "finite",
@@ -23,8 +23,8 @@ __all__ = [
     "whole",
 ]
 
-BIGGEST = 1e9  # a deviation is cut here: no score is infinite
-LARGEST, LARGEST_TEXT = 1e150, "1e150"  # size of a value: its square, and so the variance of a window, stays finite
+MAX_DEVIATION = 1e9  # a deviation is cut here: no score is infinite
+MAX_VALUE, MAX_VALUE_TEXT = 1e150, "1e150"  # size of a value: its square, and so the variance of a window, stays finite
 
 
 def finite(x):
@@ -106,14 +106,14 @@ def floored(std, mean):
 
 
 def deviation(x, mean, std):
-    """How many standard deviations x lies above the mean (negative: below); at most BIGGEST either side."""
+    """How many standard deviations x lies above the mean (negative: below); at most MAX_DEVIATION either side."""
     distance = x - mean
     std = floored(std, mean)
-    if abs(distance) < BIGGEST * std:
+    if abs(distance) < MAX_DEVIATION * std:
         return distance / std
     if distance == 0.0:
         return 0.0
-    return BIGGEST if distance > 0.0 else -BIGGEST
+    return MAX_DEVIATION if distance > 0.0 else -MAX_DEVIATION
 
 
 def rounded(score):

@@ -63,7 +63,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
-from app.compiled.numeric import BIGGEST, deviation, exp, finite, floored, inf, log, nan, single, sqrt, whole
+from app.compiled.numeric import MAX_DEVIATION, deviation, exp, finite, floored, inf, log, nan, single, sqrt, whole
 from app.detectors.support.block_maxima import (
     BLOCK,
     DECADE,
@@ -129,7 +129,6 @@ from app.errors import ConfigurationError
 from app.parameters import Parameter
 
 __all__ = [
-    "BIGGEST",
     "BLOCK",
     "CONSTANT",
     "DAY",
@@ -138,6 +137,7 @@ __all__ = [
     "FORECAST",
     "INTERVAL",
     "MAXIMA",
+    "MAX_DEVIATION",
     "MOMENTS",
     "PREDICTORS",
     "SLOT",

@@ -55,7 +55,7 @@ INVARIANT = ("scale", "shift")
 EXPLANATION = "{value} is {score} times the usual error {side} {expected}, which the values before it lead to"
 
 SAME = 1e-11  # of a column: what is left of it beside the columns before is rounding
-LARGEST = 1e151  # of a prediction; its square is finite
+MAX_PREDICTION = 1e151  # of a prediction; its square is finite
 
 
 def band(s, p, at, w):
@@ -86,7 +86,7 @@ def step(s, p, x, at, w):
         equation(s, p)
         for k in range(p.order + 1):
             change += s.coefficients[k] * s.row[k]
-    s.expected = min(max(s.base + y + change, -LARGEST), LARGEST)
+    s.expected = min(max(s.base + y + change, -MAX_PREDICTION), MAX_PREDICTION)
     return score
 
 

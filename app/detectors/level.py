@@ -33,7 +33,7 @@ Examples
 [0.16, 51.88, 103.75]
 """
 
-from app.detectors.api import BIGGEST, before, count, derived, param, params, sqrt
+from app.detectors.api import MAX_DEVIATION, before, count, derived, param, params, sqrt
 
 VERSION = 1
 LAG = 6  # blocks between two that are compared
@@ -78,7 +78,7 @@ def step(s, p, x, at, w):
     if s.n >= UNSCORED:
         spread = sqrt(s.wander + s.drift)
         if spread > 1e-9 * abs(s.mean):
-            score = min(abs(level - s.mean) / spread, BIGGEST)
+            score = min(abs(level - s.mean) / spread, MAX_DEVIATION)
     s.sum += x
     if _learns(s, p, score):
         s.good += 1

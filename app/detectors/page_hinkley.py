@@ -24,7 +24,7 @@ Examples
 [13.1, 14.5, 15.1, 16.4, 17.0, 18.3, 18.8, 20.0, 20.5, 0.0]
 """
 
-from app.detectors.api import BIGGEST, WEIGHTED, cut, deviations_of, learn_weighted, param, params
+from app.detectors.api import MAX_DEVIATION, WEIGHTED, cut, deviations_of, learn_weighted, param, params
 
 VERSION = 2
 PARAMS = params(
@@ -76,6 +76,6 @@ def step(s, p, x, at, w):
     s.highest = max(s.highest, s.decrease) if s.level.seen > 1 else s.decrease
     if s.level.seen < p.min_instances or one == 0.0:
         return 0.0
-    score = min(max(s.increase - s.lowest, s.highest - s.decrease) / one, BIGGEST)
+    score = min(max(s.increase - s.lowest, s.highest - s.decrease) / one, MAX_DEVIATION)
     s.found = 1 if score >= p.threshold else 0
     return score

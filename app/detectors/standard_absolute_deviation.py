@@ -15,12 +15,12 @@ References
 
 Examples
 --------
->>> from app.detectors.api import BIGGEST, run
+>>> from app.detectors.api import MAX_DEVIATION, run
 >>> [round(z, 2) for z in run("StandardAbsoluteDeviation", [9.0, 11.0, 9.0, 11.0, 10.0, 20.0], warmup=4)]
 [0.0, 0.0, 0.0, 0.0, 0.0, 10.0]
 """
 
-from app.detectors.api import BIGGEST, floored, param, params, sqrt
+from app.detectors.api import MAX_DEVIATION, floored, param, params, sqrt
 
 NAME = "StandardAbsoluteDeviation"
 VERSION = 1
@@ -47,7 +47,7 @@ def band(s, p, at, w):
 
 def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
-    score = min(abs(x - s.mean) / (deviation_so_far(s) + NOT_NOTHING), BIGGEST) if s.seen > 0 else 0.0
+    score = min(abs(x - s.mean) / (deviation_so_far(s) + NOT_NOTHING), MAX_DEVIATION) if s.seen > 0 else 0.0
     s.seen += 1
     delta = x - s.mean
     s.mean += delta / s.seen

@@ -122,7 +122,7 @@ class CsvColumns:
         self.good_sources: set[str] = set()
         self._check_width()
 
-    def understood(self) -> str:
+    def interpretation(self) -> str:
         """What is read as what, for the user."""
         zone = self.options.timezone or "UTC"
         time = "the number of the row (no column of times was found)"

@@ -32,7 +32,7 @@ PROBATION, MOST_PROBATION = 0.15, 750  # share of a series, and points
 DELAY = 7  # points after a window's first in which it must be found, for delay_f1: as in [2] for data by the minute
 
 
-class Window(NamedTuple):
+class LabelledWindow(NamedTuple):
     """Points start:stop of a series, numbered from 0."""
 
     start: int
@@ -63,7 +63,7 @@ class LabelledScores:
     alert: np.ndarray  # f8[n] alert scores, in 0..1
     inside: np.ndarray  # bool[n] inside an episode
     opened: np.ndarray  # bool[n] the first point of an episode
-    windows: Sequence[Window] = ()  # in order, none empty, none overlapping
+    windows: Sequence[LabelledWindow] = ()  # in order, none empty, none overlapping
     first: int = 0  # points before this one do not count
 
     @property
@@ -73,7 +73,9 @@ class LabelledScores:
 
     def counted(self) -> LabelledScores:
         """The part that counts, with windows cut to it."""
-        windows = [Window(max(start, self.first) - self.first, stop - self.first) for start, stop in self.windows]
+        windows = [
+            LabelledWindow(max(start, self.first) - self.first, stop - self.first) for start, stop in self.windows
+        ]
         time, score, alert, inside, opened = (
             each[self.first :] for each in (self.time, self.score, self.alert, self.inside, self.opened)
         )
@@ -81,8 +83,8 @@ class LabelledScores:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """The figures; None where the denominator is 0."""
+class EvaluationMetrics:
+    """The figures of ``evaluate``; None where the denominator is 0."""
 
     points: int  # that count
     labelled: int  # of them inside windows
@@ -109,27 +111,27 @@ def probation(points: int, share: float = PROBATION) -> int:
     return min(int(share * points), MOST_PROBATION)
 
 
-def runs(label: np.ndarray) -> list[Window]:
+def runs(label: np.ndarray) -> list[LabelledWindow]:
     """Windows of a boolean column: each run of true points."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], label.astype(np.int8), [0]))))
-    return [Window(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
+    return [LabelledWindow(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
 
 
-def between(time: np.ndarray, intervals: Iterable[tuple[float, float]]) -> list[Window]:
+def between(time: np.ndarray, intervals: Iterable[tuple[float, float]]) -> list[LabelledWindow]:
     """Windows of intervals of time, both ends included; an interval without a point gives none.
 
     Times that go back inside an interval and leave it make several windows of it.
     """
     found = [each for begin, end in intervals for each in runs((time >= begin) & (time <= end))]
-    windows: list[Window] = []
+    windows: list[LabelledWindow] = []
     for start, stop in sorted(found):
         start = max(start, windows[-1].stop) if windows else start
         if start < stop:
-            windows.append(Window(start, stop))
+            windows.append(LabelledWindow(start, stop))
     return windows
 
 
-def mask(points: int, windows: Iterable[Window]) -> np.ndarray:
+def mask(points: int, windows: Iterable[LabelledWindow]) -> np.ndarray:
     """bool[points]: inside a window."""
     inside = np.zeros(points, bool)
     for start, stop in windows:
@@ -137,7 +139,7 @@ def mask(points: int, windows: Iterable[Window]) -> np.ndarray:
     return inside
 
 
-def figures(series: Sequence[LabelledScores]) -> Figures:
+def evaluation_metrics(series: Sequence[LabelledScores]) -> EvaluationMetrics:
     """The figures of one series, or of several together: counts are added before they are divided."""
     parts = [each.counted() for each in series]
     label = np.concatenate([np.zeros(0, bool), *(part.label for part in parts)])
@@ -150,7 +152,7 @@ def figures(series: Sequence[LabelledScores]) -> Figures:
     missed, false_alerts = int((~inside & label).sum()), int((opened & ~label).sum())
     best, at = best_f1(score, label)
     precisions = _average_precisions(parts)
-    return Figures(
+    return EvaluationMetrics(
         points=len(label),
         labelled=right + missed,
         windows=sum(len(part.windows) for part in parts),
@@ -186,7 +188,7 @@ def _average_precisions(parts: Sequence[LabelledScores]) -> list[float]:
     return [float(average_precision_score(part.label, part.score)) for part in labelled]
 
 
-def _delay(part: LabelledScores, window: Window) -> tuple[int, float] | None:
+def _delay(part: LabelledScores, window: LabelledWindow) -> tuple[int, float] | None:
     """Points and seconds from the window's first point to its first alert; None where it has none."""
     at = np.flatnonzero(part.opened[window.start : window.stop])
     if not len(at):
@@ -213,7 +215,7 @@ def best_f1(score: np.ndarray, label: np.ndarray) -> tuple[float | None, float |
     return float(f1[best]), float(level[best])
 
 
-def delay_f1(series: Sequence[tuple[np.ndarray, Sequence[Window]]], delay: int = DELAY) -> float | None:
+def delay_f1(series: Sequence[tuple[np.ndarray, Sequence[LabelledWindow]]], delay: int = DELAY) -> float | None:
     """The highest F1 that one threshold gives, where a window is found as a whole or not at all [2]_.
 
     Found: one of its first ``delay + 1`` points reaches the threshold. Then all its points count as found,

@@ -18,15 +18,15 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 
 from app.errors import ConfigurationError
-from app.offline.chunk import Chunk, add_row, introduced
 from app.offline.csv_columns import CsvColumns, label_of
 from app.offline.csv_layout import SAMPLE_ROWS, Layout, layout_of
 from app.offline.lines import BOM, Lines
 from app.offline.options import Ambiguous, FileOptions
+from app.offline.row_batch import RowBatch, add_row, with_notes
 from app.settings import InputSettings
 from app.wire.reader import Reader
 
-CHUNK_POINTS = 4096
+BATCH_POINTS = 4096
 PART_BYTES = 1 << 14
 MOST_SAMPLED = 8 << 20  # bytes of a file that are looked at while something is in doubt
 PARQUET = b"PAR1"
@@ -38,8 +38,8 @@ def read(
     source: str,
     fields: InputSettings | None = None,
     options: FileOptions | None = None,
-    chunk_points: int = CHUNK_POINTS,
-) -> Iterator[Chunk]:
+    batch_points: int = BATCH_POINTS,
+) -> Iterator[RowBatch]:
     """The points of a file in order: some thousands at a time, or what a pipe holds so far.
 
     ``name`` is the file in messages; ``source`` the source of a table that has no such column; ``fields``
@@ -54,7 +54,7 @@ def read(
     if _is_parquet(file):
         from app.offline.parquet import read_parquet
 
-        return read_parquet(file, name, source, fields, options, chunk_points)
+        return read_parquet(file, name, source, fields, options, batch_points)
     lines = Lines(file, name, options.encoding)
     block = b""
     while not block.strip() and (more := lines.take()):
@@ -66,9 +66,9 @@ def read(
         raise ConfigurationError(f"{name}: expected a CSV header, NDJSON records or Parquet, found nothing")
     if start in (b"{", b"["):
         lines.give_back(block)
-        return _ndjson(lines, source, fields, chunk_points)
+        return _ndjson(lines, source, fields, batch_points)
     table = Table(lines, block, source, fields, options)
-    return introduced(table.chunks(chunk_points), table.notes, table.columns.understood())
+    return with_notes(table.batches(batch_points), table.notes, table.columns.interpretation())
 
 
 def _is_parquet(file: BinaryIO) -> bool:
@@ -120,7 +120,7 @@ class Table:
         name, continental = self.lines.name, layout.separator == ";"
         return CsvColumns(name, layout.header, layout.rows, fields, options, source, layout.headless, continental)
 
-    def chunks(self, most: int) -> Iterator[Chunk]:
+    def batches(self, most: int) -> Iterator[RowBatch]:
         """Blocks are read at once where that is possible, else row by row."""
         from app.offline.table_blocks import BlockReader, slices
 
@@ -140,20 +140,20 @@ class Table:
                     self.lines.give_back(piece)
                     yield from self._row_by_row(most)
 
-    def _row_by_row(self, most: int) -> Iterator[Chunk]:
+    def _row_by_row(self, most: int) -> Iterator[RowBatch]:
         """The lines that are there; rows that are not ready end it."""
         columns, name = self.columns, self.lines.name
-        chunk = Chunk(labelled=columns.has_labels)
+        batch = RowBatch(labelled=columns.has_labels)
         for line, cells, problem in _rows(self.lines, self.layout.separator):
             if cells or problem:
-                add_row(chunk, columns, self.number, f"{name}:{line}", cells, problem, self.layout.separator)
+                add_row(batch, columns, self.number, f"{name}:{line}", cells, problem, self.layout.separator)
                 self.number += 1
-            if len(chunk.points) >= most:
-                yield chunk
-                chunk = Chunk(labelled=columns.has_labels)
+            if len(batch.points) >= most:
+                yield batch
+                batch = RowBatch(labelled=columns.has_labels)
             if not self.lines.ready:
                 break
-        yield chunk
+        yield batch
 
 
 def _split(block: bytes) -> Iterator[bytes]:
@@ -197,7 +197,7 @@ class _Line(NamedTuple):
     headers: tuple = ()
 
 
-def _ndjson(lines: Lines, source: str, fields: InputSettings, chunk_points: int) -> Iterator[Chunk]:
+def _ndjson(lines: Lines, source: str, fields: InputSettings, batch_points: int) -> Iterator[RowBatch]:
     reader = Reader(fields, topic=source, partition=0, keyed=False)
     records: list[Any] = []
     number, at = 0, {}
@@ -206,14 +206,14 @@ def _ndjson(lines: Lines, source: str, fields: InputSettings, chunk_points: int)
             records.append(_Line(number, number * 1000, line))
             at[number] = lines.number
             number += 1
-        if len(records) >= chunk_points or (records and not lines.ready):
+        if len(records) >= batch_points or (records and not lines.ready):
             points, bad, *_ = reader.read(records)
-            chunk = Chunk(points, bad=bad)
-            _add_labels(chunk, records)
+            batch = RowBatch(points, bad=bad)
+            _add_labels(batch, records)
             for dead_letter in bad:
                 reason = dead_letter.reason.partition(": ")[2]
                 dead_letter.reason = f"{lines.name}:{at[dead_letter.offset]}: {reason}"
-            yield chunk
+            yield batch
             records, at = [], {}
 
 
@@ -234,7 +234,7 @@ class _Labelled(msgspec.Struct):
 _decode_labelled = msgspec.json.Decoder(_Labelled | list[_Labelled]).decode
 
 
-def _add_labels(chunk: Chunk, records: Sequence[_Line]) -> None:
+def _add_labels(batch: RowBatch, records: Sequence[_Line]) -> None:
     """The labels of the points of these records, where at least one has any."""
     found: dict[tuple[int, int], str] = {}
     for record in records:
@@ -247,8 +247,8 @@ def _add_labels(chunk: Chunk, records: Sequence[_Line]) -> None:
                 if (kind := each.kind()) is not None:
                     found[record.offset, index] = kind
     if found:
-        chunk.labelled = True
-        chunk.labels = [found.get(each, "") for each in zip(chunk.points.offset, chunk.points.index)]
+        batch.labelled = True
+        batch.labels = [found.get(each, "") for each in zip(batch.points.offset, batch.points.index)]
 
 
 def _text(line: bytes) -> str:

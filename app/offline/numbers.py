@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from app.compiled.numeric import LARGEST, LARGEST_TEXT
+from app.compiled.numeric import MAX_VALUE, MAX_VALUE_TEXT
 from app.errors import InvalidPoint
 from app.offline.options import Ambiguous, Decimal
 
@@ -60,11 +60,11 @@ class NumberFormat:
             else:
                 expected = "a number" if self.decimal == "." else "a number with a decimal comma"
                 raise InvalidPoint("wrong_type", f"column {metric!r} must be {expected}, got {cell!r}") from None
-        if -LARGEST <= x <= LARGEST and "_" not in cell:  # float() takes 1_000
+        if -MAX_VALUE <= x <= MAX_VALUE and "_" not in cell:  # float() takes 1_000
             return x
         if x != x:
             return None
-        expected = f"a number of at most {LARGEST_TEXT} in size"
+        expected = f"a number of at most {MAX_VALUE_TEXT} in size"
         raise InvalidPoint("out_of_range", f"column {metric!r} must be {expected}, got {cell!r}")
 
     @staticmethod

@@ -10,10 +10,10 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from app.errors import ConfigurationError
-from app.offline.chunk import Chunk, add_row, introduced
 from app.offline.csv_columns import CsvColumns
 from app.offline.csv_layout import SAMPLE_ROWS
 from app.offline.options import FileOptions
+from app.offline.row_batch import RowBatch, add_row, with_notes
 from app.offline.table_blocks import BlockReader, slices
 from app.settings import InputSettings
 
@@ -23,7 +23,7 @@ INDEX = "__index_level_"  # pandas' index, if it has no name
 
 def read_parquet(
     file: BinaryIO, name: str, source: str, fields: InputSettings, options: FileOptions, most: int
-) -> Iterator[Chunk]:
+) -> Iterator[RowBatch]:
     """As ``files.read``, of a file that can be read from its end."""
     try:
         whole = pyarrow.parquet.ParquetFile(file)
@@ -36,31 +36,31 @@ def read_parquet(
     notes = [f"{name}: column {each!r} is left out: it is nested" for each in set(schema.names) - set(names)]
     sample = next(whole.iter_batches(batch_size=SAMPLE_ROWS, columns=names), None)
     columns = CsvColumns(name, header, [] if sample is None else _texts(sample), fields, options, source)
-    batches = whole.iter_batches(batch_size=BATCH_ROWS, columns=names)
-    return introduced(_chunks(batches, columns, most), [*notes, *columns.notes], columns.understood())
+    record_batches = whole.iter_batches(batch_size=BATCH_ROWS, columns=names)
+    return with_notes(_row_batches(record_batches, columns, most), [*notes, *columns.notes], columns.interpretation())
 
 
-def _chunks(batches: Iterator[pa.RecordBatch], columns: CsvColumns, most: int) -> Iterator[Chunk]:
+def _row_batches(record_batches: Iterator[pa.RecordBatch], columns: CsvColumns, most: int) -> Iterator[RowBatch]:
     blocks, number = BlockReader(columns, ","), 0
-    for batch in batches:
-        found = blocks.batch(batch, number)
+    for record_batch in record_batches:
+        found = blocks.batch(record_batch, number)
         if found is None:
-            chunk = Chunk(labelled=columns.has_labels)
-            for place, cells in enumerate(_texts(batch), number):
-                add_row(chunk, columns, place, f"{columns.name}: row {place}", cells, "", ",")
-                if len(chunk.points) >= most:
-                    yield chunk
-                    chunk = Chunk(labelled=columns.has_labels)
-            yield chunk
+            batch = RowBatch(labelled=columns.has_labels)
+            for place, cells in enumerate(_texts(record_batch), number):
+                add_row(batch, columns, place, f"{columns.name}: row {place}", cells, "", ",")
+                if len(batch.points) >= most:
+                    yield batch
+                    batch = RowBatch(labelled=columns.has_labels)
+            yield batch
         else:
             yield from slices(found, columns, most)
-        number += len(batch)
+        number += len(record_batch)
 
 
-def _texts(batch: pa.RecordBatch) -> list[list[str]]:
+def _texts(record_batch: pa.RecordBatch) -> list[list[str]]:
     """The rows, as a CSV would have them."""
     columns = []
-    for column in batch.columns:
+    for column in record_batch.columns:
         if pa.types.is_timestamp(column.type) and column.type.tz:
             column = column.cast(pa.timestamp(column.type.unit, "UTC"))
         if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):

@@ -15,8 +15,8 @@ import numpy as np
 
 from app.detectors.kinds import KINDS
 from app.errors import ConfigurationError
-from app.offline.evaluation import PROBATION, LabelledScores, Window, between, probation, runs
-from app.offline.files import Chunk
+from app.offline.evaluation import PROBATION, LabelledScores, LabelledWindow, between, probation, runs
+from app.offline.files import RowBatch
 from app.offline.times import parse_time
 from app.pipeline.explain import JOINTLY
 from app.pipeline.outcome import Outcome
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from app.pipeline import Pipeline
 
 
-class ToldEpisode(NamedTuple):
+class ReportedEpisode(NamedTuple):
     """What people are told of an episode."""
 
     explanation: str  # of its first point; if there are several metrics, one of them stands before it
@@ -53,7 +53,7 @@ class ConfigResult:
     lower: dict[str, np.ndarray] = field(default_factory=dict)  # by metric, f8[n], NaN = no band; where bands are kept
     upper: dict[str, np.ndarray] = field(default_factory=dict)
     # By the point that opened it: what is known of each episode.
-    episodes: dict[int, ToldEpisode] = field(default_factory=dict)
+    episodes: dict[int, ReportedEpisode] = field(default_factory=dict)
 
 
 @dataclass
@@ -64,7 +64,7 @@ class ScoredSeries:
     source: str
     time: np.ndarray  # f8[n] epoch seconds
     values: dict[str, np.ndarray]  # by metric, f8[n], NaN = not there; where bands are kept
-    windows: list[Window] | None  # None: nobody labelled this file
+    windows: list[LabelledWindow] | None  # None: nobody labelled this file
     first: int  # points before this one do not count
     results: list[ConfigResult]  # by configuration
     metric: str = ""  # of the series, where it is not its whole source
@@ -78,7 +78,7 @@ class ScoredSeries:
 
 
 class Recorder:
-    """Collects chunks of one file after the other, with the outcome of each pipeline for it.
+    """Collects batches of one file after the other, with the outcome of each pipeline for it.
 
     ``bands``: keep values and bands too, for drawing; ``most_points``: more results than so many raise
     ConfigurationError, since all of them are held in memory; ``share``: of a series, that does not count.
@@ -95,23 +95,23 @@ class Recorder:
         self.series: list[ScoredSeries] = []
         self._pipelines, self._labels, self._bands, self._share = pipelines, labels, bands, share
         self._most, self._count = most_points, 0
-        self._chunks: list[tuple[Chunk, Sequence[Outcome]]] = []
+        self._batches: list[tuple[RowBatch, Sequence[Outcome]]] = []
 
-    def add(self, chunk: Chunk, outcomes: Sequence[Outcome]) -> None:
+    def add(self, batch: RowBatch, outcomes: Sequence[Outcome]) -> None:
         """The next points of the current file. Points that any of the pipelines rejected are left out."""
-        self._count += len(chunk.points) * len(outcomes)
+        self._count += len(batch.points) * len(outcomes)
         if self._most is not None and self._count > self._most:
             raise ConfigurationError(
                 f"more than {self._most:,} results: they are all kept for this; give fewer files or configurations"
             )
-        if len(chunk.points):
-            self._chunks.append((chunk, outcomes))
+        if len(batch.points):
+            self._batches.append((batch, outcomes))
 
     def end(self, file: str) -> None:
         """The current file, of this name, has ended."""
-        chunks, self._chunks = self._chunks, []
-        if chunks:
-            self.series += _File(chunks).series(file, self)
+        batches, self._batches = self._batches, []
+        if batches:
+            self.series += _File(batches).series(file, self)
 
     def new_series(self, file: str, name: str, time: np.ndarray, label: np.ndarray | None) -> ScoredSeries:
         windows = None if label is None else runs(label)
@@ -132,11 +132,11 @@ class Recorder:
 
 
 class _File:
-    """The chunks of one file as columns; series and metrics are numbered as they come."""
+    """The batches of one file as columns; series and metrics are numbered as they come."""
 
-    def __init__(self, chunks: Sequence[tuple[Chunk, Sequence[Outcome]]]) -> None:
-        points = [chunk.points for chunk, _ in chunks]
-        self.outcomes = [list(each) for each in zip(*(outcomes for _, outcomes in chunks))]  # by configuration
+    def __init__(self, batches: Sequence[tuple[RowBatch, Sequence[Outcome]]]) -> None:
+        points = [batch.points for batch, _ in batches]
+        self.outcomes = [list(each) for each in zip(*(outcomes for _, outcomes in batches))]  # by configuration
         self.names: dict[str, int] = {}
         self.metrics: dict[str, int] = {}
         number = self.names.setdefault
@@ -144,10 +144,10 @@ class _File:
         self.time = np.array([each for part in points for each in part.timestamp], float)
         self.value = np.array([each for part in points for each in part.values], float)
         self.label = None
-        if any(chunk.labelled for chunk, _ in chunks):  # of NDJSON a chunk without anomalies may have no labels
-            normal = ([""] * len(chunk.points) for chunk, _ in chunks)
-            kinds = (chunk.labels or none for (chunk, _), none in zip(chunks, normal))
-            self.label = np.array([kind != "" for of_chunk in kinds for kind in of_chunk], bool)
+        if any(batch.labelled for batch, _ in batches):  # of NDJSON a batch without anomalies may have no labels
+            normal = ([""] * len(batch.points) for batch, _ in batches)
+            kinds = (batch.labels or none for (batch, _), none in zip(batches, normal))
+            self.label = np.array([kind != "" for of_batch in kinds for kind in of_batch], bool)
         # The point and the metric of each cell.
         sizes = [np.diff(part.start) if part.start is not None else np.ones(len(part), int) for part in points]
         self.point = np.repeat(np.arange(len(self.time)), np.concatenate(sizes))
@@ -185,7 +185,7 @@ class _File:
 
         ends = {opener: reason for part in parts for opener, reason in part.ends().items()}
         told = {
-            int(start) + i: ToldEpisode(
+            int(start) + i: ReportedEpisode(
                 _by_metric(part.explanation.get(i, ""), part.attribution.get(i, {})),
                 KINDS[part.kind[i]],
                 ends.get((int(part.offset[i]), int(part.index[i])), ""),
@@ -237,7 +237,7 @@ class _Columns:
     of_points: dict[str, np.ndarray]
     lower: np.ndarray
     upper: np.ndarray
-    episodes: dict[int, ToldEpisode]
+    episodes: dict[int, ReportedEpisode]
 
 
 def _spread(column: np.ndarray, cells: np.ndarray, places: np.ndarray, points: int) -> np.ndarray:

@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from app.compiled.numeric import LARGEST
+from app.compiled.numeric import MAX_VALUE
 from app.errors import InvalidPoint
-from app.offline.chunk import Chunk
 from app.offline.csv_columns import CsvColumns, label_of
+from app.offline.row_batch import RowBatch
 from app.pipeline.points import Points
 from app.wire.times import END_OF_TIME, UNITS
 
@@ -142,7 +142,7 @@ class BlockReader:
         for place, at in enumerate(self._value_at):
             table[:, place] = arrays[at].to_numpy(zero_copy_only=False)
         there = ~np.isnan(table)
-        if rows and not (np.abs(table[there]) <= LARGEST).all():
+        if rows and not (np.abs(table[there]) <= MAX_VALUE).all():
             raise Unusual
         counts = there.sum(axis=1)
         if not columns.wide and rows and counts.max() > columns.max_metrics:
@@ -243,13 +243,13 @@ def _kept(column: list[str] | None, keep: list[int] | None) -> list[str] | None:
     return column if column is None or keep is None else [column[i] for i in keep]
 
 
-def slices(block: Block, columns: CsvColumns, most: int) -> Iterator[Chunk]:
+def slices(block: Block, columns: CsvColumns, most: int) -> Iterator[RowBatch]:
     """The points in even parts of at most so many."""
     points, labels = block.points, block.labels or []
     n = len(points)
     parts = max(1, -(-n // most))
     if parts == 1:
-        yield Chunk(points, labels, columns.has_labels, empty=block.empty)
+        yield RowBatch(points, labels, columns.has_labels, empty=block.empty)
         return
     edges = [n * part // parts for part in range(parts + 1)]
     for begin, end in pairwise(edges):
@@ -269,4 +269,4 @@ def slices(block: Block, columns: CsvColumns, most: int) -> Iterator[Chunk]:
             cells = slice(points.start[begin], points.start[end])
             part.values, part.metrics = points.values[cells], points.metrics[cells]
             part.start = [at - cells.start for at in points.start[begin : end + 1]]
-        yield Chunk(part, labels[cut], columns.has_labels, empty=0 if begin else block.empty)
+        yield RowBatch(part, labels[cut], columns.has_labels, empty=0 if begin else block.empty)

@@ -13,7 +13,7 @@ import numpy as np
 from app.detectors.api import Adapter
 from app.detectors.drift import Drift
 from app.pipeline.outcome import OK
-from app.scoring.profile import Member, Profile
+from app.scoring.profile import EnsembleMember, Profile
 from app.state.sources import Sources, Stored
 
 
@@ -34,7 +34,7 @@ def find_drifts(profile: Profile, sources: Sources, number: int, p: np.ndarray) 
 
     ``number``: of the profile.
     """
-    member, drift = cast(tuple[Member, Drift], profile.adapters[-1])
+    member, drift = cast(tuple[EnsembleMember, Drift], profile.adapters[-1])
     models = sources.models[number][-1]
     at = np.flatnonzero((p["status"] == OK) & ~p["repeat"] & (p["maintenance"] < 0))
     for i, slot, score in zip(at.tolist(), p["slot"][at].tolist(), p["score"][at].tolist()):

@@ -8,7 +8,7 @@ from app.compiled.numeric import nan
 from app.pipeline.outcome import Computed, Figure, Outcome
 from app.pipeline.points import Points
 from app.scoring.passes import APART, BEYOND
-from app.scoring.profile import Member, Profile
+from app.scoring.profile import EnsembleMember, Profile
 from app.state.sources import NONE
 
 DEFAULT = "{value} is unusual: {name} scores it {score}"
@@ -49,7 +49,7 @@ def explain_anomalies(outcome: Outcome, points: Points, p: np.ndarray, cells: np
 
 
 def _by_detector(
-    profile: Profile, member: Member, p: np.ndarray, cells: np.ndarray, found: Computed, points: Points
+    profile: Profile, member: EnsembleMember, p: np.ndarray, cells: np.ndarray, found: Computed, points: Points
 ) -> tuple[list[str], list[Figure]]:
     """The detector's sentence for each of these points, and what it is about."""
     top, joint = p["top"], p["joint"]

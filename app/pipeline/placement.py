@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.compiled.numeric import LARGEST, LARGEST_TEXT
+from app.compiled.numeric import MAX_VALUE, MAX_VALUE_TEXT
 from app.pipeline.outcome import CELL, POINT, Rejected
 from app.pipeline.points import Points
 from app.scoring.profile import Profile
@@ -47,8 +47,8 @@ class Placement:
             p["last"] = p["first"] + 1
         else:
             p["first"], p["last"] = points.start[:-1], points.start[1:]
-        if not (np.abs(cells["x"]) <= LARGEST).all() or not np.isfinite(p["time"]).all():
-            raise ValueError(f"points must be finite, values at most {LARGEST_TEXT} in size")
+        if not (np.abs(cells["x"]) <= MAX_VALUE).all() or not np.isfinite(p["time"]).all():
+            raise ValueError(f"points must be finite, values at most {MAX_VALUE_TEXT} in size")
         known, series = sources.slots.get, points.series()
         p["slot"] = [known(name, NONE) for name in series]
         late = expiry.late(sources, p["slot"], p["offset"], self._forget_after)

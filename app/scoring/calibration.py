@@ -5,7 +5,7 @@ distance from that detector's past scores of this metric, in their standard devi
 above its past is cut before it is learned, so that one outlier does not hide the next.
 """
 
-from app.compiled.numeric import LARGEST, deviation, exp, rounded, sqrt
+from app.compiled.numeric import MAX_VALUE, deviation, exp, rounded, sqrt
 
 FIELDS = [("seen", "i8"), ("mean", "f8"), ("var", "f8")]  # seen: points learned since the detector (re)started
 VERSION = 1
@@ -28,7 +28,7 @@ def on_surprise(e, k):
 
 def above_past(c, raw):
     """Standard deviations of a raw score above its past."""
-    return deviation(min(max(raw, -LARGEST), LARGEST), c.mean, sqrt(c.var))
+    return deviation(min(max(raw, -MAX_VALUE), MAX_VALUE), c.mean, sqrt(c.var))
 
 
 def learn(c, raw, silent):
@@ -37,7 +37,7 @@ def learn(c, raw, silent):
     if c.seen <= silent:
         return
     known = c.seen - silent
-    delta = min(max(raw, -LARGEST), LARGEST) - c.mean
+    delta = min(max(raw, -MAX_VALUE), MAX_VALUE) - c.mean
     if known > SETTLED and c.var > 0.0:
         delta = min(delta, CUT * sqrt(c.var))
     share = max(1.0 / known, SHORTEST)

@@ -9,7 +9,7 @@ What they know of a profile stands in tables: see ``tables``. Each detector is c
 compiled by itself: of what a first start takes, or a test of yet another profile, only what is new is compiled.
 """
 
-from app.compiled.numeric import LARGEST, finite, inf, nan, sqrt, whole
+from app.compiled.numeric import MAX_VALUE, finite, inf, nan, sqrt, whole
 from app.scoring.calibration import above_past, on_line, on_surprise, restart
 from app.scoring.calibration import learn as calibrate
 from app.scoring.cells import (
@@ -64,7 +64,7 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
             case = JOINT if joint else ONE_OF_SEVERAL if several else ALONE
             value = values[c]
             if joint:
-                value.x = min(sqrt(squares / (point.last - point.first)), LARGEST)
+                value.x = min(sqrt(squares / (point.last - point.first)), MAX_VALUE)
             x = value.x
             if not learns:
                 copy(keep, 0, cells, value.row)

@@ -37,7 +37,7 @@ ENSEMBLE = "ensemble"  # the method of a member that is made of other members
 
 
 @dataclass(frozen=True)
-class Member:
+class EnsembleMember:
     """A detector of a profile, or its drift detector. ``place``: its column of votes, and its section of a row."""
 
     place: int
@@ -100,7 +100,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Group:
+class EnsembleGroup:
     """An ensemble: the columns of votes that it combines, and the column of its own vote. The last one is the whole."""
 
     number: int
@@ -139,7 +139,7 @@ class Profile:
         self.drift = _drift(detection.drift)
         self.resets = self.drift is not None and detection.drift.reset
         with_models = [*self.members, self.drift] if self.drift else self.members
-        self.adapters: list[tuple[Member, Adapter]] = [
+        self.adapters: list[tuple[EnsembleMember, Adapter]] = [
             (m, m.detector) for m in with_models if not isinstance(m.detector, Kernel)
         ]
         self.looks_for_gaps = any(m.detector.targets == "gaps" for m in self.kernels)  # type: ignore[union-attr]
@@ -166,7 +166,7 @@ class Profile:
         """Points of a source before an episode can open."""
         return min(self.members[k].silent + self.members[k].params["warmup"] for k in self.deciding)
 
-    def why(self, m: Member) -> int:
+    def why(self, m: EnsembleMember) -> int:
         """The column, after the raw scores, that holds which of its reasons a detector gave."""
         return len(self.members) + 3 * self.reasoned.index(m)
 
@@ -242,7 +242,7 @@ def episode_rule(threshold: float, opens_episodes: bool) -> dict[str, Any]:
     }
 
 
-def _ensemble(detection: Any) -> tuple[list[Member], list[Group], list[float]]:
+def _ensemble(detection: Any) -> tuple[list[EnsembleMember], list[EnsembleGroup], list[float]]:
     """Members, ensembles (each after its parts), and a weight by column of votes."""
     given = detection.members()
     names = [name for name, one in given.items() if one.method != ENSEMBLE]
@@ -252,10 +252,10 @@ def _ensemble(detection: Any) -> tuple[list[Member], list[Group], list[float]]:
         params = detector.params.check(
             name, detectors.with_allowed(detector, given[name].params, detection.allow_classes)
         )
-        members.append(Member(place, name, given[name].method, params, detector))
+        members.append(EnsembleMember(place, name, given[name].method, params, detector))
     weights = [float(given[name].weight) for name in names]
     columns = {name: place for place, name in enumerate(names)}
-    groups: list[Group] = []
+    groups: list[EnsembleGroup] = []
 
     def add(name: str, mode: str, parts: Sequence[str]) -> None:
         for part in parts:
@@ -265,19 +265,19 @@ def _ensemble(detection: Any) -> tuple[list[Member], list[Group], list[float]]:
         chosen = [columns[part] for part in parts]
         scoring = [column for column in chosen if column >= len(members) or not members[column].opens_episodes]
         columns[name] = len(members) + len(groups)
-        groups.append(Group(len(groups), columns[name], name, mode, tuple(scoring or chosen)))
+        groups.append(EnsembleGroup(len(groups), columns[name], name, mode, tuple(scoring or chosen)))
 
     nested = {part for one in given.values() if one.method == ENSEMBLE for part in one.members}
     add("", detection.ensemble, [name for name in given if name not in nested])
     return members, groups, weights
 
 
-def _drift(given: Any) -> Member | None:
+def _drift(given: Any) -> EnsembleMember | None:
     if given.method == drift.NONE:
         return None
     params = drift.METHODS[given.method].check("detection.drift", given.params)
     # It is stored as adapters are, and has no scores.
-    return Member(NO_COLUMN, DRIFT, given.method, params, cast(Adapter, Drift(given.method)))
+    return EnsembleMember(NO_COLUMN, DRIFT, given.method, params, cast(Adapter, Drift(given.method)))
 
 
 def _shape(kind: np.dtype) -> Any:

@@ -16,7 +16,7 @@ from app.detectors.support import window
 from app.detectors.support.calendar import AT
 from app.scoring import ensemble, passes
 from app.scoring.passes import ALONE, DEVIATIONS, JOINT, ONE_OF_SEVERAL, OWN_PAST
-from app.scoring.profile import Member, Profile
+from app.scoring.profile import EnsembleMember, Profile
 
 PROFILE = [
     ("threshold", "f8"),
@@ -134,7 +134,7 @@ def _of_profile(profile: Profile) -> dict[str, Any]:
     return {**profile.episode_rule, **profile.rules, "resets": int(profile.resets), "by_alerts": by_alerts}
 
 
-def _of_member(profile: Profile, m: Member) -> dict[str, Any]:
+def _of_member(profile: Profile, m: EnsembleMember) -> dict[str, Any]:
     scores = any(m.place in group.parts for group in profile.groups)
     alone = profile.joins and m.scope == "metric" and not m.opens_episodes  # else what is said jointly counts
     return {
@@ -185,7 +185,7 @@ def _weighing(profile: Profile) -> list[list[float]]:
     return [profile.weights, leads]
 
 
-def _functions(m: Member) -> dict[str, Any]:
+def _functions(m: EnsembleMember) -> dict[str, Any]:
     """What a member is for CPython."""
     section = attrgetter(f"d{m.place}")
     if not isinstance(m.detector, Kernel):
@@ -214,7 +214,7 @@ def _guarded(function: Callable | None, failed: Any) -> Any:
     return call
 
 
-def _params(m: Member) -> np.ndarray:
+def _params(m: EnsembleMember) -> np.ndarray:
     """The parameters a kernel sees, derived ones too, as a record; none for an adapter."""
     own = vars(m.detector.params.values(m.params)) if isinstance(m.detector, Kernel) else {}
     record = np.zeros(1, rows.dtype([_field(name, value) for name, value in own.items()]))
@@ -234,7 +234,7 @@ def _window_place(profile: Profile) -> dict[str, int]:
     return {"window": fields["window"][1], **code}
 
 
-def _places(profile: Profile, m: Member, params: np.ndarray) -> dict[str, int]:
+def _places(profile: Profile, m: EnsembleMember, params: np.ndarray) -> dict[str, int]:
     """Where a member's parts lie in a row; its parameters and its code, in memory."""
     fields: Any = profile.cell.fields
     section, start = fields[f"d{m.place}"][:2]
@@ -255,7 +255,7 @@ def _window_code(profile: Profile) -> dict[str, tuple]:
     }
 
 
-def _code(profile: Profile, m: Member, params: np.ndarray) -> dict[str, tuple]:
+def _code(profile: Profile, m: EnsembleMember, params: np.ndarray) -> dict[str, tuple]:
     from numba import from_dtype
     from numba.core.types import UniTuple, float64, int64, none
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from app.settings.declared import PATTERN, AllowedAddress, DetectorName, SettingsSection, WebAddress, setting
+from app.settings.fields import PATTERN, AllowedAddress, DetectorName, SettingsSection, WebAddress, setting
 
 
 def _duration(text: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from app.errors import ConfigurationError
 from app.settings import paths
+from app.settings.messages import describe_error
 from app.settings.model import (
     AUTO,
     SOURCE_NAMES,
@@ -28,9 +29,6 @@ from app.settings.model import (
     SourceOverride,
 )
 from app.settings.sources import Given, Keys
-from app.settings.words import in_words
-
-MOST_METRIC_BYTES = 128  # app/state/series.py
 
 
 class Trial(typing.NamedTuple):
@@ -52,7 +50,7 @@ def trial(sections: dict[str, Any], given: Given) -> Trial | None:
         try:
             return Trial(Settings(**sections), given, wrong)
         except ValidationError as error:
-            found = [in_words(Settings, entry) for entry in error.errors(include_url=False)]
+            found = [describe_error(Settings, entry) for entry in error.errors(include_url=False)]
         if any(keys in wrong for keys, _ in found):
             return None  # leaving it out did not help
         for keys, what in found:
@@ -197,8 +195,8 @@ def path_problems(settings: InputSettings) -> Iterator[tuple[str, str]]:
             yield role, f"must name a field, got {name!r}"
         elif role in ones and any(path.many for path in choice):
             yield role, f"must name one field, got {name!r}"
-        elif role == "value_fields" and len(choice[0].text.encode()) > MOST_METRIC_BYTES:
-            yield role, f"must be names of at most {MOST_METRIC_BYTES} bytes, got {name!r}"
+        elif role == "value_fields" and len(choice[0].text.encode()) > paths.MAX_METRIC_BYTES:
+            yield role, f"must be names of at most {paths.MAX_METRIC_BYTES} bytes, got {name!r}"
     if settings.source_field:
         try:
             parts = paths.template(settings.source_field)

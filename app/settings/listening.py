@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.errors import ConfigurationError
 from app.settings import sources
+from app.settings.messages import describe_error
 from app.settings.sources import Given
 from app.settings.web import ApiSettings, DashboardSettings
-from app.settings.words import in_words
 
 
 class Listening(BaseModel):
@@ -43,7 +43,7 @@ def listening(config: str | Path | None = None, environ: Mapping[str, str] | Non
         found = Listening(**{name: given.values[name] for name in SECTIONS if given.values.get(name) is not None})
     except ValidationError as error:
         for entry in error.errors(include_url=False):
-            given.problem(*in_words(Listening, entry))
+            given.problem(*describe_error(Listening, entry))
     if problems := [str(one) for one in given.problems if one.name.partition(".")[0] in SECTIONS]:
         raise ConfigurationError("\n".join(dict.fromkeys(problems)))
     return found

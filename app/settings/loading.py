@@ -23,9 +23,9 @@ from pydantic import BaseModel, SecretStr
 from app.errors import ConfigurationError
 from app.settings import checks, sources
 from app.settings.alerting import ChannelSettings
+from app.settings.messages import SECRET, allowed, unit
 from app.settings.model import AUTO, SECTIONS, DetectorSettings, Settings, SourceOverride
 from app.settings.sources import Given, Keys, spell, unknown
-from app.settings.words import SECRET, allowed, unit
 
 OTHER_NAMES = {"anomaly_detection": "detection"}
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from app.settings.alerting import AlertingSettings
-from app.settings.declared import (
+from app.settings.fields import (
     PATTERN,
     Broker,
     ClassPath,

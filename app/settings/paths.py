@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+MAX_METRIC_BYTES = 128  # of the name of a metric
 MOST_PARTS = 6  # each of the 2 ** (n - 1) ways to read the dots of a path is tried
 TOP = "$."
 
@@ -31,7 +32,7 @@ class Path(NamedTuple):
 Choice = tuple[Path, ...]  # the first that is there counts
 
 
-class Part(NamedTuple):
+class TemplatePart(NamedTuple):
     """A piece of a name: what stands before a field, and the field; the last one of a name may have none."""
 
     before: str
@@ -39,7 +40,7 @@ class Part(NamedTuple):
     optional: bool = False
 
 
-Template = tuple[Part, ...]
+Template = tuple[TemplatePart, ...]
 
 
 def path(text: str) -> Path:
@@ -68,7 +69,7 @@ def is_template(text: str) -> bool:
 def template(text: str) -> Template:
     """A name of one field or of several. Raises ValueError with what is wrong."""
     if not is_template(text):
-        return (Part("", choice(text)),)
+        return (TemplatePart("", choice(text)),)
     pieces = re.split(r"\{([^{}]*)\}", text)
     if any("{" in piece or "}" in piece for piece in pieces):
         raise ValueError(f"must close each {{ with a }}, got {text!r}")
@@ -76,7 +77,7 @@ def template(text: str) -> Template:
     for before, field in zip(pieces[::2], pieces[1::2]):
         if not field.strip("|"):
             raise ValueError(f"must name a field in each pair of braces, got {text!r}")
-        parts.append(Part(before, choice(field), field.endswith("|")))
+        parts.append(TemplatePart(before, choice(field), field.endswith("|")))
     if pieces[-1]:
-        parts.append(Part(pieces[-1], ()))
+        parts.append(TemplatePart(pieces[-1], ()))
     return tuple(parts)

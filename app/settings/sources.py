@@ -25,12 +25,12 @@ from app.errors import ConfigurationError
 PREFIX, DELIMITER = "ANOMALY_", "__"
 FILE_VARIABLE = "ANOMALY_CONFIG"
 FROM_FILE = "_file"  # behind the name of a setting: the variable names a file with the value
-LARGEST_VALUE = 1 << 20  # bytes of such a file
+MAX_VALUE_BYTES = 1 << 20  # bytes of such a file
 
 Keys = tuple[str | int, ...]
 
 
-class Problem(NamedTuple):
+class SettingProblem(NamedTuple):
     """What is wrong with one setting; ``where`` is its origin, or "" when nobody gave it."""
 
     name: str
@@ -47,7 +47,7 @@ class Given:
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Keys, str] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[SettingProblem] = field(default_factory=list)
 
     def origin(self, keys: Keys) -> str:
         """Where the value, else the nearest container around it, was given."""
@@ -72,7 +72,7 @@ class Given:
         where = self.origin(keys)
         if is_value_file(where):
             what = what.partition(", got ")[0]
-        self.problems.append(Problem(spell(keys), where, what))
+        self.problems.append(SettingProblem(spell(keys), where, what))
 
     def put(self, keys: Keys, value: Any, origin: str) -> None:
         """Set one value in place of what an earlier source gave there."""
@@ -132,7 +132,7 @@ def parse(text: str, name: str = "") -> Given:
             if keys in given.origins:
                 first = given.origins[keys].rpartition(":")[2]
                 what = f"is given twice, first on line {first}; keep one"
-                given.problems.append(Problem(spell(keys), f"{name}:{line}", what))
+                given.problems.append(SettingProblem(spell(keys), f"{name}:{line}", what))
             given.origins[keys] = f"{name}:{line}"
         values = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
@@ -210,10 +210,10 @@ def from_environment(
             else:
                 given.put(keys, _value(text, kind_of), variable)
         elif len(words) > 1:
-            given.problems.append(Problem(variable, "environment", unknown(words[0], models)))
+            given.problems.append(SettingProblem(variable, "environment", unknown(words[0], models)))
         # Kubernetes makes variables such as ANOMALY_DASHBOARD_PORT=tcp://... for a service of that name.
         elif (near := _one_underscore(words[0], models)) and "://" not in text:
-            given.problems.append(Problem(variable, "environment", f"did you mean {near}?"))
+            given.problems.append(SettingProblem(variable, "environment", f"did you mean {near}?"))
 
 
 def _names_a_file(values: Any, words: list[str], models: Mapping[str, Any], also: Mapping[str, str]) -> str:
@@ -237,9 +237,9 @@ def _put_content(given: Given, keys: Keys, annotation: Any, variable: str, path:
     origin = f"{variable}={path}"
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_VALUE + 1)
-        if len(content) > LARGEST_VALUE:
-            raise ValueError(f"has more than {LARGEST_VALUE} bytes")
+            content = file.read(MAX_VALUE_BYTES + 1)
+        if len(content) > MAX_VALUE_BYTES:
+            raise ValueError(f"has more than {MAX_VALUE_BYTES} bytes")
         text = content.decode("utf-8")
         text = text.removesuffix("\n").removesuffix("\r")
         if not text:
@@ -255,7 +255,7 @@ def _put_content(given: Given, keys: Keys, annotation: Any, variable: str, path:
         return
     if annotation is None:
         given.put(keys, None, origin)  # so that an unknown setting is called that, too
-    given.problems.append(Problem(spell(keys), origin, what))
+    given.problems.append(SettingProblem(spell(keys), origin, what))
 
 
 def _walk(values: Any, words: list[str], annotation: Any) -> tuple[Keys, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from app.settings.declared import HostName, Network, SettingsSection, matching, setting
+from app.settings.fields import HostName, Network, SettingsSection, matching, setting
 
 Origin = Annotated[str, matching(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")]
 RootPath = Annotated[str, matching(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")]

@@ -7,7 +7,9 @@ lone surrogate that stands for it in Python (PEP 383), which no decoded text con
 
 from __future__ import annotations
 
-MAX_SOURCE_BYTES, MAX_METRIC_BYTES = 256, 128
+from app.settings.paths import MAX_METRIC_BYTES
+
+MAX_SOURCE_BYTES = 256
 MAX_SERIES_BYTES = MAX_SOURCE_BYTES + 1 + MAX_METRIC_BYTES
 BETWEEN, BETWEEN_AS_TEXT = b"\xff", "\udcff"
 

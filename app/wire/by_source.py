@@ -25,7 +25,7 @@ import numpy as np
 from app.compiled import murmur2
 from app.compiled.byte_columns import Column, Encoded, Header, wide
 from app.compiled.jit import compiled
-from app.compiled.numeric import LARGEST
+from app.compiled.numeric import MAX_VALUE
 from app.errors import InvalidPoint
 from app.pipeline.points import INDEX_BITS, INDEX_MASK, Points
 from app.settings.model import InputSettings
@@ -232,7 +232,7 @@ def _are_sound(found: Sequence[Element]) -> bool:
     return (
         (min(sources) > 0 and max(sources) <= MAX_SOURCE_BYTES // 4)  # characters, of 4 bytes at most
         and (min(times) >= 0.0 and max(times) < END_OF_TIME)
-        and (min(values) >= -LARGEST and max(values) <= LARGEST)
+        and (min(values) >= -MAX_VALUE and max(values) <= MAX_VALUE)
         and all(name is None or 0 < len(name) <= MAX_METRIC_BYTES // 4 for name in names)
     ) or all(map(_is_sound, found))
 
@@ -243,9 +243,9 @@ def _is_sound(one: Element) -> bool:
         return False
     if one.values is None:
         named = one.metric is None or 0 < len(one.metric.encode()) <= MAX_METRIC_BYTES
-        return named and one.value is not None and -LARGEST <= one.value <= LARGEST
+        return named and one.value is not None and -MAX_VALUE <= one.value <= MAX_VALUE
     cells = one.values.items()
-    sound = all(0 < len(name) <= MAX_METRIC_BYTES and -LARGEST <= value <= LARGEST for name, value in cells)
+    sound = all(0 < len(name) <= MAX_METRIC_BYTES and -MAX_VALUE <= value <= MAX_VALUE for name, value in cells)
     return sound and bool(cells) and one.metric is None and one.value is None
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from math import isinf
 from typing import Any, Protocol
 
-from app.compiled.numeric import LARGEST, LARGEST_TEXT
+from app.compiled.numeric import MAX_VALUE, MAX_VALUE_TEXT
 from app.errors import InvalidPoint
 from app.pipeline.points import Points
 from app.settings.model import InputSettings
@@ -110,10 +110,10 @@ class Checks:
                 f"{path} must have at most {self._max_metrics} metrics (input.max_metrics), got {len(cells)}",
             )
         for name, value in cells:
-            if not -LARGEST <= value <= LARGEST:
+            if not -MAX_VALUE <= value <= MAX_VALUE:
                 if isinf(value):
                     raise InvalidPoint("not_finite", f"{path}.{field(shown(name)[1:-1])} must be finite, got {value}")
-                wanted = f"{path}.{field(shown(name)[1:-1])} must be within -{LARGEST_TEXT}..{LARGEST_TEXT}"
+                wanted = f"{path}.{field(shown(name)[1:-1])} must be within -{MAX_VALUE_TEXT}..{MAX_VALUE_TEXT}"
                 raise InvalidPoint("out_of_range", f"{wanted}, got {value!r}")
             if not 0 < len(name) <= MAX_METRIC_BYTES or len(name.encode()) > MAX_METRIC_BYTES:
                 raise InvalidPoint(

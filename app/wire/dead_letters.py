@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.compiled.numeric import MAX_VALUE_TEXT
+from app.state.series import MAX_METRIC_BYTES
+
 # Label of a reason -> what the operator can do; most labels are those of malformed.LABELS.
 TO_DO = {
-    "bad_metric": "Correct the producer: a metric's name has 1 to 256 bytes.",
+    "bad_metric": f"Correct the producer: a metric's name has 1 to {MAX_METRIC_BYTES} bytes.",
     "bad_source": "Correct the producer, or name the field of the source in input.source_field.",
     "bad_timestamp": "Correct the producer, or say what timestamps are: input.timestamp_field, input.timestamp_unit.",
     "empty": "Correct the producer: a record is a JSON object or an array of them.",
@@ -17,7 +20,7 @@ TO_DO = {
     "no_value": "Correct the producer, or name the fields with values in input.value_fields.",
     "not_finite": "Correct the producer: NaN and Infinity are no values; leave the field out.",
     "not_read": "Correct the producer: too many elements of one array are bad.",
-    "out_of_range": "Correct the producer: values are from -1e150 to 1e150.",
+    "out_of_range": f"Correct the producer: values are from -{MAX_VALUE_TEXT} to {MAX_VALUE_TEXT}.",
     "too_deep": "Correct the producer: records are nested too deeply.",
     "too_many_metrics": "Raise input.max_metrics, or send the metrics as several sources.",
     "too_many_sources": "Raise state.max_sources, or find out which producer sends ever new names.",

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from app.compiled.numeric import LARGEST
+from app.compiled.numeric import MAX_VALUE
 from app.pipeline.points import Points
 from app.settings.model import InputSettings
 from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
@@ -225,13 +225,13 @@ def _decode(mapping: Mapping, value: bytes) -> Any:
 
 
 def _all_allowed(names: list[str], values: list[float]) -> bool:
-    if not values or isnan(sum(values)) or max(values) > LARGEST or min(values) < -LARGEST:
+    if not values or isnan(sum(values)) or max(values) > MAX_VALUE or min(values) < -MAX_VALUE:
         return False
     return all(map(_is_name, set(names)))
 
 
 def _is_allowed(name: str, value: float) -> bool:
-    return -LARGEST <= value <= LARGEST and _is_name(name)
+    return -MAX_VALUE <= value <= MAX_VALUE and _is_name(name)
 
 
 def _is_name(name: str) -> bool:

@@ -10,7 +10,7 @@ does not spoil the others. Every record gives at least one point, dead letter or
 Rules: unknown fields are ignored; of a field given twice, the last counts; null means absent; source is
 preferred to sourceId, and that to entity_id; a whole number for a name is its text; a time without zone is UTC,
 and ``times`` says of a number what unit it is in. Refused are NaN and Infinity, text or true for a number,
-|value| > 1e150, times outside 1970..2200, bad UTF-8 and nesting deeper than 128, in ignored fields too. ``framing``
+|value| > MAX_VALUE, times outside 1970..2200, bad UTF-8 and nesting deeper than 128, in ignored fields too. ``framing``
 says what may stand around JSON, ``keys`` what keys may look like. A record without a value, a tombstone, is skipped.
 
 A whole batch is tried at once: one msgspec call for each record, then checks that run over lists in C (.4 us
@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from app.compiled.numeric import LARGEST
+from app.compiled.numeric import MAX_VALUE
 from app.errors import InvalidPoint
 from app.pipeline.points import Points
 from app.settings.model import SOURCE_NAMES, InputSettings
@@ -201,7 +201,7 @@ class Reader:
             return None
         if b"" in names or max(map(len, names)) > MAX_SOURCE_BYTES:
             return None
-        if max(values) > LARGEST or min(values) < -LARGEST:
+        if max(values) > MAX_VALUE or min(values) < -MAX_VALUE:
             return None
         metric = self._metrics([point.metric for point in found]) if self._takes_metric else NO_METRICS
         if metric is None:

@@ -10,7 +10,7 @@ from app.alerting import channels
 from app.alerting.channels import alertmanager, email, log, slack, webhook
 from app.alerting.message import Message
 from app.settings import as_text
-from app.settings.words import allowed, named_fields, unit
+from app.settings.messages import allowed, named_fields, unit
 from app.wire.notifications import News, Notification
 from tests.messages import PUMP, burst, context, ended, told
 

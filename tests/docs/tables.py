@@ -6,7 +6,7 @@ from typing import Any
 from app import detectors, metrics
 from app.kafka import permissions, topics
 from app.settings import RuleSettings, SilentSettings, as_text, describe, load
-from app.settings.words import allowed, named_fields
+from app.settings.messages import allowed, named_fields
 from tests.docs import alerts, pages, schemas, sizing
 
 

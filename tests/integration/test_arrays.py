@@ -12,7 +12,7 @@ from integration.run import Run
 from app.stream.takeover import RESULTS_TAIL, WHOLE
 from app.stream.transport import BATCH_BYTES
 
-LARGEST = 1_048_000  # bytes of a record of raw-data, under the broker's usual limit
+MAX_VALUE = 1_048_000  # bytes of a record of raw-data, under the broker's usual limit
 
 
 def array(element) -> bytes:
@@ -21,7 +21,7 @@ def array(element) -> bytes:
     while True:
         one = json.dumps(element(len(elements)), separators=(",", ":")).encode()
         size += len(one) + 1
-        if size > LARGEST:
+        if size > MAX_VALUE:
             return b"[" + b",".join(elements) + b"]"
         elements.append(one)
 

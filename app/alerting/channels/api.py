@@ -27,8 +27,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Sec
 from app.alerting import outgoing
 from app.alerting.message import clean
 from app.errors import AnomalyError, ConfigurationError
-from app.settings.declared import setting
-from app.settings.words import SECRET
+from app.settings.fields import setting
+from app.settings.messages import SECRET
 from app.wire.decisions import Acknowledgement, Silence
 from app.wire.episodes import Event
 from app.wire.notifications import Notification

@@ -23,7 +23,7 @@ from app.alerting.channels.api import Answer, BaseChannel, ChannelOptions, Conte
 from app.alerting.message import Message, clean
 from app.alerting.outgoing import CONNECT_S, Forbidden
 from app.errors import ConfigurationError
-from app.settings.words import SECRET
+from app.settings.messages import SECRET
 from app.wire.notifications import Notification
 
 OVER = ("requests", "smtplib")  # modules that a service we can watch over uses

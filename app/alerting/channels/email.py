@@ -38,7 +38,7 @@ from app.alerting.chart import HEIGHT, WIDTH, chart, metric_of
 from app.alerting.message import Message, clean
 from app.alerting.outgoing import CONNECT_S, Forbidden
 from app.errors import AnomalyError, ConfigurationError
-from app.settings.declared import HostName
+from app.settings.fields import HostName
 from app.wire.episodes import Event
 from app.wire.notifications import Notification
 

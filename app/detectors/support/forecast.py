@@ -11,8 +11,8 @@ on, so that of two that do equally well the hour says more (measured on hourly d
 without). What is learned is cut (5 root mean square errors, 4 mean absolute errors, 6 standard deviations), so that
 an outlier is not taught at its full size ([2]).
 
-Kernels, O(1) time: they run as they stand and compiled, see ``detectors/api.py``. Values are finite, at most 1e150
-in size. A time before the last one, or the same, is a step of 0 s; a gap counts as at most an hour.
+Kernels, O(1) time: they run as they stand and compiled, see ``detectors/api.py``. Values are finite, at most
+``MAX_VALUE`` in size. A time before the last one, or the same, is a step of 0 s; a gap counts as at most an hour.
 
 References
 ----------
@@ -21,7 +21,7 @@ References
 .. [3] S. Haykin (2002), Adaptive Filter Theory, 4th edition, section 9.3: recursive least squares.
 """
 
-from app.compiled.numeric import BIGGEST, floored, sqrt, whole
+from app.compiled.numeric import MAX_DEVIATION, floored, sqrt, whole
 
 FORECAST = [
     ("n", "i8"),  # points learned
@@ -73,7 +73,7 @@ def residual(f, x, t, week):
     sd = sqrt(f.var)
     unit = sd if sd > 0.0 else 1.0
     past = within((f.last - f.mean) / unit, FARTHEST) if n > 0 else 0.0
-    by_step = within((x - f.mean) / unit - f.bias - f.slope * past, BIGGEST)
+    by_step = within((x - f.mean) / unit - f.bias - f.slope * past, MAX_DEVIATION)
     by_hour = x - _usual(f, hour) if n > 0 else 0.0
     weighed = 0.0
     plain = 0.0
@@ -97,7 +97,7 @@ def residual(f, x, t, week):
     f.last = x
     f.time = t
     f.n = n + 1
-    return min(weighed, BIGGEST), min(plain, BIGGEST)
+    return min(weighed, MAX_DEVIATION), min(plain, MAX_DEVIATION)
 
 
 def expected(f, t, week):

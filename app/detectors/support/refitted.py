@@ -23,7 +23,7 @@ from zlib import crc32
 
 import numpy as np
 
-from app.compiled.numeric import LARGEST, LARGEST_TEXT, deviation
+from app.compiled.numeric import MAX_VALUE, MAX_VALUE_TEXT, deviation
 from app.detectors.support.background import Task, begin
 from app.errors import StateError
 
@@ -119,7 +119,7 @@ class Fitted:
         ]
 
     def _features(self, values: np.ndarray, rows: int) -> np.ndarray:
-        return features(np.clip(values / self._largest, -LARGEST, LARGEST), rows)
+        return features(np.clip(values / self._largest, -MAX_VALUE, MAX_VALUE), rows)
 
     def _standardised(self, rows: np.ndarray) -> np.ndarray:
         return np.clip((rows - self._centre) / self._scale, -FAR, FAR)
@@ -222,8 +222,8 @@ class RefittedModel:
         if n < 0 or len(data) != _HEAD.size + 8 * (n - self.first):
             raise StateError(f"of {n} points some must be kept, in bytes {_HEAD.size + 8 * (n - self.first)}")
         self.values = np.frombuffer(data, "<f8", offset=_HEAD.size).astype(float)
-        if not (np.abs(self.values) <= LARGEST).all():
-            raise StateError(f"values must be finite, at most {LARGEST_TEXT} in size")
+        if not (np.abs(self.values) <= MAX_VALUE).all():
+            raise StateError(f"values must be finite, at most {MAX_VALUE_TEXT} in size")
         scoring, last = self._fits.until(n - self._fits.delay), self._fits.until(n)
         if scoring:
             self._scoring = self._begin(scoring, self.first)

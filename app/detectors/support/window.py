@@ -7,7 +7,7 @@ at a mean of 1e9) and made anew from the values once a lap, or as soon as the va
 Measured: that keeps the relative error of the deviation below 1e-9.
 
 A point is pushed after it was scored, so a detector sees the past only. Values are finite, at most
-1e150 in size. Kernels: they run as they stand and compiled, see ``detectors/api.py``.
+``MAX_VALUE`` in size. Kernels: they run as they stand and compiled, see ``detectors/api.py``.
 """
 
 from app.compiled.numeric import deviation, sqrt, whole

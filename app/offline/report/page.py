@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from app import __version__
-from app.offline.evaluation import figures, runs
+from app.offline.evaluation import evaluation_metrics, runs
 from app.offline.scored_series import ConfigResult, ScoredSeries
 
 SCRIPTS = (
@@ -54,7 +54,9 @@ def data(series: Sequence[ScoredSeries], configurations: Sequence[str]) -> dict[
         "configurations": [
             {
                 "name": name,
-                "figures": asdict(figures([each.labelled_scores(place) for each in labelled])) if labelled else None,
+                "figures": asdict(evaluation_metrics([each.labelled_scores(place) for each in labelled]))
+                if labelled
+                else None,
             }
             for place, name in enumerate(configurations)
         ],

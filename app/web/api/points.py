@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from app.compiled.numeric import MAX_VALUE
 from app.errors import Busy, InvalidPoint, TopicError, Unreadable
 from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
 from app.web.api.routes import INSTEAD, JSON, NDJSON, READ, WRITE, Answer, pointer, raw_body, route
@@ -48,7 +49,7 @@ def _text(most_bytes: int) -> dict[str, Any]:
 SOURCE_TEXT = _text(MAX_SOURCE_BYTES)
 NAME = {"anyOf": [SOURCE_TEXT, {"type": "integer"}]}
 METRIC = {"anyOf": [_text(MAX_METRIC_BYTES), {"type": "integer"}, {"type": "null"}]}
-NUMBER = {"minimum": -1e150, "maximum": 1e150}
+NUMBER = {"minimum": -MAX_VALUE, "maximum": MAX_VALUE}
 DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
 CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?"
 TIME = {

@@ -56,9 +56,9 @@ def expected(data, name, config="quick.yaml"):
     settings = load(config)
     pipeline = Pipeline(settings.detection, settings.sources, settings.input.max_metrics)
     found = []
-    for chunk in read(BytesIO(data), name, name, settings.input, chunk_points=10**9):
-        if len(chunk.points):
-            found += encode_results(chunk.points, pipeline.run(pipeline.sources(), chunk.points), name, 0)
+    for batch in read(BytesIO(data), name, name, settings.input, batch_points=10**9):
+        if len(batch.points):
+            found += encode_results(batch.points, pipeline.run(pipeline.sources(), batch.points), name, 0)
     return [value.decode() for _, value in found]
 
 
@@ -79,10 +79,10 @@ def test_the_default_settings_find_the_marathon_of_new_york(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 7, 50])
-def test_the_size_of_chunks_does_not_matter(size, monkeypatch):
+def test_the_size_of_batches_does_not_matter(size, monkeypatch):
     Path("pump.csv").write_text(table())
     whole = detect("pump.csv").stdout
-    monkeypatch.setattr("app.offline.files.CHUNK_POINTS", size)
+    monkeypatch.setattr("app.offline.files.BATCH_POINTS", size)
     monkeypatch.setattr("app.offline.files.read.__defaults__", (None, None, size))
     assert detect("pump.csv").stdout == whole
 
@@ -124,8 +124,8 @@ def test_bad_rows_are_told_and_counted_and_cost_only_themselves():
     Path("pump.csv").write_text("\n".join([*lines[:100], "soon,a,5,0", *lines[100:]]) + "\n")
     got = detect("pump.csv")
     assert got.exit_code == 0
-    understood, *told = [line for line in got.stderr.splitlines() if line.startswith("pump.csv:")]
-    assert understood == (
+    interpretation, *told = [line for line in got.stderr.splitlines() if line.startswith("pump.csv:")]
+    assert interpretation == (
         "pump.csv: time from timestamp (epoch seconds), source from source, values value, labels label"
     )
     assert told[0] == "pump.csv:33: column 'value' must be a number, got 'oops'"

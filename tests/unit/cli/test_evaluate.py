@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
-from app.offline.evaluation import LabelledScores, figures, probation, runs
+from app.offline.evaluation import LabelledScores, evaluation_metrics, probation, runs
 from generators.file import bundled
 
 
@@ -58,8 +58,8 @@ def test_the_figures_are_those_of_the_results_of_detect():
     assert list(told) == ["quick", "slow"]
     for configuration, found in told.items():
         every = {name: from_results(f"data/{name}", f"{configuration}.yaml") for name in ("a.csv", "deep/b.csv")}
-        assert found["files"] == {name: vars(figures([each])) for name, each in every.items()}
-        assert found["total"] == vars(figures(list(every.values())))
+        assert found["files"] == {name: vars(evaluation_metrics([each])) for name, each in every.items()}
+        assert found["total"] == vars(evaluation_metrics(list(every.values())))
         assert found["total"]["hit"] > 0 and found["total"]["f1"] > 0.2
     assert told["quick"]["total"] != told["slow"]["total"]
 

@@ -8,12 +8,12 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from app.cli import main, post
-from app.cli.feed import Pace, Totals, feed
+from app.cli.feed import SendSchedule, Totals, feed
 from app.cli.post import PostOutput
 from app.errors import ConfigurationError, DeliveryError
 from generators.api import GeneratedRecord
 
-AT_ONCE = Pace()
+AT_ONCE = SendSchedule()
 POINTS = [GeneratedRecord("a", float(i), {"value": float(i)}) for i in range(5)]
 
 
@@ -94,7 +94,7 @@ def test_what_comes_fast_goes_in_one_request_and_waits_for_no_result():
 
 def test_at_an_interval_each_point_is_a_request():
     server = Server()
-    posted(server, pace=Pace(rate=50.0), path="/data?wait=2")
+    posted(server, pace=SendSchedule(rate=50.0), path="/data?wait=2")
     assert [type(body) for *_, body in server.requests] == [dict] * 5
     assert server.requests[0][1] == {"wait": "2"}
 

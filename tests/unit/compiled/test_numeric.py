@@ -57,7 +57,7 @@ def test_a_deviation_from_a_constant_is_cut_and_none_is_none():
 
 @given(st.floats(-1e150, 1e150), st.floats(-1e150, 1e150), st.floats(0.0, 1e151))
 def test_a_deviation_is_always_finite(x, mean, std):
-    assert abs(numeric.deviation(x, mean, std)) <= numeric.BIGGEST
+    assert abs(numeric.deviation(x, mean, std)) <= numeric.MAX_DEVIATION
 
 
 @given(finite)

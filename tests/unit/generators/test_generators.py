@@ -153,9 +153,9 @@ def test_rows_become_records_and_what_cannot_be_read_a_remark(pump):
         GeneratedRecord("pump", 110.0, {"b": 3.0}, "anomaly"),
         GeneratedRecord("pump", 130.0, {"a": 5.0, "b": 6.0}, "leak"),
     ]
-    understood, remark = [each for each in got if isinstance(each, Remark)]
+    interpretation, remark = [each for each in got if isinstance(each, Remark)]
     assert (
-        understood.text
+        interpretation.text
         == f"{pump}: time from time (epoch seconds), source is the name of the file, values a, b, labels label"
     )
     assert remark.unreadable and remark.text.startswith(f"{pump}:4: column 'a'")

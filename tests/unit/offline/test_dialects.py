@@ -19,7 +19,7 @@ from app.offline.files import read
 from app.offline.options import FileOptions
 
 
-def chunks(data, fields=None, name="pump.csv", **options):
+def batches(data, fields=None, name="pump.csv", **options):
     data = data if isinstance(data, bytes) else data.encode()
     return list(read(io.BytesIO(data), name, "pump", fields, FileOptions(**options)))
 
@@ -28,8 +28,8 @@ def rows(got):
     """[(source or source:metric, time, value or {metric: value})]"""
     return [
         (source, time, point["value"] if point.keys() == {"value"} else point)
-        for chunk in got
-        for p in [chunk.points]
+        for batch in got
+        for p in [batch.points]
         for i, (source, time) in enumerate(zip(p.series(), p.timestamp))
         for point in [dict(zip(["value"] if p.metric else p.names(i), p.values[p.cells(i)], strict=True))]
     ]
@@ -37,8 +37,8 @@ def rows(got):
 
 def points(data, **options):
     """The same of a file that has no bad rows."""
-    got = chunks(data, **options)
-    assert [letter.reason for chunk in got for letter in chunk.bad] == []
+    got = batches(data, **options)
+    assert [letter.reason for batch in got for letter in batch.bad] == []
     return rows(got)
 
 
@@ -46,8 +46,8 @@ def at(year, month, day, hour=0, minute=0, second=0, micro=0, zone=UTC):
     return datetime(year, month, day, hour, minute, second, micro, tzinfo=zone).timestamp()
 
 
-def understood(data, **options):
-    [text] = [chunk.understood for chunk in chunks(data, **options) if chunk.understood]
+def interpretation(data, **options):
+    [text] = [batch.interpretation for batch in batches(data, **options) if batch.interpretation]
     return text
 
 
@@ -197,9 +197,9 @@ def joined():
 @pytest.mark.parametrize("name", FILES)
 def test_rows_are_read_alike_at_once_and_one_by_one(name, monkeypatch):
     data, _ = FILES[name]
-    whole = rows(chunks(data))
+    whole = rows(batches(data))
     monkeypatch.setattr(table_blocks.BlockReader, "csv", refuse)
-    assert rows(chunks(data)) == whole
+    assert rows(batches(data)) == whole
 
 
 def refuse(*_):
@@ -217,7 +217,7 @@ def refuse(*_):
     ],
 )
 def test_no_column_is_left_out_without_a_word(data, options, left_out):
-    [notes] = [chunk.notes for chunk in chunks(data, **options) if chunk.notes]
+    [notes] = [batch.notes for batch in batches(data, **options) if batch.notes]
     assert len(notes) == len(left_out)
     assert all(f"{part} is left out" in note.replace("column 1 ", "column 1  ") for part, note in zip(left_out, notes))
 
@@ -229,11 +229,11 @@ def test_columns_can_be_sources():
     hosts = [f"web{i}" for i in range(40)]
     text = "\n".join([",".join(["time", *hosts]), ",".join(["1675170300", *map(str, range(40))]), "1675170360,5"])
     with pytest.raises(ConfigurationError, match=r"at most 32 metrics .* found 40 columns .*--columns sources"):
-        chunks(text)
+        batches(text)
     expected = [(host, T, float(i)) for i, host in enumerate(hosts)] + [("web0", T + 60, 5.0)]
     # They are sorted by name, as metrics are.
     assert sorted(points(text, columns="sources")) == sorted(expected)
-    [p] = [chunk.points for chunk in chunks(text.partition("\n1675170360")[0], columns="sources") if len(chunk.points)]
+    [p] = [batch.points for batch in batches(text.partition("\n1675170360")[0], columns="sources") if len(batch.points)]
     assert len(set(zip(p.offset, p.index))) == 40, "ids differ"
 
 
@@ -288,7 +288,7 @@ DOUBTFUL = {
 def test_what_is_in_doubt_is_refused_with_the_option_that_settles_it(name):
     data, message, options, times = DOUBTFUL[name]
     with pytest.raises(ConfigurationError) as refused:
-        chunks(data)
+        batches(data)
     assert message in str(refused.value)
     if times:
         assert [time for _, time, _ in points(data, **options)] == times
@@ -320,8 +320,8 @@ def test_rows_that_do_not_fit_what_was_understood_are_told_with_place_and_value(
         "32.01.2023;2",
         "Summe;9",
     ]
-    got = chunks("\n".join(lines), decimal="comma")
-    assert [letter.reason for chunk in got for letter in chunk.bad] == [
+    got = batches("\n".join(lines), decimal="comma")
+    assert [letter.reason for batch in got for letter in batch.bad] == [
         "pump.csv:32: column 'Wert' must be a number with a decimal comma, got '1.5'",
         "pump.csv:33: column 'Datum' must be a time as 31.12.2023 13:05, got '32.01.2023'",
         "pump.csv:34: column 'Datum' must be a time as 31.12.2023 13:05, got 'Summe'",
@@ -332,7 +332,7 @@ def test_rows_that_do_not_fit_what_was_understood_are_told_with_place_and_value(
 @pytest.mark.parametrize("cell", ["1,72,992.30", "1,721,99", "1.721,992.3", "1 72", "12 %", "0x1F", "1,721_992"])
 def test_numbers_grouped_wrongly_are_refused(cell):
     text = f'time,value\n1675170300,"1,721,992.30"\n1675170360,"{cell}"\n'
-    [letter] = [letter for chunk in chunks(text, decimal="point") for letter in chunk.bad]
+    [letter] = [letter for batch in batches(text, decimal="point") for letter in batch.bad]
     assert letter.reason.startswith("pump.csv:3: column 'value' must be a number") and repr(cell) in letter.reason
 
 
@@ -348,7 +348,7 @@ def test_numbers_grouped_wrongly_are_refused(cell):
 )
 def test_damaged_files_are_refused(data, message):
     with pytest.raises(ConfigurationError, match=message):
-        chunks(data)
+        batches(data)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_damaged_files_are_refused(data, message):
 )
 def test_options_are_checked(options, message):
     with pytest.raises(ConfigurationError, match=message):
-        chunks("time,value\n1,2\n", **options)
+        batches("time,value\n1,2\n", **options)
 
 
 # --- local times
@@ -376,7 +376,7 @@ def test_local_times_follow_their_zone_through_both_changes_of_the_clock():
 
 def test_times_that_a_zone_left_out_are_refused():
     text = "time,value\n2023-03-26 01:30,1\n2023-03-26 02:30,2\n"
-    [letter] = [letter for chunk in chunks(text, timezone="Europe/Berlin") for letter in chunk.bad]
+    [letter] = [letter for batch in batches(text, timezone="Europe/Berlin") for letter in batch.bad]
     assert "Europe/Berlin" in letter.reason and "forward" in letter.reason
 
 
@@ -392,7 +392,7 @@ def test_a_column_that_was_left_out_and_names_series_after_all_is_told():
     with pytest.raises(
         ConfigurationError, match="column 'Anlage' changes from 'A' to 'B' the time goes back: --source"
     ):
-        chunks(text)
+        batches(text)
     assert {source for source, *_ in points(text, source=("Anlage",))} == {"A", "B"}
     state = "state;time;value\n" + "".join(f"{'off' if i > 20_000 else 'on'};{i};1\n" for i in range(30_000))
     assert len(points(state)) == 30_000
@@ -400,9 +400,9 @@ def test_a_column_that_was_left_out_and_names_series_after_all_is_told():
 
 def test_blank_lines_beside_bad_rows_change_no_order():
     lines = [f"{1675170300 + i},{'ERR' if i % 300 == 299 else i}" + "\n" * (i % 3) for i in range(60_000)]
-    got = chunks("\n".join(["time,value", *lines]))
+    got = batches("\n".join(["time,value", *lines]))
     assert [time for _, time, _ in rows(got)] == [1675170300.0 + i for i in range(60_000) if i % 300 != 299]
-    assert sum(len(chunk.bad) for chunk in got) == 200
+    assert sum(len(batch.bad) for batch in got) == 200
 
 
 def test_one_bad_row_in_a_block_costs_only_itself(monkeypatch):
@@ -410,11 +410,11 @@ def test_one_bad_row_in_a_block_costs_only_itself(monkeypatch):
     read_singly = []
     of_row = csv_columns.CsvColumns.row
     monkeypatch.setattr(csv_columns.CsvColumns, "row", lambda self, cells: read_singly.append(0) or of_row(self, cells))
-    got = chunks("\n".join(["time,value", *lines]))
-    assert [letter.reason for chunk in got for letter in chunk.bad] == [
+    got = batches("\n".join(["time,value", *lines]))
+    assert [letter.reason for batch in got for letter in batch.bad] == [
         f"pump.csv:{i + 2}: column 'value' must be a number, got 'ERR'" for i in range(4999, 30_000, 5000)
     ]
-    assert [p.offset[i] for chunk in got for p in [chunk.points] for i in range(len(p))] == [
+    assert [p.offset[i] for batch in got for p in [batch.points] for i in range(len(p))] == [
         i for i in range(30_000) if i % 5000 != 4999
     ]
     assert len(read_singly) < 10_000
@@ -424,14 +424,14 @@ def test_one_bad_row_in_a_block_costs_only_itself(monkeypatch):
 
 
 def test_what_was_understood_is_said():
-    assert understood(GERMAN_EXCEL, timezone="Europe/Berlin") == (
+    assert interpretation(GERMAN_EXCEL, timezone="Europe/Berlin") == (
         "time from Datum + Zeit (day first, Europe/Berlin where no zone is said), source is the name of the file, "
         "values Druck with a decimal comma"
     )
-    assert understood(GRAFANA_LONG) == (
+    assert interpretation(GRAFANA_LONG) == (
         "time from Time (ISO 8601, UTC where no zone is said), source from Series, values Value"
     )
-    assert understood("value,label\n1,0\n") == (
+    assert interpretation("value,label\n1,0\n") == (
         "time from the number of the row (no column of times was found), source is the name of the file, "
         "values value, labels label"
     )
@@ -508,10 +508,10 @@ def test_parquet_with_rows_that_cannot_be_read_is_told_by_row():
     table = pa.table({"time": ["2023-01-31", "x", "2023-02-01"], "value": [1, 2, 3], "label": [False, False, True]})
     out = io.BytesIO()
     pyarrow.parquet.write_table(table, out)
-    got = chunks(out.getvalue(), name="a.parquet")
-    reasons = [letter.reason for chunk in got for letter in chunk.bad]
+    got = batches(out.getvalue(), name="a.parquet")
+    reasons = [letter.reason for batch in got for letter in batch.bad]
     assert reasons == ["a.parquet: row 1: column 'time' must be an ISO 8601 time or a number, got 'x'"]
-    assert [label for chunk in got for label in chunk.labels] == ["", "anomaly"]
+    assert [label for batch in got for label in batch.labels] == ["", "anomaly"]
 
 
 CELLS = st.sampled_from(
@@ -556,15 +556,15 @@ def test_blocks_give_what_rows_give(table, end, columns):
     def flat(got):
         return (
             rows(got),
-            [row for chunk in got for row in zip(chunk.points.offset, chunk.points.index, chunk.points.own_time)],
-            [label for chunk in got for label in chunk.labels],
-            [letter for chunk in got for letter in chunk.bad],
-            sum(chunk.empty for chunk in got),
+            [row for batch in got for row in zip(batch.points.offset, batch.points.index, batch.points.own_time)],
+            [label for batch in got for label in batch.labels],
+            [letter for batch in got for letter in batch.bad],
+            sum(batch.empty for batch in got),
         )
 
     def of(text):
         try:
-            return flat(chunks(text, columns=columns))
+            return flat(batches(text, columns=columns))
         except ConfigurationError as error:
             return str(error)
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from app.offline.evaluation import (
     NAB,
     LabelledScores,
-    Window,
+    LabelledWindow,
     best_f1,
     between,
     delay_f1,
-    figures,
+    evaluation_metrics,
     mask,
     nab,
     probation,
@@ -35,7 +35,7 @@ def series(alert, windows=(), first=0, inside=None, score=None, time=None):
     inside = opened if inside is None else np.array(inside, bool)
     score = alert if score is None else np.array(score, float)
     time = np.arange(len(alert)) * 60.0 if time is None else np.array(time, float)
-    return LabelledScores(time, score, alert, inside, opened, [Window(*each) for each in windows], first)
+    return LabelledScores(time, score, alert, inside, opened, [LabelledWindow(*each) for each in windows], first)
 
 
 def drawn(seed, points=400, ties=True):
@@ -43,7 +43,9 @@ def drawn(seed, points=400, ties=True):
     rng = np.random.default_rng(seed)
     starts = np.sort(rng.choice(points // 20, 4, replace=False)) * 20
     windows = [(int(a), int(a + rng.integers(1, 20))) for a in starts]
-    alert = rng.random(points) ** 3 + 0.4 * mask(points, [Window(*each) for each in windows]) * rng.random(points)
+    alert = rng.random(points) ** 3 + 0.4 * mask(points, [LabelledWindow(*each) for each in windows]) * rng.random(
+        points
+    )
     alert = np.round(np.minimum(alert, 1.0), 1 if ties else 6)
     return series(alert, windows, first=probation(points))
 
@@ -79,7 +81,7 @@ def test_times_that_go_back_keep_points_outside_an_interval_outside():
 
 def test_points_and_alerts_by_hand():
     #                        0   1   2   3   4   5   6   7   8   9
-    found = figures([series([0, .9, 0, 0, .9, 0, 0, .9, 0, 0], [(3, 6), (8, 10)],
+    found = evaluation_metrics([series([0, .9, 0, 0, .9, 0, 0, .9, 0, 0], [(3, 6), (8, 10)],
                             inside=[0, 1, 0, 0, 1, 1, 1, 1, 0, 0])])  # fmt: skip
     assert (found.points, found.labelled, found.windows, found.hit) == (10, 5, 2, 1)
     assert (found.alerts, found.false_alerts) == (3, 2)
@@ -90,23 +92,23 @@ def test_points_and_alerts_by_hand():
 
 def test_first_points_do_not_count():
     windows = [(0, 2), (3, 6)]
-    found = figures([series([0.9, 0, 0.9, 0, 0.9, 0, 0], windows, first=4)])
+    found = evaluation_metrics([series([0.9, 0, 0.9, 0, 0.9, 0, 0], windows, first=4)])
     assert (found.points, found.labelled, found.windows, found.alerts, found.hit) == (3, 2, 1, 1, 1)
     assert found.delay_points == 0, "a window begins with its first point that counts"
     assert probation(1000) == 150 and probation(100_000) == 750 and probation(0) == 0
 
 
 def test_what_cannot_be_divided_is_none():
-    nothing = figures([])
+    nothing = evaluation_metrics([])
     assert nothing.points == 0 and nothing.precision is nothing.f1 is nothing.average_precision is None
-    normal = figures([series([0, 0, 0.9])])
+    normal = evaluation_metrics([series([0, 0, 0.9])])
     assert normal.false_alerts_per_1000 == 1000 / 3 and normal.f1 == 0.0
     assert normal.recall is normal.best_f1 is normal.delay_points is normal.delay_f1 is None and normal.nab == {}
 
 
 def test_counts_of_several_series_are_added_before_they_are_divided():
     a, b = drawn(1), drawn(2, points=200)
-    one, other, both = figures([a]), figures([b]), figures([a, b])
+    one, other, both = evaluation_metrics([a]), evaluation_metrics([b]), evaluation_metrics([a, b])
     for name in ("points", "labelled", "windows", "hit", "alerts", "false_alerts"):
         assert getattr(both, name) == getattr(one, name) + getattr(other, name)
     inside, label = (np.concatenate([a.counted().inside, b.counted().inside]),
@@ -122,7 +124,7 @@ def test_counts_of_several_series_are_added_before_they_are_divided():
 def test_points_are_counted_as_scikit_learn_does(seed, ties):
     metrics = pytest.importorskip("sklearn.metrics")
     part = drawn(seed, ties=ties).counted()
-    found = figures([drawn(seed, ties=ties)])
+    found = evaluation_metrics([drawn(seed, ties=ties)])
     label, inside = part.label, part.inside
     precision, recall, _ = metrics.precision_recall_curve(label, part.score)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
@@ -150,23 +152,24 @@ def average_precision_by_definition(score, label):
 def test_average_precision_is_that_of_its_definition_also_with_equal_scores(seed, ties):
     part = drawn(seed, ties=ties).counted()
     expected = average_precision_by_definition(part.score, part.label)
-    assert figures([drawn(seed, ties=ties)]).average_precision == pytest.approx(expected, rel=1e-12)
+    assert evaluation_metrics([drawn(seed, ties=ties)]).average_precision == pytest.approx(expected, rel=1e-12)
 
 
 def test_average_precision_by_hand():
     # .9: 1 of 1, half of the labelled points; .5, two points at once: 2 of 3, the other half; 0 adds nothing.
-    found = figures([series([0.9, 0.5, 0.5, 0.0], [(0, 2)])])
+    found = evaluation_metrics([series([0.9, 0.5, 0.5, 0.0], [(0, 2)])])
     assert found.average_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    assert figures([series([0.5] * 4, [(1, 2)])]).average_precision == 1 / 4, "equal scores rank nothing"
+    assert evaluation_metrics([series([0.5] * 4, [(1, 2)])]).average_precision == 1 / 4, "equal scores rank nothing"
 
 
 def test_only_labels_load_scikit_learn():
     """It takes a second, which nobody without labels should wait for."""
     code = (
-        "import sys, numpy as np; from app.offline.evaluation import LabelledScores, Window, figures\n"
+        "import sys, numpy as np\n"
+        "from app.offline.evaluation import LabelledScores, LabelledWindow, evaluation_metrics\n"
         "n = np.zeros(3)\n"
-        "for windows in ([], [Window(0, 1)]):\n"
-        "    figures([LabelledScores(n, n, n, n > 0, n > 0, windows)]); print('sklearn' in sys.modules)"
+        "for windows in ([], [LabelledWindow(0, 1)]):\n"
+        "    evaluation_metrics([LabelledScores(n, n, n, n > 0, n > 0, windows)]); print('sklearn' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
@@ -194,7 +197,7 @@ def test_f1_with_a_delay_is_that_of_the_adjusted_points(seed):
 
 def test_f1_with_a_delay_by_hand():
     score = np.array([0, 0.1, 0, 0.9, 0.9, 0.1, 0.9, 0, 0.2, 0])
-    windows = [Window(2, 6), Window(7, 10)]
+    windows = [LabelledWindow(2, 6), LabelledWindow(7, 10)]
     # At .9 the first window is found in its 2nd point, all 4 points of it count; .9 outside is wrong; 3 are missed.
     assert delay_f1([(score[:7], windows[:1])], 1) == 2 * 4 / (4 + 1 + 4)
     # With no delay allowed its first point must do, at 0, where everything is found: the three points outside too.
@@ -286,9 +289,9 @@ def test_nab_agrees_with_another_scorer(seed):
 
 def test_numbers_of_figures_do_not_depend_on_numpy_types():
     """They are written as JSON."""
-    assert json.loads(json.dumps(asdict(figures([drawn(3)])))) == asdict(figures([drawn(3)]))
+    assert json.loads(json.dumps(asdict(evaluation_metrics([drawn(3)])))) == asdict(evaluation_metrics([drawn(3)]))
 
 
 def test_average_precision_and_f1_of_nothing():
     empty, none = np.zeros(0), np.zeros(0, bool)
-    assert figures([series([], [])]).average_precision is None and best_f1(empty, none) == (None, None)
+    assert evaluation_metrics([series([], [])]).average_precision is None and best_f1(empty, none) == (None, None)

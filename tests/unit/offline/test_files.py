@@ -15,17 +15,17 @@ from app.offline.options import FileOptions
 from app.settings import InputSettings
 
 
-def chunks(text, name="pump.csv", fields=None, **options):
+def batches(text, name="pump.csv", fields=None, **options):
     data = text if isinstance(text, bytes) else text.encode()
-    chunk_points = options.pop("chunk_points", 4096)
-    return list(read(io.BytesIO(data), name, "pump", fields, FileOptions(**options), chunk_points))
+    batch_points = options.pop("batch_points", 4096)
+    return list(read(io.BytesIO(data), name, "pump", fields, FileOptions(**options), batch_points))
 
 
 def points(text, **options):
-    """[(row, source, timestamp, {metric: value})] of all chunks, of which none may be bad."""
-    got = chunks(text, **options)
-    assert not [letter.reason for chunk in got for letter in chunk.bad]
-    return [point for chunk in got for point in rows(chunk.points)]
+    """[(row, source, timestamp, {metric: value})] of all batches, of which none may be bad."""
+    got = batches(text, **options)
+    assert not [letter.reason for batch in got for letter in batch.bad]
+    return [point for batch in got for point in rows(batch.points)]
 
 
 def rows(p):
@@ -43,7 +43,7 @@ def values(text, **options):
 
 
 def bad(text, **options):
-    return [letter.reason for chunk in chunks(text, **options) for letter in chunk.bad]
+    return [letter.reason for batch in batches(text, **options) for letter in batch.bad]
 
 
 # --- which column is what
@@ -79,10 +79,10 @@ def test_columns_of_other_names_are_given():
 
 
 def test_several_columns_are_one_vector_sorted_by_metric():
-    [chunk] = [each for each in chunks("ts,b,a\n1,2,3\n2,4,5\n") if len(each.points)]
-    assert chunk.points.metrics == ["a", "b", "a", "b"]
-    assert chunk.points.values == [3.0, 2.0, 5.0, 4.0]
-    assert chunk.points.start == [0, 2, 4]
+    [batch] = [each for each in batches("ts,b,a\n1,2,3\n2,4,5\n") if len(each.points)]
+    assert batch.points.metrics == ["a", "b", "a", "b"]
+    assert batch.points.values == [3.0, 2.0, 5.0, 4.0]
+    assert batch.points.start == [0, 2, 4]
 
 
 def test_one_column_of_another_name_is_a_metric_of_that_name():
@@ -100,28 +100,28 @@ def test_labels_are_never_values(name):
      *((yes, "anomaly") for yes in ("1", "1.0", "True", "anomaly")), ("spike", "spike")],
 )  # fmt: skip
 def test_labels_are_kept_beside_the_points(cell, label):
-    [chunk] = chunks(f"ts,value,label\n1,2,{cell}\n")[:1]
-    assert chunk.labels == [label]
+    [batch] = batches(f"ts,value,label\n1,2,{cell}\n")[:1]
+    assert batch.labels == [label]
 
 
 def test_without_a_time_column_the_row_is_the_time_and_not_an_own_one():
     text = "value\n5\n6\n"
     assert [(row, time) for row, _, time, _ in points(text)] == [(0, 0.0), (1, 1.0)]
-    assert chunks(text)[0].points.own_time == [False, False]
-    assert chunks("ts,value\n1,5\n")[0].points.own_time == [True]
+    assert batches(text)[0].points.own_time == [False, False]
+    assert batches("ts,value\n1,5\n")[0].points.own_time == [True]
 
 
 def test_columns_of_text_are_left_out_and_named():
     text = "ts,place,value,unit\n1,web1,,C\n2,web1,5,C\n3,web1,6,C\n"
-    got = chunks(text)
-    assert [point[3] for chunk in got for point in rows(chunk.points)] == [{"value": 5.0}, {"value": 6.0}]
-    notes = [note for chunk in got for note in chunk.notes]
+    got = batches(text)
+    assert [point[3] for batch in got for point in rows(batch.points)] == [{"value": 5.0}, {"value": 6.0}]
+    notes = [note for batch in got for note in batch.notes]
     assert len(notes) == 2 and "'place'" in notes[0] and "--source" in notes[0] and "'unit'" in notes[1]
 
 
 def test_a_bad_cell_in_the_only_column_does_not_make_it_text():
     assert bad("ts,cpu\n1,ERR\n2,5\n") == ["pump.csv:2: column 'cpu' must be a number, got 'ERR'"]
-    assert len(chunks("ts,cpu\n1,ERR\n2,5\n")[0].points) == 1
+    assert len(batches("ts,cpu\n1,ERR\n2,5\n")[0].points) == 1
 
 
 def test_columns_without_a_name_are_no_values():
@@ -146,7 +146,7 @@ def test_a_file_of_numbers_has_no_header():
 )
 def test_a_file_that_cannot_be_read_is_refused(text, message):
     with pytest.raises(ConfigurationError, match=message):
-        chunks(text)
+        batches(text)
 
 
 @pytest.mark.parametrize("field", ["timestamp_field", "source_field"])
@@ -154,7 +154,7 @@ def test_a_column_asked_for_must_be_there(field):
     with pytest.raises(
         ConfigurationError, match=r"pump.csv: no column 'when' \(input\.\w+ or --\w+\); found ts, value"
     ):
-        chunks("ts,value\n1,2\n", fields=InputSettings(**{field: "when"}))
+        batches("ts,value\n1,2\n", fields=InputSettings(**{field: "when"}))
 
 
 # --- cells
@@ -162,12 +162,12 @@ def test_a_column_asked_for_must_be_there(field):
 
 @pytest.mark.parametrize("empty", ["", " ", "NA", "n/a", "NaN", "nan", "null", "None"])
 def test_an_empty_cell_is_missing_not_zero(empty):
-    got = chunks(f"ts,a,b\n1,2,3\n2,{empty},4\n3,{empty},{empty}\n4,5,6\n")
-    assert [point[3] for chunk in got for point in rows(chunk.points)] == [
+    got = batches(f"ts,a,b\n1,2,3\n2,{empty},4\n3,{empty},{empty}\n4,5,6\n")
+    assert [point[3] for batch in got for point in rows(batch.points)] == [
         {"a": 2.0, "b": 3.0}, {"b": 4.0}, {"a": 5.0, "b": 6.0},
     ]  # fmt: skip
-    assert sum(chunk.empty for chunk in got) == 1
-    assert not any(chunk.bad for chunk in got)
+    assert sum(batch.empty for batch in got) == 1
+    assert not any(batch.bad for batch in got)
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_a_cell_that_cannot_be_read_is_told_with_file_and_line(row, reason):
 
 
 def test_a_bad_row_is_a_dead_letter_with_its_row_and_text():
-    [letter] = [letter for chunk in chunks("ts,value\n0,1\n\n1,abc\n2,3\n") for letter in chunk.bad]
+    [letter] = [letter for batch in batches("ts,value\n0,1\n\n1,abc\n2,3\n") for letter in batch.bad]
     assert (letter.offset, letter.index, letter.label, letter.value) == (1, 0, "wrong_type", b"1,abc")
 
 
 def test_a_row_with_one_bad_cell_is_bad_as_a_whole():
-    got = chunks("ts,a,b\n1,2,3\n2,5,x\n3,4,5\n")
-    assert [point[0] for chunk in got for point in rows(chunk.points)] == [0, 2]
+    got = batches("ts,a,b\n1,2,3\n2,5,x\n3,4,5\n")
+    assert [point[0] for batch in got for point in rows(batch.points)] == [0, 2]
 
 
 @pytest.mark.parametrize("source", ["", "x" * 257])
@@ -209,9 +209,9 @@ def test_a_source_has_1_to_256_bytes(source):
 
 
 def test_what_is_not_utf8_spoils_its_own_row_only():
-    got = chunks(b"ts,source,value\n1,a,5\n2,caf\xe9,6\n3,a,7\n")
-    assert [point[0] for chunk in got for point in rows(chunk.points)] == [0, 2]
-    assert ["UTF-8" in letter.reason for chunk in got for letter in chunk.bad] == [True]
+    got = batches(b"ts,source,value\n1,a,5\n2,caf\xe9,6\n3,a,7\n")
+    assert [point[0] for batch in got for point in rows(batch.points)] == [0, 2]
+    assert ["UTF-8" in letter.reason for batch in got for letter in batch.bad] == [True]
 
 
 def test_more_metrics_than_a_source_may_have_are_refused():
@@ -220,7 +220,7 @@ def test_more_metrics_than_a_source_may_have_are_refused():
     reasons = bad("ts,a,b,c\n" + rows_that_fit + "1,2,3,4\n", fields=fields)
     assert len(reasons) == 1 and "at most 2 metrics (input.max_metrics), found 3" in reasons[0]
     with pytest.raises(ConfigurationError, match=r"at most 2 metrics .*, found 3 columns .*--columns sources"):
-        chunks("ts,a,b,c\n1,2,3,4\n", fields=fields)
+        batches("ts,a,b,c\n1,2,3,4\n", fields=fields)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_delimiter_inside_quotes_does_not_count():
 def test_rows_are_numbered_as_csv_dictreader_numbers_them():
     text = "ts,value\n\n0,1\n\n\n1,\n2,x\n3,5\n\n"
     expected = [i for i, row in enumerate(csv.DictReader(io.StringIO(text))) if row["value"] in ("1", "5")]
-    assert [row for chunk in chunks(text) for row, *_ in rows(chunk.points)] == expected
+    assert [row for batch in batches(text) for row, *_ in rows(batch.points)] == expected
 
 
 @given(
@@ -288,13 +288,13 @@ def test_rows_are_numbered_as_csv_dictreader_numbers_them():
     st.sampled_from([",", ";", "\t"]),
     st.integers(1, 7),
 )
-def test_what_was_written_is_read(table, delimiter, chunk_points):
+def test_what_was_written_is_read(table, delimiter, batch_points):
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter)
     writer.writerow(["time", "a", "b"])
     for i, (a, b) in enumerate(table):
         writer.writerow([datetime.fromtimestamp(i, UTC).isoformat(), repr(a), "" if b is None else repr(b)])
-    got = points(out.getvalue(), chunk_points=chunk_points)
+    got = points(out.getvalue(), batch_points=batch_points)
     expected = [{"a": a} if b is None else {"a": a, "b": b} for a, b in table]
     assert got == [(i, "pump", float(i), value) for i, value in enumerate(expected)]
 
@@ -302,15 +302,15 @@ def test_what_was_written_is_read(table, delimiter, chunk_points):
 @given(st.binary(max_size=400))
 def test_any_bytes_give_points_or_reasons(data):
     try:
-        got = chunks(b"ts,source,value,x\n1,a,2,3\n" + data)
+        got = batches(b"ts,source,value,x\n1,a,2,3\n" + data)
     except ConfigurationError:
         return
-    for chunk in got:
-        assert len(chunk.points.values) == (chunk.points.start or [0])[-1]
-        assert all(letter.reason.startswith("pump.csv:") for letter in chunk.bad)
+    for batch in got:
+        assert len(batch.points.values) == (batch.points.start or [0])[-1]
+        assert all(letter.reason.startswith("pump.csv:") for letter in batch.bad)
 
 
-# --- NDJSON, chunks, memory
+# --- NDJSON, batches, memory
 
 
 def test_ndjson_is_read_as_raw_data_is():
@@ -320,15 +320,15 @@ def test_ndjson_is_read_as_raw_data_is():
         '{"entity_id": "b", "timestamp": "1970-01-01T00:00:07Z", "values": {"y": 1, "x": 2}}\n'
         '[{"source": "c", "timestamp": 8, "value": 3}, {"source": "c", "timestamp": 9, "value": 4}]\n'
     )
-    got = chunks(text, name="a.ndjson")
-    assert [point for chunk in got for point in rows(chunk.points)] == [
+    got = batches(text, name="a.ndjson")
+    assert [point for batch in got for point in rows(batch.points)] == [
         (0, "a", 5.0, {"value": 1.0}),
         (1, "a", 1.0, {"value": 2.0}),
         (2, "b", 7.0, {"x": 2.0, "y": 1.0}),
         (3, "c", 8.0, {"value": 3.0}),
         (3, "c", 9.0, {"value": 4.0}),
     ]
-    assert [index for chunk in got for index in chunk.points.index] == [0, 0, 0, 0, 1]
+    assert [index for batch in got for index in batch.points.index] == [0, 0, 0, 0, 1]
 
 
 def test_a_bad_line_of_ndjson_is_told_with_file_and_line():
@@ -339,25 +339,25 @@ def test_a_bad_line_of_ndjson_is_told_with_file_and_line():
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
-def test_the_size_of_chunks_does_not_matter(size):
+def test_the_size_of_batches_does_not_matter(size):
     random.seed(3)
     text = "ts,source,a,b,t,label\n" + "".join(
         f"{i},{random.choice('xyz')},{random.choice(['', '1', 'q', '2.5'])},{random.choice(['', i])},text,{i % 2}\n"
         for i in range(100)
     )
-    whole, parts = chunks(text, chunk_points=10**6), chunks(text, chunk_points=size)
+    whole, parts = batches(text, batch_points=10**6), batches(text, batch_points=size)
 
     def flat(got):
         return (
-            [point for chunk in got for point in rows(chunk.points)],
-            [label for chunk in got for label in chunk.labels],
-            [letter for chunk in got for letter in chunk.bad],
-            sum(chunk.empty for chunk in got),
-            [note for chunk in got for note in chunk.notes],
+            [point for batch in got for point in rows(batch.points)],
+            [label for batch in got for label in batch.labels],
+            [letter for batch in got for letter in batch.bad],
+            sum(batch.empty for batch in got),
+            [note for batch in got for note in batch.notes],
         )
 
     assert flat(whole) == flat(parts)
-    assert all(len(chunk.points) <= size for chunk in parts)
+    assert all(len(batch.points) <= size for batch in parts)
 
 
 class Pipe(io.RawIOBase):
@@ -374,7 +374,7 @@ class Pipe(io.RawIOBase):
 
 def test_what_a_pipe_has_brought_is_given_at_once():
     pipe = Pipe([b"ts,value\n1,2\n3,", b"4\n", b"5,6"])
-    got = [len(chunk.points) for chunk in read(pipe, "-", "stdin")]
+    got = [len(batch.points) for batch in read(pipe, "-", "stdin")]
     assert [n for n in got if n] == [1, 1, 1]
 
 

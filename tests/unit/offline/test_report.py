@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
-from app.offline.evaluation import Window, figures, mask
+from app.offline.evaluation import LabelledWindow, evaluation_metrics, mask
 from app.offline.report.page import FULL, data, page
-from app.offline.scored_series import ConfigResult, ScoredSeries, ToldEpisode
+from app.offline.scored_series import ConfigResult, ReportedEpisode, ScoredSeries
 
 HOSTILE = '</script><script>window.hit=1</script>"\'&<img src=x onerror="window.hit=1">{{data}}'
 
@@ -31,12 +31,12 @@ def scored(source="pump", points=200, seed=3, windows=((60, 70), (150, 151)), re
         upper = {name: column + 1 / 3 for name, column in values.items()}
         score = alert if place == 0 else np.round(rng.random(points), 6)
         judged = np.arange(points) >= 10
-        told = {int(i): ToldEpisode(f"episode at {i}", "level", "recovered") for i in np.flatnonzero(opened)}
+        told = {int(i): ReportedEpisode(f"episode at {i}", "level", "recovered") for i in np.flatnonzero(opened)}
         repeat, lasts, adapted = (rng.random(points) < share for share in (0.05, 0.1, 0.02))
         columns = (score, alert, inside, opened, judged, repeat, np.zeros(points, bool), lasts, adapted)
         made.append(ConfigResult(*columns, 0.8, 0.8, 1, lower, upper, told))
     time = 1.7e9 + np.arange(points) * 60.0 + 0.25
-    labelled = None if windows is None else [Window(*each) for each in windows]
+    labelled = None if windows is None else [LabelledWindow(*each) for each in windows]
     return ScoredSeries(f"data/{source}.csv", source, time, values, labelled, 30, made)
 
 
@@ -61,7 +61,9 @@ def test_every_point_is_there_as_it_was():
         assert (np.array(found["alert"] or found["score"]) / FULL).tolist() == result.alert.tolist()
         assert found["ready"] == 10
         for name in ("repeat", "lasts", "adapted"):
-            assert (mask(len(result.score), [Window(*each) for each in found[name]]) == getattr(result, name)).all()
+            assert (
+                mask(len(result.score), [LabelledWindow(*each) for each in found[name]]) == getattr(result, name)
+            ).all()
         for (lower, upper), name in zip(found["bands"], one.values):
             np.testing.assert_allclose(np.array(lower, float), result.lower[name], atol=1e-3)
             np.testing.assert_allclose(np.array(upper, float), result.upper[name], atol=1e-3)
@@ -74,7 +76,7 @@ def test_points_in_maintenance_are_in_an_episode_that_goes_on_after_them_and_cha
     result.opened[:], result.inside[:], result.repeat[:] = False, False, False
     result.opened[50], result.inside[50:60], result.inside[70:80], result.maintenance[60:70] = True, True, True, True
     result.maintenance[100:110] = True
-    result.episodes[50] = ToldEpisode("", "level", "recovered")
+    result.episodes[50] = ReportedEpisode("", "level", "recovered")
     [found] = data([one], ["a"])["series"][0]["results"]
     assert [tuple(each[:2]) for each in found["episodes"]] == [(50, 80)]
     assert [tuple(each) for each in found["repeat"]] == [(60, 70), (100, 110)]
@@ -94,7 +96,7 @@ def test_an_episode_that_follows_another_at_once_is_another():
     one = scored(points=5, windows=None, results=1)
     one.results[0].inside[:] = [0, 1, 1, 1, 1]
     one.results[0].opened[:] = [0, 1, 0, 1, 0]
-    one.results[0].episodes = {1: ToldEpisode("a", "value", "silence"), 3: ToldEpisode("b", "noise", "")}
+    one.results[0].episodes = {1: ReportedEpisode("a", "value", "silence"), 3: ReportedEpisode("b", "noise", "")}
     found = data([one], ["a"])["series"][0]["results"][0]["episodes"]
     assert found == [(1, 3, "a", "value", "silence"), (3, 5, "b", "noise", "")]
 
@@ -103,7 +105,7 @@ def test_the_figures_are_those_of_evaluate():
     parts = [scored(seed=1), scored("other", seed=2), scored("unlabelled", windows=None)]
     shown = data(parts, ["a", "b"])["configurations"]
     for place, found in enumerate(shown):
-        assert found["figures"] == vars(figures([each.labelled_scores(place) for each in parts[:2]]))
+        assert found["figures"] == vars(evaluation_metrics([each.labelled_scores(place) for each in parts[:2]]))
     assert data(parts[2:], ["a", "b"])["configurations"][0]["figures"] is None
 
 

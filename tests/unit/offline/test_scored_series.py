@@ -1,4 +1,4 @@
-"""Results kept by source: a series holds what the pipeline said, whatever the chunks; and whose labels are whose."""
+"""Results kept by source: a series holds what the pipeline said, whatever the batches; and whose labels are whose."""
 
 import json
 from io import BytesIO
@@ -38,10 +38,10 @@ def table(rows=300):
     return ("\n".join(lines) + "\n").encode()
 
 
-def recorded(pipelines, data, chunk_points=10**9, file="pump.csv", **options):
+def recorded(pipelines, data, batch_points=10**9, file="pump.csv", **options):
     recorder, states = Recorder(pipelines, **options), [each.sources() for each in pipelines]
-    for chunk in read(BytesIO(data), file, "pump", InputSettings(), chunk_points=chunk_points):
-        recorder.add(chunk, [each.run(state, chunk.points) for each, state in zip(pipelines, states)])
+    for batch in read(BytesIO(data), file, "pump", InputSettings(), batch_points=batch_points):
+        recorder.add(batch, [each.run(state, batch.points) for each, state in zip(pipelines, states)])
     recorder.end(file)
     return recorder.series
 
@@ -49,7 +49,7 @@ def recorded(pipelines, data, chunk_points=10**9, file="pump.csv", **options):
 def test_a_series_holds_what_the_pipeline_said_of_its_source(pipelines):
     all_series = recorded(pipelines, table(), bands=True)
     assert [(each.file, each.source) for each in all_series] == [("pump.csv", "a"), ("pump.csv", "b")]
-    points = next(read(BytesIO(table()), "pump.csv", "pump", chunk_points=10**9)).points
+    points = next(read(BytesIO(table()), "pump.csv", "pump", batch_points=10**9)).points
     assert all_series[1].results[0].opened.any() and all_series[1].results[0].episodes
     for place, pipeline in enumerate(pipelines):
         outcome = pipeline.run(pipeline.sources(), points)
@@ -93,7 +93,7 @@ def test_an_override_has_its_own_threshold(pipelines):
 
 
 @pytest.mark.parametrize("size", [1, 7])
-def test_the_size_of_chunks_does_not_matter(pipelines, size):
+def test_the_size_of_batches_does_not_matter(pipelines, size):
     whole, parts = recorded(pipelines, table(), bands=True), recorded(pipelines, table(), size, bands=True)
     assert repr(whole) == repr(parts)
     np.testing.assert_equal([vars(each) for each in whole[0].results], [vars(each) for each in parts[0].results])

@@ -23,8 +23,8 @@ from app.settings import (
     as_text,
     describe,
     load,
+    messages,
     sources,
-    words,
 )
 
 AS_IT_IS = """\
@@ -558,7 +558,7 @@ def test_every_setting_is_described():
             assert row.unit == units[last], row.name
     for override in SourceOverride.model_fields.values():
         assert override.description
-        assert words.allowed(override)
+        assert messages.allowed(override)
 
 
 def test_the_law_about_descriptions_would_notice_a_setting_without_one(monkeypatch):

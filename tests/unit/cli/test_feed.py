@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.cli.feed import FileOutput, Pace, Totals, encode, feed
+from app.cli.feed import FileOutput, SendSchedule, Totals, encode, feed
 from app.cli.generate import live, summary
 from app.cli.parameters import RateType, TimeType
 from generators.api import GeneratedRecord, Remark
@@ -42,30 +42,30 @@ def sent(times, pace, busy=0.0):
 
 
 def test_full_speed_does_not_wait():
-    assert sent([0.0, 10.0, 500.0], Pace()) == [0.0, 0.0, 0.0]
+    assert sent([0.0, 10.0, 500.0], SendSchedule()) == [0.0, 0.0, 0.0]
 
 
 def test_speed_keeps_the_distances_of_event_time():
-    assert sent([100.0, 160.0, 160.0, 700.0], Pace(speed=60.0)) == [0.0, 1.0, 1.0, 10.0]
+    assert sent([100.0, 160.0, 160.0, 700.0], SendSchedule(speed=60.0)) == [0.0, 1.0, 1.0, 10.0]
 
 
 def test_times_that_go_backwards_do_not_wait():
-    assert sent([100.0, 160.0, 40.0, 220.0], Pace(speed=60.0)) == [0.0, 1.0, 1.0, 2.0]
+    assert sent([100.0, 160.0, 40.0, 220.0], SendSchedule(speed=60.0)) == [0.0, 1.0, 1.0, 2.0]
 
 
 def test_a_rate_does_not_look_at_event_time():
-    assert sent([5.0, 5.0, 9000.0, 1.0], Pace(rate=4.0)) == [0.0, 0.25, 0.5, 0.75]
+    assert sent([5.0, 5.0, 9000.0, 1.0], SendSchedule(rate=4.0)) == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_time_lost_is_made_up_for():
-    assert sent([0.0] * 4, Pace(rate=10.0), busy=0.04) == [0.0, 0.1, 0.2, 0.3]
-    assert sent([0.0] * 4, Pace(rate=10.0), busy=0.15) == [0.0, 0.15, 0.3, 0.45]
+    assert sent([0.0] * 4, SendSchedule(rate=10.0), busy=0.04) == [0.0, 0.1, 0.2, 0.3]
+    assert sent([0.0] * 4, SendSchedule(rate=10.0), busy=0.15) == [0.0, 0.15, 0.3, 0.45]
 
 
 def test_the_output_is_told_before_a_wait():
     clock = Clock()
     records = [GeneratedRecord("a", t, {"value": 1.0}) for t in (0.0, 0.0, 1.0, 1.0, 2.0)]
-    asyncio.run(feed(records, clock, Pace(speed=1.0), Totals(), clock=clock, sleep=clock.sleep))
+    asyncio.run(feed(records, clock, SendSchedule(speed=1.0), Totals(), clock=clock, sleep=clock.sleep))
     assert clock.idles == 2
 
 
@@ -77,7 +77,7 @@ def test_totals_count_points_labels_sources_and_what_is_unreadable():
         Remark("a note"),
         GeneratedRecord("b", 2.0, {"x": 1.0, "y": 2.0}, "spike"),
     ]
-    asyncio.run(feed(records, FileOutput(out, labels=True), Pace(), totals, remark=remarks.append))
+    asyncio.run(feed(records, FileOutput(out, labels=True), SendSchedule(), totals, remark=remarks.append))
     assert (totals.points, totals.anomalies, totals.unreadable, totals.sources) == (2, 1, 1, {"a", "b"})
     assert [remark.text for remark in remarks] == ["x.csv:3: bad", "a note"]
     assert [json.loads(line) for line in out.getvalue().splitlines()] == [
@@ -95,7 +95,7 @@ def test_an_endless_feed_can_be_stopped():
     async def stopped():
         forever = (GeneratedRecord("a", float(i), {"value": 1.0}) for i in iter(int, 1))
         totals = Totals()
-        task = asyncio.ensure_future(feed(forever, FileOutput(io.BytesIO(), labels=False), Pace(), totals))
+        task = asyncio.ensure_future(feed(forever, FileOutput(io.BytesIO(), labels=False), SendSchedule(), totals))
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task], timeout=5)

@@ -49,7 +49,7 @@ def field_at(model: Any, keys: Keys) -> FieldInfo | None:
     return found
 
 
-def in_words(model: Any, wrong: Any) -> tuple[Keys, str]:
+def describe_error(model: Any, wrong: Any) -> tuple[Keys, str]:
     """One entry of ValidationError.errors(): the path, and what is wrong with it."""
     keys: Keys = tuple(wrong["loc"])
     if keys[-1] == "[key]":

@@ -12,7 +12,7 @@ from app.wire.dead_letters import DeadLetter
 
 
 @dataclass(slots=True)
-class Chunk:
+class RowBatch:
     """Some rows of a file: what could be read, and what could not."""
 
     points: Points = field(default_factory=Points)  # offset is the row, index 0 outside JSON arrays and wide tables
@@ -21,21 +21,21 @@ class Chunk:
     bad: list[DeadLetter] = field(default_factory=list)  # the reason begins with FILE:LINE
     empty: int = 0  # rows that hold no value
     notes: list[str] = field(default_factory=list)  # decisions about the file that may surprise
-    understood: str = ""  # with the first rows of a table: what is read as what
+    interpretation: str = ""  # with the first rows of a table: what is read as what
 
 
-def introduced(chunks: Iterator[Chunk], notes: list[str], understood: str) -> Iterator[Chunk]:
-    """The chunks, with what is to be said of the file in the first one."""
-    first = next(chunks, None) or Chunk()
-    first.notes, first.understood = notes, understood
+def with_notes(batches: Iterator[RowBatch], notes: list[str], interpretation: str) -> Iterator[RowBatch]:
+    """The batches, with what is to be said of the file in the first one."""
+    first = next(batches, None) or RowBatch()
+    first.notes, first.interpretation = notes, interpretation
     yield first
-    yield from chunks
+    yield from batches
 
 
 def add_row(
-    chunk: Chunk, columns: CsvColumns, number: int, place: str, cells: list[str], problem: str, separator: str
+    batch: RowBatch, columns: CsvColumns, number: int, place: str, cells: list[str], problem: str, separator: str
 ) -> None:
-    """Puts one row into the chunk: its points, or why there is none."""
+    """Puts one row into the batch: its points, or why there is none."""
     if columns.is_repeated(cells):
         return
     try:
@@ -44,13 +44,13 @@ def add_row(
         points = columns.row(cells)
     except InvalidPoint as error:
         raw = separator.join(cells).encode()
-        chunk.bad.append(DeadLetter(number, 0, f"{place}: {error}", error.label, None, raw))
+        batch.bad.append(DeadLetter(number, 0, f"{place}: {error}", error.label, None, raw))
         return
-    chunk.empty += not points
+    batch.empty += not points
     for point in points:
-        _append(chunk.points, number, point, columns)
+        _append(batch.points, number, point, columns)
         if columns.has_labels:
-            chunk.labels.append(point.label)
+            batch.labels.append(point.label)
 
 
 def _append(points: Points, number: int, row: CsvPoint, columns: CsvColumns) -> None:
