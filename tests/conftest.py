@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from jobs import Job
+from support.jobs import Job
 
 from app.local_kafka import LocalKafka
 
@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Compile for the worker processes that tests will start, in turns with the other processes of pytest-xdist."""
     if any(item.path.parent.name in ("chaos", "integration") for item in session.items):
-        from compiled_once import compile_once
+        from support.compiled_once import compile_once
 
         number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
         compile_once(session.config.cache.mkdir("compiled"), first=number)

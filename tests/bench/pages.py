@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT / "tests")]
 
 from aiohttp import ClientSession, ClientWebSocketResponse  # noqa: E402
 from integration.run import Run  # noqa: E402
-from jobs import Job  # noqa: E402
+from support.jobs import Job  # noqa: E402
 
 from app.local_kafka import LocalKafka  # noqa: E402
 from tests.bench import job  # noqa: E402

@@ -17,7 +17,7 @@ from app.store.database import Database
 from app.store.history import BATCH
 from app.store.projection import EPISODES, NOTIFICATIONS, Found, Projection, Record
 from app.wire import notifications
-from tests.postgres import running
+from tests.support.postgres import running
 from tests.unit.store.logs import event, notification
 
 EPISODE_COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000

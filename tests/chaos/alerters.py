@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import kafka_tools
 import msgspec
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
-from jobs import Job
+from support import kafka_tools
+from support.jobs import Job
 
 SEVERITIES = ("low", "medium", "high", "critical")
 TROUBLE = ("500 before", "500 after", "reset before", "reset after", "slow")

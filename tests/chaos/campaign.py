@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import kafka_tools
 from chaos.cluster import Cluster
 from chaos.faults import Chaos, Tally
 from chaos.plan import Round, kinds
@@ -15,7 +14,8 @@ from chaos.pulse import Pulse
 from integration.load import Load
 from integration.oracle import Report
 from integration.run import Run
-from jobs import Job
+from support import kafka_tools
+from support.jobs import Job
 
 from app.kafka import topics
 from app.stream.takeover import WHOLE

@@ -22,7 +22,7 @@ from chaos.rolling import roll
 from conftest import BROKER
 from integration.load import SERIES, real_series
 from integration.run import Run
-from jobs import Job
+from support.jobs import Job
 
 from app.local_kafka import LocalKafka
 from app.local_kafka.jars import KAFKA

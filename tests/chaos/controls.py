@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import kafka_tools
 from chaos import rekeying
 from integration import load as loads
 from integration import logs
@@ -20,6 +19,7 @@ from integration.load import Load
 from integration.oracle import Report
 from integration.run import PARTITIONS, Run
 from integration.workers import PROGRAM, wait_for
+from support import kafka_tools
 
 HERE = __file__.rpartition("/")[0]
 RECKLESS = (sys.executable, f"{HERE}/reckless.py")

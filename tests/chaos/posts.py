@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import kafka_tools
 import msgspec
 from integration.run import Run
 from integration.workers import PROGRAM, Worker, wait_for
-from jobs import Job
+from support import kafka_tools
+from support.jobs import Job
 
 EARLY = (sys.executable, str(Path(__file__).with_name("early.py")))  # a program that answers before Kafka does
 SOURCES = 50

@@ -5,13 +5,13 @@ import signal
 import time
 from collections.abc import Sequence
 
-import kafka_tools
 from aiokafka.admin import NewPartitions
 from integration import logs
 from integration.load import Load
 from integration.oracle import Report
 from integration.run import PARTITIONS, Run
 from integration.workers import PROGRAM, Worker, wait_for
+from support import kafka_tools
 
 SETTINGS = {"input": {"rekey": True}}  # of the run
 RAW = 6  # partitions of raw-data; results have four

@@ -19,7 +19,7 @@ from integration.load import Load
 from integration.oracle import Report
 from integration.run import PARTITIONS, Run
 from integration.workers import wait_for
-from jobs import Job
+from support.jobs import Job
 
 WORKERS = 2
 SESSION_S = 10.0  # the usual one

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from chaos import controls
 from integration.run import Run
-from jobs import Job
+from support.jobs import Job
 
 SOUND = "the worker, where plain source keys lose"  # the same zombie, the same cleaner
 

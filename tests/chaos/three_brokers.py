@@ -14,10 +14,10 @@ import uuid
 from pathlib import Path
 from typing import Any, Self
 
-import kafka_tools
 from aiokafka.errors import KafkaError
 from conftest import JAVA
-from kafka_tools import HANG_S
+from support import kafka_tools
+from support.kafka_tools import HANG_S
 
 from app.local_kafka import probe
 from app.local_kafka.broker import PROPERTIES

@@ -2,14 +2,12 @@
 
 import doctest
 
-import faulty
-import library
 import numpy as np
 import pytest
-import undeclared
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from points import (
+from sample_detectors import faulty, running_mean, undeclared_parameter
+from support.points import (
     SMALL,
     Pipeline,
     alone,
@@ -202,8 +200,8 @@ def test_what_only_judges_leaves_the_state_as_it_is(method):
 def test_a_parameter_that_does_more_than_judge_is_seen(monkeypatch):
     """The negative control."""
     monkeypatch.setattr(detectors, "KERNELS", dict(detectors.KERNELS))
-    detectors.register(undeclared)
-    one, other = state_of("undeclared"), state_of("undeclared", threshold=0.5)
+    detectors.register(undeclared_parameter)
+    one, other = state_of("undeclared_parameter"), state_of("undeclared_parameter", threshold=0.5)
     assert one[0] != other[0] and one[2] == other[2]
 
 
@@ -227,7 +225,7 @@ def test_its_state_does_not_grow(method):
     assert not grows(alone(method))
 
 
-class Hoarder(library.Running):
+class Hoarder(running_mean.Running):
     """Keeps every value."""
 
     def make(self, params):
@@ -243,9 +241,9 @@ class Hoarder(library.Running):
 
 def test_a_state_that_grows_is_seen(monkeypatch):
     """The negative control."""
-    with library.added():
+    with running_mean.added():
         assert not grows(Pipeline(detection("running")))
-        monkeypatch.setattr(library, "Running", Hoarder)
+        monkeypatch.setattr(running_mean, "Running", Hoarder)
         assert grows(Pipeline(detection("running")))
 
 

@@ -4,8 +4,8 @@ import ast
 import inspect
 from pathlib import Path
 
-import faulty
 import pytest
+from sample_detectors import faulty
 
 from app import detectors
 from app.compiled import numeric

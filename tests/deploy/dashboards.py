@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest has it
 
 from base64 import b64decode
 
-from browser import browser
-from jobs import Job
 from PIL import Image
+from support.browser import browser
+from support.jobs import Job
 
 from app.local_kafka import LocalKafka
 from deploy.grafana.source import dashboards

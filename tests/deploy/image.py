@@ -25,7 +25,7 @@ from typing import Any
 import app
 from app.local_kafka import LocalKafka
 from tests.deploy.named import ROOT
-from tests.kafka_tools import produce, wait_for_records
+from tests.support.kafka_tools import produce, wait_for_records
 
 SUITE = "trixie"
 USER = 65532

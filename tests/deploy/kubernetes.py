@@ -33,11 +33,11 @@ from typing import Any
 import click
 
 from app.local_kafka import LocalKafka, probe
-from tests import postgres
 from tests.deploy.manifests import Container, Resource, containers, of_kind, rendered
 from tests.deploy.named import ROOT
-from tests.kafka_tools import acreate_topic, aend_offsets
-from tests.secured import Acl, Certificates, SecuredKafka
+from tests.support import postgres
+from tests.support.kafka_tools import acreate_topic, aend_offsets
+from tests.support.secured import Acl, Certificates, SecuredKafka
 
 PROGRAM = (sys.executable, "-c", "from app.cli import main; main()")  # the image's entry point
 SYSTEM = ("/usr", "/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/localtime")

@@ -33,7 +33,7 @@ from integration import logs  # noqa: E402
 from integration.load import Load  # noqa: E402
 from integration.run import PARTITIONS, Run  # noqa: E402
 from integration.workers import PROGRAM, Worker, wait_for  # noqa: E402
-from jobs import Job  # noqa: E402
+from support.jobs import Job  # noqa: E402
 
 from app.local_kafka import LocalKafka  # noqa: E402
 

@@ -20,12 +20,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
-import kafka_tools
 import yaml
 from integration.run import Run
 from integration.workers import PORT, PROGRAM, Worker, wait_for
-from jobs import Job
-from secured import Certificates
+from support import kafka_tools
+from support.jobs import Job
+from support.secured import Certificates
 
 from generators import synthetic
 from tests.deploy.expressions import RULES, Asked, Shown

@@ -12,7 +12,7 @@ from app.alerting.message import Message
 from app.settings import as_text
 from app.settings.messages import allowed, named_fields, unit
 from app.wire.notifications import News, Notification
-from tests.messages import PUMP, burst, context, ended, told
+from tests.support.messages import PUMP, burst, context, ended, told
 
 
 def options_table() -> str:

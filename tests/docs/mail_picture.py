@@ -11,8 +11,8 @@ from typing import Any
 from app.alerting.channels.email import CHART, COLORS, page
 from app.alerting.chart import chart
 from app.alerting.message import Message
-from tests.browser import browser
-from tests.messages import PUMP, context, told
+from tests.support.browser import browser
+from tests.support.messages import PUMP, context, told
 
 PICTURE = Path(__file__).parents[2] / "docs" / "email.png"
 WIDTH = 660

@@ -29,7 +29,7 @@ from app.web.probes import Health
 from app.web.server import Server
 from app.wire.reader import Reader
 from app.wire.results import encode_episodes, encode_results
-from tests.browser import Page, browser
+from tests.support.browser import Page, browser
 
 DOCS = Path(__file__).parents[2] / "docs"
 EVERY_S, POINTS = 60.0, 28 * 60

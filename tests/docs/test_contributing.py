@@ -10,14 +10,14 @@ import sys
 from itertools import product
 from types import ModuleType, SimpleNamespace
 
-import messages
 import pytest
 from aiohttp.test_utils import TestServer
 from aiohttp.web import Application, Response
-from browser import CHROMIUM, browser
 from contract import test_detector_laws as laws
 from contract.test_kernel_lint import faults
-from points import alone, gaussian, scores
+from support import messages
+from support.browser import CHROMIUM, browser
+from support.points import alone, gaussian, scores
 from unit.alerting import test_channels as rules
 
 from app import detectors

@@ -6,9 +6,9 @@ import re
 import shlex
 
 import pytest
-from claims import SENTENCES, parsed
 from click.testing import CliRunner
 from contract.test_routes import PROMISED
+from support.claims import SENTENCES, parsed
 
 from app import detectors
 from app.alerting import channels

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from data import ROOT
+from support.data import ROOT
 
 from app.pipeline import Pipeline
 from app.pipeline.points import Points

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from data import DATA
+from support.data import DATA
 
 from app.detectors import names
 from app.settings import load

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data import ROOT
+from support.data import ROOT
 
 SHIPPED = ROOT / "generators" / "series"
 SETS = {  # set -> what is shown of it: column of the table, and where it stands in the scorer's answer

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from data import DATA, needs_data
+from support.data import DATA, needs_data
 
 from tests.bench.report import table
 from tests.docs import pages

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 from integration.run import Run
-from jobs import Job
+from support.jobs import Job
 
 from app.local_kafka import LocalKafka
 from tests.fuzz.run import findings, reported

@@ -16,7 +16,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
-from kafka_tools import HANG_S
+from support.kafka_tools import HANG_S
 
 ROOT = Path(__file__).parents[2]
 SERIES = (ROOT / "generators" / "series", ROOT.parent / "shared" / "data" / "dev")  # the second where it is present

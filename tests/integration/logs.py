@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-import kafka_tools
 from aiokafka.errors import GroupCoordinatorNotAvailableError
+from support import kafka_tools
 
 from app.settings import KafkaSettings
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import kafka_tools
 import yaml
 from integration import logs, oracle
 from integration.workers import PROGRAM, Worker, wait_for
+from support import kafka_tools
 
 from app.kafka import topics
 from app.settings import Settings, load

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp.test_utils import TestServer
-from browser import CHROMIUM, browser
-from viewed import anomaly, closed, fed
+from support.browser import CHROMIUM, browser
+from support.viewed import anomaly, closed, fed
 
 from app.alerting.delivery import Status
 from app.kafka.groups import Group, Member

@@ -2,10 +2,10 @@
 
 import json
 
-import kafka_tools
 from click.testing import CliRunner
 from integration import load, logs
 from integration.run import Run
+from support import kafka_tools
 
 from app.cli import main
 

@@ -8,11 +8,11 @@ import sys
 import threading
 import time
 
-import kafka_tools
 import pytest
 from chaos.alerters import Receiver
 from integration.run import Run
 from integration.workers import ROOT, wait_for
+from support import kafka_tools
 
 
 @pytest.fixture

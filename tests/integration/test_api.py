@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 from integration.run import Run
 from integration.workers import Worker, wait_for
-from jobs import Job
+from support.jobs import Job
 
 from app.settings import load
 from tests.fuzz.run import findings, reported

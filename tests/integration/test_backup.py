@@ -8,13 +8,13 @@ import asyncio
 import itertools
 import json
 
-import kafka_tools
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from click.testing import CliRunner
 from integration import load, logs, oracle
 from integration.run import Run
-from jobs import Job
+from support import kafka_tools
+from support.jobs import Job
 
 from app.cli import main
 from app.pipeline import Pipeline

@@ -7,7 +7,7 @@ from integration.workers import wait_for
 from app.cli import check as module
 from app.cli import main
 from app.kafka import topics
-from tests import kafka_tools
+from tests.support import kafka_tools
 
 
 @pytest.fixture

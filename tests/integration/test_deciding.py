@@ -6,7 +6,7 @@ import time
 from contextlib import AsyncExitStack
 
 from aiohttp import ClientSession
-from kafka_tools import HANG_S, acreate_topic, aproduce
+from support.kafka_tools import HANG_S, acreate_topic, aproduce
 
 from app.kafka.client import client_options
 from app.kafka.decisions import silences

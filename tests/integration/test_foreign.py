@@ -7,11 +7,11 @@ import asyncio
 import json
 import signal
 
-import kafka_tools
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 from integration import load, logs
 from integration.test_history import POINTS, points, runs, stopped, until_answered  # noqa: F401
+from support import kafka_tools
 
 
 def test_two_jobs_do_not_take_each_others_results_for_their_own(runs):  # noqa: F811

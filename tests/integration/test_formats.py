@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from integration import logs, oracle
 from integration.run import Run
-from jobs import Job
+from support.jobs import Job
 
 from app.pipeline import Pipeline
 from app.settings import InputSettings

@@ -10,7 +10,7 @@ from collections import Counter
 from click.testing import CliRunner
 
 from app.cli import main
-from tests import kafka_tools
+from tests.support import kafka_tools
 
 
 def generate(job, *words):

@@ -9,13 +9,13 @@ import sys
 import time
 from dataclasses import replace
 
-import kafka_tools
 import pytest
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 from integration import load, logs
 from integration.run import Run
 from integration.workers import ROOT, wait_for
+from support import kafka_tools
 
 from app.kafka.patches import IDLE_WAIT_MS
 

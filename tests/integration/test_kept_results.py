@@ -3,11 +3,11 @@
 import asyncio
 import time
 
-import kafka_tools
 import pytest
 from aiokafka import AIOKafkaProducer
 from integration import load
-from made_log import result
+from support import kafka_tools
+from support.made_log import result
 
 from app.compiled.byte_columns import Encoded
 from app.errors import Unreadable

@@ -2,9 +2,9 @@
 
 import json
 
-import kafka_tools
 from integration import load, logs
 from integration.run import Run
+from support import kafka_tools
 
 from app.kafka import topics
 from app.pipeline import Pipeline

@@ -19,7 +19,7 @@ from integration.workers import wait_for
 from app.cli import main
 from app.local_kafka import LocalKafka, LocalKafkaError, jars, probe
 from app.local_kafka.broker import STOP_S
-from tests import kafka_tools
+from tests.support import kafka_tools
 
 
 def run(*arguments: str) -> Result:

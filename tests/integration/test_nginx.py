@@ -12,13 +12,13 @@ from urllib.parse import urljoin
 import pytest
 from aiohttp import ClientSession, CookieJar, TCPConnector, WSServerHandshakeError, web
 from aiohttp.test_utils import TestServer
-from browser import CHROMIUM, browser
+from support.browser import CHROMIUM, browser
 
 from app.web.api.pages import pages
 from tests.docs.pages import ROOT
-from tests.guarded import Keys, make_server
-from tests.kafka_tools import HANG_S
-from tests.secured import Certificates
+from tests.support.guarded import Keys, make_server
+from tests.support.kafka_tools import HANG_S
+from tests.support.secured import Certificates
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONFIG = ROOT / "docs" / "security.md"

@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 import pytest
-import viewed
 from aiohttp import web
-from browser import CHROMIUM
 from msgspec import Struct
-from viewed import HOSTILE, NO_INJECTION, anomaly, closed, fed, result
+from support import viewed
+from support.browser import CHROMIUM
+from support.viewed import HOSTILE, NO_INJECTION, anomaly, closed, fed, result
 
 from app.web.api.routes import Answer, Route
 from app.web.live.episodes import Muted, Said

@@ -7,10 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import web
-from browser import CHROMIUM
 from click.testing import CliRunner
-from made_log import MadeLog
-from viewed import HOSTILE, NO_INJECTION, anomaly, closed, fed, look, result
+from support.browser import CHROMIUM
+from support.made_log import MadeLog
+from support.viewed import HOSTILE, NO_INJECTION, anomaly, closed, fed, look, result
 
 from app.cli import main
 from app.web.api.routes import READ, Route

@@ -6,11 +6,11 @@ import socket
 import subprocess
 from collections import Counter
 
-import kafka_tools
 import pytest
 from integration import logs
 from integration.run import Run
 from integration.workers import PROGRAM, ROOT, wait_for
+from support import kafka_tools
 
 from app.compiled import murmur2
 from app.compiled.byte_columns import Column

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 
-import kafka_tools
 import pytest
 from aiokafka import AIOKafkaProducer
 from integration import logs
 from integration.run import Run
 from integration.workers import wait_for
+from support import kafka_tools
 
 CODECS = (None, "gzip", "snappy", "lz4", "zstd")
 

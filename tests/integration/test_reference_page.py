@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp.test_utils import TestServer
-from browser import CHROMIUM, browser
+from support.browser import CHROMIUM, browser
 
 from app.metrics import Metrics
 from app.settings import Settings

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import teller
-from browser import CHROMIUM, browser
 from click.testing import CliRunner
+from sample_detectors import scripted_episodes
+from support.browser import CHROMIUM, browser
 
 from app import detectors
 from app.cli import main
@@ -29,7 +29,7 @@ DETECTIONS = {
     "quick": {"method": "moving_average", "window_points": 20},
     "slow": {"method": "zscore", "window_points": 50, "threshold": 0.9},
     "auto": {"method": "auto"},
-    "told": {"detectors": {"moving_average": {}, "teller": {"hold": 1.0}}},
+    "told": {"detectors": {"moving_average": {}, "scripted_episodes": {"hold": 1.0}}},
 }
 CONFIGS = ("--config", "quick.yaml", "--config", "slow.yaml")
 
@@ -39,7 +39,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ANOMALY_CONFIG", raising=False)
     monkeypatch.setattr(detectors, "KERNELS", dict(detectors.KERNELS))
-    detectors.register(teller)
+    detectors.register(scripted_episodes)
     for name in DETECTIONS:
         configure(name)
 

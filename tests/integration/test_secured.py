@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-import kafka_tools
 import pytest
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -19,8 +18,9 @@ from click.testing import CliRunner
 from integration import load, logs
 from integration.run import Run
 from integration.workers import Worker, wait_for
-from jobs import Job
-from token_endpoint import SECRET, TokenEndpoint
+from support import kafka_tools
+from support.jobs import Job
+from support.token_endpoint import SECRET, TokenEndpoint
 
 from app.cli import main
 from app.errors import TopicError
@@ -29,7 +29,7 @@ from app.kafka.authorized_operations import authorized_operations
 from app.kafka.client import client_options
 from app.kafka.groups import describe_groups
 from tests.docs import pages
-from tests.secured import Acl, Certificates, SecuredKafka
+from tests.support.secured import Acl, Certificates, SecuredKafka
 
 PASSWORD = "s3cret-%s"
 REKEYED = {"input": {"rekey": True}}  # what needs every right that there is

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from integration import load, logs
 from integration.run import Run
 from integration.workers import PORT, wait_for
-from kafka_tools import HANG_S
+from support.kafka_tools import HANG_S
 
 PER_S = 500  # records
 UNREAD_S = 4.0  # at least, and until every reader is stuck

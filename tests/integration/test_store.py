@@ -3,10 +3,10 @@
 import asyncio
 import time
 
-import kafka_tools
 import pytest
 from aiokafka import AIOKafkaProducer
-from kafka_tools import HANG_S
+from support import kafka_tools
+from support.kafka_tools import HANG_S
 
 from app.errors import TopicError
 from app.kafka import decisions

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp.test_utils import TestServer
-from browser import CHROMIUM, browser
-from viewed import HOSTILE, NO_INJECTION, fed
+from support.browser import CHROMIUM, browser
+from support.viewed import HOSTILE, NO_INJECTION, fed
 
 from app.alerting.delivery import Status
 from app.kafka.groups import Group, Member

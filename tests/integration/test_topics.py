@@ -9,7 +9,7 @@ from integration.workers import wait_for
 from app.cli import main
 from app.errors import TopicError
 from app.kafka import admin, topics
-from tests import kafka_tools
+from tests.support import kafka_tools
 
 
 def run(job, *arguments):

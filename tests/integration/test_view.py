@@ -6,7 +6,7 @@ import time
 
 from aiohttp import ClientSession
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from kafka_tools import acreate_topic, aproduce
+from support.kafka_tools import acreate_topic, aproduce
 
 from app.kafka.client import client_options
 from app.metrics import Metrics

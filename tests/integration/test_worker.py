@@ -8,11 +8,11 @@ import sys
 import time
 from collections import Counter
 
-import kafka_tools
 import pytest
 from integration import load, logs
 from integration.run import PARTITIONS, Run
 from integration.workers import Worker, wait_for
+from support import kafka_tools
 
 from app.kafka import topics
 

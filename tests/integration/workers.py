@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from kafka_tools import HANG_S
+from support.kafka_tools import HANG_S
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-c", "from app.cli import main; main()")  # what the console script does

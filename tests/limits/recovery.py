@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from integration import load
 from integration.run import PARTITIONS, Run
 from integration.workers import Worker, wait_for
-from jobs import Job
+from support.jobs import Job
 
 from app.local_kafka import LocalKafka
 from app.pipeline import Pipeline

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import kafka_tools
 import numpy as np
 from aiokafka import AIOKafkaProducer
 from integration import logs
 from integration.run import PARTITIONS, Run
-from jobs import Job
+from support import kafka_tools
+from support.jobs import Job
 
 from app.compiled.byte_columns import Encoded
 from app.local_kafka import LocalKafka

@@ -21,7 +21,7 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 from integration.run import Run
 from integration.workers import wait_for
-from jobs import Job
+from support.jobs import Job
 
 from app.compiled.byte_columns import Encoded
 from app.local_kafka import LocalKafka

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from integration.run import Run
 from integration.workers import wait_for
-from jobs import Job
+from support.jobs import Job
 
 from app.local_kafka import LocalKafka
 from tests.bench.sizing.measured import SECTIONS, Case, Load, free_port, metrics, threads_ns

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 from aiokafka import TopicPartition
-from kafka_tools import HANG_S
-from messages import END, PUMP, context, event, told
+from support.kafka_tools import HANG_S
+from support.messages import END, PUMP, context, event, told
 
 from app.alerting.alerter import _Run
 from app.alerting.channels.api import BaseChannel, ChannelOptions

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
-from kafka_tools import HANG_S
-from messages import END, PUMP, context, ended, event, told
+from support.kafka_tools import HANG_S
+from support.messages import END, PUMP, context, ended, event, told
 
 from app.alerting.channels import alertmanager
 from app.alerting.channels.api import Refused, Retry

@@ -10,7 +10,7 @@ import sys
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from messages import VIEW, context, ended, event, told
+from support.messages import VIEW, context, ended, event, told
 
 from app.alerting.channels import apprise
 from app.alerting.channels.api import Answer, Retry

@@ -2,7 +2,7 @@
 
 import pytest
 from click.testing import CliRunner
-from messages import context
+from support.messages import context
 
 from app.alerting import channels
 from app.alerting.channels import log, webhook

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from messages import PUMP, event
 from PIL import Image, ImageColor
+from support.messages import PUMP, event
 
 from app.alerting.chart import BAND, EXPECTED, HEIGHT, INK, MARK, SCALE, WIDTH, chart, read
 

@@ -11,9 +11,9 @@ from html.parser import HTMLParser
 import pytest
 from aiohttp.test_utils import unused_port
 from aiosmtpd.smtp import SMTP, AuthResult
-from kafka_tools import HANG_S
-from messages import PUMP, burst, context, ended, event, told
-from secured import Certificates
+from support.kafka_tools import HANG_S
+from support.messages import PUMP, burst, context, ended, event, told
+from support.secured import Certificates
 
 from app.alerting.channels.api import Refused, Retry
 from app.alerting.channels.email import Channel, Options, compose

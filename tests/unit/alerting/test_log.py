@@ -6,7 +6,7 @@ import logging
 import os
 
 import pytest
-from messages import burst, context, ended, event, told
+from support.messages import burst, context, ended, event, told
 
 from app.alerting.channels import log
 from app.alerting.channels.api import Answer, Retry

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from messages import END, PUMP, VIEW, burst, context, ended, event, told
+from support.messages import END, PUMP, VIEW, burst, context, ended, event, told
 
 from app.alerting.message import KINDS, NAME, REASONS, TEXT, TITLE, Message, clean, duration
 from app.alerting.stopped import FORGOTTEN, RETURNED

@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 from aiohttp.test_utils import unused_port
-from messages import context, told
-from secured import Certificates
+from support.messages import context, told
+from support.secured import Certificates
 
 from app.alerting.channels import webhook
 from app.alerting.delivery import Delivery, Parcel

@@ -5,9 +5,9 @@ import json
 from typing import ClassVar
 
 import pytest
-from kafka_tools import HANG_S
-from messages import END, PUMP, burst, context, ended, event, told
-from slack_stand_in import CHANNEL, HOOK, TOKEN, Slack, reaches, texts
+from support.kafka_tools import HANG_S
+from support.messages import END, PUMP, burst, context, ended, event, told
+from support.slack_stand_in import CHANNEL, HOOK, TOKEN, Slack, reaches, texts
 
 from app.alerting.channels import slack
 from app.alerting.channels.api import Refused, Retry
@@ -266,7 +266,7 @@ def test_settings(tmp_path):
     ],
 )
 def test_the_stand_in_refuses_what_slack_refuses(message):
-    from slack_stand_in import Refusal, check
+    from support.slack_stand_in import Refusal, check
 
     with pytest.raises(Refusal):
         check(message)

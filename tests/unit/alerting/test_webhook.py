@@ -10,9 +10,9 @@ from email.utils import formatdate
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
-from messages import burst, context, ended, event, told
-from secured import Certificates
 from standardwebhooks import Webhook
+from support.messages import burst, context, ended, event, told
+from support.secured import Certificates
 
 from app.alerting.channels import webhook
 from app.alerting.channels.api import Refused, Retry

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from app.alerting import outgoing
 from app.cli import check as module
 from app.cli import main
-from tests.secured import Certificates
+from tests.support.secured import Certificates
 
 NOBODY = "127.0.0.1:1"
 

@@ -8,8 +8,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-import teller
 from click.testing import CliRunner
+from sample_detectors import scripted_episodes
 
 from app import detectors
 from app.cli import main
@@ -350,8 +350,10 @@ def test_sources_of_which_a_good_part_could_not_be_judged_are_named():
 def test_a_detector_of_episodes_judges_when_it_can_open_one(monkeypatch):
     """Others may score before."""
     monkeypatch.setattr(detectors, "KERNELS", dict(detectors.KERNELS))
-    detectors.register(teller)
-    Path("quick.yaml").write_text("detection: {detectors: {moving_average: {warmup: 5}, teller: {warmup: 50}}}\n")
+    detectors.register(scripted_episodes)
+    Path("quick.yaml").write_text(
+        "detection: {detectors: {moving_average: {warmup: 5}, scripted_episodes: {warmup: 50}}}\n"
+    )
     spiky(40, set())
     got = detect("pump.csv")
     assert sum(one["status"] == "ok" for one in results(got.stdout)) == 35 and "none of them judged" in got.stderr

@@ -20,7 +20,7 @@ from app.settings.listening import listening
 from app.web.live.recent_results import RecentResults
 from app.web.probes import Health
 from app.web.server import Server
-from tests.secured import Certificates
+from tests.support.secured import Certificates
 
 HEAVY = ["faust", "aiokafka", "numba", "numpy", "aiohttp", "app.settings.model", "app.settings.alerting"]
 LOADED = f"""

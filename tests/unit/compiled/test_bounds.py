@@ -1,7 +1,7 @@
 """Compiled code reads and writes inside its arrays, whatever is in the records.
 
 numba checks no bounds unless told to when it is imported: a kernel that walks outside reads what happens to lie there,
-or ends the process, and its successor, and the next. So the fuzz is a program of its own: tests/bounds.py.
+or ends the process, and its successor, and the next. So the fuzz is a program of its own: bounds.py.
 """
 
 import json
@@ -17,7 +17,7 @@ def test_mutated_records_and_awkward_numbers_stay_inside(tmp_path):
     cache = str(tmp_path)  # code compiled with checks must not be found by those who want none
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environ = {**os.environ, "FAUST_ANOMALY_CACHE": cache, "NUMBA_CACHE_DIR": cache, "PYTHONPATH": path}
-    command = [sys.executable, str(ROOT / "tests" / "bounds.py")]
+    command = [sys.executable, str(Path(__file__).with_name("bounds.py"))]
     done = subprocess.run(
         command, env={**environ, "NUMBA_BOUNDSCHECK": "1"}, capture_output=True, text=True, timeout=500
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from points import alone, detection, gaussian, points, scores
+from support.points import alone, detection, gaussian, points, scores
 
 from app.compiled import code_cache, jit, rows
 from app.detectors.support import window

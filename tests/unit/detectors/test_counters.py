@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from points import points
+from support.points import points
 
 from app.detectors.kinds import KINDS
 from app.pipeline import Pipeline

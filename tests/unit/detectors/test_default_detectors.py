@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from points import Pipeline, awkward, gaussian, points, vectors
+from support.points import Pipeline, awkward, gaussian, points, vectors
 
 from app import detectors
 from app.compiled import jit, rows

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import settings as how
 from hypothesis import strategies as st
-from points import batches, columns, gaussian, points, states, vectors
+from support.points import batches, columns, gaussian, points, states, vectors
 
 from app.detectors import drift
 from app.errors import ConfigurationError, StateError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from points import alone, awkward, batches, columns, detection, kinds, points, states
+from support.points import alone, awkward, batches, columns, detection, kinds, points, states
 
 import generators
 from app import detectors

@@ -6,7 +6,7 @@ set and for more kinds of series; here are the promises of this detector's docst
 
 import numpy as np
 import pytest
-from points import alone, batches, columns, points, states
+from support.points import alone, batches, columns, points, states
 
 from app import detectors
 from app.compiled import rows

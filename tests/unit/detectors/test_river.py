@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import NormalDist
 
 import pytest
-from points import awkward, detection, kinds, points, together
+from support.points import awkward, detection, kinds, points, together
 
 from app import detectors
 from app.detectors import api

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import settings as how
 from hypothesis import strategies as st
-from points import SMALL, batches, columns, detection, gaussian, points, states
+from support.points import SMALL, batches, columns, detection, gaussian, points, states
 
 from app import detectors
 from app.detectors.support import river_state
@@ -25,7 +25,7 @@ SNARIMAX = {
         "class": "river.linear_model.LinearRegression", "optimizer": {"class": "river.optim.SGD", "lr": 0.005}}},
 }  # fmt: skip
 PAD = {"class": "river.anomaly.PredictiveAnomalyDetection", "predictive_model": SNARIMAX, "warmup_period": 10}
-OWN = "own_classes."
+OWN = "sample_detectors.own_classes."
 STEPS = {
     "scaled": [SCALER, SVM],
     "alone": [{"class": "river.anomaly.StandardAbsoluteDeviation"}],
@@ -136,8 +136,11 @@ REFUSED = {
     "no class": ([{"nu": 0.2}], r"x\.steps\[0\]: must be a detector.*got dict"),
     "unknown class": ([{"class": "river.anomaly.TwoClassSVM"}], r"x\.steps\[0\].class: river.anomaly has no class"),
     "unknown package": ([{"class": "river.nothing.At"}], r"must be a class of River.*detection\.allow_classes"),
-    "not allowed": ([{"class": OWN + "Distance2"}], r"got 'own_classes.Distance2'; .*detection\.allow_classes"),
-    "allowed but absent": ([{"class": OWN + "Absent"}], r"own_classes has no class 'Absent'"),
+    "not allowed": (
+        [{"class": OWN + "Distance2"}],
+        r"got 'sample_detectors.*.Distance2'; .*detection\.allow_classes",
+    ),
+    "allowed but absent": ([{"class": OWN + "Absent"}], r"sample_detectors.own_classes has no class 'Absent'"),
     "allowed but no module": ([{"class": "absent.module.Class"}], r"absent\.module cannot be imported"),
     "a function": ([{"class": "river.utils.math.sigmoid"}], r"has no class 'sigmoid'"),
     "from elsewhere": ([{"class": "river.anomaly.hst.functools"}], r"has no class 'functools'"),
@@ -212,12 +215,12 @@ def test_the_settings_say_it_all(tmp_path):
         tmp_path,
         """
         detection:
-          allow_classes: [own_classes.Change]
+          allow_classes: [sample_detectors.own_classes.Change]
           detectors:
             svm:
               method: river
               steps:
-                - {class: own_classes.Change}
+                - {class: sample_detectors.own_classes.Change}
                 - {class: river.anomaly.OneClassSVM, nu: 0.2}
               threshold: 4
         sources:

@@ -9,10 +9,22 @@ import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import library
 import numpy as np
 import pytest
-from points import Pipeline, awkward, batches, columns, detection, gaussian, kinds, points, states, together, vectors
+from sample_detectors import running_mean
+from support.points import (
+    Pipeline,
+    awkward,
+    batches,
+    columns,
+    detection,
+    gaussian,
+    kinds,
+    points,
+    states,
+    together,
+    vectors,
+)
 
 from app import detectors
 from app.detectors import scikit as module
@@ -679,7 +691,7 @@ def test_every_parameter_changes_something(method, given):
 
 @pytest.fixture
 def with_library():
-    with library.added():
+    with running_mean.added():
         yield
 
 

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from claims import PATTERNS, SENTENCES, Series, false, joint, parsed, subject
+from support.claims import PATTERNS, SENTENCES, Series, false, joint, parsed, subject
 
 from app.detectors import prediction_interval
 from app.pipeline import Pipeline

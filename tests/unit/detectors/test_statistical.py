@@ -4,9 +4,9 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from points import gaussian
 from river.drift import PageHinkley
 from scipy import stats
+from support.points import gaussian
 
 from app import detectors
 from app.compiled import rows

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from points import gaussian
 from scipy.stats import median_abs_deviation
+from support.points import gaussian
 
 from app.compiled import rows
 from app.detectors.support import window

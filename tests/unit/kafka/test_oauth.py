@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.conn import OAuthAuthenticator
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
-from token_endpoint import SECRET, TokenEndpoint
+from support.token_endpoint import SECRET, TokenEndpoint
 
 from app.errors import ConfigurationError
 from app.kafka import oauth, patches

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from aiokafka.errors import AuthenticationFailedError
-from points import points, vectors
+from support.points import points, vectors
 
 from app.errors import TopicError
 from app.kafka import admin, permissions, topics

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import metrics as module
 from app.metrics import NOTIFICATION_STATES, PREFIX, BulkHistogram, Metrics
 from app.settings import load
-from tests.secured import Certificates
+from tests.support.secured import Certificates
 
 
 def filled() -> Metrics:

@@ -9,9 +9,9 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from data import SCORE_NAB, needs_data
 from hypothesis import given
 from hypothesis import strategies as st
+from support.data import SCORE_NAB, needs_data
 
 from app.offline.evaluation import (
     NAB,

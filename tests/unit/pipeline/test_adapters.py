@@ -1,11 +1,11 @@
 """Detectors that are Python objects, through the pipeline."""
 
-import library
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from points import batches, columns, detection, gaussian, points, states
+from sample_detectors import running_mean
+from support.points import batches, columns, detection, gaussian, points, states
 
 from app.errors import ConfigurationError
 from app.pipeline import Pipeline
@@ -17,7 +17,7 @@ ENGINES = pytest.mark.parametrize("engine", ["numba", "python"])
 
 @pytest.fixture(autouse=True, scope="module")
 def with_library():
-    with library.added():
+    with running_mean.added():
         yield
 
 
@@ -70,7 +70,7 @@ def test_an_interrupt_is_not_a_failure_of_the_model(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(library.Running, "learn_one", interrupted)
+    monkeypatch.setattr(running_mean.Running, "learn_one", interrupted)
     pipeline = made()
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(pipeline.sources(), points([1.0]))

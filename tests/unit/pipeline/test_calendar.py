@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from points import Pipeline, batches, columns, points, states
+from support.points import Pipeline, batches, columns, points, states
 
 from app.settings import Detection, DetectorSettings, HolidaySettings, SourceOverride
 from app.state import snapshot

@@ -4,12 +4,24 @@ import json
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-import library
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from points import SMALL, Pipeline, batches, columns, detection, fit_for, gaussian, named, points, states, vectors
+from sample_detectors import running_mean
+from support.points import (
+    SMALL,
+    Pipeline,
+    batches,
+    columns,
+    detection,
+    fit_for,
+    gaussian,
+    named,
+    points,
+    states,
+    vectors,
+)
 
 from app import detectors
 from app.scoring.maintenance import Maintenance, Span
@@ -88,7 +100,7 @@ def test_no_object_of_a_library_learns(method):
 
 @ENGINES
 def test_a_model_that_fails_is_not_reset(engine):
-    with library.added():
+    with running_mean.added():
         values = [*gaussian(20), 13.0, 14.0, 15.0, *gaussian(9, seed=8)]
         found = check_nothing_is_learned(detection("running"), points(values), 20, 23, engine)
         assert found.status[20:].tolist() == [2, 2, 2]

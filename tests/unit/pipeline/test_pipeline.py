@@ -1,10 +1,9 @@
 from collections import deque
 
-import faulty
 import numpy as np
 import pytest
-import sized
-from points import alone, columns, detection, gaussian, points, scores, states, vectors
+from sample_detectors import faulty, sized_state
+from support.points import alone, columns, detection, gaussian, points, scores, states, vectors
 
 from app import detectors
 from app.errors import ConfigurationError
@@ -286,13 +285,13 @@ def test_compiled_and_plain_code_agree_about_a_detector_that_fails(with_faulty):
 
 
 def test_a_state_may_have_the_size_of_a_parameter(with_faulty):
-    detectors.register(sized)
+    detectors.register(sized_state)
     values = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
-    assert detectors.api.run("sized", values, lag=2)[4:] == [(16 - 4) / 2, (32 - 8) / 2]
+    assert detectors.api.run("sized_state", values, lag=2)[4:] == [(16 - 4) / 2, (32 - 8) / 2]
     found = {}
     for lag in (2, 5):
         for engine in ("numba", "python"):
-            pipeline = Pipeline(detection("sized", lag=lag, warmup=5), engine=engine)
+            pipeline = Pipeline(detection("sized_state", lag=lag, warmup=5), engine=engine)
             sources, o = run(pipeline, gaussian(40))
             found[lag, engine] = columns([o]), states(sources)
     assert found[2, "numba"] == found[2, "python"] and found[5, "numba"] == found[5, "python"]

@@ -7,7 +7,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from points import alone, batches, detection, named, points, states
+from support.points import alone, batches, detection, named, points, states
 
 from app.compiled.byte_columns import RecordColumns
 from app.errors import StateError

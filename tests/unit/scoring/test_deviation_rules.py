@@ -1,10 +1,9 @@
 """Which deviations count as the settings say, over every detector: laws, and what an episode comes to."""
 
-import abroad
 import numpy as np
 import pytest
-import teller
-from points import SMALL, gaussian, points, states, vectors
+from sample_detectors import scripted_episodes, size_of_metric
+from support.points import SMALL, gaussian, points, states, vectors
 
 from app import detectors
 from app.pipeline import Pipeline
@@ -171,14 +170,17 @@ def test_an_expected_value_that_is_not_known_counts():
 @pytest.fixture
 def with_channels(monkeypatch):
     monkeypatch.setattr(detectors, "KERNELS", dict(detectors.KERNELS))
-    for module in (abroad, teller):
+    for module in (size_of_metric, scripted_episodes):
         detectors.register(module)
 
 
 @ENGINES
 def test_no_episode_opens_or_lasts_through_another_detector_against_the_rules(with_channels, engine):
-    """``teller`` tells episodes by the size of the value, and says that they last."""
-    both = {"zscore": DetectorSettings(method="zscore", warmup=5), "teller": DetectorSettings(method="teller")}
+    """``scripted_episodes`` opens episodes by the size of the value, and says that they last."""
+    both = {
+        "zscore": DetectorSettings(method="zscore", warmup=5),
+        "scripted_episodes": DetectorSettings(method="scripted_episodes"),
+    }
     values = [*[-1.0, -2.0] * 15, -1.5, *[5.0] * 3, *[2.5] * 8, -1.0]
 
     def found(**given):
@@ -193,7 +195,10 @@ def test_no_episode_opens_or_lasts_through_another_detector_against_the_rules(wi
 
 @ENGINES
 def test_what_metrics_say_jointly_counts_where_one_of_them_does(with_channels, engine):
-    members = {"zscore": DetectorSettings(method="zscore", warmup=5), "abroad": DetectorSettings(method="abroad")}
+    members = {
+        "zscore": DetectorSettings(method="zscore", warmup=5),
+        "size_of_metric": DetectorSettings(method="size_of_metric"),
+    }
     quiet = [{"a": 0.1 * (i % 3), "b": 0.1 * (i % 4)} for i in range(30)]
     made = vectors([*quiet, {"a": 9.0, "b": -9.0}, {"a": -9.0, "b": -9.0}, {"a": 0.1, "b": 99.0}])
 

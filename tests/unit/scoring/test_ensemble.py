@@ -2,13 +2,12 @@
 
 import math
 
-import abroad
 import numpy as np
 import pytest
-import teller
 from hypothesis import given
 from hypothesis import strategies as st
-from points import Pipeline, batches, columns, detection, gaussian, points, states, vectors
+from sample_detectors import scripted_episodes, size_of_metric
+from support.points import Pipeline, batches, columns, detection, gaussian, points, states, vectors
 
 from app import detectors
 from app.detectors.kinds import KINDS
@@ -144,11 +143,11 @@ def test_an_ensemble_that_cannot_be_is_named(text, setting, what, tmp_path):
 @pytest.fixture
 def with_channels(monkeypatch):
     monkeypatch.setattr(detectors, "KERNELS", dict(detectors.KERNELS))
-    detectors.register(abroad)
-    detectors.register(teller)
+    detectors.register(size_of_metric)
+    detectors.register(scripted_episodes)
 
 
-GIVEN = {"moving_average": {"warmup": 2}, "abroad": {}, "teller": {}}
+GIVEN = {"moving_average": {"warmup": 2}, "size_of_metric": {}, "scripted_episodes": {}}
 each_engine = pytest.mark.parametrize("engine", ["numba", "python"])
 
 
@@ -159,7 +158,7 @@ def test_several_metrics_are_scored_jointly(with_channels, engine):
     joint = [NAN, math.sqrt(12.5), math.sqrt(50.0), 5.0]  # the first point is learned
     expected = [0.0, *(round(z / (z + 1.0), 6) for z in joint[1:])]
     names = pipeline.profiles[0].detectors
-    assert outcome.votes[1:, names.index("abroad")].tolist() == expected[1:]
+    assert outcome.votes[1:, names.index("size_of_metric")].tolist() == expected[1:]
     # a metric's own score is what its channel says
     assert outcome.cell_score.tolist()[2:] == pytest.approx([3 / 4, 4 / 5, 6 / 7, 8 / 9, 5 / 6], abs=1e-6)
     surprises = [round(1 - 0.2 * 10 ** (3.0 - e), 6) if e > 2.3 else 0.0 for e in joint[1:]]
@@ -167,13 +166,13 @@ def test_several_metrics_are_scored_jointly(with_channels, engine):
     assert outcome.score[1:].tolist() == pytest.approx(np.maximum(expected[1:], 0.8).tolist(), abs=1e-6)
     assert list(sources.metrics(0)) == ["p", "q", JOINT]
     assert outcome.anomaly.tolist() == [False, True, True, True]
-    assert outcome.explanation[2] == "all metrics together: 7.071 told by teller, 7.071 decades"
+    assert outcome.explanation[2] == "all metrics together: 7.071 reported by scripted_episodes, 7.071 decades"
 
 
 def test_one_metric_alone_has_no_channels(with_channels):
     outcome, pipeline, sources = run(points([1.0, 2.0, 9.0]), detectors=members(**GIVEN))
     names = pipeline.profiles[0].detectors
-    assert np.isnan(outcome.votes[:, names.index("abroad")]).all()
+    assert np.isnan(outcome.votes[:, names.index("size_of_metric")]).all()
     assert outcome.alert[2] == pytest.approx(1 - 0.2 * 10**-6)
     assert list(sources.metrics(0)) == ["value"]
 
@@ -181,7 +180,7 @@ def test_one_metric_alone_has_no_channels(with_channels):
 @each_engine
 def test_an_episode_goes_on_while_its_detector_says_so(with_channels, engine):
     values = [1.0] * 5 + [9.0] + [2.5] * 50 + [1.0] * 20
-    given = members(moving_average={"warmup": 2, "window_size": 3}, teller={"threshold": 5.0})
+    given = members(moving_average={"warmup": 2, "window_size": 3}, scripted_episodes={"threshold": 5.0})
     outcome, _, _ = run(points(values), engine, detectors=given)
     assert np.flatnonzero(outcome.opened).tolist() == [5]
     quiet = (outcome.score < 0.4) & (np.array(values) <= 2.0)
@@ -192,7 +191,7 @@ def test_an_episode_goes_on_while_its_detector_says_so(with_channels, engine):
     assert REASONS[outcome.reason[ends]] == "recovered" and np.flatnonzero(outcome.reason).tolist() == [ends]
 
 
-TWO = {"moving_average": {"warmup": 2, "window_size": 3}, "teller": {"threshold": 5.0}}
+TWO = {"moving_average": {"warmup": 2, "window_size": 3}, "scripted_episodes": {"threshold": 5.0}}
 
 
 @each_engine
@@ -207,7 +206,7 @@ def test_an_episode_ends_where_its_detector_says_that_it_has_become_normal(with_
 @each_engine
 def test_an_episode_goes_on_while_one_detector_says_so_whatever_another_says(with_channels, engine):
     """Of the two metrics, q would end it at once."""
-    given = members(teller={"threshold": 5.0})
+    given = members(scripted_episodes={"threshold": 5.0})
     made = [{"p": 1.0, "q": 1.0}] * 3 + [{"p": 9.0, "q": -1.0}] + [{"p": 2.5, "q": -1.0}] * 3 + [{"p": 1.0, "q": -1.0}]
     outcome, _, _ = run(vectors(made), engine, detectors=given)
     assert np.flatnonzero(outcome.opened).tolist() == [3] and np.flatnonzero(outcome.closed).tolist() == [7]
@@ -224,7 +223,7 @@ def test_a_repeated_point_ends_no_episode(with_channels, engine):
 @each_engine
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.9])
 def test_a_point_that_opens_an_episode_scores_as_much_as_it_alerts_up_to_the_line(with_channels, engine, threshold):
-    given = members(moving_average={"warmup": 2, "threshold_multiplier": 1e6}, teller={"threshold": 5.0})
+    given = members(moving_average={"warmup": 2, "threshold_multiplier": 1e6}, scripted_episodes={"threshold": 5.0})
     made = points([1.0, 1.2] * 5 + [4.7] + [-1.0] * 5 + [9.0] + [-1.0] * 5)
     outcome, _, _ = run(made, engine, detectors=given, threshold=threshold)
     alert = outcome.alert[[10, 16]].tolist()
@@ -237,7 +236,9 @@ def test_a_point_that_opens_an_episode_scores_as_much_as_it_alerts_up_to_the_lin
 
 @each_engine
 def test_where_the_alert_makes_the_score_no_vote_has_a_share_in_it(with_channels, engine):
-    given = members(moving_average={"warmup": 2, "threshold_multiplier": 1e6}, zscore={"warmup": 2}, teller={})
+    given = members(
+        moving_average={"warmup": 2, "threshold_multiplier": 1e6}, zscore={"warmup": 2}, scripted_episodes={}
+    )
     outcome, _, _ = run(points([1.0, 1.2] * 9 + [9.0, 2.1]), engine, detectors=given)
     assert outcome.anomaly[18:].all() and outcome.score[18] == 0.8 < outcome.alert[18] > outcome.alert[19]
     assert np.isnan(outcome.shares[18]).all() and outcome.attribution[18] == {"value": 0.8}
@@ -246,12 +247,12 @@ def test_where_the_alert_makes_the_score_no_vote_has_a_share_in_it(with_channels
 
 @each_engine
 def test_a_point_of_several_metrics_is_explained_by_the_one_that_alerts(monkeypatch, with_channels, engine):
-    monkeypatch.setattr(teller, "SCOPE", "metric")
-    detectors.register(teller)
-    given = members(moving_average={"warmup": 2}, teller={})
+    monkeypatch.setattr(scripted_episodes, "SCOPE", "metric")
+    detectors.register(scripted_episodes)
+    given = members(moving_average={"warmup": 2}, scripted_episodes={})
     made = vectors([{"p": 1.0 + 0.1 * (i % 2), "q": 1.0} for i in range(9)] + [{"p": 2.9, "q": 9.0}])
     outcome, _, _ = run(made, engine, detectors=given)
-    assert outcome.explanation[9].startswith("q: 9 told by teller")
+    assert outcome.explanation[9].startswith("q: 9 reported by scripted_episodes")
     assert outcome.attribution[9]["q"] == outcome.score[9] == outcome.alert[9]
 
 
@@ -265,8 +266,8 @@ def test_metrics_that_are_all_nearer_to_their_levels_than_usual_open_no_episode(
     monkeypatch, with_channels, engine, rows, opens
 ):
     """The detector tells of low values: those of one metric are told, what several say jointly is not."""
-    monkeypatch.setattr(teller, "step", lower)
-    detectors.register(teller)
+    monkeypatch.setattr(scripted_episodes, "step", lower)
+    detectors.register(scripted_episodes)
     high, low = ({f"m{i}": value for i in range(rows)} for value in (20.0, 0.0))
     outcome, _, _ = run(vectors([high, high, low] * 7), engine, detectors=members(**GIVEN))
     assert outcome.anomaly.any() == opens
@@ -274,7 +275,7 @@ def test_metrics_that_are_all_nearer_to_their_levels_than_usual_open_no_episode(
 
 @each_engine
 def test_a_detector_of_sources_alone_scores_too(with_channels, engine):
-    outcome, _, _ = run(points([1.0, 1.0, 9.0]), engine, method="teller")
+    outcome, _, _ = run(points([1.0, 1.0, 9.0]), engine, method="scripted_episodes")
     assert outcome.score.tolist() == outcome.alert.tolist()
     assert outcome.anomaly.tolist() == [False, False, True]
 
@@ -330,10 +331,10 @@ def lowly(s, p, x, w):
 
 def test_an_explanation_is_the_one_that_the_detector_says(monkeypatch, with_channels):
     templates = ("{value} is high", "{value} is low, {figure} {beside} {usual}")
-    monkeypatch.setattr(teller, "EXPLANATION", templates)
-    monkeypatch.setattr(teller, "why", lowly, raising=False)
-    detectors.register(teller)
-    given = members(moving_average={"warmup": 2}, teller={})
+    monkeypatch.setattr(scripted_episodes, "EXPLANATION", templates)
+    monkeypatch.setattr(scripted_episodes, "why", lowly, raising=False)
+    detectors.register(scripted_episodes)
+    given = members(moving_average={"warmup": 2}, scripted_episodes={})
     outcome, _, _ = run(points([1.0, 1.0, 9.0, 1.0, 12.0]), "python", detectors=given)
     assert outcome.explanation[2] == "9 is low, 9 above 3" and outcome.explanation[4] == "12 is high"
     assert outcome.figure == {2: (9.0, 3.0), 4: (12.0, 3.0)}, "at 3 another leads"
@@ -341,11 +342,11 @@ def test_an_explanation_is_the_one_that_the_detector_says(monkeypatch, with_chan
 
 @each_engine
 def test_an_episode_keeps_the_kind_with_which_it_opened(monkeypatch, with_channels, engine):
-    monkeypatch.setattr(teller, "EXPLANATION", ("{value} is high", "{value} is low"))
-    monkeypatch.setattr(teller, "KINDS", ("rate", "missing"), raising=False)
-    monkeypatch.setattr(teller, "why", lowly, raising=False)
-    detectors.register(teller)
-    given = members(zscore={"warmup": 3}, teller={})
+    monkeypatch.setattr(scripted_episodes, "EXPLANATION", ("{value} is high", "{value} is low"))
+    monkeypatch.setattr(scripted_episodes, "KINDS", ("rate", "missing"), raising=False)
+    monkeypatch.setattr(scripted_episodes, "why", lowly, raising=False)
+    detectors.register(scripted_episodes)
+    given = members(zscore={"warmup": 3}, scripted_episodes={})
     values = [1.0, 1.1, 9.0, 12.0, -1.0, 12.0, 9.0]
     detection = Detection(window_points=20, detectors=given)
     pipeline = Pipeline(detection, engine=engine)
@@ -369,9 +370,9 @@ def test_the_kind_of_an_implausible_value_is_value(with_channels, engine):
 
 @pytest.mark.parametrize("given", ["spike", ("value", "value"), ()])
 def test_a_detector_whose_kinds_do_not_fit_its_sentences_is_refused(monkeypatch, with_channels, given):
-    monkeypatch.setattr(teller, "KINDS", given, raising=False)
-    with pytest.raises(TypeError, match="teller: KINDS must have one of value, record, "):
-        detectors.register(teller)
+    monkeypatch.setattr(scripted_episodes, "KINDS", given, raising=False)
+    with pytest.raises(TypeError, match="scripted_episodes: KINDS must have one of value, record, "):
+        detectors.register(scripted_episodes)
 
 
 @each_engine

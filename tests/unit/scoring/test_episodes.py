@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from points import detection, points
+from support.points import detection, points
 
 from app.pipeline import Pipeline
 from app.scoring.severity import severity

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from points import batches, columns, detection, points, states, vectors
+from support.points import batches, columns, detection, points, states, vectors
 
 from app.compiled import rows
 from app.compiled.byte_columns import RecordColumns

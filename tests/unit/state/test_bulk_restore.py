@@ -4,10 +4,10 @@ import random
 import struct
 from zlib import crc32
 
-import library
 import numpy as np
 import pytest
-from points import columns, detection, gaussian, points, states, vectors
+from sample_detectors import running_mean
+from support.points import columns, detection, gaussian, points, states, vectors
 
 from app import detectors
 from app.compiled.byte_columns import RecordColumns
@@ -28,7 +28,7 @@ NAMES = [f"s{i}" for i in range(30)] + ["pump-1", "pump-22", "ä" * 9]
 
 @pytest.fixture(autouse=True)
 def with_library(monkeypatch):
-    monkeypatch.setattr(detectors, "_libraries", [*detectors._libraries, library])
+    monkeypatch.setattr(detectors, "_libraries", [*detectors._libraries, running_mean])
 
 
 def made(engine="numba", window_points=20):

@@ -9,7 +9,7 @@ import struct
 from functools import cache
 
 import pytest
-from points import Pipeline, detection, vectors
+from support.points import Pipeline, detection, vectors
 
 from app.errors import StateError
 from app.state import snapshot

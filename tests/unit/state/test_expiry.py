@@ -6,12 +6,12 @@ Every law is held against a model of a few lines that knows no batch, row, snaps
 import json
 from functools import cache
 
-import library
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from points import batches, columns, detection, gaussian, points, states, vectors
+from sample_detectors import running_mean
+from support.points import batches, columns, detection, gaussian, points, states, vectors
 
 from app.errors import ConfigurationError
 from app.pipeline import Pipeline
@@ -32,7 +32,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @pytest.fixture(autouse=True, scope="module")
 def with_library():
-    with library.added():
+    with running_mean.added():
         yield
 
 

@@ -2,10 +2,10 @@ import struct
 import sys
 from zlib import crc32
 
-import library
 import numpy as np
 import pytest
-from points import alone, columns, detection, gaussian, points, states, vectors
+from sample_detectors import running_mean
+from support.points import alone, columns, detection, gaussian, points, states, vectors
 
 from app import detectors
 from app.errors import StateError
@@ -23,7 +23,7 @@ MEMBERS = {
 
 @pytest.fixture
 def with_library(monkeypatch):
-    monkeypatch.setattr(detectors, "_libraries", [*detectors._libraries, library])
+    monkeypatch.setattr(detectors, "_libraries", [*detectors._libraries, running_mean])
 
 
 def mixed(engine="numba", window_points=20, **changed):
@@ -214,7 +214,7 @@ def test_another_window_resets_the_kernels_that_read_it(with_library):
 
 def test_a_raised_version_resets_a_detector(with_library, monkeypatch):
     data = snapshot.dumps(filled(mixed()), 0, 9)
-    monkeypatch.setattr(library.Running, "version", 2)
+    monkeypatch.setattr(running_mean.Running, "version", 2)
     pipeline = mixed()
     sources = pipeline.sources()
     snapshot.loads(sources, data)

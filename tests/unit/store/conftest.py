@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.store.database import Database
-from tests.postgres import Postgres, running
+from tests.support.postgres import Postgres, running
 
 
 @pytest.fixture(scope="session")

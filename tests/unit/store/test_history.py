@@ -12,7 +12,7 @@ from app.metrics import Metrics
 from app.settings import load
 from app.store import history as module
 from app.store.history import History
-from tests.kafka_tools import HANG_S
+from tests.support.kafka_tools import HANG_S
 from tests.unit.store.logs import NOW, Topics, event
 
 

@@ -4,9 +4,9 @@ import asyncio
 import json
 from types import SimpleNamespace
 
-import library
 import pytest
 from aiokafka import ConsumerRecord
+from sample_detectors import running_mean
 
 from app import detectors
 from app.compiled.byte_columns import RecordColumns
@@ -124,8 +124,8 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def with_library(monkeypatch):
-    monkeypatch.setattr(detectors, "_libraries", [*detectors._libraries, library])
-    monkeypatch.setattr(library.Running, "max_state_bytes", lambda self, params: LARGE)
+    monkeypatch.setattr(detectors, "_libraries", [*detectors._libraries, running_mean])
+    monkeypatch.setattr(running_mean.Running, "max_state_bytes", lambda self, params: LARGE)
 
 
 def saved(pairs):
@@ -140,7 +140,7 @@ NAMES = [f"s{i}" for i in range(100)]
 
 
 def test_snapshots_of_a_batch_stay_within_a_budget_of_bytes_and_the_rest_follows(monkeypatch):
-    monkeypatch.setattr(library.Running, "dumps", lambda self, model: bytes(LARGE))
+    monkeypatch.setattr(running_mean.Running, "dumps", lambda self, model: bytes(LARGE))
 
     async def run():
         bench = Bench()
@@ -164,7 +164,7 @@ def test_and_within_a_budget_of_time(monkeypatch, clock):
         clock.now += 0.1
         return b"model"
 
-    monkeypatch.setattr(library.Running, "dumps", dumps)
+    monkeypatch.setattr(running_mean.Running, "dumps", dumps)
 
     async def run():
         bench = Bench()
@@ -183,7 +183,7 @@ def test_partitions_are_handed_over_in_time_however_much_is_not_saved(monkeypatc
     async def run():
         bench = Bench(snapshot_every=10**6)
         assert await bench.feed(NAMES) == []
-        monkeypatch.setattr(library.Running, "dumps", dumps)
+        monkeypatch.setattr(running_mean.Running, "dumps", dumps)
         partitions = Partitions(bench.job)
         partitions[0] = bench.partition
         began = clock.now

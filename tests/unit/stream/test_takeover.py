@@ -9,7 +9,7 @@ from itertools import chain
 from types import SimpleNamespace
 
 import pytest
-from points import points, states
+from support.points import points, states
 
 from app.compiled.byte_columns import Encoded
 from app.errors import StateError

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from click.testing import CliRunner
-from points import gaussian, points, states
+from support.points import gaussian, points, states
 from unit.wire.test_result_json import made
 
 from app.cli import main

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
-from made_log import RAW, MadeLog, result
+from support.made_log import RAW, MadeLog, result
 
 from app import errors
 from app.settings import load

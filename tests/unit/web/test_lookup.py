@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from made_log import RESULTS, MadeLog, result
+from support.made_log import RESULTS, MadeLog, result
 
 from app.web.kept import lookup
 from app.web.kept.log import Log

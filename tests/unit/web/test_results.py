@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from aiokafka.errors import KafkaConnectionError
-from made_log import MadeLog, result
+from support.made_log import MadeLog, result
 
 from app.errors import Busy
 from app.metrics import Metrics

@@ -12,7 +12,7 @@ from app.web.api import routes
 from app.web.probes import Health
 from app.web.security import access
 from app.web.security.tokens import remove
-from tests.guarded import UPGRADE, Keys, make_server
+from tests.support.guarded import UPGRADE, Keys, make_server
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 

@@ -18,7 +18,7 @@ from joserfc.jws import JWSRegistry
 from app.web.security import oidc
 from app.web.security.oidc import Issuer, get_json, is_safe
 from app.web.security.roles import ADMIN, READ, WRITE, Caller, Unreachable
-from tests.guarded import Keys, make_server
+from tests.support.guarded import Keys, make_server
 
 URL, AUDIENCE = "https://id.example/realm", "faust-anomaly"
 RSA = RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig"})

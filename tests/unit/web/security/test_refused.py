@@ -22,7 +22,7 @@ from app.web.api.pages import STATIC
 from app.web.api.routes import METRICS, OPEN, PROBE, ROLES, Route
 from app.web.security import access, clients, guard, origins, sessions, tokens
 from app.web.security.roles import Caller
-from tests.guarded import UPGRADE, Keys, make_server
+from tests.support.guarded import UPGRADE, Keys, make_server
 
 HOST, NAMED, ROOT = "view.example", "https://grafana.example", "/anomaly"
 OURS = f"http://{HOST}"

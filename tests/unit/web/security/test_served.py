@@ -16,8 +16,8 @@ from app.settings import Settings
 from app.web import view as view_module
 from app.web.probes import Health
 from app.web.view import View
-from tests.guarded import Keys
-from tests.secured import Certificates
+from tests.support.guarded import Keys
+from tests.support.secured import Certificates
 
 
 class NoReader:

@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import ConfigurationError
 from app.web.security.tls import Certificate
-from tests.secured import Certificates
+from tests.support.secured import Certificates
 
 try:
     import uvloop

@@ -16,7 +16,7 @@ SCOPE = "source"
 ROLE = "episodes"
 SCALE = "surprise"
 ALERT_AT = "threshold"
-EXPLANATION = "{value} told by {name}, {score} decades"
+EXPLANATION = "{value} reported by {name}, {score} decades"
 
 
 def step(s, p, x, at, w):

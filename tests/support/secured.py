@@ -17,7 +17,7 @@ from aiokafka.errors import for_code
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
 
 from app.local_kafka import LocalKafka, probe
-from tests.kafka_tools import administration
+from tests.support.kafka_tools import administration
 
 KINDS = {"topic": 2, "group": 3}  # of the protocol, as are these
 OPERATIONS = {"All": 2, "Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}

@@ -5,13 +5,13 @@ import json
 from types import SimpleNamespace
 
 from aiohttp.test_utils import TestServer
-from browser import browser
 
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.live.recent_results import RecentResults
 from app.web.probes import Health
 from app.web.server import Server
+from support.browser import browser
 
 HOSTILE = [
     '<img src=x onerror="window.hit=1">',

@@ -1,6 +1,6 @@
 """Fuzz of the record path under numba's bounds checks, as a program: numba reads the switch when it is imported.
 
-    NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.. FAUST_ANOMALY_CACHE=.. python tests/bounds.py
+    NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.. FAUST_ANOMALY_CACHE=.. python tests/unit/compiled/bounds.py
 
 Mutated records and awkward numbers go through reader, kernels, encoder and framer. Then come two negative controls:
 a detector that reads one past its window, and a window whose order leads outside, with the check that refuses it taken
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-import outside as reads_outside
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from integration import load
-from points import gaussian, points
+from sample_detectors import reads_past_window
+from support.points import gaussian, points
 
 from app import detectors
 from app.kafka.record_batch import framed
@@ -122,8 +122,8 @@ def fuzz() -> None:
 
 
 def outside() -> None:
-    detectors.register(reads_outside)
-    pipeline = Pipeline(Detection(method="outside", window_points=7), engine="numba")
+    detectors.register(reads_past_window)
+    pipeline = Pipeline(Detection(method="reads_past_window", window_points=7), engine="numba")
     pipeline.run(pipeline.sources(), points(gaussian(9)))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("EVALUATION_DATA") or ROOT.parent / "shared" / "data")
 SCORE_ALL, SCORE_NAB = DATA / "score_all.py", DATA / "score_nab.py"
 
