@@ -39,7 +39,7 @@ async def _run(settings: Any, metrics: Any, alerter: Any) -> None:
         details = {"alerter": alerter.summary()}
         return Health(True, running, details | ({"history": history.status()} if history else {}))
 
-    patches.close_tls_connections_at_once()
+    patches.apply_to_clients()
     patches.wait_between_tries()
     await require_for_alerter(settings.kafka)
     history = None

@@ -171,13 +171,15 @@ def _write(settings: Settings, decision: Any) -> None:
     from app.kafka import patches
     from app.kafka.decisions import write  # not at the top: --help does without
 
-    patches.close_tls_connections_at_once()
+    patches.apply_to_clients()
     asyncio.run(write(settings.kafka, decision))
 
 
 def _silences(settings: Settings) -> dict[str, Any]:
+    from app.kafka import patches
     from app.kafka.decisions import silences
 
+    patches.apply_to_clients()
     return asyncio.run(silences(settings.kafka))
 
 

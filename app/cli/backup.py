@@ -21,8 +21,10 @@ def backup(settings: "Settings", file: Path) -> None:
     The copy has the changelog, the group's offsets, and the topics of alerting. Workers may run meanwhile. What it is
     good for: docs/upgrades.md.
     """
-    from app.stream.copies import backup as out  # not at the top: --help does without
+    from app.kafka import patches  # not at the top: --help does without
+    from app.stream.copies import backup as out
 
+    patches.apply_to_clients()
     try:
         made = asyncio.run(out.backup(settings, file))
     except FileExistsError:
@@ -52,10 +54,12 @@ def restore(settings: "Settings", file: Path, at: Any, stale: bool, reuse_ids: b
     Nothing is written unless all of it fits. Then the changelog must be empty; other topics that are not empty are left
     as they are.
     """
+    from app.kafka import patches
     from app.stream.copies import restore as back
 
     if at is None and (stale or reuse_ids):
         raise click.UsageError("--stale and --reuse-ids go with --at")
+    patches.apply_to_clients()
     _say("put back", asyncio.run(back.restore(settings, file, at, stale, reuse_ids)))
 
 

@@ -50,7 +50,7 @@ def check(settings: Settings, wait_s: float, program: str) -> None:
     """
     from app.kafka import patches  # not at the top: --help does without
 
-    patches.close_tls_connections_at_once()
+    patches.apply_to_clients()
     lines = asyncio.run(_all(settings, program, time.monotonic() + wait_s))
     verdicts = [line.verdict for line in lines]
     found = [f"{count} {verdict}" for verdict in (WRONG, LATER) if (count := verdicts.count(verdict))]

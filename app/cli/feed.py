@@ -140,7 +140,7 @@ class KafkaOutput:
         from app.kafka.client import client_options
         from app.kafka.permissions import of_generator
 
-        patches.close_tls_connections_at_once()
+        patches.apply_to_clients()
         async with connected(self.kafka) as admin:
             if self.topic not in await admin.list_topics():
                 raise TopicError(f"topic {self.topic} is missing: make it with {topics.CREATE}")

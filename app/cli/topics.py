@@ -39,7 +39,7 @@ def topics(settings: "Settings", create: bool, extend: bool, partitions: int, re
     from app.kafka import topics as job
     from app.pipeline import Pipeline
 
-    patches.close_tls_connections_at_once()
+    patches.apply_to_clients()
     largest = Pipeline.of(settings).max_snapshot_bytes()
 
     async def run() -> dict[str, job.Topic]:

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from app.compiled.code_cache import CodeCache, called_by
-from app.compiled.patches import name_records_by_content
+from app.compiled.patches import name_records_by_content, use_cache
 
 AVAILABLE = importlib.util.find_spec("numba") is not None
 # Arrays are looked at, never made or kept: without counting references code is compiled, and runs, faster. Options are
@@ -63,7 +63,7 @@ def _dispatcher(function: Any, stages: Any) -> Any:
 
     name_records_by_content()
     made = numba.njit(**OPTIONS, pipeline_class=stages)(function)
-    made._cache = _Cache(function)
+    use_cache(made, _Cache(function))
     return made
 
 

@@ -18,3 +18,12 @@ def name_records_by_content() -> None:
         return "Record", ("r" + hashlib.sha256(self.name.encode()).hexdigest()[:32],)
 
     Record.mangling_args = property(named)  # type: ignore[method-assign, assignment]
+
+
+def use_cache(dispatcher: Any, cache: Any) -> None:
+    """Let a dispatcher load and save what it compiles with this cache; ``cache=True`` gives it numba's own.
+
+    numba's own depends on the age of one source file, and two processes can overwrite each other's index: see
+    ``app/compiled/code_cache.py``.
+    """
+    dispatcher._cache = cache

@@ -8,7 +8,6 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from app import errors
-from app.kafka import patches
 from app.kafka.oauth import tokens
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ def client_options(kafka: "KafkaSettings") -> dict[str, Any]:
     if kafka.security_protocol in ("SSL", "SASL_SSL"):
         options["ssl_context"] = ssl_context(kafka)
     if kafka.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL") and kafka.sasl_mechanism == "OAUTHBEARER":
-        patches.report_refused_tokens()
         options["sasl_mechanism"] = kafka.sasl_mechanism
         options["sasl_oauth_token_provider"] = tokens(kafka)
     elif kafka.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL"):

@@ -8,7 +8,6 @@ on and on: it fetches ahead, which a search throws away, and after a seek the fe
 """
 
 import asyncio
-import copy
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +17,8 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
 from aiokafka.errors import KafkaError, KafkaTimeoutError, NodeNotReadyError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
+
+from app.kafka.patches import with_isolation_level
 
 LATEST = -1
 AGAIN_S = 0.1
@@ -126,9 +127,8 @@ class LogReader(AIOKafkaConsumer):
         return await self._ends(partitions, READ_COMMITTED)
 
     async def _ends(self, partitions: Iterable[TopicPartition], isolation_level: int) -> dict[TopicPartition, int]:
-        asking = copy.copy(self._fetcher)  # it knows one level
-        asking._isolation_level = isolation_level
-        found = await asking._retrieve_offsets(dict.fromkeys(partitions, LATEST), self._request_timeout_ms)
+        fetcher = with_isolation_level(self._fetcher, isolation_level)
+        found = await fetcher._retrieve_offsets(dict.fromkeys(partitions, LATEST), self._request_timeout_ms)
         return {partition: offset for partition, (offset, _) in found.items()}
 
 

@@ -1,21 +1,25 @@
 """Every change this program makes to aiokafka from outside, for aiokafka 0.14.0.
 
-Nothing changes by importing this module. The worker calls ``apply`` once at its start, and ``wait_while_idle`` for its
-consumer; a command that only needs connections calls ``close_tls_connections_at_once``; app/kafka/client.py calls
-``report_refused_tokens``. A second call of the same replaces the first, but for ``wait_while_idle``.
-tests/unit/kafka/test_patches.py fails when the source of a patched function changes: read it then, and see whether the
-reason still holds.
+Nothing changes by importing this module, or as a side effect of another call. The worker calls ``apply`` once at its
+start; other programs call ``apply_to_clients`` before they connect. A second call replaces the first.
+The functions at the end of the module take one consumer, coordinator, fetcher or producer and change only that one.
+
+tests/unit/kafka/test_patches.py fails when the source of a patched function changes: read it then, and check whether
+the reason still holds.
 """
 
 import asyncio
+import copy
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 from weakref import proxy
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import AuthenticationFailedError
 from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
@@ -42,7 +46,7 @@ def apply(
     whole_fetches: bool,
     on_lost_batch: Callable[[TopicPartition, Exception], None],
 ) -> None:
-    """All of them, as the worker needs them.
+    """All changes that a worker needs.
 
     Parameters
     ----------
@@ -53,12 +57,18 @@ def apply(
     on_lost_batch
         See ``report_lost_batches``.
     """
-    close_tls_connections_at_once()
+    apply_to_clients()
     wait_between_tries()
     report_lost_batches(on_lost_batch)
     keep_records_as_parsed(parsed)
-    pass_over_emptied_marks()
+    skip_empty_control_batches()
     unpack_fetches(partly_read, whole_fetches)
+
+
+def apply_to_clients() -> None:
+    """The changes that every program needs which connects to a broker."""
+    close_tls_connections_at_once()
+    report_refused_tokens()
 
 
 def close_tls_connections_at_once() -> None:
@@ -79,10 +89,10 @@ def close_tls_connections_at_once() -> None:
 
 
 def wait_between_tries() -> None:
-    """When no broker says where the partitions are, let retry_backoff_ms pass before the next try.
+    """Wait for retry_backoff_ms before the metadata is requested again after all brokers failed to answer.
 
-    A producer that has something to send asks again at once, whatever its comment says: 270 times a second while a
-    broker refuses connections, 1,400 times while its name is not known either, as that of a container that is away.
+    A producer with records to send asks again at once, although a comment in its code says otherwise: 270 times a
+    second while a broker refuses connections, 1,400 times while its host name cannot be resolved.
     """
 
     async def update(self: AIOKafkaClient, cluster: Any, topics: Any) -> bool:
@@ -95,7 +105,7 @@ def wait_between_tries() -> None:
 
 
 def report_refused_tokens() -> None:
-    """Say so when a broker refuses a token: aiokafka takes its answer for a login and fails at the next question.
+    """Raise an error when a broker refuses a token: aiokafka takes its answer for a login, and the next request fails.
 
     The answer is JSON that says why (RFC 7628, section 3.2.2).
     """
@@ -111,8 +121,8 @@ def report_refused_tokens() -> None:
 def report_lost_batches(on_lost_batch: Callable[[TopicPartition, Exception], None]) -> None:
     """Call this when the producer gives up a record batch, inside its own failure path.
 
-    The caller of ``send_batch`` learns of it later, when the next batch of the partition may be on its way: results
-    must stay a prefix without gaps, so the callback ends the process.
+    The caller of ``send_batch`` learns of it later, when the next batch of the partition may already be sent. Results
+    must have no gaps, so the callback ends the process.
     """
 
     def failure(self: MessageBatch, exception: Exception) -> None:
@@ -133,16 +143,16 @@ def keep_records_as_parsed(topics: Collection[str]) -> None:
     PartitionRecords._consumer_record = consumer_record
 
 
-def pass_over_emptied_marks() -> None:
-    """Read on behind the mark of a transaction that compaction has emptied.
+def skip_empty_control_batches() -> None:
+    """Skip a control batch (the end marker of a transaction) whose record was removed by compaction.
 
-    The broker keeps a batch of a producer's last offset, without a record when its mark is old enough. aiokafka raises
-    KafkaError for one, so that a worker would end there again after each restart. Java's consumer passes it over.
+    The broker keeps the batch because it holds the producer's last offset. aiokafka raises KafkaError for it, so a
+    worker would end at this offset after each restart. Java's consumer skips it.
     """
 
     def contains_abort_marker(self: PartitionRecords, batch: Any) -> bool:
-        mark = next(batch, None)
-        return mark is not None and ControlRecord.parse(mark.key) == ABORT_MARKER
+        marker = next(batch, None)
+        return marker is not None and ControlRecord.parse(marker.key) == ABORT_MARKER
 
     PartitionRecords._contains_abort_marker = contains_abort_marker
 
@@ -153,10 +163,10 @@ def unpack_fetches(partly_read: Collection[str], whole_fetches: bool) -> None:
     Parameters
     ----------
     partly_read
-        Topics whose fetches are freed as soon as their consumer seeks past what is left of them. In aiokafka the fetch
-        and the generator that reads it refer to each other until it is read to its end, so that what is skipped waits
-        for the collector of cycles: at 5,000 records/s 26 MB in 100 s. A weak reference costs .13 us a record, so it
-        is not used for topics that are read to their end.
+        Topics whose fetches are freed as soon as their consumer seeks beyond them. In aiokafka the fetch and the
+        generator that reads it refer to each other until it is read to its end, so a fetch that is skipped stays until
+        the garbage collector finds the cycle: at 5,000 records/s 26 MB in 100 s. A weak reference costs .13 us a
+        record, so it is not used for topics that are read to their end.
     whole_fetches
         Consumers with ``whole`` as their key deserializer get each fetch as one ``Fetched``, where that is possible:
         recovery reads it with compiled code, instead of 2 us a record in the event loop.
@@ -187,21 +197,58 @@ class _KeepsData(MemoryRecords):
         self.data = data
 
 
+def set_fetch_options(consumer: AIOKafkaConsumer, *, min_bytes: int, max_wait_ms: int, isolation_level: str) -> None:
+    """Set options of a consumer that Faust has made and not started yet: Faust does not pass them to aiokafka."""
+    consumer._fetch_min_bytes = min_bytes
+    consumer._fetch_max_wait_ms = max_wait_ms
+    consumer._isolation_level = isolation_level
+
+
 def wait_while_idle(of: fetcher.Fetcher) -> None:
-    """Ask a broker that had nothing to wait longer, and to answer with the first record that it gets.
+    """Let a broker whose last response was empty wait longer, and respond with the first record that it gets.
 
-    The settings let a broker collect some records for some milliseconds. Where there are none, each of these waits is
-    a request for nothing: 190 a second, 7 % of a core in an idle worker and as much in its broker. To be called for
-    each fetcher; a new assignment begins with the wait of the settings.
+    The settings let a broker collect records for some milliseconds. While there are none, each wait is a request for
+    nothing: 190 a second, 7 % of a core in an idle worker and as much in its broker. To be called once for each
+    fetcher; a new assignment begins with the wait of the settings.
     """
-    ask = of._proc_fetch_request
-    idle: dict[int, Any] = {}  # broker -> assignment for which its last answer was empty
+    request_records = of._proc_fetch_request
+    idle: dict[int, Any] = {}  # broker -> assignment for which its last response was empty
 
-    async def ask_patiently(assignment: Any, node_id: int, request: Any) -> bool:
+    async def request_patiently(assignment: Any, node_id: int, request: Any) -> bool:
         if idle.get(node_id) is assignment:
             request._min_bytes, request._max_wait_ms = 1, max(IDLE_WAIT_MS, request._max_wait_ms)
-        found: bool = await ask(assignment, node_id, request)
+        found: bool = await request_records(assignment, node_id, request)
         idle[node_id] = None if found else assignment
         return found
 
-    of._proc_fetch_request = ask_patiently
+    of._proc_fetch_request = request_patiently
+
+
+def with_isolation_level(of: fetcher.Fetcher, isolation_level: int) -> fetcher.Fetcher:
+    """A copy of the fetcher that asks for offsets at this level: aiokafka's has one level for everything."""
+    copied = copy.copy(of)
+    copied._isolation_level = isolation_level
+    return copied
+
+
+def report_lost_membership(coordinator: GroupCoordinator, on_lost_membership: Callable[[], None]) -> None:
+    """Call this when the group does not know the member any more, before aiokafka joins again under a new identity.
+
+    aiokafka logs it and joins again. For a static member that is wrong: it would take the place of the process that
+    has the same ``group.instance.id`` now, in the same generation of the group.
+    """
+    reset = coordinator.reset_generation
+
+    def reset_generation() -> None:
+        if not coordinator._closing.done():
+            on_lost_membership()
+        reset()
+
+    coordinator.reset_generation = reset_generation
+
+
+async def close_without_acknowledgements(producer: AIOKafkaProducer) -> None:
+    """Close a producer that still waits for acknowledgements: ``stop`` would wait for ever when no broker answers."""
+    producer._closed = True
+    await producer.client.close()
+    await producer._sender.close()

@@ -15,7 +15,7 @@ tests/contract/test_faust.py names every private attribute of Faust and aiokafka
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 from aiokafka.errors import KafkaError
@@ -27,11 +27,11 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from app.errors import DeliveryError, Stalled, TopicError
-from app.kafka.patches import wait_while_idle
+from app.kafka import patches
 from app.kafka.topics import grown
 from app.metrics import Metrics
 from app.pipeline import Pipeline
-from app.settings import Settings
+from app.settings import KafkaSettings, Settings
 from app.stream.assignment import Partitions
 from app.stream.committer import Committer
 from app.stream.crash import stop_process
@@ -88,26 +88,19 @@ def named_start_failure(what: str, servers: Iterable[str]) -> Iterator[None]:
         )
 
 
-def end_when_replaced(coordinator: Any, name: str) -> None:
+def stop_replaced_member(kafka: KafkaSettings) -> NoReturn:
     """End the process when the group does not know this static member any more.
 
-    Its session is over, or another process has its name. aiokafka joins again under the name and takes the place of
-    that process, in the same generation of the group: both would hold the same partitions, which what was fetched and
-    what is kept in memory are not told apart by, and each would put the other out again without end.
+    Its session has ended, or another process has its ``group_instance_id``. If it joined again under this id, it would
+    replace that process in the same generation of the group. Generations then do not show which of the two fetched or
+    computed something, and each would replace the other again without end.
     """
-    reset = coordinator.reset_generation
-
-    def reset_generation() -> None:
-        if not coordinator._closing.done():
-            stop_process(
-                Stalled(
-                    f"the group {coordinator.group_id!r} does not know this worker any more: its session is over, or "
-                    f"another worker has the same kafka.group_instance_id, {name!r}: each needs its own"
-                )
-            )
-        reset()
-
-    coordinator.reset_generation = reset_generation
+    stop_process(
+        Stalled(
+            f"the group {kafka.group_id!r} does not know this worker any more: its session has ended, or another "
+            f"worker has the same kafka.group_instance_id, {kafka.group_instance_id!r}: each needs its own"
+        )
+    )
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -115,16 +108,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         kafka = self.app.job.settings.kafka
         with named_start_failure("consumer", kafka.bootstrap_servers):
             await super().on_start()
-        wait_while_idle(self._ensure_consumer()._fetcher)
+        consumer = self._ensure_consumer()
+        patches.wait_while_idle(consumer._fetcher)
         if kafka.group_instance_id:
-            end_when_replaced(self._ensure_consumer()._coordinator, kafka.group_instance_id)
+            patches.report_lost_membership(consumer._coordinator, lambda: stop_replaced_member(kafka))
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         kafka = self.app.job.settings.kafka
-        consumer._fetch_min_bytes = kafka.fetch_min_bytes
-        consumer._fetch_max_wait_ms = kafka.fetch_max_wait_ms
-        consumer._isolation_level = kafka.isolation_level
+        patches.set_fetch_options(
+            consumer,
+            min_bytes=kafka.fetch_min_bytes,
+            max_wait_ms=kafka.fetch_max_wait_ms,
+            isolation_level=kafka.isolation_level,
+        )
         return consumer
 
 

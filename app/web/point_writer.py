@@ -29,6 +29,7 @@ from app.kafka import topics
 from app.kafka.admin import connected
 from app.kafka.authorized_operations import lacking
 from app.kafka.client import client_options
+from app.kafka.patches import close_without_acknowledgements
 from app.kafka.permissions import of_posts
 from app.settings import Settings
 from app.wire.writer import NewPoint, NewRecord, Writer
@@ -234,11 +235,9 @@ class PointWriter:
                     await asyncio.sleep(0.02)
                 await producer.stop()
         except (KafkaError, TimeoutError):
-            producer._closed = True  # stop() would wait for acknowledgements, for ever when no broker answers
             with suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(5.0):
-                    await producer.client.close()
-                    await producer._sender.close()
+                    await close_without_acknowledgements(producer)
         finally:
             self._clients.discard(client)
 

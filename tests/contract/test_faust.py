@@ -3,8 +3,12 @@
 Faust is pinned exactly; when the pin moves, this file says what to look at.
 """
 
+import ast
 import asyncio
 import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import aiokafka
@@ -19,6 +23,7 @@ from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
@@ -28,6 +33,7 @@ from faust.tables.recovery import Recovery
 from faust.transport import conductor, consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage, Message
+from mode import Service
 from mode import worker as mode_worker
 
 from app.settings import Settings
@@ -86,6 +92,11 @@ RELIED_ON = [
     (AIOKafkaAdminClient, "_send_request_to_node"),
     (AIOKafkaConnection, "close"),
     (AIOKafkaClient, "_metadata_update"),
+    (AIOKafkaClient, "_wait_on_metadata"),
+    (Fetcher, "_proc_fetch_request"),
+    (Fetcher, "_retrieve_offsets"),
+    (Service, "_stopped"),
+    (PartitionRecords, "_contains_abort_marker"),
     (MessageBatch, "failure"),
     (MessageBatch, "tp"),
     (BatchBuilder, "append"),
@@ -117,6 +128,17 @@ ASSIGNED = [
     (aiokafka_consumer.AIOKafkaConsumer.start, "fetch_max_wait_ms=self._fetch_max_wait_ms"),
     (aiokafka_consumer.AIOKafkaConsumer.start, "self._coordinator = GroupCoordinator("),
     (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._subscription = "),
+    (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._client = AIOKafkaClient("),
+    (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._request_timeout_ms = "),
+    (aiokafka.AIOKafkaProducer.__init__, "self._sender = Sender("),
+    (aiokafka.AIOKafkaProducer.stop, "if self._closed:"),
+    (AIOKafkaClient.__init__, "self._retry_backoff = retry_backoff_ms / 1000"),
+    (PartitionRecords.__init__, "self._tp = "),
+    (PartitionRecords.__init__, "self._aborted_transactions = "),
+    (PartitionRecords.__init__, "self._key_deserializer = "),
+    (PartitionRecords.__init__, "self._records = "),
+    (FetchRequest.__init__, "self._min_bytes = "),
+    (FetchRequest.__init__, "self._max_wait_ms = "),
     (AIOKafkaAdminClient.__init__, "self._client = AIOKafkaClient("),
     (AIOKafkaConnection.connect, "self._writer, self._protocol = reader, writer, protocol"),
     (AIOKafkaConnection.__init__, "self._security_protocol = security_protocol"),
@@ -146,6 +168,65 @@ ASSIGNED = [
 @pytest.mark.parametrize(("function", "text"), ASSIGNED, ids=[text for _, text in ASSIGNED])
 def test_it_still_works_as_read(function, text):
     assert text in inspect.getsource(inspect.unwrap(function))
+
+
+ROOT = Path(__file__).parents[2]
+KNOWN_ELSEWHERE = {
+    "app/compiled": "tests/unit/compiled/test_patches.py holds numba's",
+    "app/store": "alembic's _upgrade_revs, without which the migrations of its tests do not run",
+}
+DOCUMENTED = {"_replace", "_asdict", "_exit"}  # of named tuples, of os
+
+
+def private_names(tree: ast.Module) -> Iterator[ast.Attribute]:
+    """Attributes beside dunder names that begin with an underscore."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr) and node.attr not in DOCUMENTED:
+            yield node
+
+
+def own_names(tree: ast.Module) -> set[str]:
+    """Private names that a module defines: functions, classes, fields, variables, attributes of ``self``."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            names.add(node.attr)
+    return names
+
+
+def changes(text: str) -> list[str]:
+    """Private attributes of other packages' objects that a module sets."""
+    tree = ast.parse(text)
+    known = own_names(tree)
+    return [
+        ast.unparse(node)
+        for node in private_names(tree)
+        if isinstance(node.ctx, ast.Store) and ast.unparse(node.value) not in ("self", "cls") and node.attr not in known
+    ]
+
+
+def test_private_attributes_of_others_are_set_by_patches_alone():
+    own = {"app/settings/loading.py": ["trial.settings._given"], "app/settings/model.py": ["kafka._rekeys"]}
+    for path in sorted((ROOT / "app").rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        if name not in ("app/kafka/patches.py", "app/compiled/patches.py"):
+            assert set(changes(path.read_text())) <= set(own.get(name, ())), name
+    assert changes("consumer._fetcher = 1") == ["consumer._fetcher"]
+
+
+def test_every_private_attribute_of_others_is_named_here():
+    trees = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "app").rglob("*.py"))}
+    ours = set().union(*map(own_names, trees.values()))
+    guarded = {name for _, name in RELIED_ON}
+    guarded.update(name for _, text in ASSIGNED for name in re.findall(r"_\w+", text))
+    for path, tree in trees.items():
+        name = str(path.relative_to(ROOT))
+        if not name.startswith(tuple(KNOWN_ELSEWHERE)):
+            assert {node.attr for node in private_names(tree)} - ours <= guarded, name
 
 
 def test_a_parsed_record_has_what_we_read():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numba
 import pytest
-from numba.core import codegen, compiler, typed_passes
+from numba.core import codegen, compiler, dispatcher, typed_passes
 from numba.core.types import Record
 
 from app.compiled import patches, stages
@@ -23,6 +23,10 @@ READ = {  # what patches and stages take the place of
     compiler.DefaultPassBuilder.define_untyped_pipeline: "0cb11451d06eef49",
     compiler.DefaultPassBuilder.define_typed_pipeline: "bd5ccc7ef772a33a",
     compiler.DefaultPassBuilder.define_nopython_lowering_pipeline: "9e7ddc0e96eaaecf",
+    dispatcher.Dispatcher.enable_caching: "8c75d787fa6845ba",
+    dispatcher.Dispatcher.compile: "0ab4aee15e79bb1d",
+    compiler.CompileResult._rebuild: "44fa9dc2255883ab",
+    compiler.CompileResult._reduce: "5f86eacfa5202c20",
     typed_passes.BaseNativeLowering.run_pass: "0b482df4865451f4",
 }
 

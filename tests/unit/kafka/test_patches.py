@@ -12,13 +12,15 @@ from types import SimpleNamespace
 
 import aiokafka
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import MessageBatch
+from aiokafka.producer.producer import AIOKafkaProducer
 from aiokafka.producer.sender import Sender
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v4
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -45,6 +47,13 @@ READ = {
     MessageBatch.failure: "719b2122c318e955",
     AIOKafkaClient._metadata_update: "06dc51ed3e0d38b8",
     Sender._sender_routine: "2380dc5e333d9ebd",
+    Sender.close: "f60b3d023d2526f4",
+    AIOKafkaProducer.stop: "43ef97147111893b",
+    AIOKafkaConsumer.start: "2f1ba70443327538",
+    Fetcher._retrieve_offsets: "21d33dde2892a56a",
+    Fetcher._proc_offset_request: "40c09472da94d88c",
+    GroupCoordinator.reset_generation: "537aa37c531b4de9",
+    GroupCoordinator._do_heartbeat: "dc1d6632aaa68e96",
     PartitionRecords._consumer_record: "e668541600b047ab",
     PartitionRecords._contains_abort_marker: "17e9ad2322ef4e0a",
     PartitionRecords._unpack_records: "b803e6d46480732c",
@@ -237,6 +246,59 @@ def test_only_a_broker_that_had_nothing_is_asked_to_wait_longer():
     of = Asked()
     patches.wait_while_idle(of)
     asyncio.run(course())
+
+
+def test_a_consumer_is_started_with_the_options_that_are_set():
+    async def made():
+        consumer = AIOKafkaConsumer()
+        names = set(vars(consumer))
+        patches.set_fetch_options(consumer, min_bytes=7, max_wait_ms=11, isolation_level="read_committed")
+        assert set(vars(consumer)) == names
+        return consumer._fetch_min_bytes, consumer._fetch_max_wait_ms, consumer._isolation_level
+
+    assert asyncio.run(made()) == (7, 11, "read_committed")
+
+
+def test_a_fetcher_with_another_isolation_level_leaves_the_first_as_it_is():
+    first = object.__new__(Fetcher)
+    first._isolation_level = fetcher.READ_COMMITTED
+    second = patches.with_isolation_level(first, fetcher.READ_UNCOMMITTED)
+    assert (first._isolation_level, second._isolation_level) == (fetcher.READ_COMMITTED, fetcher.READ_UNCOMMITTED)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_lost_membership_is_reported_before_the_member_joins_again_unless_it_is_closing(closing):
+    class Coordinator:
+        def __init__(self):
+            self._closing = asyncio.Future()
+
+        def reset_generation(self):
+            events.append("reset")
+
+    async def lose():
+        coordinator = Coordinator()
+        patches.report_lost_membership(coordinator, lambda: events.append("reported"))
+        if closing:
+            coordinator._closing.set_result(None)
+        coordinator.reset_generation()
+
+    events = []
+    asyncio.run(lose())
+    assert events == (["reset"] if closing else ["reported", "reset"])
+
+
+def test_a_producer_is_closed_without_its_acknowledgements():
+    events = []
+
+    def closing(name):
+        async def close():
+            events.append(name)
+
+        return SimpleNamespace(close=close)
+
+    producer = SimpleNamespace(_closed=False, client=closing("client"), _sender=closing("sender"))
+    asyncio.run(patches.close_without_acknowledgements(producer))
+    assert producer._closed and events == ["client", "sender"]
 
 
 def test_a_request_is_sent_with_what_it_was_changed_to():
