@@ -37,7 +37,7 @@ from app.stream.transport import BATCH_BYTES, App
 from app.stream.warm_up import warm
 from app.stream.watchdog import Watchdog
 from app.web import View
-from app.web.probes import Health, not_ready
+from app.web.status.probes import Health, not_ready
 from tables.sources import SourcesTable
 
 COMMIT_EVERY_S = 1.0

@@ -32,7 +32,7 @@ async def _run(settings: Any, metrics: Any, alerter: Any) -> None:
     from app.kafka.client import client_options
     from app.kafka.topics import require_for_alerter
     from app.web import View
-    from app.web.probes import Health
+    from app.web.status.probes import Health
 
     def health() -> Health:
         running = alerter.state == "running"

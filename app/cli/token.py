@@ -71,7 +71,7 @@ def create(name: str, roles: tuple[str, ...], days: float | None, path: Path, co
 
     made = tokens.new_token()
     expires = None if days is None else float(int(time.time() + days * DAY_S))
-    tokens.add(path, tokens.Entry(name, frozenset(roles), tokens.digest(made), expires))
+    tokens.add(path, tokens.StoredToken(name, frozenset(roles), tokens.digest(made), expires))
     click.echo(made)
     until = "" if expires is None else f", until {tokens.iso(expires)}"
     click.echo(f"{name}: {', '.join(r for r in ROLES if r in roles)}{until}; it is not shown again", err=True)

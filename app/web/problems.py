@@ -1,6 +1,6 @@
 """Refusals as RFC 9457 says: ``application/problem+json`` with type, title, status, detail, and what is wrong where.
 
-A handler raises ``Problem``; everything else that aiohttp raises becomes one here.
+A handler raises ``HttpProblem``; everything else that aiohttp raises becomes one here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
-class Wrong(msgspec.Struct, frozen=True):
+class RequestError(msgspec.Struct, frozen=True):
     """One thing that is wrong with a request."""
 
     at: str  # a parameter, "?limit"; a place in the body, "/values/temperature" (RFC 6901); a header, "Host"
@@ -32,26 +32,26 @@ class ProblemDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
     title: str
     status: int
     detail: str = ""
-    errors: list[Wrong] = []
+    errors: list[RequestError] = []
 
 
-class Problem(Exception):
+class HttpProblem(Exception):
     """Raise it in a handler or a middleware."""
 
     def __init__(
         self,
         status: int,
         detail: str,
-        errors: Sequence[Wrong] = (),
+        errors: Sequence[RequestError] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.errors, self.headers = status, detail, list(errors), dict(headers or {})
 
     @classmethod
-    def at(cls, place: str, detail: str, status: int = 400) -> Problem:
+    def at(cls, place: str, detail: str, status: int = 400) -> HttpProblem:
         """One thing is wrong."""
-        return cls(status, f"{place}: {detail}", [Wrong(place, detail)])
+        return cls(status, f"{place}: {detail}", [RequestError(place, detail)])
 
     def details(self) -> ProblemDetails:
         return ProblemDetails(
@@ -69,18 +69,18 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
     """The outermost middleware."""
     try:
         return await handler(request)
-    except Problem as problem:
+    except HttpProblem as problem:
         return problem.response()
     except web.HTTPException as refused:
         if refused.status < 400:
             raise
         kept = {name: refused.headers[name] for name in ("Allow",) if name in refused.headers}
-        return Problem(refused.status, _said(request, refused), headers=kept).response()
+        return HttpProblem(refused.status, _said(request, refused), headers=kept).response()
     except Exception:
         log.exception(
             "web: %s %s: no answer because of a fault of this program", request.method, request.rel_url.raw_path[:256]
         )
-        return Problem(500, "a fault of this program; its log says more").response()
+        return HttpProblem(500, "a fault of this program; its log says more").response()
 
 
 def _said(request: web.Request, refused: web.HTTPException) -> str:

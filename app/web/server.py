@@ -16,7 +16,6 @@ from app.settings import Settings
 from app.web.api import (
     alerts,
     episodes,
-    live,
     openapi,
     points,
     results,
@@ -24,26 +23,27 @@ from app.web.api import (
     silences,
     sources,
     status,
+    websocket,
 )
 from app.web.api.pages import STATIC, pages
 from app.web.api.point_rate import PointRate
-from app.web.api.routes import OPEN, Route, routes_of
+from app.web.api.routes import OPEN, HttpRoute, routes_of
 from app.web.api.services import Services
-from app.web.kept_results import KeptResults
-from app.web.live.decider import Decider
-from app.web.live.decisions import Mirror
-from app.web.live.episodes import Episodes
-from app.web.live.push import Push
-from app.web.live.recent_results import RecentResults
-from app.web.live.reports import Reports
-from app.web.live.statistics import Statistics
-from app.web.live.topic_reader import TopicReader
-from app.web.point_writer import PointWriter
-from app.web.probes import Check
+from app.web.episodes import Episodes
 from app.web.problems import as_problems
 from app.web.security.guard import Guard
-from app.web.system import Channels, SystemView
-from app.web.workers import Workers
+from app.web.status.consumer_groups import ConsumerGroups
+from app.web.status.probes import Check
+from app.web.status.statistics import Statistics
+from app.web.status.system import Channels, SystemView
+from app.web.stored_results.queries import StoredResults
+from app.web.topics.decisions import DecisionsMirror
+from app.web.topics.recent_results import RecentResults
+from app.web.topics.topic_reader import TopicReader
+from app.web.websocket.push import Push
+from app.web.writers.decision_writer import DecisionWriter
+from app.web.writers.point_writer import PointWriter
+from app.web.writers.report_writer import ReportWriter
 
 if TYPE_CHECKING:
     from app.store.history import History
@@ -58,7 +58,7 @@ SUBJECTS = [
     episodes,
     alerts,
     silences,
-    live,
+    websocket,
     openapi,
 ]
 
@@ -76,7 +76,7 @@ class Server:
         anomalies: TopicReader,
         history: "Callable[[], History | None]" = lambda: None,
         channels: Channels = dict,
-        mirror: Mirror | None = None,
+        mirror: DecisionsMirror | None = None,
     ) -> None:
         self.guard = Guard(settings, metrics)
         statistics = Statistics(settings, metrics, recent, results, anomalies)
@@ -85,17 +85,17 @@ class Server:
         routes = routes_of(SUBJECTS) + pages()
         if not settings.dashboard.enabled:
             routes = [one for one in routes if one.handler in ALWAYS]
-        self.decider = Decider(settings, mirror)
-        self.reports = Reports(settings, self.decider)
+        self.decider = DecisionWriter(settings, mirror)
+        self.reports = ReportWriter(settings, self.decider)
         self.services = Services(
             settings, metrics, health, recent, self.push, statistics, results, history,
-            PointWriter(settings), PointRate(settings.api.max_point_rate), KeptResults(settings),
-            SystemView(settings, metrics, health, channels), Workers(settings, health),
+            PointWriter(settings), PointRate(settings.api.max_point_rate), StoredResults(settings),
+            SystemView(settings, metrics, health, channels), ConsumerGroups(settings, health),
             known, self.decider, self.reports, routes, self.guard.access,
         )  # fmt: skip
 
     @property
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[HttpRoute]:
         return self.services.routes
 
     def application(self) -> web.Application:

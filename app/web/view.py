@@ -13,14 +13,14 @@ from aiohttp import web
 from app import errors
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.live.decisions import Mirror, kafka_reader
-from app.web.live.recent_results import RecentResults
-from app.web.live.topic_reader import TopicReader, kafka_consumer
-from app.web.probes import Check
 from app.web.security.access_log import AccessLog, server_log
 from app.web.security.limits import excess
 from app.web.server import Server
-from app.web.system import Channels
+from app.web.status.probes import Check
+from app.web.status.system import Channels
+from app.web.topics.decisions import DecisionsMirror, kafka_reader
+from app.web.topics.recent_results import RecentResults
+from app.web.topics.topic_reader import TopicReader, kafka_consumer
 
 if TYPE_CHECKING:
     from app.store.history import History
@@ -60,12 +60,14 @@ class View:
         self._readers = [
             TopicReader(kafka.output_topic, self.recent.take_result, connect, START_RESULTS, RESULTS_PER_S),
         ]
-        told = [(kafka.notifications_topic, self.recent.take_notification, self.recent.words)]
-        for topic, take, feed in [
+        notifications = [(kafka.notifications_topic, self.recent.take_notification, self.recent.notifications)]
+        for topic, take, read_positions in [
             (kafka.anomalies_topic, self.recent.take_event, self.recent.events),
-            *(told if settings.alerting.enabled else ()),
+            *(notifications if settings.alerting.enabled else ()),
         ]:
-            self._readers.append(TopicReader(topic, take, connect, START_ANOMALIES, EVENTS_PER_S, feed=feed))
+            self._readers.append(
+                TopicReader(topic, take, connect, START_ANOMALIES, EVENTS_PER_S, read_positions=read_positions)
+            )
         self._dashboard, self._most, self._cut = (
             settings.dashboard,
             settings.api.max_connections,
@@ -73,7 +75,9 @@ class View:
         )
         self._takes_reports = settings.api.writes
         self._access_log, self._root_path = settings.api.access_log, settings.api.root_path or ""
-        self._mirror = Mirror(kafka.decisions_topic, kafka_reader(options)) if settings.alerting.enabled else None
+        self._mirror = (
+            DecisionsMirror(kafka.decisions_topic, kafka_reader(options)) if settings.alerting.enabled else None
+        )
         results, anomalies = self._readers[:2]
         of_topics = self.recent, results, anomalies
         self._server = Server(settings, metrics, health, *of_topics, history, channels, self._mirror)
@@ -123,7 +127,7 @@ class View:
             scheme, path = "https" if guard.tls else "http", self._root_path
             log.info("web view on %s://%s:%d%s/", scheme, f"[{host}]" if ":" in host else host, self.port, path)
 
-    def _run(self, job: Coroutine[Any, Any, None], reader: TopicReader | Mirror | None = None) -> None:
+    def _run(self, job: Coroutine[Any, Any, None], reader: TopicReader | DecisionsMirror | None = None) -> None:
         task = asyncio.create_task(job)
         task.add_done_callback(partial(_ended, reader))
         self._tasks.append(task)
@@ -161,7 +165,7 @@ class View:
             await self._server.push.close()
             await self._runner.cleanup()
             await self._server.services.points.stop()
-            await self._server.services.kept.stop()
+            await self._server.services.stored_results.stop()
             self._runner = None
         await self._server.decider.stop()
 
@@ -176,7 +180,7 @@ def _listen_problem(error: OSError, host: str, port: int) -> str:
     return f"dashboard.host, dashboard.port: cannot listen on {host}:{port}: {error}"
 
 
-def _ended(reader: TopicReader | Mirror | None, task: asyncio.Task) -> None:
+def _ended(reader: TopicReader | DecisionsMirror | None, task: asyncio.Task) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("web view: a task ended; the worker goes on", exc_info=error)
         if reader:

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.api.routes import ROLES
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 
 PROMISED = {
     ("DELETE", "/api/silences/{id}"): "admin",

@@ -9,8 +9,8 @@ import pytest
 from app.pipeline import Pipeline
 from app.pipeline.points import Points
 from app.settings import Detection
-from app.web.live.recent_results import RecentResults
-from app.web.live.records import Event, ShownResult
+from app.web.topics.recent_results import RecentResults
+from app.web.topics.records import EpisodeEvent, ShownResult
 from app.wire import episodes, results
 
 N = 300
@@ -65,7 +65,9 @@ def test_every_field_and_every_episode_arrives(metrics):
 
 def test_no_field_of_a_result_is_left_out_of_the_view_by_accident():
     assert set(results.Result.__struct_fields__) - set(ShownResult.__struct_fields__) == {"config_hash"}
-    assert {*results.Closed.__struct_fields__, *results.Standing.__struct_fields__} <= set(Event.__struct_fields__)
+    assert {*results.Closed.__struct_fields__, *results.Standing.__struct_fields__} <= set(
+        EpisodeEvent.__struct_fields__
+    )
 
 
 def test_readers_of_events_know_every_field_of_them_but_what_is_of_results_alone():

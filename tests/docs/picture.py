@@ -24,9 +24,9 @@ from app.kafka.groups import Group, Member
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import load
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 from app.wire.reader import Reader
 from app.wire.results import encode_episodes, encode_results
 from tests.support.browser import Page, browser

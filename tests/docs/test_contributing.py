@@ -28,8 +28,8 @@ from app.metrics import Metrics
 from app.settings import Settings, load
 from app.web import server as web
 from app.web.api import pages as web_pages
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 from tests.docs import pages
 
 TEXT = (pages.ROOT / "CONTRIBUTING.md").read_text("utf-8")

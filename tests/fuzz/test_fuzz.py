@@ -10,12 +10,12 @@ from msgspec import Meta, Struct
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.api import openapi
-from app.web.api.routes import READ, Answer, Route, routes_of
+from app.web.api.routes import READ, HttpRoute, JsonResponse, routes_of
 from app.web.api.services import Services
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
-from app.web.problems import Problem
+from app.web.problems import HttpProblem
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 from tests.fuzz.run import findings, reported
 
 
@@ -39,12 +39,12 @@ async def wrong_type(services: Services, asked: Asked):
 
 async def other_status(services: Services, asked: Asked):
     """A status that is not in the document."""
-    return Answer(202, Answered(1))
+    return JsonResponse(202, Answered(1))
 
 
 async def undeclared_problem(services: Services, asked: Asked):
     """A refusal that is not in the document."""
-    raise Problem(404, "nowhere")
+    raise HttpProblem(404, "nowhere")
 
 
 async def falls(services: Services, asked: Asked):
@@ -57,7 +57,7 @@ def test_what_keeps_to_its_document_passes_and_what_does_not_is_found():
     server = Server(Settings(), Metrics(), lambda: Health(True, True), RecentResults(), reader, reader)
     server.routes[:] = routes_of([openapi])
     for handler in (right, wrong_type, other_status, undeclared_problem, falls):
-        server.routes.append(Route("GET", f"/api/{handler.__name__}", (READ,), {200: Answered}, handler))
+        server.routes.append(HttpRoute("GET", f"/api/{handler.__name__}", (READ,), {200: Answered}, handler))
 
     async def tried():
         async with TestServer(server.application()) as listening:

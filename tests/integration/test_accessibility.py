@@ -15,8 +15,8 @@ from app.kafka.groups import Group, Member
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.api.pages import pages
-from app.web.probes import Health
 from app.web.server import Server
+from app.web.status.probes import Health
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 

@@ -12,12 +12,12 @@ from support import viewed
 from support.browser import CHROMIUM
 from support.viewed import HOSTILE, NO_INJECTION, anomaly, closed, fed, result
 
-from app.web.api.routes import Answer, Route
-from app.web.live.episodes import Muted, Said
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
-from app.web.problems import Problem
+from app.web.api.routes import HttpRoute, JsonResponse
+from app.web.episodes import CoveringSilence, ShownAcknowledgement
+from app.web.problems import HttpProblem
 from app.web.security.roles import ADMIN, READ
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -44,7 +44,7 @@ def look(scenario, recent, routes=(), **settings):
         found = [result(request.query["source"], at, timestamp=begin + at) for at in range(10)]
         return {"results": [json.loads(one) for one in found], "complete": True}
 
-    kept = Route("GET", "/api/results", (READ,), {200: dict}, results, any_query=True)
+    kept = HttpRoute("GET", "/api/results", (READ,), {200: dict}, results, any_query=True)
     viewed.look(scenario, recent, [*routes, kept], **settings)
 
 
@@ -278,15 +278,15 @@ class OfEpisode(Struct):
 def deciding(said):
     """In place of the routes that decide: what they are asked comes into ``said``."""
 
-    async def decide(request: web.Request, asked: OfEpisode, body: dict[str, Any]) -> Answer:
+    async def decide(request: web.Request, asked: OfEpisode, body: dict[str, Any]) -> JsonResponse:
         said.append((request.path, body))
         if body["comment"] == "refuse":
-            raise Problem.at("/comment", "expected other words")
+            raise HttpProblem.at("/comment", "expected other words")
         until = {"id": "s1", "ends_at": time.time() + body["duration_s"]} if "duration_s" in body else {}
-        return Answer(200, {"at": time.time(), **body, **until})
+        return JsonResponse(200, {"at": time.time(), **body, **until})
 
     paths = ["/api/episodes/{episode}/acknowledgement", "/api/episodes/{episode}/feedback", "/api/silences"]
-    return [Route("POST", path, (ADMIN,), {200: dict}, decide) for path in paths]
+    return [HttpRoute("POST", path, (ADMIN,), {200: dict}, decide) for path in paths]
 
 
 def test_an_episode_is_acknowledged_silenced_and_judged_by_keyboard():
@@ -386,7 +386,7 @@ def test_buttons_are_there_for_those_who_may(roles):
 
     recent = fed("pump-7")
     recent.take_event(anomaly("pump-7", 50, event="opened"), time.time())
-    look(scenario, recent, routes=[Route("GET", "/api/session", (READ,), {200: dict}, session)])
+    look(scenario, recent, routes=[HttpRoute("GET", "/api/session", (READ,), {200: dict}, session)])
 
 
 def test_the_keyboard_reaches_bars_and_what_they_are():
@@ -435,7 +435,10 @@ def test_an_episode_in_the_address_is_fetched_and_decisions_of_others_are_shown(
         plain = server.services.episodes.decided
 
         def decided(one):
-            one.acknowledged, one.muted = Said("bob", now, "mine"), Muted("s1", "new seals", now + 3600, "ann")
+            one.acknowledged, one.muted = (
+                ShownAcknowledgement("bob", now, "mine"),
+                CoveringSilence("s1", "new seals", now + 3600, "ann"),
+            )
             return plain(one)
 
         await page.open(url + "?episode=raw-data:0:50:0&search=nothing")

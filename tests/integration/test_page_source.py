@@ -13,9 +13,9 @@ from support.made_log import MadeLog
 from support.viewed import HOSTILE, NO_INJECTION, anomaly, closed, fed, look, result
 
 from app.cli import main
-from app.web.api.routes import READ, Route
-from app.web.kept_results import KeptResults
-from app.web.live.recent_results import RecentResults
+from app.web.api.routes import READ, HttpRoute
+from app.web.stored_results.queries import StoredResults
+from app.web.topics.recent_results import RecentResults
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -51,7 +51,7 @@ def kept(rows, pages=1, most_failures=0):
 
 
 def made_route(path, handler):
-    return Route("GET", path, (READ,), {200: dict[str, Any]}, handler, any_query=True)
+    return HttpRoute("GET", path, (READ,), {200: dict[str, Any]}, handler, any_query=True)
 
 
 def state(url):
@@ -237,7 +237,7 @@ def test_a_long_time_is_thinned_and_says_so():
     log.write([row.replace(b": ", b":") for row in rows], written=START + 8_000, per_batch=500)  # as workers write them
 
     async def scenario(page, url, server):
-        kept = server.services.kept = KeptResults(server.services.settings, lambda: log)
+        kept = server.services.stored_results = StoredResults(server.services.settings, lambda: log)
         await page.open(url + "source?source=pump-7&last=all")
         shown = await page.until(f"/^[5-7],[0-9]+ of 8,000 points of this span/.test({SHOWN}) && {SHOWN}")
         assert "all until 2023-10-27 11:27:39 UTC, then of each" in shown

@@ -15,7 +15,7 @@ from support import kafka_tools
 from app.compiled import murmur2
 from app.compiled.byte_columns import Column
 from app.errors import TopicError
-from app.web.point_writer import PointWriter
+from app.web.writers.point_writer import PointWriter
 from app.wire.writer import NewPoint
 
 POINTS, SOURCES = 200, 4

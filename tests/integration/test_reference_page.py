@@ -11,9 +11,9 @@ from support.browser import CHROMIUM, browser
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.api.openapi import document
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 

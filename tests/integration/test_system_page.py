@@ -14,9 +14,9 @@ from app.alerting.delivery import Status
 from app.kafka.groups import Group, Member
 from app.metrics import Metrics
 from app.settings import load
-from app.web.probes import Health
-from app.web.security.tokens import Entry, add, digest, new_token
+from app.web.security.tokens import StoredToken, add, digest, new_token
 from app.web.server import Server
+from app.web.status.probes import Health
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -72,8 +72,8 @@ async def log_in(page, token):
 
 def test_one_logs_in_and_sees_how_the_program_is(tmp_path):
     admin, reader = new_token(), new_token()
-    add(tmp_path / "tokens", Entry("boss", frozenset({"admin"}), digest(admin)))
-    add(tmp_path / "tokens", Entry("wall", frozenset({"read"}), digest(reader)))
+    add(tmp_path / "tokens", StoredToken("boss", frozenset({"admin"}), digest(admin)))
+    add(tmp_path / "tokens", StoredToken("wall", frozenset({"read"}), digest(reader)))
     server = made(tmp_path / "tokens")
 
     async def sees_everything(page):

@@ -12,7 +12,7 @@ from app.kafka.client import client_options
 from app.metrics import Metrics
 from app.web import Health, View
 from app.web import view as view_module
-from app.web.live import topic_reader as topic_reader_module
+from app.web.topics import topic_reader as topic_reader_module
 
 
 def result(source, at, **fields):

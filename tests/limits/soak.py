@@ -1,6 +1,6 @@
 """Resident memory of a worker under a steady load: its slope, when everything that grows at first has grown.
 
-With the view its series fill, up to 69 MB (see app/web/live/recent_results.py): in minutes where episodes open, as a
+With the view its series fill, up to 69 MB (see app/web/topics/recent_results.py): in minutes where episodes open, as a
 source is kept in full from its episode on. What only half an hour shows: fetches that the view had skipped waited for
 the collector of cycles, 305 MB after 13 minutes instead of 210; and errors in the log from the fifth minute on, and
 1,147 episodes within five seconds of the first full hour, none of which anything was wrong with."""

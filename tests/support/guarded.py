@@ -6,10 +6,10 @@ from typing import Any
 
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
 from app.web.security import tokens
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 
 UPGRADE = {
     "Connection": "Upgrade",
@@ -28,7 +28,7 @@ class Keys:
         for name, token in self._made.items():
             role = name if name in ("read", "write") else "admin"
             expires = 1_000_000_000.0 if name == "expired" else None
-            tokens.add(self.path, tokens.Entry(name, frozenset({role}), tokens.digest(token), expires))
+            tokens.add(self.path, tokens.StoredToken(name, frozenset({role}), tokens.digest(token), expires))
         tokens.remove(self.path, "revoked")
 
     def __getitem__(self, name: str) -> str:

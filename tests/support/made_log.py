@@ -1,7 +1,7 @@
 """Partitions of topics as a broker keeps them, in memory: real record batches, as the worker packs them.
 
-``MadeLog`` answers what app.kafka.log_reader.LogReader is asked by app/web/kept. ``result`` is a result as a worker
-encodes it, with the fields that its readers look at.
+``MadeLog`` has the methods of app.kafka.log_reader.LogReader that app/web/stored_results calls. ``result`` is a result
+as a worker encodes it, with the fields that its readers look at.
 """
 
 import struct

@@ -8,9 +8,9 @@ from aiohttp.test_utils import TestServer
 
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 from support.browser import browser
 
 HOSTILE = [

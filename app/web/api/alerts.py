@@ -12,10 +12,10 @@ from msgspec import Meta, Struct
 from app.alerting.external import Report
 from app.scoring.severity import severity
 from app.state.sources import VALUE
-from app.web.api.moments import moment
 from app.web.api.routes import WRITE, route
 from app.web.api.services import Services
-from app.web.problems import Problem
+from app.web.api.times import moment
+from app.web.problems import HttpProblem
 from app.web.security.access import CALLER
 from app.web.security.clients import CLIENT
 from app.wire.times import hint, seconds, unit_of
@@ -64,22 +64,22 @@ async def alert(services: Services, body: Alert, request: web.Request) -> Report
     by = request[CALLER].name
     client = f"token {by}" if by else request[CLIENT].address
     if wait := services.point_rate.take(client, 1):
-        raise Problem(429, "too many (api.max_point_rate)", headers={"Retry-After": str(math.ceil(wait))})
+        raise HttpProblem(429, "too many (api.max_point_rate)", headers={"Retry-After": str(math.ceil(wait))})
     report = Report(
         body.source, "" if body.metric == VALUE else body.metric, body.anomaly_type, _time(body.timestamp), body.value,
         body.is_anomaly, body.anomaly_score, by,
     )  # fmt: skip
     if len(report.source.encode("utf-8", "replace")) > 256:
-        raise Problem.at("/source", "expected at most 256 bytes", 422)
+        raise HttpProblem.at("/source", "expected at most 256 bytes", 422)
     if len(report.metric.encode("utf-8", "replace")) > 128:
-        raise Problem.at("/metric", "expected at most 128 bytes", 422)
+        raise HttpProblem.at("/metric", "expected at most 128 bytes", 422)
     if (known := await services.reports.take(report)) is None:
         return Reported(None, "closed", None)
     return Reported(known.episode, "closed" if known.closed else "open", severity(known.peak_score))
 
 
 def _time(given: float | str) -> float:
-    """Epoch seconds. Raises Problem."""
+    """Epoch seconds. Raises HttpProblem."""
     at: float | None = None
     what = repr(given)
     if isinstance(given, str):
@@ -89,5 +89,5 @@ def _time(given: float | str) -> float:
     else:
         what = f"{given:g}{hint(given, None)}"
     if at is None or at > time.time() + AHEAD_S:
-        raise Problem.at("/timestamp", f"expected a time that is not later than now, got {what}", 422)
+        raise HttpProblem.at("/timestamp", f"expected a time that is not later than now, got {what}", 422)
     return at

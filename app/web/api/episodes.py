@@ -11,14 +11,21 @@ from msgspec import Meta, Struct
 from app.alerting.deciding import BadDecision, checked_episode, checked_words
 from app.scoring.severity import NAMES as SEVERITIES
 from app.store.cursor import BadCursor
-from app.web.api.moments import TIME, moment
 from app.web.api.routes import ADMIN, READ, SOURCE, route
 from app.web.api.services import Services
 from app.web.api.sources import Limit
-from app.web.live.decider import Decider, said_by
-from app.web.live.episodes import Episode, EpisodesFound, Said, SaidWhat, ToldChannel, Wanted
-from app.web.live.recent_results import Anomalous
-from app.web.problems import Problem
+from app.web.api.times import TIME, moment
+from app.web.episodes import (
+    ChannelNotification,
+    Episode,
+    EpisodeFilter,
+    EpisodePage,
+    ShownAcknowledgement,
+    ShownFeedback,
+)
+from app.web.problems import HttpProblem
+from app.web.topics.recent_results import Anomalous
+from app.web.writers.decision_writer import DecisionWriter, author_of
 from app.wire.decisions import Acknowledgement, Feedback
 
 LONGEST = 256  # characters of a pattern, as of a name
@@ -50,7 +57,7 @@ By = Annotated[str, Meta(description="Who says so; where tokens are asked for, i
 Comment = Annotated[str, Meta(description="Why, for those who read it later: at most 1,000 characters.")]
 
 
-class _Asked(Struct, kw_only=True):
+class _Parameters(Struct, kw_only=True):
     metric: Metric | None = None
     since: Since | None = None
     until: Until | None = None
@@ -60,25 +67,25 @@ class _Asked(Struct, kw_only=True):
     cursor: Cursor = ""
 
 
-class EpisodesAsked(_Asked, kw_only=True):
+class EpisodesParameters(_Parameters, kw_only=True):
     """Parameters of a list of episodes."""
 
     source: Pattern = ""
     limit: Limit | None = None
 
 
-class OfSource(_Asked, kw_only=True):
+class OfSource(_Parameters, kw_only=True):
     """Parameters of the path that has a source in it."""
 
     source: Source
     limit: Limit = 50
 
 
-class EpisodeAsked(Struct):
+class EpisodeParameters(Struct):
     episode: Id
 
 
-class AnomalousAsked(Struct):
+class AnomalousParameters(Struct):
     limit: Limit = 100
 
 
@@ -100,7 +107,7 @@ class EpisodeMessages(Struct, omit_defaults=True):
     """``notifications``, of the history, the first first; without it the last ``told`` to each channel is known."""
 
     episode: str
-    told: list[ToldChannel]
+    told: list[ChannelNotification]
     notifications: list[EpisodeMessage] = []
     note: str = ""
 
@@ -118,8 +125,8 @@ class NewFeedback(NewAcknowledgement, kw_only=True):
     verdict: Literal["anomaly", "expected", "new_normal", "not_useful"]
 
 
-@route("GET", "/api/anomalies", READ, {200: EpisodesFound}, problems=(422,))
-async def anomalies(services: Services, asked: EpisodesAsked) -> EpisodesFound:
+@route("GET", "/api/anomalies", READ, {200: EpisodePage}, problems=(422,))
+async def anomalies(services: Services, asked: EpisodesParameters) -> EpisodePage:
     """Episodes, the last opened first.
 
     They are of the history, with what was read since; where there is no history, of recent events alone. `from` and
@@ -129,20 +136,20 @@ async def anomalies(services: Services, asked: EpisodesAsked) -> EpisodesFound:
     return await _page(services, asked, limit, exact=False)
 
 
-@route("GET", f"/api/anomalies/{SOURCE}", READ, {200: EpisodesFound}, problems=(422,))
-async def anomalies_of_source(services: Services, asked: OfSource) -> EpisodesFound:
+@route("GET", f"/api/anomalies/{SOURCE}", READ, {200: EpisodePage}, problems=(422,))
+async def anomalies_of_source(services: Services, asked: OfSource) -> EpisodePage:
     """Episodes of one source, the last opened first."""
     return await _page(services, asked, asked.limit, exact=True)
 
 
 @route("GET", "/api/episodes/{episode}", READ, {200: Episode}, problems=(404,))
-async def episode(services: Services, asked: EpisodeAsked) -> Episode:
+async def episode(services: Services, asked: EpisodeParameters) -> Episode:
     """All that is known of one episode: with votes, attribution, who was told, and what was decided."""
     return await _known(services, asked.episode)
 
 
 @route("GET", "/api/episodes/{episode}/notifications", READ, {200: EpisodeMessages}, problems=(404,))
-async def notifications(services: Services, asked: EpisodeAsked) -> EpisodeMessages:
+async def notifications(services: Services, asked: EpisodeParameters) -> EpisodeMessages:
     """Who was told of an episode, what they answered, or why they were not told."""
     one = await _known(services, asked.episode)
     stored = await services.episodes.messages(asked.episode)
@@ -160,17 +167,21 @@ async def notifications(services: Services, asked: EpisodeAsked) -> EpisodeMessa
     return EpisodeMessages(one.episode, one.told, found)
 
 
-@route("POST", "/api/episodes/{episode}/acknowledgement", ADMIN, {200: Said}, problems=(404, 422, 503))
-async def acknowledge(services: Services, asked: EpisodeAsked, body: NewAcknowledgement, request: web.Request) -> Said:
+@route("POST", "/api/episodes/{episode}/acknowledgement", ADMIN, {200: ShownAcknowledgement}, problems=(404, 422, 503))
+async def acknowledge(
+    services: Services, asked: EpisodeParameters, body: NewAcknowledgement, request: web.Request
+) -> ShownAcknowledgement:
     """Acknowledge an episode: it is not repeated any more, and its end is still told."""
     decider = await _to_decide(services, asked.episode)
     by, comment = _said(request, body)
     await decider.write(one := Acknowledgement(asked.episode, by, time.time(), comment))
-    return Said(one.by, one.at, one.comment)
+    return ShownAcknowledgement(one.by, one.at, one.comment)
 
 
-@route("POST", "/api/episodes/{episode}/feedback", ADMIN, {200: SaidWhat}, problems=(404, 422, 503))
-async def feedback(services: Services, asked: EpisodeAsked, body: NewFeedback, request: web.Request) -> SaidWhat:
+@route("POST", "/api/episodes/{episode}/feedback", ADMIN, {200: ShownFeedback}, problems=(404, 422, 503))
+async def feedback(
+    services: Services, asked: EpisodeParameters, body: NewFeedback, request: web.Request
+) -> ShownFeedback:
     """Say what an episode was, for the history.
 
     `anomaly`: it was one. `expected`: it was unusual, and known before. `new_normal`: it will stay so. `not_useful`:
@@ -179,11 +190,11 @@ async def feedback(services: Services, asked: EpisodeAsked, body: NewFeedback, r
     decider = await _to_decide(services, asked.episode)
     by, comment = _said(request, body)
     await decider.write(one := Feedback(asked.episode, body.verdict, by, time.time(), comment))
-    return SaidWhat(one.by, one.at, one.comment, one.verdict)
+    return ShownFeedback(one.by, one.at, one.comment, one.verdict)
 
 
 @route("GET", "/anomalies", READ, {200: list[Anomalous]})
-async def anomalous(services: Services, asked: AnomalousAsked) -> list[Anomalous]:
+async def anomalous(services: Services, asked: AnomalousParameters) -> list[Anomalous]:
     """The last anomalous points of all sources that this process has read, the newest first.
 
     `mean` is what was expected, `std_dev` the usual error of that.
@@ -191,12 +202,12 @@ async def anomalous(services: Services, asked: AnomalousAsked) -> list[Anomalous
     return services.recent.anomalous(asked.limit)
 
 
-async def _page(services: Services, asked: EpisodesAsked | OfSource, limit: int, exact: bool) -> EpisodesFound:
+async def _page(services: Services, asked: EpisodesParameters | OfSource, limit: int, exact: bool) -> EpisodePage:
     severity = tuple(asked.severity.split(",")) if asked.severity else ()
     if unknown := [name for name in severity if name not in SEVERITIES]:
         expected = f"expected {', '.join(SEVERITIES)}, with commas between"
-        raise Problem.at("?severity", f"{expected}, got {unknown[0][:80]!r}", 422)
-    wanted = Wanted(
+        raise HttpProblem.at("?severity", f"{expected}, got {unknown[0][:80]!r}", 422)
+    wanted = EpisodeFilter(
         limit=limit,
         since=moment("?since", asked.since),
         until=moment("?until", asked.until),
@@ -211,18 +222,18 @@ async def _page(services: Services, asked: EpisodesAsked | OfSource, limit: int,
     try:
         return await services.episodes.page(wanted)
     except BadCursor as error:
-        raise Problem.at("?cursor", str(error), 422) from error
+        raise HttpProblem.at("?cursor", str(error), 422) from error
 
 
 async def _known(services: Services, name: str) -> Episode:
     if (one := await services.episodes.one(name)) is None:
         unknown = "" if services.episodes.complete else ", and there is no history that can be asked now"
-        raise Problem(404, f"no episode {name!r}{unknown}")
+        raise HttpProblem(404, f"no episode {name!r}{unknown}")
     return one
 
 
-async def _to_decide(services: Services, name: str) -> Decider:
-    """What is to be decided of this episode goes there. Raises Problem.
+async def _to_decide(services: Services, name: str) -> DecisionWriter:
+    """What is to be decided of this episode goes there. Raises HttpProblem.
 
     An episode that this process does not know is taken only while the history, which knows all, cannot be asked.
     """
@@ -230,15 +241,15 @@ async def _to_decide(services: Services, name: str) -> Decider:
     try:
         checked_episode(name)
     except BadDecision as error:
-        raise Problem(404, f"no episode {name!r}: {error}") from error
+        raise HttpProblem(404, f"no episode {name!r}: {error}") from error
     if await services.episodes.one(name) is None and services.episodes.complete:
-        raise Problem(404, f"no episode {name!r}")
+        raise HttpProblem(404, f"no episode {name!r}")
     return services.decider
 
 
 def _said(request: web.Request, body: NewAcknowledgement) -> tuple[str, str]:
     """Who, and why."""
     try:
-        return said_by(request, body.by), checked_words("comment", body.comment)
+        return author_of(request, body.by), checked_words("comment", body.comment)
     except BadDecision as error:
-        raise Problem.at(f"/{error.field}", str(error), 422) from error
+        raise HttpProblem.at(f"/{error.field}", str(error), 422) from error

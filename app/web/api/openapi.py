@@ -17,7 +17,7 @@ from aiohttp import web
 from app import __version__
 from app.settings import Settings
 from app.settings.web import ApiSettings
-from app.web.api.routes import INSTEAD, JSON, PROBE, READ, ROLES, WRITE, Route, route, without_none
+from app.web.api.routes import INSTEAD, JSON, PROBE, READ, ROLES, WRITE, HttpRoute, route, without_none
 from app.web.api.services import Services
 from app.web.problems import MEDIA_TYPE, ProblemDetails
 
@@ -60,7 +60,7 @@ async def docs(services: Services) -> web.Response:
     return web.Response(status=302, headers={"Location": "../docs"})
 
 
-def document(settings: Settings, routes: Sequence[Route]) -> dict[str, Any]:
+def document(settings: Settings, routes: Sequence[HttpRoute]) -> dict[str, Any]:
     """Of a server with these settings and routes."""
     shown = [one for one in routes if one.in_document]
     schemas = Schemas([kind for one in shown for kind in types_of(one)])
@@ -124,23 +124,23 @@ def _put_instead(schema: Any) -> None:
         _put_instead(inner)
 
 
-def types_of(one: Route) -> list[Any]:
+def types_of(one: HttpRoute) -> list[Any]:
     """Every type that an operation needs a schema of."""
     body = body_of(one)
     fields = [without_none(field.type) for field in parameter_fields(one)]
     return fields + [kind for kind in [body, *one.answers.values()] if kind is not None]
 
 
-def body_of(one: Route) -> Any:
+def body_of(one: HttpRoute) -> Any:
     return one.parameters.get("body") or one.body
 
 
-def parameter_fields(one: Route) -> "Sequence[msgspec.structs.FieldInfo]":
+def parameter_fields(one: HttpRoute) -> "Sequence[msgspec.structs.FieldInfo]":
     asked = one.parameters.get("asked")
     return msgspec.structs.fields(asked) if asked else ()
 
 
-def operation(one: Route, shown: Sequence[Route], schemas: Schemas, api: ApiSettings) -> dict[str, Any]:
+def operation(one: HttpRoute, shown: Sequence[HttpRoute], schemas: Schemas, api: ApiSettings) -> dict[str, Any]:
     title, text = one.document
     made: dict[str, Any] = {
         "operationId": identity(one, shown),
@@ -162,14 +162,14 @@ def operation(one: Route, shown: Sequence[Route], schemas: Schemas, api: ApiSett
     return made
 
 
-def asked_roles(one: Route, api: ApiSettings) -> list[str]:
+def asked_roles(one: HttpRoute, api: ApiSettings) -> list[str]:
     """Of a token, one of which is needed; none: it is for everybody."""
     if one.roles == (PROBE,):
         return [] if api.probes_open else [READ]
     return [role for role in one.roles if role in ROLES]
 
 
-def parameter(one: Route, field: "msgspec.structs.FieldInfo", schemas: Schemas) -> dict[str, Any]:
+def parameter(one: HttpRoute, field: "msgspec.structs.FieldInfo", schemas: Schemas) -> dict[str, Any]:
     name = field.encode_name
     schema = schemas[without_none(field.type)]
     made: dict[str, Any] = {"name": name, "in": "query", "required": field.required}
@@ -184,7 +184,7 @@ def parameter(one: Route, field: "msgspec.structs.FieldInfo", schemas: Schemas) 
     return made | {"schema": schema}
 
 
-def refusals(one: Route, asked: Sequence[str], api: ApiSettings) -> dict[int, Any]:
+def refusals(one: HttpRoute, asked: Sequence[str], api: ApiSettings) -> dict[int, Any]:
     """What is refused before and by the handler."""
     found = {400, 403, *one.problems}
     if asked:
@@ -220,7 +220,7 @@ def plain(path: str) -> str:
     return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", path)
 
 
-def identity(one: Route, shown: Sequence[Route]) -> str:
+def identity(one: HttpRoute, shown: Sequence[HttpRoute]) -> str:
     """The name of the handler, and of parameters in the path where one handler has several routes."""
     name = one.handler.__name__
     if sum(other.handler is one.handler for other in shown) > 1 and (names := re.findall(r"\{(\w+)", one.path)):
@@ -228,12 +228,12 @@ def identity(one: Route, shown: Sequence[Route]) -> str:
     return name
 
 
-def subject(one: Route) -> str:
+def subject(one: HttpRoute) -> str:
     """The module of the handler."""
     return one.handler.__module__.rpartition(".")[2]
 
 
-def subjects(shown: Sequence[Route]) -> dict[str, str]:
+def subjects(shown: Sequence[HttpRoute]) -> dict[str, str]:
     """First lines of the docstrings of modules, by name."""
     modules = {subject(one): sys.modules[one.handler.__module__].__doc__ or "" for one in shown}
     return {name: text.strip().partition("\n")[0] for name, text in modules.items()}

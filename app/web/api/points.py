@@ -17,15 +17,15 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from app.compiled.numeric import MAX_VALUE
 from app.errors import Busy, InvalidPoint, TopicError, Unreadable
 from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
-from app.web.api.routes import INSTEAD, JSON, NDJSON, READ, WRITE, Answer, pointer, raw_body, route
+from app.web.api.routes import INSTEAD, JSON, NDJSON, READ, WRITE, JsonResponse, pointer, raw_body, route
 from app.web.api.services import Services
-from app.web.kept.awaited import Expected
-from app.web.kept_results import Missing
-from app.web.live.records import ShownResult
-from app.web.point_writer import Outcome, Unwritten, Written
-from app.web.problems import Problem, ProblemDetails, Wrong
+from app.web.problems import HttpProblem, ProblemDetails, RequestError
 from app.web.security.access import CALLER
 from app.web.security.clients import CLIENT
+from app.web.stored_results.queries import MissingResult
+from app.web.stored_results.waiter import ExpectedResults
+from app.web.topics.records import ShownResult
+from app.web.writers.point_writer import Outcome, Unwritten, Written
 from app.wire import malformed
 from app.wire.schema import Names, Scalar
 from app.wire.times import END_OF_TIME, SMALLEST
@@ -124,7 +124,7 @@ class Scored(Struct, omit_defaults=True):
     severity: str | UnsetType = UNSET
 
 
-class PointAnswer(Struct, omit_defaults=True):
+class PointOutcome(Struct, omit_defaults=True):
     """What became of one of several points: as `Scored`, or an error: then it is not written, or not for certain."""
 
     dataPointId: str | UnsetType = UNSET
@@ -141,7 +141,7 @@ class Pending(Struct):
     status: str = "pending"
 
 
-class DataAsked(Struct):
+class DataParameters(Struct):
     wait: Wait = 1.0
 
 
@@ -152,18 +152,18 @@ class Detected(Struct, forbid_unknown_fields=True):
     timestamp: Time = None
 
 
-class DetectAsked(Struct):
+class DetectParameters(Struct):
     source: Annotated[
         str,
         Meta(min_length=1, description="Name of the source.", examples=["pump-7"], extra_json_schema=SOURCE_TEXT),
     ] = "default"
 
 
-class Status(Struct):
+class Accepted(Struct):
     status: str = PROCESSED
 
 
-class ResultAsked(Struct):
+class ResultParameters(Struct):
     id: Annotated[str, Meta(description="topic:partition:offset:index", examples=["raw-data:3:5658:0"])]
 
 
@@ -181,10 +181,10 @@ _complaints = partial(malformed.complaints, Names())
 
 
 @route(
-    "POST", "/data", WRITE, {200: Scored | list[PointAnswer], 202: Scored},
+    "POST", "/data", WRITE, {200: Scored | list[PointOutcome], 202: Scored},
     consumes=(JSON, NDJSON), body=SentPoints, problems=REFUSED,
 )  # fmt: skip
-async def data(services: Services, asked: DataAsked, request: web.Request) -> Answer:
+async def data(services: Services, asked: DataParameters, request: web.Request) -> JsonResponse:
     """Score a point, or many.
 
     A point is written to the topic of the input. When Kafka holds it, and its result has come within `wait`, the answer
@@ -194,7 +194,7 @@ async def data(services: Services, asked: DataAsked, request: web.Request) -> An
     raw = await raw_body(request, (JSON, NDJSON))
     several, elements = _elements(raw, request.content_type == NDJSON)
     _check_limits(services, request, len(elements))
-    read: list[NewPoint | Problem] = []
+    read: list[NewPoint | HttpProblem] = []
     for i, element in enumerate(elements):
         read.append(_read(element, f"/{i}" if several else ""))
         if i % TURN == TURN - 1:
@@ -202,71 +202,71 @@ async def data(services: Services, asked: DataAsked, request: web.Request) -> An
     points = [point for point in read if isinstance(point, NewPoint)]
     outcomes, results = await _written(services, points, asked.wait)
     each = iter(outcomes)
-    answers: list[Scored | Problem] = []
+    answers: list[Scored | HttpProblem] = []
     for i, one in enumerate(read):
-        if isinstance(one, Problem):
+        if isinstance(one, HttpProblem):
             answers.append(one)
         else:
             answers.append(_answered(next(each), results, f"/{i}" if several else "", elements[i]))
     if several:
-        return Answer(200, [_one_of_many(answer) for answer in answers])
+        return JsonResponse(200, [_one_of_many(answer) for answer in answers])
     [answer] = answers
-    if isinstance(answer, Problem):
+    if isinstance(answer, HttpProblem):
         raise answer
     if answer.anomalyScore is not UNSET:
-        return Answer(200, answer)
-    return Answer(202, answer, {"Location": f"{request[CLIENT].prefix}/api/results/{answer.dataPointId}"})
+        return JsonResponse(200, answer)
+    return JsonResponse(202, answer, {"Location": f"{request[CLIENT].prefix}/api/results/{answer.dataPointId}"})
 
 
-@route("POST", "/detect", WRITE, {200: Status}, problems=REFUSED)
-async def detect(services: Services, asked: DetectAsked, body: Detected, request: web.Request) -> Status:
+@route("POST", "/detect", WRITE, {200: Accepted}, problems=REFUSED)
+async def detect(services: Services, asked: DetectParameters, body: Detected, request: web.Request) -> Accepted:
     """Write one value of a source; it is answered when Kafka holds it. `/data` can say what came of it."""
     _check_limits(services, request, 1)
     [outcome], _ = await _written(services, [NewPoint(asked.source, body.value, timestamp=body.timestamp)], 0.0)
     answer = _answered(outcome, {}, "", b"")
-    if isinstance(answer, Problem):
+    if isinstance(answer, HttpProblem):
         raise answer
-    return Status()
+    return Accepted()
 
 
 @route("GET", "/api/results/{id}", (READ, WRITE), {200: ShownResult, 202: Pending}, problems=(404, 410, 503))
-async def result(services: Services, asked: ResultAsked) -> web.Response | Answer:
+async def result(services: Services, asked: ResultParameters) -> web.Response | JsonResponse:
     """The result of the point with this id, as it is in Kafka.
 
     202: it is not scored yet. 404: there is no such point, or it has no result. 410: Kafka does not keep it any more.
     """
     try:
-        found = await services.kept.result(asked.id)
+        found = await services.stored_results.result(asked.id)
     except Unreadable as error:
-        raise Problem(503, str(error), headers=RETRY) from error
+        raise HttpProblem(503, str(error), headers=RETRY) from error
     if isinstance(found, bytes):
         return web.Response(body=found, content_type=JSON, headers={"Cache-Control": "no-store"})
     return _missing(asked.id, found)
 
 
-def _missing(id: str, found: Missing) -> Answer:
+def _missing(id: str, found: MissingResult) -> JsonResponse:
     if found.state == "pending":
-        return Answer(202, Pending(id), RETRY)
+        return JsonResponse(202, Pending(id), RETRY)
     if found.state == "bad_id":
-        raise Problem.at("id", found.why, 404)
-    raise Problem(410 if found.state == "gone" else 404, found.why)
+        raise HttpProblem.at("id", found.why, 404)
+    raise HttpProblem(410 if found.state == "gone" else 404, found.why)
 
 
 # --- what is sent
 
 
 def _check_limits(services: Services, request: web.Request, points: int) -> None:
-    """Raises Problem: 403, 413, 429, 501."""
+    """Raises HttpProblem: 403, 413, 429, 501."""
     api = services.settings.api
     if not api.writes:
-        raise Problem(403, "off: api.writes is false")
+        raise HttpProblem(403, "off: api.writes is false")
     if services.points.problem:
-        raise Problem(501, services.points.problem)
+        raise HttpProblem(501, services.points.problem)
     if points > api.max_points:
-        raise Problem(413, f"the body: expected at most {api.max_points} points (api.max_points), got {points}")
+        raise HttpProblem(413, f"the body: expected at most {api.max_points} points (api.max_points), got {points}")
     if wait := services.point_rate.take(_client(request), points):
         said = f"{api.max_point_rate:g} points/s (api.max_point_rate) are allowed for each client"
-        raise Problem(429, said, headers={"Retry-After": str(math.ceil(wait))})
+        raise HttpProblem(429, said, headers={"Retry-After": str(math.ceil(wait))})
 
 
 def _client(request: web.Request) -> str:
@@ -284,20 +284,20 @@ def _elements(raw: bytes, lines: bool) -> tuple[bool, Sequence[bytes]]:
     try:
         return True, _split(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Problem.at("", f"the body is no JSON: {error}") from error
+        raise HttpProblem.at("", f"the body is no JSON: {error}") from error
 
 
-def _read(raw: bytes, at: str) -> NewPoint | Problem:
+def _read(raw: bytes, at: str) -> NewPoint | HttpProblem:
     """``at``: where it is in the body."""
     raw = bytes(raw)
     try:
         if malformed.too_deep(raw):
-            return _refused(Wrong(at, str(malformed.nested())), 400)
+            return _refused(RequestError(at, str(malformed.nested())), 400)
         sent = _decode_point(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         return _not_read(raw, at, error)
     if (sent.sourceId is UNSET) == (sent.source is UNSET):
-        return _refused(Wrong(f"{at}/sourceId", "expected the name of the source, once"))
+        return _refused(RequestError(f"{at}/sourceId", "expected the name of the source, once"))
     source = str(sent.source if sent.sourceId is UNSET else sent.sourceId)
     metric = None if sent.metric is None else str(sent.metric)
     value, values = sent.value, sent.values
@@ -307,17 +307,17 @@ def _read(raw: bytes, at: str) -> NewPoint | Problem:
     )  # fmt: skip
 
 
-def _not_read(raw: bytes, at: str, error: Exception) -> Problem:
+def _not_read(raw: bytes, at: str, error: Exception) -> HttpProblem:
     if unknown := re.search(r"unknown field `(.*)`", str(error)):
         known = ", ".join(field.encode_name for field in msgspec.structs.fields(SentPoint))
-        return _refused(Wrong(f"{at}/{_escaped(unknown[1])}", f"unknown field; known: {known}"))
+        return _refused(RequestError(f"{at}/{_escaped(unknown[1])}", f"unknown field; known: {known}"))
     invalid = malformed.explain(raw, _complaints, str(error), "$")
     if placed := re.fullmatch(r"\$: (.*) - at (.*)", str(invalid)):  # by msgspec: null, where there is none
-        return _refused(Wrong(at + pointer(placed[2]), placed[1].replace("`", "")))
+        return _refused(RequestError(at + pointer(placed[2]), placed[1].replace("`", "")))
     return _refused(_wrong(invalid, at, raw), 400 if invalid.label == "invalid_json" else 422)
 
 
-def _wrong(invalid: InvalidPoint, at: str, raw: bytes) -> Wrong:
+def _wrong(invalid: InvalidPoint, at: str, raw: bytes) -> RequestError:
     """The reason, with the place in the body instead of that in the record."""
     text = str(invalid)
     head, got, tail = text.partition(", got ")
@@ -329,7 +329,7 @@ def _wrong(invalid: InvalidPoint, at: str, raw: bytes) -> Wrong:
         field = first[1] if first[1] in SentPoint.__struct_fields__ else ""
     if field == "source" and b'"sourceId"' in raw:
         field = "sourceId"
-    return Wrong(f"{at}/{field}" if field else at, detail)
+    return RequestError(f"{at}/{field}" if field else at, detail)
 
 
 def _escaped(name: str) -> str:
@@ -337,8 +337,8 @@ def _escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _refused(wrong: Wrong, status: int = 422) -> Problem:
-    return Problem(status, f"{wrong.at}: {wrong.detail}" if wrong.at else wrong.detail, [wrong])
+def _refused(wrong: RequestError, status: int = 422) -> HttpProblem:
+    return HttpProblem(status, f"{wrong.at}: {wrong.detail}" if wrong.at else wrong.detail, [wrong])
 
 
 # --- what came of it
@@ -347,7 +347,7 @@ def _refused(wrong: Wrong, status: int = 422) -> Problem:
 async def _written(
     services: Services, points: Sequence[NewPoint], wait_s: float
 ) -> tuple[list[Outcome], dict[str, bytes]]:
-    """What became of each, and the results that came in time, by id. Raises Problem: 503."""
+    """What became of each, and the results that came in time, by id. Raises HttpProblem: 503."""
     made: list[NewRecord | InvalidPoint] = []
     for first in range(0, len(points), TURN):
         made += services.points.records(points[first : first + TURN])
@@ -364,22 +364,24 @@ async def _written(
             }
             return outcomes, await expected.wait(ids, wait_s) if expected and ids else {}
     except (TopicError, Busy) as error:
-        raise Problem(503, f"nothing was written: {error}", headers=RETRY) from error
+        raise HttpProblem(503, f"nothing was written: {error}", headers=RETRY) from error
 
 
 async def _expecting(
     services: Services, sources: Iterable[str], stack: AsyncExitStack
-) -> tuple[Expected | None, dict[str, int]]:
+) -> tuple[ExpectedResults | None, dict[str, int]]:
     """Partitions of their results, by source, which are read from here on; none when they cannot be."""
     partitions = await services.points.partitions(sources)
     try:
-        of = {source: await services.kept.partition_of(source, number) for source, number in partitions.items()}
-        return await stack.enter_async_context(services.kept.expecting(set(of.values()))), of
+        of = {
+            source: await services.stored_results.partition_of(source, number) for source, number in partitions.items()
+        }
+        return await stack.enter_async_context(services.stored_results.expecting(set(of.values()))), of
     except Unreadable:
         return None, {}
 
 
-def _answered(outcome: Outcome, results: dict[str, bytes], at: str, raw: bytes) -> Scored | Problem:
+def _answered(outcome: Outcome, results: dict[str, bytes], at: str, raw: bytes) -> Scored | HttpProblem:
     if isinstance(outcome, Written):
         if (found := results.get(outcome.id)) is None:
             return Scored(outcome.id)
@@ -387,11 +389,11 @@ def _answered(outcome: Outcome, results: dict[str, bytes], at: str, raw: bytes) 
         return Scored(outcome.id, result.anomaly_score, result.is_anomaly, result.severity)
     if isinstance(outcome, Unwritten):
         said = f"{outcome.reason}; {MAYBE}" if outcome.maybe else f"{outcome.reason}; it was not written"
-        return Problem(503, said, headers=RETRY)
+        return HttpProblem(503, said, headers=RETRY)
     return _refused(_wrong(outcome, at, bytes(raw)), 409 if outcome.label in BY_SETTINGS else 422)
 
 
-def _one_of_many(answer: Scored | Problem) -> PointAnswer:
-    if isinstance(answer, Problem):
-        return PointAnswer(error=answer.details())
-    return PointAnswer(answer.dataPointId, answer.anomalyScore, answer.isAnomaly, answer.severity)
+def _one_of_many(answer: Scored | HttpProblem) -> PointOutcome:
+    if isinstance(answer, HttpProblem):
+        return PointOutcome(error=answer.details())
+    return PointOutcome(answer.dataPointId, answer.anomalyScore, answer.isAnomaly, answer.severity)

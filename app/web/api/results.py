@@ -9,18 +9,18 @@ from msgspec import Meta, Raw, Struct
 
 from app.errors import Busy, Unreadable
 from app.state.series import joined
-from app.web.api.moments import TIME, moment
-from app.web.api.routes import READ, SOURCE, Answer, route
+from app.web.api.routes import READ, SOURCE, JsonResponse, route
 from app.web.api.services import Services
-from app.web.kept_results import LATE_S, LIMIT, MOST_LIMIT
-from app.web.live.records import ShownResult
-from app.web.problems import Problem
+from app.web.api.times import TIME, moment
+from app.web.problems import HttpProblem
+from app.web.stored_results.queries import LATE_S, LIMIT, MOST_LIMIT
+from app.web.topics.records import ShownResult
 
 HOUR = 3600.0
 RETRY = {"Retry-After": "2"}
 
 
-class ResultsAsked(Struct, rename={"begin": "from", "end": "to"}, kw_only=True):
+class ResultsParameters(Struct, rename={"begin": "from", "end": "to"}, kw_only=True):
     """Parameters of the results of a source."""
 
     source: Annotated[str, Meta(description="Name of a source.", examples=["pump-7"])]
@@ -58,7 +58,7 @@ class ResultsAsked(Struct, rename={"begin": "from", "end": "to"}, kw_only=True):
     ] = None
 
 
-class ResultsFound(Struct):
+class ResultsPage(Struct):
     results: Annotated[list[ShownResult], Meta(description="As they are in Kafka, the oldest first.")]
     seen: Annotated[int, Meta(description="How many there were, before they were thinned.")]
     complete: Annotated[bool, Meta(description="With the pages before, these are all.")]
@@ -66,9 +66,9 @@ class ResultsFound(Struct):
     records: Annotated[int, Meta(description="Results of any source that were looked through for this page.")]
 
 
-@route("GET", "/api/results", READ, {200: ResultsFound}, problems=(422, 503))
-@route("GET", f"/api/sources/{SOURCE}/results", READ, {200: ResultsFound}, problems=(422, 503))
-async def results(services: Services, asked: ResultsAsked) -> Answer:
+@route("GET", "/api/results", READ, {200: ResultsPage}, problems=(422, 503))
+@route("GET", f"/api/sources/{SOURCE}/results", READ, {200: ResultsPage}, problems=(422, 503))
+async def results(services: Services, asked: ResultsParameters) -> JsonResponse:
     """The results of a source between two times.
 
     They are read out of Kafka: of any source, also from before a start, all that it keeps. A page ends after 2 s, or
@@ -80,22 +80,22 @@ async def results(services: Services, asked: ResultsAsked) -> Answer:
     begin = moment("?from", asked.begin)
     begin = max(end - HOUR, 0.0) if begin is None else begin
     if not begin < end:
-        raise Problem.at("?from", f"expected a time before `to`, got {asked.begin!r}", 422)
+        raise HttpProblem.at("?from", f"expected a time before `to`, got {asked.begin!r}", 422)
     try:
-        page = await services.kept.series(
+        page = await services.stored_results.series(
             asked.source, asked.metric, begin, end,
             limit=asked.limit, cursor=asked.cursor, most=asked.most, late_s=asked.late,
             partitions=_seen_in(services, asked),
         )  # fmt: skip
     except ValueError as error:
-        raise Problem.at("?cursor" if asked.cursor else "?from", str(error), 422) from error
+        raise HttpProblem.at("?cursor" if asked.cursor else "?from", str(error), 422) from error
     except (Busy, Unreadable) as error:
-        raise Problem(503, str(error), headers=RETRY) from error
+        raise HttpProblem(503, str(error), headers=RETRY) from error
     found = {"results": [Raw(one) for one in page.results], "seen": page.seen, "complete": page.complete}
-    return Answer(200, found | {"cursor": page.cursor, "records": page.records})
+    return JsonResponse(200, found | {"cursor": page.cursor, "records": page.records})
 
 
-def _seen_in(services: Services, asked: ResultsAsked) -> list[int]:
+def _seen_in(services: Services, asked: ResultsParameters) -> list[int]:
     """The partition in which this view has seen the source, if it has."""
     if services.settings.kafka.rekeys:
         return []

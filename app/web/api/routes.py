@@ -1,11 +1,12 @@
-"""What a route is, and how a request becomes the arguments of its handler, and what it returns an answer.
+"""Routes: how a request becomes the arguments of a handler, and what the handler returns becomes a response.
 
     @route("GET", "/api/sources/{source}/results", READ, {200: Results})
     async def results(services: Services, asked: Span) -> Results: ...
 
 A handler has the parameters that it needs, by name: ``services``; ``asked``, a msgspec struct of the parameters in path
-and query; ``body``, a type that the JSON of the body is read as; ``request``, aiohttp's. It returns what is encoded as
-JSON with status 200, an ``Answer`` with another status, or a response of aiohttp. Its docstring is its documentation.
+and query; ``body``, a type that the JSON of the body is decoded to; ``request``, aiohttp's. It returns a value that is
+encoded as JSON with status 200, a ``JsonResponse`` with another status, or a response of aiohttp. Its docstring is its
+documentation in the API.
 """
 
 from __future__ import annotations
@@ -25,24 +26,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from aiohttp import web
 
-from app.web.problems import Problem, Wrong
+from app.web.problems import HttpProblem, RequestError
 from app.web.security.roles import ADMIN, METRICS, OPEN, PROBE, READ, ROLES, WRITE
 
 if TYPE_CHECKING:
     from app.web.api.services import Services
 
-__all__ = ["ADMIN", "METRICS", "OPEN", "PROBE", "READ", "ROLES", "WRITE", "Answer", "Route", "route", "routes_of"]
+__all__ = [
+    "ADMIN",
+    "METRICS",
+    "OPEN",
+    "PROBE",
+    "READ",
+    "ROLES",
+    "WRITE",
+    "HttpRoute",
+    "JsonResponse",
+    "route",
+    "routes_of",
+]
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-INSTEAD = "x-instead"  # in extra_json_schema: what stands in the document in place of what msgspec says of a type
+INSTEAD = "x-instead"  # in extra_json_schema: a schema that replaces the one that msgspec makes of the type
 # Paths may hold names of sources, with any character.
 SOURCE = r"{source:[\s\S]+}"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer with another status than 200, or with headers."""
+class JsonResponse:
+    """A response with another status than 200, or with headers."""
 
     status: int
     body: Any
@@ -50,7 +63,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Route:
+class HttpRoute:
     """One method of one path.
 
     ``answers``: by status the type of the body, None for one without. ``problems``: statuses of the Problems that it
@@ -97,9 +110,9 @@ class Route:
             found = await self.handler(**{name: given[name] for name in parameters})
             if isinstance(found, web.StreamResponse):
                 return found
-            if not isinstance(found, Answer):
-                found = Answer(200, found)
-            return answered(found)
+            if not isinstance(found, JsonResponse):
+                found = JsonResponse(200, found)
+            return json_response(found)
 
         return handle
 
@@ -119,13 +132,13 @@ def route(
     roles = (role,) if isinstance(role, str) else role
 
     def made(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        function.__dict__.setdefault("routes", []).append(Route(method, path, roles, answers, function, **more))
+        function.__dict__.setdefault("routes", []).append(HttpRoute(method, path, roles, answers, function, **more))
         return function
 
     return made
 
 
-def routes_of(modules: Iterable[ModuleType]) -> list[Route]:
+def routes_of(modules: Iterable[ModuleType]) -> list[HttpRoute]:
     """All routes of the handlers in these modules, in the order of the files."""
     return [
         one
@@ -137,18 +150,18 @@ def routes_of(modules: Iterable[ModuleType]) -> list[Route]:
 
 
 def parsed(kind: type[msgspec.Struct], request: web.Request) -> Any:
-    """The parameters of a request as such a struct; a Problem that names each that is wrong or not known."""
+    """The parameters of a request as such a struct; a HttpProblem that names each that is wrong or not known."""
     known = {one.encode_name: one for one in msgspec.structs.fields(kind)}
     in_path = set(request.match_info)
     given: dict[str, Any] = {}
-    wrong: list[Wrong] = []
+    wrong: list[RequestError] = []
     for name in dict.fromkeys(request.query):
         values = request.query.getall(name)
         if name not in known or name in in_path:
             words = ", ".join(one for one in known if one not in in_path) or "none"
-            wrong.append(Wrong(f"?{name}", f"no such parameter; known: {words}"))
+            wrong.append(RequestError(f"?{name}", f"no such parameter; known: {words}"))
         elif len(values) > 1:
-            wrong.append(Wrong(f"?{name}", f"expected once, got {len(values)} times"))
+            wrong.append(RequestError(f"?{name}", f"expected once, got {len(values)} times"))
         else:
             given[name] = values[0]
     given |= request.match_info
@@ -162,13 +175,13 @@ def parsed(kind: type[msgspec.Struct], request: web.Request) -> Any:
                 raise msgspec.ValidationError(f"Expected a {'whole' if type(value) is int else 'finite'} number")
         except msgspec.ValidationError as error:
             what = str(error).partition(" - at ")[0].lower().replace("`", "")
-            wrong.append(Wrong(name if name in in_path else f"?{name}", f"{what}, got {text[:80]!r}"))
+            wrong.append(RequestError(name if name in in_path else f"?{name}", f"{what}, got {text[:80]!r}"))
             del given[name]
     for name, one in known.items():
         if one.required and name not in given and not any(each.at in (name, f"?{name}") for each in wrong):
-            wrong.append(Wrong(f"?{name}", "is missing"))
+            wrong.append(RequestError(f"?{name}", "is missing"))
     if wrong:
-        raise Problem(400, "; ".join(f"{one.at}: {one.detail}" for one in wrong), wrong)
+        raise HttpProblem(400, "; ".join(f"{one.at}: {one.detail}" for one in wrong), wrong)
     return kind(**{known[name].name: value for name, value in given.items()})
 
 
@@ -188,28 +201,28 @@ def without_none(kind: Any) -> Any:
 
 
 async def read_body(kind: Any, request: web.Request, consumes: tuple[str, ...] = (JSON,)) -> Any:
-    """The body of a request, read as this type of JSON. Raises Problem: 400, 413, 415."""
+    """The body of a request, read as this type of JSON. Raises HttpProblem: 400, 413, 415."""
     raw = await raw_body(request, consumes)
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at ")
-        raise Problem.at(pointer(path), what.replace("`", "")) from error
+        raise HttpProblem.at(pointer(path), what.replace("`", "")) from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Problem.at("", f"the body is no JSON: {error}") from error
+        raise HttpProblem.at("", f"the body is no JSON: {error}") from error
 
 
 async def raw_body(request: web.Request, consumes: tuple[str, ...] = (JSON,)) -> bytes:
-    """The bytes of a body of one of these media types. Raises Problem: 413, 415."""
+    """The bytes of a body of one of these media types. Raises HttpProblem: 413, 415."""
     if request.content_type not in consumes:
-        raise Problem(
+        raise HttpProblem(
             415, f"Content-Type: expected {' or '.join(consumes)}, got {request.content_type!r}",
-            [Wrong("Content-Type", f"expected {' or '.join(consumes)}")], {"Accept-Post": ", ".join(consumes)},
+            [RequestError("Content-Type", f"expected {' or '.join(consumes)}")], {"Accept-Post": ", ".join(consumes)},
         )  # fmt: skip
     try:
         return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
-        raise Problem(413, f"the body: expected at most {request.client_max_size} bytes") from error
+        raise HttpProblem(413, f"the body: expected at most {request.client_max_size} bytes") from error
 
 
 def pointer(path: str) -> str:
@@ -222,7 +235,7 @@ def pointer(path: str) -> str:
     return re.sub(r"\[([0-9]+)\]", r"/\1", path).replace(".", "/")
 
 
-def answered(answer: Answer) -> web.Response:
+def json_response(answer: JsonResponse) -> web.Response:
     headers = {"Cache-Control": "no-store"} | dict(answer.headers)
     if answer.body is None:
         return web.Response(status=answer.status, headers=headers)

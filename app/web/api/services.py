@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.api.point_rate import PointRate
-from app.web.kept_results import KeptResults
-from app.web.live.decider import Decider
-from app.web.live.episodes import Episodes
-from app.web.live.push import Push
-from app.web.live.recent_results import RecentResults
-from app.web.live.reports import Reports
-from app.web.live.statistics import Statistics
-from app.web.live.topic_reader import TopicReader
-from app.web.point_writer import PointWriter
-from app.web.probes import Check
+from app.web.episodes import Episodes
 from app.web.security.access import Access
-from app.web.system import SystemView
-from app.web.workers import Workers
+from app.web.status.consumer_groups import ConsumerGroups
+from app.web.status.probes import Check
+from app.web.status.statistics import Statistics
+from app.web.status.system import SystemView
+from app.web.stored_results.queries import StoredResults
+from app.web.topics.recent_results import RecentResults
+from app.web.topics.topic_reader import TopicReader
+from app.web.websocket.push import Push
+from app.web.writers.decision_writer import DecisionWriter
+from app.web.writers.point_writer import PointWriter
+from app.web.writers.report_writer import ReportWriter
 
 if TYPE_CHECKING:
     from app.store.history import History
@@ -39,11 +39,11 @@ class Services:
     history: Callable[[], History | None]  # None: off, or not there yet
     points: PointWriter
     point_rate: PointRate
-    kept: KeptResults
+    stored_results: StoredResults
     system: SystemView
-    workers: Workers
+    workers: ConsumerGroups
     episodes: Episodes
-    decider: Decider
-    reports: Reports
+    decider: DecisionWriter
+    reports: ReportWriter
     routes: list[Any]  # all that are served, for the document
     access: Access

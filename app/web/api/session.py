@@ -5,7 +5,7 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from app.web.api.routes import ADMIN, OPEN, ROLES, Answer, answered, route
+from app.web.api.routes import ADMIN, OPEN, ROLES, JsonResponse, json_response, route
 from app.web.api.services import Services
 from app.web.security import sessions
 from app.web.security.access import CALLER
@@ -37,8 +37,8 @@ async def log_in(services: Services, request: web.Request, body: LogIn) -> web.S
     client = request[CLIENT]
     caller = await services.access.log_in(body.token, client)
     if not services.access.asks:
-        return answered(Answer(200, _session(services, caller, "")))
-    response = answered(Answer(200, _session(services, caller, sessions.csrf_token(body.token))))
+        return json_response(JsonResponse(200, _session(services, caller, "")))
+    response = json_response(JsonResponse(200, _session(services, caller, sessions.csrf_token(body.token))))
     sessions.keep(response, client, body.token)
     return response
 
@@ -53,7 +53,7 @@ async def session(services: Services, request: web.Request) -> Session:
 @route("DELETE", "/api/session", ROLES, {204: None})
 async def log_out(services: Services, request: web.Request) -> web.StreamResponse:
     """Log out: the cookie is taken back. The token stays valid until it is revoked."""
-    response = answered(Answer(204, None))
+    response = json_response(JsonResponse(204, None))
     sessions.drop(response, request[CLIENT])
     return response
 

@@ -1,4 +1,4 @@
-"""Silences: of what nobody is told for some time."""
+"""Silences: no notifications for a while, for episodes that match."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from app.alerting.deciding import BadDecision, checked_words, ended, silence
-from app.web.api.routes import ADMIN, READ, Answer, route
+from app.web.api.routes import ADMIN, READ, JsonResponse, route
 from app.web.api.services import Services
-from app.web.live.decider import said_by
-from app.web.problems import Problem
+from app.web.problems import HttpProblem
+from app.web.writers.decision_writer import author_of
 from app.wire import decisions
 
 
-class Silence(Struct):
+class ShownSilence(Struct):
     """Times are epoch seconds."""
 
     id: str
@@ -27,10 +27,10 @@ class Silence(Struct):
     comment: str
 
 
-class Silences(Struct):
+class SilenceList(Struct):
     """Those that hold, the first to end first."""
 
-    silences: list[Silence]
+    silences: list[ShownSilence]
 
 
 class NewSilence(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -46,38 +46,38 @@ class NewSilence(Struct, kw_only=True, forbid_unknown_fields=True):
     comment: str = ""
 
 
-class SilenceAsked(Struct):
+class SilenceParameters(Struct):
     id: Annotated[str, Meta(description="Id of a silence.")]
 
 
-@route("GET", "/api/silences", READ, {200: Silences}, problems=(404,))
-async def silences(services: Services) -> Silences:
+@route("GET", "/api/silences", READ, {200: SilenceList}, problems=(404,))
+async def silences(services: Services) -> SilenceList:
     """The silences that hold now."""
     now = time.time()
     found = [one for one in services.decider.mirror().silences() if one.ends_at > now]
-    return Silences([_shown(one) for one in sorted(found, key=lambda one: (one.ends_at, one.id))])
+    return SilenceList([_shown(one) for one in sorted(found, key=lambda one: (one.ends_at, one.id))])
 
 
-@route("POST", "/api/silences", ADMIN, {201: Silence}, problems=(404, 422, 503))
-async def begin(services: Services, body: NewSilence, request: web.Request) -> Answer:
+@route("POST", "/api/silences", ADMIN, {201: ShownSilence}, problems=(404, 422, 503))
+async def begin(services: Services, body: NewSilence, request: web.Request) -> JsonResponse:
     """Tell nobody of what matches, for some time. The end of what was told of before is still told."""
     services.decider.check()
     now = time.time()
     if (body.duration_s is None) == (body.ends_at is None):
-        raise Problem.at("/duration_s", "give duration_s or ends_at", 422)
+        raise HttpProblem.at("/duration_s", "give duration_s or ends_at", 422)
     ends_at = now + body.duration_s if body.duration_s is not None else body.ends_at
     try:
-        by, comment = said_by(request, body.by), checked_words("comment", body.comment)
+        by, comment = author_of(request, body.by), checked_words("comment", body.comment)
         one = silence(body.matchers, now, ends_at, by, comment)  # type: ignore[arg-type]
     except BadDecision as error:
         field = "duration_s" if error.field == "ends_at" and body.ends_at is None else error.field
-        raise Problem.at(f"/{field}", str(error), 422) from error
+        raise HttpProblem.at(f"/{field}", str(error), 422) from error
     await services.decider.write(one)
-    return Answer(201, _shown(one), {"Location": f"api/silences/{one.id}"})
+    return JsonResponse(201, _shown(one), {"Location": f"api/silences/{one.id}"})
 
 
-@route("DELETE", "/api/silences/{id}", ADMIN, {200: Silence}, problems=(404, 503))
-async def end(services: Services, asked: SilenceAsked) -> Silence:
+@route("DELETE", "/api/silences/{id}", ADMIN, {200: ShownSilence}, problems=(404, 503))
+async def end(services: Services, asked: SilenceParameters) -> ShownSilence:
     """End a silence now."""
     decider = services.decider
     decider.check()
@@ -86,7 +86,7 @@ async def end(services: Services, asked: SilenceAsked) -> Silence:
         one = _find(services, asked.id)
     now = time.time()
     if one is None or one.ends_at <= now:
-        raise Problem(404, f"silence {asked.id[:80]!r}: {'it has ended' if one else 'there is none'}")
+        raise HttpProblem(404, f"silence {asked.id[:80]!r}: {'it has ended' if one else 'there is none'}")
     await decider.write(over := ended(one, now))
     return _shown(over)
 
@@ -95,5 +95,5 @@ def _find(services: Services, name: str) -> decisions.Silence | None:
     return next((one for one in services.decider.mirror().silences() if one.id == name), None)
 
 
-def _shown(one: decisions.Silence) -> Silence:
-    return Silence(one.id, one.matchers, one.starts_at, one.ends_at, one.by, one.comment)
+def _shown(one: decisions.Silence) -> ShownSilence:
+    return ShownSilence(one.id, one.matchers, one.starts_at, one.ends_at, one.by, one.comment)

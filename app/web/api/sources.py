@@ -10,8 +10,8 @@ from app.settings import Settings
 from app.state.series import joined, shown
 from app.web.api.routes import READ, SOURCE, route
 from app.web.api.services import Services
-from app.web.live.records import Row, ShownResult, row
-from app.web.problems import Problem
+from app.web.problems import HttpProblem
+from app.web.topics.records import ShownResult, SourceRow, row
 
 Limit = Annotated[int, Meta(ge=0, le=1000, description="How many at most.")]
 Source = Annotated[str, Meta(description="Name of a source.", examples=["pump-7"])]
@@ -20,7 +20,7 @@ Metric = Annotated[
 ]
 
 
-class SourcesAsked(Struct):
+class SourcesParameters(Struct):
     search: Annotated[str, Meta(description="A part of the names of source and metric, in any case.")] = ""
     sort: Annotated[
         Literal["score", "alert", "source", "recent"],
@@ -32,19 +32,19 @@ class SourcesAsked(Struct):
     limit: Limit = 200
 
 
-class Sources(Struct):
+class SourceList(Struct):
     known: Annotated[int, Meta(description="Series that this process knows.")]
     matching: Annotated[int, Meta(description="Of these, how many match `search`.")]
-    sources: list[Row]
+    sources: list[SourceRow]
 
 
-class SeriesAsked(Struct):
+class SeriesParameters(Struct):
     source: Source
     metric: Metric = ""
     limit: Limit = 500
 
 
-class Entry(Struct):
+class SettingsEntry(Struct):
     place: Annotated[str, Meta(description="In the settings.", examples=["sources[0]"])]
     match: Annotated[str, Meta(description="Its pattern of sources.")]
     metric: Annotated[str | None, Meta(description="Its pattern of metrics.")]
@@ -57,7 +57,7 @@ class Rule(Struct):
     close_below: Annotated[float, Meta(description="Anomaly score below which a point counts towards the end.")]
     close_points: Annotated[int, Meta(description="So many of those in a row end it.")]
     by_metric: Annotated[bool, Meta(description="An entry of `sources` for this series alone has to name its metric.")]
-    entry: Annotated[Entry | None, Meta(description="What in the settings is for such sources.")]
+    entry: Annotated[SettingsEntry | None, Meta(description="What in the settings is for such sources.")]
 
 
 class Series(Struct):
@@ -69,23 +69,23 @@ class Series(Struct):
     points: Annotated[list[ShownResult], Meta(description="In order of arrival.")]
 
 
-@route("GET", "/api/sources", READ, {200: Sources})
-async def sources(services: Services, asked: SourcesAsked) -> Sources:
+@route("GET", "/api/sources", READ, {200: SourceList})
+async def sources(services: Services, asked: SourcesParameters) -> SourceList:
     """The latest result of each series.
 
     Of the series that this process has seen since it started.
     """
     matching, found = services.recent.sources(asked.search, asked.sort, asked.limit)
-    return Sources(len(services.recent), matching, [row(result) for result in found])
+    return SourceList(len(services.recent), matching, [row(result) for result in found])
 
 
 @route("GET", "/api/series", READ, {200: Series}, problems=(404,))
 @route("GET", f"/api/series/{SOURCE}", READ, {200: Series}, problems=(404,))
-async def series(services: Services, asked: SeriesAsked) -> Series:
+async def series(services: Services, asked: SeriesParameters) -> Series:
     """The last points of one series, in order of arrival; without `metric` those of the source."""
     points = services.recent.series(name := joined(asked.source, asked.metric), asked.limit)
     if points is None:
-        raise Problem(404, f"no result of {shown(name)} since this view started")
+        raise HttpProblem(404, f"no result of {shown(name)} since this view started")
     return Series(
         source=asked.source,
         metric=asked.metric,
@@ -104,7 +104,7 @@ def rule(settings: Settings, source: str, metric: str = "") -> Rule:
     for place, override in enumerate(settings.sources):
         if override.applies_to(source, metric):
             detection = detection.overridden(override)
-            entry = Entry(f"sources[{place}]", override.match, override.metric)
+            entry = SettingsEntry(f"sources[{place}]", override.match, override.metric)
             break
     methods = [member.method for member in detection.members().values()]
     opens_episodes = any(method in KERNELS and KERNELS[method].opens_episodes for method in methods)

@@ -6,12 +6,12 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from app.settings import as_text, describe
-from app.web.api.routes import ADMIN, METRICS, PROBE, READ, Answer, route
+from app.web.api.routes import ADMIN, METRICS, PROBE, READ, JsonResponse, route
 from app.web.api.services import Services
-from app.web.live.statistics import Figures
-from app.web.probes import Health
-from app.web.system import SystemState
-from app.web.workers import WorkersState
+from app.web.status.consumer_groups import ConsumerGroupsState
+from app.web.status.probes import Health
+from app.web.status.statistics import ProcessStatistics
+from app.web.status.system import SystemState
 
 
 @route("GET", "/api/health", READ, {200: Health})
@@ -21,17 +21,17 @@ async def health(services: Services) -> Health:
 
 
 @route("GET", "/livez", PROBE, {200: Health, 503: Health})
-async def livez(services: Services) -> Answer:
+async def livez(services: Services) -> JsonResponse:
     """200, or 503: restart me."""
     health = _for_all(services)
-    return Answer(200 if health.alive else 503, health)
+    return JsonResponse(200 if health.alive else 503, health)
 
 
 @route("GET", "/readyz", PROBE, {200: Health, 503: Health})
-async def readyz(services: Services) -> Answer:
+async def readyz(services: Services) -> JsonResponse:
     """200, or 503: send me nothing yet."""
     health = _for_all(services)
-    return Answer(200 if health.alive and health.ready else 503, health)
+    return JsonResponse(200 if health.alive and health.ready else 503, health)
 
 
 @route("GET", "/metrics", METRICS, {200: str}, in_document=False)
@@ -43,8 +43,8 @@ async def scrape(services: Services, request: web.Request) -> web.Response:
     return web.Response(body=page, headers={"Content-Type": content_type})
 
 
-@route("GET", "/api/statistics", READ, {200: Figures})
-async def statistics(services: Services) -> Figures:
+@route("GET", "/api/statistics", READ, {200: ProcessStatistics})
+async def statistics(services: Services) -> ProcessStatistics:
     """Counts, rates and lag."""
     return services.statistics.now()
 
@@ -55,8 +55,8 @@ async def system(services: Services) -> SystemState:
     return services.system.now()
 
 
-@route("GET", "/api/workers", READ, {200: WorkersState})
-async def workers(services: Services) -> WorkersState:
+@route("GET", "/api/workers", READ, {200: ConsumerGroupsState})
+async def workers(services: Services) -> ConsumerGroupsState:
     """The consumer groups: members, their partitions and lag, at most five seconds old.
 
     Where the user of this process may not see a group, ``problem`` says so.
@@ -64,7 +64,7 @@ async def workers(services: Services) -> WorkersState:
     return await services.workers.now()
 
 
-class SettingsAsked(Struct):
+class SettingsParameters(Struct):
     all: Annotated[bool, Meta(description="Also those that nobody gave.")] = False
 
 
@@ -79,7 +79,7 @@ class ShownSetting(Struct):
 
 
 @route("GET", "/api/settings", ADMIN, {200: list[ShownSetting]})
-async def settings(services: Services, asked: SettingsAsked) -> list[ShownSetting]:
+async def settings(services: Services, asked: SettingsParameters) -> list[ShownSetting]:
     """The settings that were given, or all of them; secrets are hidden."""
     return [
         ShownSetting(row.name, as_text(row.value), row.origin, row.unit, row.description)

@@ -9,13 +9,13 @@ from urllib.parse import quote
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from app.web.problems import Problem
+from app.web.problems import HttpProblem
 from app.web.security import sessions
 from app.web.security.clients import CLIENT, Client
 from app.web.security.limits import Rate, by_network
 from app.web.security.origins import SAFE, is_ours, is_upgrade, origin_of
 from app.web.security.roles import EVERYBODY, METRICS, OPEN, PROBE, READ, ROLES, Caller, Unreachable
-from app.web.security.tokens import LONGEST, Tokens
+from app.web.security.tokens import LONGEST, TokensFile
 
 if TYPE_CHECKING:
     from app.web.security.oidc import Issuer
@@ -38,7 +38,7 @@ class Access:
 
     def __init__(
         self,
-        tokens: Tokens | None = None,
+        tokens: TokensFile | None = None,
         issuer: "Issuer | None" = None,
         open_roles: Collection[str] = (OPEN, PROBE, METRICS),
         root_path: str = "",
@@ -58,7 +58,7 @@ class Access:
 
         Raises
         ------
-        Problem
+        HttpProblem
             503: it is of an issuer that does not answer.
         """
         if not PLAUSIBLE.fullmatch(token):
@@ -67,7 +67,7 @@ class Access:
             try:
                 return await self._issuer.caller(token)
             except Unreachable:
-                raise Problem(
+                raise HttpProblem(
                     503,
                     "the issuer of this token does not answer, so that it cannot be checked",
                     headers={"Retry-After": str(round(Unreachable.RETRY_S))},
@@ -79,7 +79,7 @@ class Access:
 
         Raises
         ------
-        Problem
+        HttpProblem
             401: it is not valid; 422: too long to be kept; 429: too many of this address were not valid; 503: it cannot
             be said now.
         """
@@ -88,13 +88,13 @@ class Access:
         key = by_network(client.address)
         if wait := self._failed.wait(key):
             what = f"too many tokens from {client.address} were not valid"
-            raise Problem(429, what, headers={"Retry-After": f"{wait + 1:.0f}"})
+            raise HttpProblem(429, what, headers={"Retry-After": f"{wait + 1:.0f}"})
         caller = await self.find(token)
         if caller is None:
             self._failed.take(key)
             raise _unauthorized(REFUSED)
         if len(token) > sessions.LONGEST:
-            raise Problem.at("/token", f"is longer than a cookie may be, {sessions.LONGEST} characters", 422)
+            raise HttpProblem.at("/token", f"is longer than a cookie may be, {sessions.LONGEST} characters", 422)
         return caller
 
     def middleware(self, roles: Mapping[Handler, tuple[str, ...]]) -> Middleware:
@@ -110,7 +110,7 @@ class Access:
                 return await handler(request.clone(client_max_size=OPEN_BYTES) if request.body_exists else request)
             allowed = tuple(READ if role in (PROBE, METRICS) else role for role in allowed)
             if not allowed:
-                raise Problem(403, "nobody may use this")
+                raise HttpProblem(403, "nobody may use this")
             if not self.asks:
                 request[CALLER] = EVERYBODY
                 return await handler(request)
@@ -119,7 +119,7 @@ class Access:
             if not caller.may(allowed):
                 wanted = [role for role in ROLES if role in allowed]
                 has = ", ".join(one for one in ROLES if one in caller.roles) or "none"
-                raise Problem(
+                raise HttpProblem(
                     403,
                     f"this needs a token with the role {' or '.join(wanted)}; {caller.name} has {has}",
                     headers={"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{" ".join(wanted)}"'},
@@ -139,7 +139,7 @@ class Access:
         for transport, (token, allowed) in list(self._open.items()):
             try:
                 caller = await self.find(token)
-            except Problem:
+            except HttpProblem:
                 continue
             if caller is None or not caller.may(allowed):
                 transport.abort()
@@ -170,10 +170,10 @@ class Access:
         """A browser sends the cookie by itself: that our own page asks must show too."""
         origin = origin_of(request)
         if origin is not None and not is_ours(origin, client):
-            raise Problem.at("Origin", f"the cookie is for pages of {client.host!r}, got {origin!r}", 403)
+            raise HttpProblem.at("Origin", f"the cookie is for pages of {client.host!r}, got {origin!r}", 403)
         if request.method not in SAFE and not sessions.csrf_fits(request, token):
             what = "must be given beside the cookie, as GET /api/session says it"
-            raise Problem.at(sessions.CSRF_HEADER, what, 403)
+            raise HttpProblem.at(sessions.CSRF_HEADER, what, 403)
 
     def _login_for(self, request: web.Request) -> str:
         """Relative, so that it holds under any path that a proxy serves us under."""
@@ -198,6 +198,6 @@ def check_roles(app: web.Application, roles: Mapping[Handler, tuple[str, ...]]) 
             raise ValueError(f"{route.method} {route.resource and route.resource.canonical}: its roles are {found}")
 
 
-def _unauthorized(text: str) -> Problem:
+def _unauthorized(text: str) -> HttpProblem:
     what = f'{REALM}, error="invalid_token"' if text == REFUSED else REALM
-    return Problem(401, text, headers={"WWW-Authenticate": what})
+    return HttpProblem(401, text, headers={"WWW-Authenticate": what})

@@ -16,15 +16,15 @@ from app.web.security.access import Access, check_roles
 from app.web.security.clients import Proxies, address_of
 from app.web.security.headers import secured
 from app.web.security.hosts import only_for
-from app.web.security.origins import Origins
+from app.web.security.origins import AllowedOrigins
 from app.web.security.roles import METRICS, OPEN, PROBE
 from app.web.security.tls import Certificate
-from app.web.security.tokens import Tokens
+from app.web.security.tokens import TokensFile
 
 
-def tokens_of(api: ApiSettings) -> Tokens | None:
+def tokens_of(api: ApiSettings) -> TokensFile | None:
     """Those of api.tokens_file. Raises ConfigurationError."""
-    return Tokens(Path(api.tokens_file)) if api.tokens_file else None
+    return TokensFile(Path(api.tokens_file)) if api.tokens_file else None
 
 
 def certificate_of(api: ApiSettings, taken: Callable[[Path], None] = lambda path: None) -> Certificate | None:
@@ -56,7 +56,7 @@ class Guard:
         without_token = {OPEN, *[PROBE] * api.probes_open, *[METRICS] * api.metrics_open}
         self.access = Access(self._tokens, issuer, without_token, api.root_path or "")
         self._hosts = only_for([dashboard.host, *dashboard.allowed_hosts])
-        self._origins = Origins(api.cors_origins)
+        self._origins = AllowedOrigins(api.cors_origins)
         self._refused = metrics.refused_requests
 
     def stand_before(self, app: web.Application, roles: Mapping[Handler, tuple[str, ...]]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from app.web.problems import Problem
+from app.web.problems import HttpProblem
 from app.web.security.clients import CLIENT
 
 HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/@,\[\]]*)(:[0-9]{1,5})?")
@@ -53,10 +53,10 @@ def only_for(names: Collection[str]) -> Middleware:
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.getall("Host", ())
         if len(given) > 1:
-            raise Problem.at("Host", f"must be given once, got {len(given)}", 400)
+            raise HttpProblem.at("Host", f"must be given once, got {len(given)}", 400)
         for host in (*given, request[CLIENT].host) if given else ():
             if not is_allowed(host, known):
-                raise Problem.at(
+                raise HttpProblem.at(
                     "Host", f"must be an address, localhost or one of dashboard.allowed_hosts, got {host!r}", 403
                 )
         return await handler(request)

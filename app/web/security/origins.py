@@ -12,7 +12,7 @@ from collections.abc import Collection
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from app.web.problems import Problem
+from app.web.problems import HttpProblem
 from app.web.security.clients import CLIENT, Client
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -26,10 +26,10 @@ PREFLIGHT = {
 
 
 def origin_of(request: web.BaseRequest) -> str | None:
-    """The Origin, None if there is none. Raises Problem of more than one."""
+    """The Origin, None if there is none. Raises HttpProblem of more than one."""
     given = request.headers.getall("Origin", ())
     if len(given) > 1:
-        raise Problem.at("Origin", f"must be given once, got {len(given)}", 403)
+        raise HttpProblem.at("Origin", f"must be given once, got {len(given)}", 403)
     return given[0] if given else None
 
 
@@ -55,7 +55,7 @@ def is_upgrade(request: web.BaseRequest) -> bool:
     return "websocket" in request.headers.get("Upgrade", "").lower()
 
 
-class Origins:
+class AllowedOrigins:
     """``named``: origins whose pages may ask, exactly as browsers send them, as https://grafana.example:3000."""
 
     def __init__(self, named: Collection[str] = ()) -> None:
@@ -83,7 +83,7 @@ class Origins:
         if origin is None:
             site = request.headers.get("Sec-Fetch-Site", "none")
             if site not in ("none", "same-origin"):
-                raise Problem.at("Sec-Fetch-Site", f"must be same-origin, got {site!r}", 403)
+                raise HttpProblem.at("Sec-Fetch-Site", f"must be same-origin, got {site!r}", 403)
             return
         client = request[CLIENT]
         if self.is_named(origin):
@@ -91,7 +91,7 @@ class Origins:
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         if not is_ours(origin, client) or site not in ("none", "same-origin"):
             what = f"must be this server, {client.host!r}, or one of api.cors_origins, got {origin!r}"
-            raise Problem.at("Origin", what, 403)
+            raise HttpProblem.at("Origin", what, 403)
 
     async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
         """Let the pages of named origins read the answer; for ``on_response_prepare``."""
@@ -109,13 +109,13 @@ def _refuse_parts(request: web.Request) -> None:
     site = request.headers.get("Sec-Fetch-Site", "none")
     link = (request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")) == ("navigate", "document")
     if site not in ("none", "same-origin") and not link:
-        raise Problem.at("Sec-Fetch-Site", f"must be same-origin, unless a link leads here, got {site!r}", 403)
+        raise HttpProblem.at("Sec-Fetch-Site", f"must be same-origin, unless a link leads here, got {site!r}", 403)
 
 
 def _check_body(request: web.Request) -> None:
     if request.content_type not in JSON:  # forms can be sent without asking
         found = request.headers.get("Content-Type", "none")
         what = f"expected application/json, or application/x-ndjson for many, got {found!r}"
-        raise Problem.at("Content-Type", what, 415)
+        raise HttpProblem.at("Content-Type", what, 415)
     if (coding := request.headers.get("Content-Encoding", "identity")) != "identity":
-        raise Problem.at("Content-Encoding", f"expected none, got {coding!r}", 415)
+        raise HttpProblem.at("Content-Encoding", f"expected none, got {coding!r}", 415)

@@ -45,7 +45,7 @@ def digest(token: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoredToken:
     """One line. ``expires``: epoch seconds, or None."""
 
     name: str
@@ -63,7 +63,7 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def parse_line(line: str) -> Entry | None:
+def parse_line(line: str) -> StoredToken | None:
     """The entry of a line, None of an empty one or a comment.
 
     Raises
@@ -86,7 +86,7 @@ def parse_line(line: str) -> Entry | None:
         raise ValueError("expected the SHA-256 of the token, got a token: make a new one, this one has been seen")
     if not re.fullmatch(r"[0-9a-f]{64}", found):
         raise ValueError(f"SHA-256: expected 64 of 0-9 a-f, got {len(found)} characters")
-    return Entry(name, given, found, _expiry(words[3]) if len(words) == 4 else None)
+    return StoredToken(name, given, found, _expiry(words[3]) if len(words) == 4 else None)
 
 
 def _expiry(text: str) -> float:
@@ -99,7 +99,7 @@ def _expiry(text: str) -> float:
     return at.timestamp()
 
 
-def parse(text: str) -> list[Entry]:
+def parse(text: str) -> list[StoredToken]:
     """All entries of a file.
 
     Raises
@@ -107,7 +107,7 @@ def parse(text: str) -> list[Entry]:
     ValueError
         Begins with the number of the line.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, StoredToken] = {}
     for number, line in enumerate(text.splitlines(), 1):
         try:
             entry = parse_line(line)
@@ -123,7 +123,7 @@ def parse(text: str) -> list[Entry]:
     return list(entries.values())
 
 
-class Tokens:
+class TokensFile:
     """Those of one file.
 
     ``look`` rereads it when it has changed, and is to be called every second or so. What cannot be read then is logged,
@@ -138,7 +138,7 @@ class Tokens:
 
     def __init__(self, path: Path, setting: str = "api.tokens_file") -> None:
         self._path, self._setting = path, setting
-        self._entries: tuple[Entry, ...] = ()
+        self._entries: tuple[StoredToken, ...] = ()
         self._seen: object = None
         try:
             self._read()
@@ -159,7 +159,7 @@ class Tokens:
         if len(token) > LONGEST:
             return None
         asked = digest(token)
-        found: Entry | None = None
+        found: StoredToken | None = None
         for entry in self._entries:  # all of them, so that the time says nothing of which
             if hmac.compare_digest(entry.digest, asked):
                 found = entry
@@ -189,7 +189,7 @@ class Tokens:
         return f"{self._path}: {error.strerror if isinstance(error, OSError) else error}"
 
 
-def add(path: Path, entry: Entry) -> None:
+def add(path: Path, entry: StoredToken) -> None:
     """Append its line; a new file is for its owner alone. Raises ConfigurationError of a name that is there."""
     try:
         before = path.read_text("utf-8")
@@ -233,12 +233,12 @@ def remove(path: Path, name: str) -> bool:
     return True
 
 
-def entries(path: Path) -> list[Entry]:
+def entries(path: Path) -> list[StoredToken]:
     """All of a file. Raises ConfigurationError, or OSError."""
     return _parsed(path, path.read_text("utf-8"))
 
 
-def _parsed(path: Path, text: str) -> list[Entry]:
+def _parsed(path: Path, text: str) -> list[StoredToken]:
     try:
         return parse(text)
     except ValueError as error:

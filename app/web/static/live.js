@@ -1,4 +1,4 @@
-// What is new, over the WebSocket (app/web/live/push.py has its messages): connects again when it breaks, later each
+// What is new, over the WebSocket (app/web/websocket/push.py has its messages): connects again when it breaks, later each
 // time, and when nothing came for so long that it must be dead: the server sends something each second.
 
 const SILENT_MS = 20000, LONGEST_WAIT_MS = 15000;

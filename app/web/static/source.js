@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { count, duration, el, h, iso, nameOf, number, rough, say, score, severity, time, titleOf, valueOf, cell } from "./dom.js";
 import { decisions, toldLine } from "./episode_list.js";
 import { REASONS, factsOf, isOpen } from "./episodes.js";
-import { firstTime, resultsBetween } from "./kept_results.js";
+import { firstTime, resultsBetween } from "./stored_results.js";
 import { SeriesChart, voteColour } from "./series_chart.js";
 import { Points, columnsOf, episodesAt, judged, metricsByBlame, secondsOf, tally } from "./series_points.js";
 import { announce, start } from "./shell.js";

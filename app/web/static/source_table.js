@@ -11,7 +11,7 @@ const keyOf = ({ source, metric }) => JSON.stringify([source, metric ?? ""]);
 const named = (a, b) => (a.source !== b.source ? (a.source < b.source ? -1 : 1) : (a.metric ?? "") < (b.metric ?? "") ? -1 : (a.metric ?? "") > (b.metric ?? "") ? 1 : 0);
 const alerted = (point) => (point.alert_score >= 0.5 ? point.alert_score : 0);
 
-// As app/web/live/records.py has them.
+// As app/web/topics/records.py has them.
 export const ORDERS = {
   score: (a, b) => (b.anomaly_score ?? 0) - (a.anomaly_score ?? 0) || named(a, b),
   alert: (a, b) => Boolean(b.is_anomaly) - Boolean(a.is_anomaly) || alerted(b) - alerted(a) || named(a, b),

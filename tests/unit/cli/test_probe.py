@@ -17,9 +17,9 @@ from app.errors import ConfigurationError
 from app.metrics import Metrics
 from app.settings import Settings, load
 from app.settings.listening import listening
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 from tests.support.secured import Certificates
 
 HEAVY = ["faust", "aiokafka", "numba", "numpy", "aiohttp", "app.settings.model", "app.settings.alerting"]

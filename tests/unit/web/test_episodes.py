@@ -15,11 +15,11 @@ from app.metrics import Metrics
 from app.settings import Settings
 from app.store.database import Database
 from app.store.queries import Queries
-from app.web.live.decisions import Mirror
-from app.web.live.episodes import Episodes, Wanted, like
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
+from app.web.episodes import EpisodeFilter, Episodes, like
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.topics.decisions import DecisionsMirror
+from app.web.topics.recent_results import RecentResults
 from app.wire import decisions, notifications
 from app.wire.decisions import Acknowledgement, Feedback
 from app.wire.episodes import Event
@@ -93,7 +93,7 @@ class Made:
             url = f"sqlite:///{tmp_path / 'history.db'}"
             self.database = Database.of(load(environ={}, storage={"url": url}, kafka={"group_id": "group"}))
             self.history = History(self.database)
-        self.mirror = Mirror(DECISIONS, lambda: None)
+        self.mirror = DecisionsMirror(DECISIONS, lambda: None)
         reader = SimpleNamespace(state="reading", produced_per_s=4.0, skipped=0)
         self.server = Server(
             Settings(**settings), Metrics(), lambda: Health(True, True), self.recent, reader, reader,
@@ -198,7 +198,7 @@ def test_pages_of_history_and_recent_events_are_those_of_all_events(seed, make):
             for limit in (3, 1000):
                 found, cursor = [], ""
                 while True:
-                    page = await episodes.page(Wanted(limit=limit, cursor=cursor, **filters))
+                    page = await episodes.page(EpisodeFilter(limit=limit, cursor=cursor, **filters))
                     found += map(brief, page.anomalies)
                     assert page.source == "history" and len(page.anomalies) <= limit
                     if not (cursor := page.cursor):
@@ -222,10 +222,10 @@ def test_a_page_goes_on_behind_the_last_one_whatever_opens_meanwhile(make):
 
     async def scenario():
         episodes = Episodes(made.recent, lambda: made.history, None)
-        first = await episodes.page(Wanted(limit=4))
+        first = await episodes.page(EpisodeFilter(limit=4))
         made.recent.take_event(msgspec.json.encode(event(50)), NOW)
-        second = await episodes.page(Wanted(limit=4, cursor=first.cursor))
-        third = await episodes.page(Wanted(limit=4, cursor=second.cursor))
+        second = await episodes.page(EpisodeFilter(limit=4, cursor=first.cursor))
+        third = await episodes.page(EpisodeFilter(limit=4, cursor=second.cursor))
         return [one.episode.split(":")[2] for page in (first, second, third) for one in page.anomalies], third.cursor
 
     assert made.run(scenario) == (["9", "8", "7", "6", "5", "4", "3", "2", "1", "0"], "")

@@ -9,9 +9,10 @@ import pytest
 from aiohttp import WSServerHandshakeError
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.web.live.cursor import Cursor, Feed
-from app.web.live.push import Filter
-from app.web.live.recent_results import RecentResults
+from app.web.topics.read_positions import ReadPositions
+from app.web.topics.recent_results import RecentResults
+from app.web.websocket.cursor import StreamCursor
+from app.web.websocket.push import Filter
 from app.wire import decisions
 from app.wire.decisions import Acknowledgement, Feedback, Silence
 from tests.unit.web.test_episodes import Made, event
@@ -124,13 +125,13 @@ def test_heartbeats_come_at_once_and_then_each_few_seconds():
 
     async def scenario(socket):
         [first] = await until(socket, "heartbeat")
-        assert Cursor.read(first["cursor"]) == Cursor([], [], [])
+        assert StreamCursor.decoded(first["cursor"]) == StreamCursor([], [], [])
         take(made_.recent, EPISODES[:1], [(2, 41)])
         for _ in range(5):
             made_.server.push.send_changes()
         messages = await until(socket, "heartbeat")
         assert len([one for one in messages if one["type"] == "statistics"]) == 5
-        assert Cursor.read(messages[-1]["cursor"]).events == [0, 0, 42]
+        assert StreamCursor.decoded(messages[-1]["cursor"]).events == [0, 0, 42]
         assert messages[-1]["cursor"] == messages[0]["cursor"]
 
     connected(made_, "", scenario=scenario)
@@ -149,7 +150,7 @@ def test_who_comes_back_gets_every_episode_of_which_something_came_since_or_is_t
     left = rng.randrange(len(log))
     there, here = RecentResults(), RecentResults(max_episodes=rng.choice([8, 1000]))
     take(there, *zip(*log[: left + 1]))
-    cursor = Cursor.of(there.events.positions, {}, {})
+    cursor = StreamCursor.of(there.events.positions, {}, {})
     begins = [rng.choice([0, rng.randrange(end + 1)]) for end in ends]
     for partition, at in enumerate(begins):
         here.events.lost(partition, at)
@@ -184,7 +185,7 @@ def test_what_was_missed_is_sent_at_once():
     made_.mirror.take(b"acknowledgement/a", decisions.encode(Acknowledgement("a", "ann", 5.0)), (0, 0))
     made_.mirror.take(b"acknowledgement/b", decisions.encode(Acknowledgement("b", "ann", 6.0)), (0, 1))
     made_.server.push.send_changes()
-    cursor = Cursor([1, 0], [], [1]).written()
+    cursor = StreamCursor([1, 0], [], [1]).encoded()
 
     async def scenario(socket, other):
         anomalies, decided, _ = await until(socket, "heartbeat")
@@ -207,7 +208,7 @@ def test_who_was_away_for_too_long_is_told_to_ask():
         assert reset["type"] == "reset"
         assert (await until(other, "heartbeat"))[0]["type"] == "decided"
 
-    cursors = [Cursor([at], [], []).written() for at in (99, 100)]
+    cursors = [StreamCursor([at], [], []).encoded() for at in (99, 100)]
     connected(made_, *(f"?cursor={cursor}" for cursor in cursors), scenario=scenario)
 
 
@@ -261,27 +262,27 @@ def test_decisions_are_pushed_to_every_page():
 
 
 def test_a_cursor_is_text_for_an_address():
-    cursor = Cursor.of({0: 5, 2: 1 << 40}, {}, {0: 7})
-    assert Cursor.read(cursor.written()) == Cursor([5, 0, 1 << 40], [], [7])
-    assert not set(cursor.written()) & set("+/&?# ")
+    cursor = StreamCursor.of({0: 5, 2: 1 << 40}, {}, {0: 7})
+    assert StreamCursor.decoded(cursor.encoded()) == StreamCursor([5, 0, 1 << 40], [], [7])
+    assert not set(cursor.encoded()) & set("+/&?# ")
 
 
 def test_a_cursor_far_ahead_is_of_another_topic():
-    feed = Feed()
+    feed = ReadPositions()
     feed.positions = {0: 5}
     assert feed.since([6]) == set() and feed.since([5 + 20_000]) is None
 
 
 def test_the_mirror_forgets_the_oldest_of_too_many():
-    from app.web.live.decisions import Mirror
+    from app.web.topics.decisions import DecisionsMirror
 
-    mirror = Mirror("decisions", lambda: None, most_bytes=100_000)
+    mirror = DecisionsMirror("decisions", lambda: None, most_bytes=100_000)
     for number in range(1_000):
         one = Acknowledgement(f"raw-data:0:{number}:0", "ann", 5.0, "x" * 50)
         mirror.take(one.key.encode(), decisions.encode(one), (0, number))
     assert mirror.nbytes <= 100_000 and mirror.acknowledged("raw-data:0:999:0")
     assert mirror.acknowledged("raw-data:0:0:0") is None
-    assert mirror.feed.since([0]) is None and mirror.feed.since([999]) == {"raw-data:0:999:0"}
+    assert mirror.positions.since([0]) is None and mirror.positions.since([999]) == {"raw-data:0:999:0"}
     for key, value in ((b"silence/x", b"{"), (b"x", b"x" * 70_000), (None, b"{}"), (b"overdue/0", b"no JSON")):
         mirror.take(key, value)
     assert mirror.unreadable == 2

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from app.settings import Settings
 from app.web.api import openapi as openapi_module
 from app.web.api.openapi import document, plain
-from app.web.api.routes import OPEN, READ, WRITE, Answer, Route
+from app.web.api.routes import OPEN, READ, WRITE, HttpRoute, JsonResponse
 from app.web.api.services import Services
 
 
@@ -86,7 +86,7 @@ class Body(Struct):
     value: float
 
 
-async def changed(services: Services, asked: Asked, body: Body) -> Answer:
+async def changed(services: Services, asked: Asked, body: Body) -> JsonResponse:
     """Change it.
 
     As said.
@@ -94,7 +94,7 @@ async def changed(services: Services, asked: Asked, body: Body) -> Answer:
 
 
 def test_a_route_becomes_an_operation_with_what_its_checks_refuse():
-    one = Route("POST", "/api/it/{name}", (WRITE,), {202: Body, 204: None}, changed, problems=(429,))
+    one = HttpRoute("POST", "/api/it/{name}", (WRITE,), {202: Body, 204: None}, changed, problems=(429,))
     found = made([one])["paths"]["/api/it/{name}"]["post"]
     assert found["summary"] == "Change it" and found["description"] == "Change it.\n\nAs said."
     assert set(found["responses"]) == {"202", "204", "400", "401", "403", "413", "415", "429"}
@@ -108,8 +108,8 @@ def test_a_route_becomes_an_operation_with_what_its_checks_refuse():
 
 
 def test_security_follows_from_roles_and_settings():
-    read = Route("GET", "/a", (READ, WRITE), {204: None}, openapi_module.openapi)
-    free = Route("GET", "/b", (OPEN,), {204: None}, openapi_module.openapi)
+    read = HttpRoute("GET", "/a", (READ, WRITE), {204: None}, openapi_module.openapi)
+    free = HttpRoute("GET", "/b", (OPEN,), {204: None}, openapi_module.openapi)
     asked = [{"token": ["read"]}, {"token": ["write"]}, {"cookie": ["read"]}, {"cookie": ["write"]}]
     paths = made([read, free], api={"tokens_file": "tokens"})["paths"]
     assert paths["/a"]["get"]["security"] == asked and paths["/b"]["get"]["security"] == []

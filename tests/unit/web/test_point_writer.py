@@ -13,7 +13,7 @@ from aiokafka.errors import (
 
 from app.errors import Busy, InvalidPoint, TopicError
 from app.settings import Settings
-from app.web.point_writer import PointWriter, Unwritten, Written
+from app.web.writers.point_writer import PointWriter, Unwritten, Written
 from app.wire.writer import NewPoint
 
 POINT, BAD = NewPoint("a", 1.5), NewPoint("a", 1e200)
@@ -151,7 +151,7 @@ def test_no_topic_is_said_to_everybody_and_asked_again_after_a_while(monkeypatch
         for _ in range(3):  # of one question
             with pytest.raises(TopicError, match="is missing"):
                 await write(writer, [POINT])
-        monkeypatch.setattr("app.web.point_writer.RETRY_S", 0.0)
+        monkeypatch.setattr("app.web.writers.point_writer.RETRY_S", 0.0)
         assert await write(writer, [POINT]) == [Written("raw-data:2:0:0")]
 
     run(test, TopicError("topic raw-data is missing"), True)

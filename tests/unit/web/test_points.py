@@ -12,18 +12,18 @@ from aiokafka.errors import KafkaConnectionError
 from app.errors import TopicError, Unreadable
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.kept_results import Missing
-from app.web.live.recent_results import RecentResults
-from app.web.point_writer import PointWriter
-from app.web.probes import Health
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.stored_results.queries import MissingResult
+from app.web.topics.recent_results import RecentResults
+from app.web.writers.point_writer import PointWriter
 from tests.unit.web.test_point_writer import Kafka, impatient
 
 RESULT = {"anomaly_score": 0.75, "alert_score": 0.9, "is_anomaly": True, "severity": "high", "source": "a"}
 GOOD = {"sourceId": "a", "values": {"x": 1.5}}
 
 
-class Kept:
+class FakeStoredResults:
     """Has the result of each point at once, but for those of ``late`` ids."""
 
     def __init__(self, late=(), broken=False):
@@ -43,7 +43,7 @@ class Kept:
         if self.broken:
             raise Unreadable("no broker")
         state = id.partition(":")[0]
-        return json.dumps({"id": id}).encode() if state == "raw-data" else Missing(state, f"{state} it is")
+        return json.dumps({"id": id}).encode() if state == "raw-data" else MissingResult(state, f"{state} it is")
 
     async def wait(self, ids, timeout_s):
         self.waited.append((dict(ids), timeout_s))
@@ -59,7 +59,7 @@ def ask(*requests, answers=(True,), kept=None, **settings):
         server = Server(made, Metrics(), lambda: Health(True, True), RecentResults(), reader, reader)
         kafka = Kafka(*answers)
         server.services.points = PointWriter(made, kafka)
-        server.services.kept = kept or Kept()
+        server.services.stored_results = kept or FakeStoredResults()
         found = []
         async with TestClient(TestServer(server.application())) as client:
             for path, body, *kind in requests:
@@ -81,7 +81,7 @@ def written():
 
 
 def test_a_point_is_answered_with_its_result():
-    kept = Kept()
+    kept = FakeStoredResults()
     status, _, body = ask(("/data", {**GOOD, "timestamp": "2023-10-27T09:37:40Z"}), kept=kept)
     assert (status, body) == (
         200,
@@ -93,7 +93,11 @@ def test_a_point_is_answered_with_its_result():
 
 @pytest.mark.parametrize(
     ("query", "kept"),
-    [("?wait=0", Kept()), ("?wait=2.5", Kept(late=["raw-data:2:0:0"])), ("", Kept(broken=True))],
+    [
+        ("?wait=0", FakeStoredResults()),
+        ("?wait=2.5", FakeStoredResults(late=["raw-data:2:0:0"])),
+        ("", FakeStoredResults(broken=True)),
+    ],
 )
 def test_without_its_result_the_answer_says_where_that_will_be(query, kept):
     status, headers, body = ask((f"/data{query}", GOOD), kept=kept)
@@ -104,7 +108,7 @@ def test_without_its_result_the_answer_says_where_that_will_be(query, kept):
 
 def test_of_many_the_good_ones_are_kept_and_each_has_its_answer():
     points = [GOOD, {"sourceId": "a", "value": "high"}, {"source": 7, "value": 1, "metric": "cpu"}, {"sourceId": "a"}]
-    status, _, body = ask(("/data", points), kept=Kept(late=["raw-data:2:1:0"]))
+    status, _, body = ask(("/data", points), kept=FakeStoredResults(late=["raw-data:2:1:0"]))
     assert status == 200
     first, wrong, second, empty = body
     assert first["anomalyScore"] == 0.75 and second == {"dataPointId": "raw-data:2:1:0"}
@@ -238,4 +242,4 @@ def test_a_result_is_found_by_its_id_or_the_answer_says_why_not(id, status, said
     found, headers, body = ask((f"/api/results/{id}", None))
     assert found == status and said in (body, body.get("detail"))
     assert (status == 202) == ("Retry-After" in headers)
-    assert ask((f"/api/results/{id}", None), kept=Kept(broken=True))[0] == 503
+    assert ask((f"/api/results/{id}", None), kept=FakeStoredResults(broken=True))[0] == 503

@@ -12,10 +12,10 @@ from support.made_log import MadeLog, result
 from app.errors import Busy
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web.kept_results import KeptResults
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.stored_results.queries import StoredResults
+from app.web.topics.recent_results import RecentResults
 
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 SOURCE = "hall/../pump 7"
@@ -29,7 +29,7 @@ def ask(log, *paths, seen=(), broken=None, **settings):
         for one in seen:
             recent.take_result(one)
         server = Server(made, Metrics(), lambda: Health(True, True), recent, reader, reader)
-        kept = server.services.kept = KeptResults(made, lambda: log)
+        kept = server.services.stored_results = StoredResults(made, lambda: log)
         if broken:
             kept.series = broken
         found = []

@@ -11,11 +11,11 @@ from app.errors import TopicError
 from app.kafka.groups import Group, Member
 from app.metrics import Metrics
 from app.settings import Settings, load
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
 from app.web.server import Server
-from app.web.system import SystemView
-from app.web.workers import Workers
+from app.web.status.consumer_groups import ConsumerGroups
+from app.web.status.probes import Health
+from app.web.status.system import SystemView
+from app.web.topics.recent_results import RecentResults
 
 LETTER = {"reason": "bad_source", "total": 7, "last": 1.7e9, "example": "raw-data[0]@3: ..", "to_do": "Name the field."}
 
@@ -62,7 +62,7 @@ def test_a_process_that_scores_nothing_has_no_engine():
 
 
 def asked(describe, **details):
-    return asyncio.run(Workers(Settings(), health(**details), describe).now())
+    return asyncio.run(ConsumerGroups(Settings(), health(**details), describe).now())
 
 
 def test_workers_are_named_with_their_partitions_and_lag():
@@ -94,7 +94,7 @@ def test_kafka_is_asked_once_however_many_look():
         raise TopicError("Kafka at kafka-1:9092: no answer within 10 s")
 
     async def run():
-        workers = Workers(Settings(), health(), describe)
+        workers = ConsumerGroups(Settings(), health(), describe)
         return await asyncio.gather(*(workers.now() for _ in range(50)))
 
     found = asyncio.run(run())

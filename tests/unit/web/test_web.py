@@ -21,11 +21,11 @@ from app.settings import Settings
 from app.web import view as view_module
 from app.web.api.pages import STATIC
 from app.web.api.sources import rule
-from app.web.live import push as push_module
-from app.web.live.recent_results import RecentResults
-from app.web.probes import Health
 from app.web.server import Server
+from app.web.status.probes import Health
+from app.web.topics.recent_results import RecentResults
 from app.web.view import View
+from app.web.websocket import push as push_module
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 WELL = Health(alive=True, ready=True, details={"partitions": 4})

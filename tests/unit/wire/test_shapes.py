@@ -10,7 +10,7 @@ from unit.wire.test_mapping import read
 from app.pipeline import Pipeline
 from app.settings import Detection
 from app.state.series import to_bytes
-from app.web.live.records import decode_event, decode_result
+from app.web.topics.records import decode_event, decode_result
 from app.wire import episodes
 from app.wire.results import encode_columns, encode_episodes, encode_results
 from app.wire.shapes import PLAIN, Shape

@@ -9,9 +9,9 @@ from aiohttp import CookieJar
 from aiohttp.test_utils import TestClient, TestServer
 
 from app.web.api import routes
-from app.web.probes import Health
 from app.web.security import access
 from app.web.security.tokens import remove
+from app.web.status.probes import Health
 from tests.support.guarded import UPGRADE, Keys, make_server
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -275,7 +275,7 @@ def test_a_socket_of_another_origin_is_refused_also_where_no_token_is_asked_for(
 def test_a_route_without_a_role_does_not_start(keys):
     server = make_server()
     for roles in ((), ("reader",), ("read", "")):
-        server.services.routes[:] = [routes.Route("GET", "/x", roles, {}, server.routes[0].handler)]
+        server.services.routes[:] = [routes.HttpRoute("GET", "/x", roles, {}, server.routes[0].handler)]
         with pytest.raises(ValueError, match="/x: its roles are"):
             server.application()
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.web.api.pages import STATIC
-from app.web.api.routes import METRICS, OPEN, PROBE, ROLES, Route
+from app.web.api.routes import METRICS, OPEN, PROBE, ROLES, HttpRoute
 from app.web.security import access, clients, guard, origins, sessions, tokens
 from app.web.security.roles import Caller
 from tests.support.guarded import UPGRADE, Keys, make_server
@@ -29,7 +29,7 @@ OURS = f"http://{HOST}"
 
 
 @dataclass(frozen=True)
-class Spied(Route):
+class Spied(HttpRoute):
     def bound(self, services):
         async def reached(request: web.Request) -> web.Response:
             return web.Response(headers={"X-Reached": f"{self.method} {self.path}"})
@@ -46,7 +46,7 @@ class Server:
             probes_open=False, metrics_open=False,
         )  # fmt: skip
         every = made.services.routes
-        every[:] = [Spied(**{name: getattr(one, name) for name in Route.__dataclass_fields__}) for one in every]
+        every[:] = [Spied(**{name: getattr(one, name) for name in HttpRoute.__dataclass_fields__}) for one in every]
         self.routes = [one for one in every if OPEN not in one.roles]
         self.open_routes = [one for one in every if OPEN in one.roles]
         self._application = made.application()
@@ -468,14 +468,14 @@ def without(name):
 
 
 def forgetting(name, value):
-    """Tokens.find with the entries changed."""
-    find = tokens.Tokens.find
+    """TokensFile.find with the entries changed."""
+    find = tokens.TokensFile.find
 
     def changed(self, token, now=None):
         self._entries = tuple(replace(entry, **{name: value}) for entry in self._entries)
         return find(self, token, now)
 
-    return tokens.Tokens, "find", changed
+    return tokens.TokensFile, "find", changed
 
 
 BROKEN = {

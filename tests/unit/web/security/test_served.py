@@ -14,7 +14,7 @@ from app.errors import ConfigurationError
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web import view as view_module
-from app.web.probes import Health
+from app.web.status.probes import Health
 from app.web.view import View
 from tests.support.guarded import Keys
 from tests.support.secured import Certificates

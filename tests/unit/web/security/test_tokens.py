@@ -12,14 +12,14 @@ from app.cli import main, token
 from app.errors import ConfigurationError
 from app.web.security import tokens
 from app.web.security.roles import ADMIN, READ, ROLES, WRITE, Caller
-from app.web.security.tokens import Entry, Tokens, digest, new_token, parse
+from app.web.security.tokens import StoredToken, TokensFile, digest, new_token, parse
 
 NOW = 1_800_000_000.0
 
 
 def entry(name="ann", roles=(READ,), expires=None):
     made = new_token()
-    return made, Entry(name, frozenset(roles), digest(made), expires)
+    return made, StoredToken(name, frozenset(roles), digest(made), expires)
 
 
 def kept(path, *entries):
@@ -35,7 +35,7 @@ def test_a_token_has_256_bits_and_is_never_the_same():
 
 def test_a_token_is_found_with_its_roles_and_nothing_near_it_is(tmp_path):
     (one, ann), (other, bob) = entry("ann"), entry("bob", (READ, WRITE))
-    found = Tokens(kept(tmp_path / "tokens", ann, bob))
+    found = TokensFile(kept(tmp_path / "tokens", ann, bob))
     assert found.find(one) == Caller("ann", frozenset({READ}))
     assert found.find(other) == Caller("bob", frozenset({READ, WRITE}))
     for near in ("", one[:-1], one + "A", one.swapcase(), one[3:], ann.digest, f" {one}", one + other, "ü\udcff", "\0"):
@@ -44,7 +44,7 @@ def test_a_token_is_found_with_its_roles_and_nothing_near_it_is(tmp_path):
 
 def test_a_token_is_good_until_it_expires(tmp_path):
     made, one = entry(expires=NOW)
-    found = Tokens(kept(tmp_path / "tokens", one))
+    found = TokensFile(kept(tmp_path / "tokens", one))
     assert found.find(made, NOW - 1).name == "ann"
     assert found.find(made, NOW) is None
 
@@ -61,7 +61,7 @@ def test_a_role_may_what_it_is_for_and_admin_may_all(roles, may):
 def test_a_change_is_taken_and_a_broken_file_changes_nothing(tmp_path, caplog):
     (one, ann), (other, bob) = entry("ann"), entry("bob")
     path = kept(tmp_path / "tokens", ann)
-    found = Tokens(path)
+    found = TokensFile(path)
     kept(path, ann, bob)
     found.look()
     assert found.find(one) and found.find(other)
@@ -104,7 +104,7 @@ def test_a_broken_line_stops_the_start_and_is_named(tmp_path, line, what):
     path = tmp_path / "tokens"
     path.write_text(f"bob read {HASH} # the other one\n{line}\n")
     with pytest.raises(ConfigurationError) as error:
-        Tokens(path)
+        TokensFile(path)
     assert f"api.tokens_file: {path}: {what}" in str(error.value)
     assert "fa_" not in str(error.value)
 
@@ -113,18 +113,18 @@ def test_a_file_that_cannot_be_trusted_or_read_stops_the_start(tmp_path):
     path = kept(tmp_path / "tokens", entry()[1])
     path.chmod(0o666)
     with pytest.raises(ConfigurationError, match="everybody may write there; chmod o-w"):
-        Tokens(path)
+        TokensFile(path)
     with pytest.raises(ConfigurationError, match="No such file"):
-        Tokens(tmp_path / "none")
+        TokensFile(tmp_path / "none")
     path.chmod(0o600)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="expected UTF-8 text"):
-        Tokens(path)
+        TokensFile(path)
 
 
 def test_comments_and_empty_lines_are_nothing():
     assert parse(f"# of the press\n\n  ann  read,admin  {HASH}  # since May\n") == [
-        Entry("ann", frozenset({READ, ADMIN}), HASH)
+        StoredToken("ann", frozenset({READ, ADMIN}), HASH)
     ]
 
 
@@ -149,7 +149,7 @@ def test_create_prints_it_once_and_keeps_its_hash(run):
     made = run("create", "press", "--role", "read", "--role", "write", "--days", "2").stdout.strip()
     assert stat.S_IMODE(run.path.stat().st_mode) == 0o600
     assert made not in run.path.read_text()
-    assert Tokens(run.path).find(made) == Caller("press", frozenset({READ, WRITE}))
+    assert TokensFile(run.path).find(made) == Caller("press", frozenset({READ, WRITE}))
     listed = run("list").stdout
     assert re.fullmatch(r"press  read,write  until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n", listed)
 
@@ -167,7 +167,7 @@ def test_revoke_takes_out_that_line_and_leaves_the_rest_as_it_was(run):
     run.path.chmod(0o640)
     one = run("create", "ann", "--role", "admin").stdout.strip()
     other = run("create", "bob", "--role", "read").stdout.strip()
-    found = Tokens(run.path)
+    found = TokensFile(run.path)
     run("revoke", "ann")
     found.look()
     assert found.find(one) is None and found.find(other)

@@ -1,0 +1,1 @@
+"""What this process reports about itself: health, statistics, the page System, its consumer groups."""

@@ -1,0 +1,1 @@
+"""Reads the output topics for the view, and keeps recent results, episodes, notifications and decisions in memory."""

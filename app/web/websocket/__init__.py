@@ -1,0 +1,1 @@
+"""The WebSocket ``/ws``: new results, episodes and decisions as they come. Its route is in app/web/api/websocket.py."""

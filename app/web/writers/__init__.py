@@ -1,0 +1,1 @@
+"""Writes what comes over HTTP to Kafka: points, reports of other programs, decisions of people."""
