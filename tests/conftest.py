@@ -19,6 +19,8 @@ BROKER = {
     "group.min.session.timeout.ms": "500",  # Kafka's own least is 6 s, and tests wait for killed workers
 }
 JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # for brokers that live for seconds: a start takes 4 CPU s, not 7
+WAITING = ("chaos", "integration")  # directories of tests; they wait for sessions to end, and for acknowledgements
+ENDED_BY = 0.8  # when so many of the other files have been handed out, all of these have
 
 
 # Neither the first call, which may compile, nor a busy machine is a fault of the example.
@@ -33,9 +35,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(state.cleanup)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests wait for brokers and workers are spread among those that only compute, and end before them.
+
+    pytest-xdist hands files out in this order: while one process waits, another computes, and the last files are short.
+    """
+    waits, computes = {}, {}
+    for item in items:
+        (waits if item.path.parent.name in WAITING else computes)[item.path] = None
+    turn = {path: i / len(computes) for i, path in enumerate(computes)}
+    turn |= {path: ENDED_BY * i / len(waits) for i, path in enumerate(waits)}
+    items.sort(key=lambda item: turn[item.path])
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Compile for the worker processes that tests will start, in turns with the other processes of pytest-xdist."""
-    if any(item.path.parent.name in ("chaos", "integration") for item in session.items):
+    if any(item.path.parent.name in WAITING for item in session.items):
         from support.compiled_once import compile_once
 
         number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
