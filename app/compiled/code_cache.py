@@ -130,11 +130,14 @@ class CodeCache:
         return (directory() / name).exists() or (before is not None and (before / name).exists())
 
     def load_overload(self, types: Any, context: Any) -> Any:
-        """The compiled code, or None where there is none, or a damaged one: then it is to be compiled here."""
+        """The compiled code, or None where there is none, or a damaged one: then it is to be compiled here.
+
+        numba's own cache first has all that numba can compile imported, with SciPy's linear algebra; the compiler does
+        that itself, and compiled code needs none of it.
+        """
         from numba.core import serialize
         from numba.core.compiler import CompileResult
 
-        context.refresh()
         name = self.name(types, context)
         data = _read(before / name) if (before := brought_along()) else None
         if data is None:

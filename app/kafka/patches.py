@@ -1,4 +1,4 @@
-"""Every change this program makes to aiokafka from outside, for aiokafka 0.14.0.
+"""Every change this program makes to aiokafka and Faust from outside, for aiokafka 0.14.0 and Faust 0.15.3.
 
 Nothing changes by importing this module, or as a side effect of another call. The worker calls ``apply`` once at its
 start; other programs call ``apply_to_clients`` before they connect. A second call replaces the first.
@@ -58,6 +58,7 @@ def apply(
         See ``report_lost_batches``.
     """
     apply_to_clients()
+    skip_marks_for_discovery()
     wait_between_tries()
     report_lost_batches(on_lost_batch)
     keep_records_as_parsed(parsed)
@@ -69,6 +70,21 @@ def apply_to_clients() -> None:
     """The changes that every program needs which connects to a broker."""
     close_tls_connections_at_once()
     report_refused_tokens()
+
+
+def skip_marks_for_discovery() -> None:
+    """Let ``@app.agent`` and its like only make their agent.
+
+    Faust also marks it, for programs that let Faust look through their modules for agents. For the mark the standard
+    library looks up the file of every module that is loaded, a tenth of a second of a start.
+    """
+
+    from faust.utils import venusian  # commands that call other changes do without Faust
+
+    def attach(*_: Any, **__: Any) -> None:
+        return None
+
+    venusian.attach = attach  # type: ignore[assignment]
 
 
 def close_tls_connections_at_once() -> None:

@@ -119,6 +119,7 @@ class SnapshotRecovery(Recovery):
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
+        self.add_future(app.committer.confirm())  # Faust's first commit comes 2 s later, and /readyz waits for one
         # The recovered state is for good, and batches die by their reference counts: with Python's threshold of 700
         # new objects the collector walked each batch in vain, 8 % of the worker's time. With 100,000 and more
         # what aiokafka leaves in cycles would stay for minutes.

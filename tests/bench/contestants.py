@@ -44,6 +44,7 @@ class Contestant:
 def environment(run: Run) -> dict[str, str]:
     return {
         **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "",  # as installed by pip, which leaves bytecode
         "PYTHONPATH": str(ROOT),
         "XDG_STATE_HOME": str(run.directory),  # where the history is
         "BENCH_BROKER": run.broker,

@@ -50,7 +50,7 @@ class Seen(event.Listener):
         self.depth -= 1
 event.register("numba:compile", Seen())
 """
-PIPELINES = "from points import *; from app.scoring import tables\n"
+PIPELINES = "from support.points import *; from app.scoring import tables\n"
 SMALL = PIPELINES + "small = alone('zscore'); small.compile()\n"
 LARGE = PIPELINES + "large = Pipeline(detection('zscore', window_points=300)); large.compile()\n"
 AGREE = "print(scores(small, gaussian(90)) == scores(alone('zscore', 'python'), gaussian(90)))\n"

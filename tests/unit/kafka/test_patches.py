@@ -1,4 +1,4 @@
-"""What aiokafka does with our changes, and without: when a test of the latter fails, a change is needed no more."""
+"""What aiokafka and Faust do with our changes, and without: when a test of the latter fails, a change is not needed."""
 
 import asyncio
 import gc
@@ -11,6 +11,7 @@ import weakref
 from types import SimpleNamespace
 
 import aiokafka
+import faust
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -26,6 +27,7 @@ from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v4
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
+from faust.utils import venusian
 
 from app.kafka import patches
 
@@ -38,6 +40,7 @@ ORIGINALS = {  # as they are before any test of this process calls a patch
     (PartitionRecords, "_contains_abort_marker"): PartitionRecords._contains_abort_marker,
     (PartitionRecords, "_unpack_records"): PartitionRecords._unpack_records,
     (fetcher, "MemoryRecords"): MemoryRecords,
+    (venusian, "attach"): venusian.attach,
 }
 READ = {
     Fetcher._get_actions_per_node: "1dab2cf937d165d0",
@@ -57,11 +60,13 @@ READ = {
     PartitionRecords._consumer_record: "e668541600b047ab",
     PartitionRecords._contains_abort_marker: "17e9ad2322ef4e0a",
     PartitionRecords._unpack_records: "b803e6d46480732c",
+    faust.App.agent: "ae1d2b662569c68b",
+    venusian.attach: "bb8ca2183f846603",
 }
 
 
 def test_they_are_for_this_version():
-    assert f"aiokafka {aiokafka.__version__}" in patches.__doc__
+    assert f"aiokafka {aiokafka.__version__} and Faust {faust.__version__}" in patches.__doc__
 
 
 @pytest.mark.parametrize("function", READ, ids=lambda function: function.__qualname__)
@@ -111,6 +116,26 @@ def closed(protocol):
 
     asyncio.run(close())
     return bool(aborted)
+
+
+def files_looked_up(monkeypatch):
+    """By the standard library, for an agent that is made."""
+    looked_up = []
+    app = faust.App("marks", store="memory://")
+    monkeypatch.setattr(inspect, "getmodule", lambda object, _filename=None: looked_up.append(object))
+
+    @app.agent(app.topic("topic"))
+    async def agent(stream):
+        pass
+
+    assert list(app.agents.values()) == [agent]
+    return len(looked_up)
+
+
+def test_an_agent_is_made_without_a_mark_for_discovery(monkeypatch):
+    assert files_looked_up(monkeypatch)
+    patches.skip_marks_for_discovery()
+    assert not files_looked_up(monkeypatch)
 
 
 def test_a_tls_connection_is_closed_at_once():

@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from aiokafka.errors import CommitFailedError
@@ -10,6 +11,7 @@ from aiokafka.structs import TopicPartition
 from app.metrics import Metrics
 from app.settings import load
 from app.stream import committer as module
+from app.stream import recovery
 from app.stream.assignment import Partitions
 from app.stream.committer import LEASE, Committer, Point
 
@@ -96,6 +98,31 @@ def test_the_first_batch_of_an_owner_waits_for_a_commit(monkeypatch):
     committer.committed_at = clock[0]
     committer.begin(6)
     assert clock[0] - committer.committed_at > SESSION_S
+
+
+def test_the_group_is_asked_as_soon_as_partitions_are_recovered(monkeypatch):
+    """Faust's first commit comes two seconds later: as long a worker would not be ready."""
+
+    async def recover():
+        sent.clear()
+        app = MagicMock(committer=committer, consumer_generation_id=5)
+        for called in (app.on_rebalance_complete.send, app._fetcher.maybe_start):
+            called.side_effect = done
+        service = Mock(app=app, add_future=lambda coroutine: begun.append(asyncio.ensure_future(coroutine)))
+        await recovery.SnapshotRecovery._resume(service, 5)
+        await asyncio.gather(*begun)
+
+    async def done():
+        pass
+
+    async def send(offsets):
+        sent.append(offsets)
+
+    monkeypatch.setattr(recovery, "gc", Mock())
+    sent, begun = [], []
+    committer, partition = made(send)
+    asyncio.run(recover())
+    assert len(sent) == 1 and partition.replay_committed == 7
 
 
 def test_the_lease_ends_well_before_the_session():

@@ -24,6 +24,10 @@ from app.wire.results import encode_columns
 from tables.sources import SourcesTable
 
 ROOT = Path(__file__).parents[3]
+LATER_OR_NEVER = [
+    *("alembic", "sqlalchemy", "psycopg", "apprise", "aiosmtplib", "PIL", "joserfc", "holidays", "re2"),
+    *("sklearn", "river", "pyarrow", "pandas", "scipy.linalg", "numba.np.linalg"),
+]
 KERNELS = [
     *(result_json._write, record_batch._frame, fetched._survey, fetched._read),
     *(bulk_restore._examine, bulk_restore._copy, tables._learn, tables._judge),
@@ -83,6 +87,16 @@ def test_what_the_helping_process_compiles_is_what_the_worker_needs(tmp_path):
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}, "other users can read it"
     of_the_hop = {f"{one.__module__}.{one.__name__}" for one in OF_THE_HOP}
     assert len(done) > 10 and more - of_the_hop == {"app.scoring.passes.learn", "app.scoring.passes.judge"}
+
+
+def test_a_worker_that_finds_all_compiled_loads_only_what_it_needs_at_once():
+    """A package that is loaded in vain costs each start up to half a second of computing."""
+    warm(Pipeline(load(environ={}).detection))
+    code = "import sys; from app.worker import app; from app.stream.warm_up import warm; warm(app.job.pipeline)\n"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("ANOMALY_")}
+    command = [sys.executable, "-c", f"{code}print(*(name for name in {LATER_OR_NEVER} if name in sys.modules))"]
+    done = subprocess.run(command, env=environ, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
 
 
 def test_nothing_is_compiled_for_a_folder_that_cannot_be_written(tmp_path):
