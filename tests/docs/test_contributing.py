@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md work as they stand: the detector keeps every law; generator, channel and page run."""
+"""The examples of CONTRIBUTING.md work as they stand: the detector keeps every law; the others run."""
 
 import asyncio
 import doctest
@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+import textwrap
 from itertools import product
 from types import ModuleType, SimpleNamespace
 
@@ -15,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from aiohttp.web import Application, Response
 from contract import test_detector_laws as laws
 from contract.test_kernel_lint import faults
+from msgspec import Struct
 from support import messages
 from support.browser import CHROMIUM, browser
 from support.points import alone, gaussian, scores
@@ -24,10 +26,13 @@ from app import detectors
 from app.alerting import channels
 from app.alerting.channels.api import Answer, Refused, Retry
 from app.cli.parameters import parameters_of
-from app.metrics import Metrics
+from app.metrics import PREFIX, Metrics
 from app.settings import Settings, load
+from app.settings.fields import SettingsSection, setting
+from app.settings.model import StateSettings
 from app.web import server as web
 from app.web.api import pages as web_pages
+from app.web.api import routes
 from app.web.status.probes import Health
 from app.web.topics.recent_results import RecentResults
 from tests.docs import pages
@@ -190,6 +195,27 @@ def test_the_page_shows_what_it_says(monkeypatch, tmp_path):
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
+# --- the route, the metric, the setting
+
+
+def test_the_route_works_as_it_stands():
+    module = ModuleType("source_count")
+    vars(module).update(vars(routes), Struct=Struct, Services=SimpleNamespace)
+    exec(compile(example("python", "@route("), "CONTRIBUTING.md", "exec"), vars(module))
+    [route] = routes.routes_of([module])
+    assert (route.method, route.path, route.parameters.keys()) == ("GET", "/api/source-count", {"services"})
+    answer = asyncio.run(route.handler(SimpleNamespace(recent=["pump-1", "pump-2"])))
+    assert answer == route.answers[200](2)
+
+
+def test_the_metric_is_one_of_the_program():
+    name, text = re.findall(r'"(.+?)"', example("python", "counter("))
+    assert {one.name: one.help for one in Metrics().documented}[PREFIX + name] == text
+
+
 def test_the_setting_is_one_of_the_program():
-    assert re.sub(r"\s", "", example("python", "idle_snapshot_s").split("=")[0]) == "idle_snapshot_s:float"
-    assert "idle_snapshot_s" in type(Settings().state).model_fields
+    body = textwrap.indent(example("python", "idle_snapshot_s"), "    ")
+    names = {"SettingsSection": SettingsSection, "setting": setting}
+    exec(f"class Section(SettingsSection):\n{body}", names)
+    shown, declared = (each.model_fields["idle_snapshot_s"] for each in (names["Section"], StateSettings))
+    assert repr(shown) == repr(declared)

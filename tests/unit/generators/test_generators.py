@@ -27,7 +27,8 @@ def by_source(records):
 
 
 def test_a_generator_is_found_by_its_file():
-    assert generators.names() == ["file", "synthetic"]
+    assert {"file", "synthetic"} <= set(generators.names())
+    assert all(callable(generators.load(name)) for name in generators.names())
 
 
 # --- synthetic
