@@ -50,10 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Compile for the worker processes that tests will start, in turns with the other processes of pytest-xdist."""
+    """What forks the worker processes of tests; and compile for them, in turns with the others of pytest-xdist."""
     if any(item.path.parent.name in WAITING for item in session.items):
+        from integration import workers
         from support.compiled_once import compile_once
 
+        workers.fork_server = workers.ForkServer()
+        session.config.add_cleanup(workers.fork_server.close)
         number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
         compile_once(session.config.cache.mkdir("compiled"), first=number)
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import yaml
 from integration import logs, oracle
+from integration.fork_server import DETECTION
 from integration.workers import PROGRAM, Worker, wait_for
 from support import kafka_tools
 
@@ -22,7 +23,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "alerting": {"enabled": False},
     "storage": {"enabled": False},
     # Without novelty, which opens few episodes: a crash between an episode and its result shall be met often.
-    "detection": {"detectors": {"residual": {}, "level": {}, "moving_average": {}, "StandardAbsoluteDeviation": {}}},
+    "detection": DETECTION,
 }
 CLEANED = {
     "cleanup_policy": "compact",

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 import pytest
-from integration import load, logs
+from integration import load, logs, workers
 from integration.run import PARTITIONS, Run
 from integration.workers import Worker, wait_for
 from support import kafka_tools
@@ -26,6 +26,12 @@ ALWAYS = {
     "id", "source", "timestamp", "anomaly_score", "alert_score", "is_anomaly", "severity", "status", "config_hash",
 }  # fmt: skip
 LIMIT = 1_048_588  # bytes of a record batch: the broker's usual max.message.bytes
+
+
+@pytest.fixture(autouse=True)
+def from_nothing(monkeypatch):
+    """Each worker imports its program itself, as its users' do."""
+    monkeypatch.setattr(workers, "fork_server", None)
 
 
 @pytest.fixture

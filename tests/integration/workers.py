@@ -13,12 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from integration.fork_server import Forked, ForkServer
 from support.kafka_tools import HANG_S
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-c", "from app.cli import main; main()")  # what the console script does
 PORT = re.compile(r"https?://[\w.]+:(\d+)")
 RECOVERED = re.compile(r"partition (\d+): (\d+) sources, replay from (\d+) to (\d+), emit after \((-?\d+), (\d+)\)")
+
+fork_server: ForkServer | None = None  # has the program imported already; None: each process starts from nothing
 
 
 class Worker:
@@ -27,10 +30,15 @@ class Worker:
     def __init__(self, log: Path, command: Sequence[str], environ: dict[str, str], root: Path = ROOT) -> None:
         self.log = log
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANOMALY_", "FAUST_"))}
+        environ = {**clean, "PYTHONUNBUFFERED": "1", **environ}
+        self.process: Forked | subprocess.Popen
+        if fork_server and command[0] == sys.executable and root == ROOT:
+            self.process = fork_server.start(command, environ, log)
+            return
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 command,
-                env={**clean, "PYTHONUNBUFFERED": "1", **environ},
+                env=environ,
                 cwd=root,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
