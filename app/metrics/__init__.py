@@ -85,6 +85,7 @@ class Metrics:
         self._engine = engine
         self.registry = CollectorRegistry()
         self.documented: list[Documented] = []
+        self._children: dict[tuple[Counter, str], Counter] = {}  # by what is counted and its label
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
 
         # Input and output.
@@ -276,19 +277,27 @@ class Metrics:
 
     def invalid(self, reasons: Mapping[str, int]) -> None:
         """Count a batch's dead letters: label of the reason -> how many."""
-        _count(self._invalid, reasons)
+        self._count(self._invalid, reasons)
 
     def skipped(self, reasons: Mapping[str, int]) -> None:
         """Add records that were skipped, by reason."""
-        _count(self._skipped, reasons)
+        self._count(self._skipped, reasons)
 
     def scored(self, detectors: Mapping[str, int]) -> None:
         """Count a batch's votes: detector -> points it voted on."""
-        _count(self._scored, detectors)
+        self._count(self._scored, detectors)
 
     def opened(self, severities: Mapping[str, int]) -> None:
         """Count the episodes a batch opened: severity -> how many."""
-        _count(self._anomalies, severities)
+        self._count(self._anomalies, severities)
+
+    def _count(self, metric: Counter, counts: Mapping[str, int]) -> None:
+        for label, count in counts.items():
+            child = self._children.get((metric, label))
+            if child is None:  # ``labels`` takes a lock, and longer than all else here
+                child = self._children[metric, label] = metric.labels(label)
+            if count:
+                child.inc(count)
 
     def channels(self, names: Iterable[str]) -> None:
         """The channels that there are: their counts start at 0, so that rate() sees the first increase."""
@@ -407,7 +416,7 @@ class BulkHistogram(Collector):
     def observe_many(self, values: ArrayLike) -> None:
         """Count values, in the histogram's unit; an empty batch is fine."""
         clipped = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
-        counts = np.bincount(np.searchsorted(self._bounds, clipped), minlength=len(self._counts))
+        counts = np.bincount(self._bounds.searchsorted(clipped), minlength=len(self._counts))
         with self._lock:
             self._counts += counts
             self._sum += float(clipped.sum())
@@ -434,8 +443,3 @@ def table() -> str:
     for name, kind, labels, text in Metrics().documented:
         rows.append(f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {text} |")
     return "\n".join(rows)
-
-
-def _count(metric: Counter, counts: Mapping[str, int]) -> None:
-    for label, count in counts.items():
-        metric.labels(label).inc(count)

@@ -142,7 +142,7 @@ class Pipeline:
             rejected=rejected,
             expired=expired,
         )
-        if p["anomaly"].any():
+        if np.count_nonzero(p["anomaly"]):
             explain_anomalies(outcome, points, p, cells, found)
         for slot, opened in zip(*(column[p["opened"] | p["closed"]].tolist() for column in (p["slot"], p["opened"]))):
             (sources.open.add if opened else sources.open.discard)(slot)
@@ -153,16 +153,17 @@ class Pipeline:
         profile = self.profiles[number]
         t = self._tables[number]
         of = p["time"], p["slot"], lambda slot: parted(sources.names[slot])[0]
-        p["maintenance"] = profile.maintenance.places(*of)
+        if profile.maintenance.spans:
+            p["maintenance"] = profile.maintenance.places(*of)
         at = places(p["time"], p["last"] - p["first"], profile.calendar)
-        if profile.looks_for_gaps:
+        if profile.looks_for_gaps and profile.maintenance.spans:
             at["since"] = profile.maintenance.ends(*of)
         raw = np.empty((len(cells), len(profile.members) + 3 * len(profile.reasoned)))
         bands = np.empty((len(cells), 3 * max(1, len(profile.banded))))
         width = len(profile.weights)
         votes, shares = np.full((len(p), width), np.nan), np.empty((len(p), width))
         plain = self.engine == "python"
-        if profile.pairs and (p["joint"] != NONE).any():
+        if profile.pairs and np.count_nonzero(p["joint"] != NONE):
             part, cells["pair"] = True, sources.pairs_of(number, cells["row"].tolist())
         points: Any = rows.plain(p) if plain else p
         values: Any = rows.plain(cells) if plain else cells

@@ -47,12 +47,13 @@ class Placement:
             p["last"] = p["first"] + 1
         else:
             p["first"], p["last"] = points.start[:-1], points.start[1:]
-        if not (np.abs(cells["x"]) <= MAX_VALUE).all() or not np.isfinite(p["time"]).all():
+        allowed = np.count_nonzero(np.abs(cells["x"]) <= MAX_VALUE) == len(cells)
+        if not allowed or np.count_nonzero(np.isfinite(p["time"])) < n:
             raise ValueError(f"points must be finite, values at most {MAX_VALUE_TEXT} in size")
         known, series = sources.slots.get, points.series()
         p["slot"] = [known(name, NONE) for name in series]
         late = expiry.late(sources, p["slot"], p["offset"], self._forget_after)
-        new = int((p["slot"] == NONE).sum())  # points, so at least as many as sources
+        new = int(np.count_nonzero(p["slot"] == NONE))  # points, so at least as many as sources
         full = (new > 0 or late is not None) and len(sources) + new > self._max_sources
         batch = _Batch(self, sources, points, series, p)
         if new == 0 and late is None and not full and batch.place_named():
@@ -174,7 +175,7 @@ class _Batch:
 
 def _with_joint(p: np.ndarray, cells: np.ndarray, joint_rows: np.ndarray) -> np.ndarray:
     """The cells, followed by one for each point with a joint row; sets p["joint"] to its index."""
-    several = np.flatnonzero(joint_rows != NONE)
+    (several,) = (joint_rows != NONE).nonzero()
     if not len(several):
         return cells
     more = np.zeros(len(several), CELL)

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from app.metrics import Metrics
 from app.pipeline.outcome import Outcome
 from app.pipeline.points import Points
@@ -41,10 +43,10 @@ class BatchCounts:
             of = votes if len(outcome.profiles) == 1 else votes[outcome.profile[start:] == number]
             if len(of):
                 self.votes.append(dict(zip(profile.detectors, of.sum(axis=0).tolist())))
-        self.anomalous = int(outcome.anomaly[start:].sum())
+        self.anomalous = int(np.count_nonzero(outcome.anomaly[start:]))
         if self.anomalous:
             self.opened.update(map(severity, outcome.alert[start:][outcome.opened[start:]].tolist()))
-        self.drifts = int(outcome.drift[start:].sum())
+        self.drifts = int(np.count_nonzero(outcome.drift[start:]))
         self.newest = max(points.timestamp)
 
     def add_to(self, metrics: Metrics, now: float) -> None:
@@ -54,18 +56,22 @@ class BatchCounts:
         else:
             metrics.rekeyed_duplicates.inc(self.duplicates)
         metrics.batch_size.observe(self.records)
-        metrics.replayed_points.inc(self.replayed)
-        metrics.results_suppressed.inc(self.suppressed)
+        for metric, count in (
+            (metrics.replayed_points, self.replayed),
+            (metrics.results_suppressed, self.suppressed),
+            (metrics.anomalous_points, self.anomalous),
+            (metrics.drifts, self.drifts),
+        ):
+            if count:  # of most batches nothing
+                metric.inc(count)
         if self.invalid:
             metrics.invalid(self.invalid)
         if self.skipped:
             metrics.skipped(self.skipped)
         for votes in self.votes:
             metrics.scored(votes)
-        metrics.anomalous_points.inc(self.anomalous)
         if self.opened:
             metrics.opened(self.opened)
-        metrics.drifts.inc(self.drifts)
         if self.newest is not None:
             metrics.event_time_lag.set(now - self.newest)
         for stage, seconds in self.stage_s.items():

@@ -9,8 +9,7 @@ results must stay a prefix without gaps.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from aiokafka import AIOKafkaProducer
@@ -84,11 +83,14 @@ class Outbox:
         sent: list[Sent] = []
         if not records:
             return sent
-        async with self._deadline(), self._turns[topic, partition]:
-            made = self._framed(topic, records) if isinstance(records, Encoded) else self._batches(topic, records)
-            for batch in made:
-                future = await self._producer.send_batch(batch, topic, partition=partition)
-                sent.append(Sent(future, batch.record_count()))
+        try:
+            async with asyncio.timeout(self._timeout_s), self._turns[topic, partition]:
+                made = self._framed(topic, records) if isinstance(records, Encoded) else self._batches(topic, records)
+                for batch in made:
+                    future = await self._producer.send_batch(batch, topic, partition=partition)
+                    sent.append(Sent(future, batch.record_count()))
+        except TimeoutError as error:
+            raise self._too_late() from error
         return sent
 
     async def acknowledged(self, sent: Sequence[Sent]) -> int | None:
@@ -99,20 +101,18 @@ class Outbox:
         if not sent:
             return None
         end = None
-        async with self._deadline():
-            for future, records in sent:
-                end = (await asyncio.shield(future)).offset + records
-        return end
-
-    @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._timeout_s):
-                yield
+                for future, records in sent:
+                    end = (await asyncio.shield(future)).offset + records
         except TimeoutError as error:
-            raise DeliveryError(
-                f"no acknowledgement within {self._timeout_s:g} s (kafka.ack_timeout_s): is the broker reachable?"
-            ) from error
+            raise self._too_late() from error
+        return end
+
+    def _too_late(self) -> DeliveryError:
+        return DeliveryError(
+            f"no acknowledgement within {self._timeout_s:g} s (kafka.ack_timeout_s): is the broker reachable?"
+        )
 
     def _most(self, topic: str) -> int:
         """Bytes of a record batch to this topic; a broker that packs it anew may make it a little larger."""

@@ -255,6 +255,10 @@ class Consumer(driver.Consumer):
     async def _deliver(self, message: FetchedBatch) -> bool:
         """Hand a batch to the agent; False when the flow was stopped before it took it."""
         delivery = asyncio.ensure_future(self.callback(message))
+        await asyncio.sleep(0)
+        if delivery.done():  # as it is where the queue has room, without what it costs to wait for two things
+            delivery.result()
+            return True
         if self._suspended is None or self._suspended.done():
             self._suspended = asyncio.ensure_future(self.suspend_flow.wait())
         await asyncio.wait({delivery, self._suspended}, return_when=asyncio.FIRST_COMPLETED)

@@ -31,12 +31,14 @@ SUNDAY_S = 6.0 * DAY_S  # its second of the week
 DAYS = 84_006  # from 1970 to 2199
 MOST_DAYS = 4096  # that are remembered
 PLAIN = "UTC"
+_AT = rows.dtype(AT)
+_BEFORE_NEXT = np.nextafter(WEEK_S, 0.0)
 
 
 def weeks(times: Sequence[float] | np.ndarray) -> np.ndarray:
     """Seconds since Monday 00:00, 0 <= week < 604800, of times in epoch s; float64, as many as the times."""
     since = np.mod(np.asarray(times, np.float64) - MONDAY, WEEK_S)
-    return np.minimum(since, np.nextafter(WEEK_S, 0.0))  # the remainder of -1e-20 is rounded to a whole week
+    return np.minimum(since, _BEFORE_NEXT)  # the remainder of -1e-20 is rounded to a whole week
 
 
 class Calendar:
@@ -177,7 +179,7 @@ def places(
     times: Sequence[float] | np.ndarray, metrics: int | np.ndarray = 1, calendar: Calendar = UTC_CALENDAR
 ) -> np.ndarray:
     """``AT`` of points at these times, epoch s, of so many metrics each, without any maintenance before them."""
-    found = np.zeros(len(times), rows.dtype(AT))
+    found = np.zeros(len(times), _AT)
     found["time"], found["metrics"], found["since"] = times, metrics, -np.inf
     found["week"] = calendar.weeks(found["time"])
     return found
