@@ -29,10 +29,10 @@ from app.kafka.topics import doubts, limits, needed_names, require
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings, load
-from app.stream.log_filter import quieten
-from app.stream.look_out import EVERY_S, LookOut
+from app.stream.log_filter import limit_repeats
 from app.stream.outbox import stop_at_lost_batch
-from app.stream.recovery import Tables
+from app.stream.recovery import SnapshotTableManager
+from app.stream.silent_series import EVERY_S, SilentSeriesMonitor
 from app.stream.transport import BATCH_BYTES, App
 from app.stream.warm_up import warm
 from app.stream.watchdog import Watchdog
@@ -55,14 +55,14 @@ class Preflight(Service):
 
     async def on_start(self) -> None:
         job = self._app.job
-        say_what_runs(job.pipeline.engine)
+        log_engine(job.pipeline.engine)
         try:
             needed = permissions.of_worker(job.settings)
             found = await require(job.settings, job.pipeline.max_snapshot_bytes(), needed)
             job.partitions_of.update((name, topic.partitions) for name, topic in found.items())
             job.topic_ids.update((name, topic.id) for name, topic in found.items())
             job.limits.update(limits(found))
-            say_what_is_not_seen(job.limits, needed_names(job.settings.kafka)[1:])
+            log_hidden_limits(job.limits, needed_names(job.settings.kafka)[1:])
             for doubt in doubts(job.settings.kafka, found):
                 log.warning("%s", doubt)
             warm(job.pipeline, helped=True, rekeys=job.settings.kafka.rekeys)
@@ -126,7 +126,7 @@ class HistoryKeeper:
         return self._history.status() if self._history else None
 
 
-def say_what_is_not_seen(known: Mapping[str, int], written: Sequence[str]) -> None:
+def log_hidden_limits(known: Mapping[str, int], written: Sequence[str]) -> None:
     """One line in the log for topics whose limits this user may not see."""
     if unseen := [name for name in written if name not in known]:
         log.info(
@@ -136,7 +136,7 @@ def say_what_is_not_seen(known: Mapping[str, int], written: Sequence[str]) -> No
         )  # fmt: skip
 
 
-def say_what_runs(engine: str) -> None:
+def log_engine(engine: str) -> None:
     """One line in the log: what scores, and the event loop; a warning where it is not the fast one."""
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
     missing = [name for name, there in (("numba", engine == "numba"), ("uvloop", loop == "uvloop")) if not there]
@@ -181,12 +181,12 @@ def make(settings: Settings) -> App:
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         table_standby_replicas=0,
-        TableManager=Tables,
+        TableManager=SnapshotTableManager,
     )
     as_bytes: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "value_serializer": "raw"}
     score.attach(app, app.topic(kafka.log_topic, **as_bytes), app.partitions)
     if kafka.rekeys:
-        rekey.attach(app, app.topic(kafka.input_topic, **as_bytes), app.rekeying)
+        rekey.attach(app, app.topic(kafka.input_topic, **as_bytes), app.rekey_partitions)
     watchdog = Watchdog(app, beacon=app.beacon)
     alerter = Alerter(settings, metrics) if settings.alerting.enabled else None
     keeper = HistoryKeeper(settings, metrics)
@@ -206,35 +206,35 @@ def health(app: App, watchdog: Watchdog, alerter: Alerter | None, keeper: Histor
 
     Ready: in the group, recovered, and the group took a commit within the session timeout.
     """
-    partitions, rekeying = app.partitions, app.rekeying
+    partitions, rekey_partitions = app.partitions, app.rekey_partitions
     limit_s = app.job.settings.kafka.session_timeout_s
     age_s = time.monotonic() - app.committer.committed_at
     recovered = bool(app.tables.actives_ready and not app.rebalancing)
-    why = not_ready(recovered, len(partitions) + len(rekeying), app.consumer.group_answers, age_s, limit_s)
+    why = not_ready(recovered, len(partitions) + len(rekey_partitions), app.consumer.group_answers, age_s, limit_s)
     details = {
         "partitions": sorted(partitions),
         "recovered": recovered,
         "generation": app.committer.generation,
     }
-    if notices := app.job.notices.summary():
-        details["dead_letters"] = notices
+    if dead_letters := app.job.dead_letter_log.summary():
+        details["dead_letters"] = dead_letters
     if alerter:
         details["alerter"] = alerter.summary()
     if history := keeper.status():
         details["history"] = history
     if app.job.settings.kafka.rekeys:
-        details["rekey_partitions"] = sorted(rekeying)
+        details["rekey_partitions"] = sorted(rekey_partitions)
     if why:
         details["not_ready"] = why
     return Health(watchdog.alive, why is None, details)
 
 
 def _attach_timers(app: App) -> None:
-    look_out = LookOut(app)
+    silent_series = SilentSeriesMonitor(app)
 
     @app.timer(EVERY_S)
-    async def look() -> None:
-        await look_out.look()
+    async def check_silent_series() -> None:
+        await silent_series.check()
 
     @app.timer(0.1)
     async def save_idle() -> None:
@@ -243,7 +243,7 @@ def _attach_timers(app: App) -> None:
     @app.timer(1.0)
     async def measure() -> None:
         job, kafka = app.job, app.job.settings.kafka
-        job.notices.say()
+        job.dead_letter_log.log_due()
         rows = [partition.state.sources.rows for partition in app.partitions.values()]
         job.metrics.sources_active.set(sum(map(len, rows)))
         job.metrics.sources_warming_up.set(sum(row.warming_up for row in rows))
@@ -253,7 +253,7 @@ def _attach_timers(app: App) -> None:
             end = app.consumer.readable_end(TopicPartition(kafka.log_topic, number)) or ledger.position
             job.metrics.lag(number, ledger.position, end)
             job.metrics.replay_backlog(number, ledger.position - ledger.replay_point)
-        for number, owned in app.rekeying.items():
+        for number, owned in app.rekey_partitions.items():
             end = app.consumer.readable_end(TopicPartition(kafka.input_topic, number)) or owned.position
             job.metrics.rekey_lag(number, owned.position, end)
 
@@ -288,7 +288,7 @@ def _make_from_environment() -> App:
             whole_fetches=jit.AVAILABLE,
             on_lost_batch=stop_at_lost_batch,
         )
-        quieten()
+        limit_repeats()
         logging.disable(logging.DEBUG)  # aiokafka builds its debug records even when nobody reads them: 6 % of the time
         return make(settings)
     except (ConfigurationError, TopicError) as error:

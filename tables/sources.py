@@ -33,7 +33,7 @@ from app.state.sources import Sources
 TAG = 9  # bytes after the name of the series: zero and the ownership
 
 
-class OwnedSources:
+class ChangelogSources:
     """The sources of one partition, from recovery until the partition is given up."""
 
     def __init__(self, sources: Sources) -> None:
@@ -50,7 +50,7 @@ class OwnedSources:
     def load(self, records: RecordColumns) -> None:
         """Take in records of the changelog, in its order. Raises StateError when one is damaged, with its offset.
 
-        Another OwnedSources may do so at the same time, in another thread.
+        Another ChangelogSources may do so at the same time, in another thread.
         """
         found = bulk_restore.examine(self.rows, records, TAG)
         highest: dict[str, int] = {}  # source -> the record with its snapshot
@@ -174,6 +174,6 @@ class SourcesTable:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def take_over(self) -> OwnedSources:
+    def take_over(self) -> ChangelogSources:
         """No sources yet, under a new ownership; recovery fills them."""
-        return OwnedSources(self._pipeline.sources())
+        return ChangelogSources(self._pipeline.sources())

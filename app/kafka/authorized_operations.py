@@ -19,7 +19,7 @@ from app.kafka.permissions import AuthorizedOperations, Right, missing
 
 NAMES = {3: "Read", 4: "Write", 5: "Create", 8: "Describe", 10: "DescribeConfigs"}  # bits of the answer
 KINDS = ("topic", "group")
-NOT_SAID = -(2**31)
+UNKNOWN = -(2**31)
 COMES = (14, 15, 16)  # error codes of a group's coordinator: loading, being chosen, another broker
 TOPIC_DENIED, GROUP_DENIED = 29, 30
 RETRY_S = 0.1
@@ -54,7 +54,7 @@ async def authorized_operations(
     return {
         key: frozenset(name for bit, name in NAMES.items() if mask >> bit & 1)
         for key, mask in masks.items()
-        if mask != NOT_SAID
+        if mask != UNKNOWN
     }
 
 

@@ -9,7 +9,7 @@ from app.errors import DeliveryError
 from app.stream import failpoints
 from app.stream.crash import stop_process
 from app.stream.job import Job
-from app.stream.partition import FetchedRecords, OwnedPartition, Partition
+from app.stream.partition import AssignedPartition, FetchedRecords, Partition
 
 SAVE_FOR_S = 2.0  # longest that snapshots are taken before partitions are given up; replay covers the rest
 SAVE_AT_ONCE = 1000  # sources
@@ -17,18 +17,18 @@ SAVE_AT_ONCE = 1000  # sources
 log = logging.getLogger(__name__)
 
 
-Owned = TypeVar("Owned", bound=OwnedPartition)
+PartitionT = TypeVar("PartitionT", bound=AssignedPartition)
 
 
-class Assigned(dict[int, Owned], Generic[Owned]):
-    """Number -> partition of one topic."""
+class Assignment(dict[int, PartitionT], Generic[PartitionT]):
+    """The assigned partitions of one topic: number -> partition."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
         self._job = job
         self._handing_over = asyncio.Lock()
 
-    def active(self) -> list[Owned]:
+    def active(self) -> list[PartitionT]:
         """Those that are recovered, and assigned to this worker in the group's present generation."""
         return [partition for partition in self.values() if partition.active]
 
@@ -38,15 +38,15 @@ class Assigned(dict[int, Owned], Generic[Owned]):
         return partition is not None and partition.active
 
     async def take(self, fetched: FetchedRecords) -> None:
-        """Give a fetched batch to its partition; dropped when that is no longer assigned here."""
+        """Queue a fetched batch in its partition; dropped when that is no longer assigned here."""
         partition = self.get(fetched.partition)
         if partition is not None:
             await partition.take(fetched)
 
     async def hand_over(self, why: str) -> None:
-        """Take nothing more, finish what is in flight, save what is not saved yet (bounded), commit.
+        """Take no more records, finish what is in flight, save what is not saved yet (bounded), commit.
 
-        A stop during a revocation waits until that is done: else it would take the consumer away from its commit.
+        A stop during a revocation waits until the hand-over is done: else the consumer would stop before the commit.
         """
         async with self._handing_over:
             await self._hand_over(why)
@@ -64,32 +64,32 @@ class Assigned(dict[int, Owned], Generic[Owned]):
             self.drop(number)
 
     async def _hand_over(self, why: str) -> None:
-        ours = self.active()  # the others were handed over before, and may be assigned elsewhere by now
-        if not ours:
+        active = self.active()  # the others were handed over before, and may be assigned elsewhere by now
+        if not active:
             return
         began = time.monotonic()
-        for partition in ours:
+        for partition in active:
             partition.active = False
         try:
             async with asyncio.timeout(self._job.settings.kafka.session_timeout_s):
-                saved = await asyncio.gather(*(self._finish(p, began + SAVE_FOR_S, why) for p in ours))
+                saved = await asyncio.gather(*(self._finish(p, began + SAVE_FOR_S, why) for p in active))
         except TimeoutError:
             stop_process(DeliveryError("acknowledgements are missing while partitions are handed over"))
-        accepted = await self._job.committer.commit(ours)
+        accepted = await self._job.committer.commit(active)
         log.info(
             "%s: %d partitions of %s handed over in %.2f s, %d snapshots, commit %s",
-            why, len(ours), ours[0].log.topic, time.monotonic() - began, sum(saved),
+            why, len(active), active[0].log.topic, time.monotonic() - began, sum(saved),
             "accepted" if accepted else "not accepted",
         )  # fmt: skip
 
-    async def _finish(self, partition: Owned, until: float, why: str) -> int:
-        """Until nothing is in flight; what there is to save is saved until then. Returns the number of snapshots."""
+    async def _finish(self, partition: PartitionT, until: float, why: str) -> int:
+        """Wait until nothing is in flight; save state until the time ``until``. Returns the number of snapshots."""
         await partition.settled()
         return 0
 
 
-class Partitions(Assigned[Partition]):
-    """Of the topic that is scored."""
+class Partitions(Assignment[Partition]):
+    """Those of the topic that is scored."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -104,7 +104,7 @@ class Partitions(Assigned[Partition]):
         return saved
 
     async def save_idle(self) -> None:
-        """Partitions without traffic save what is dirty, so that a later restart replays nothing."""
+        """Save the dirty sources of partitions without traffic, so that a later restart replays nothing."""
         for partition in self.active():
             if partition.silent_s > self._job.settings.state.idle_snapshot_s:
                 await partition.save(SAVE_AT_ONCE // 2)

@@ -1,9 +1,8 @@
-"""Commits for the partitions of this worker, and what an accepted commit is good for.
+"""Commits the offsets of this worker's partitions; an accepted commit also confirms that they are assigned to it.
 
-A commit carries two numbers for each partition (app/stream/ledger.py): the position as its offset, the replay point in
-its metadata, beside the ids of the topics it belongs to. Those of the hop of ``input.rekey`` have no replay point. An
-accepted commit is also the group's word that the partitions are assigned to this worker, and holds for a while: the
-lease.
+A commit has two numbers for each partition (app/stream/ledger.py): the position as its offset, and the replay point in
+its metadata, with the ids of the topics that it refers to. Commits of the hop of ``input.rekey`` have no replay point.
+An accepted commit confirms the assignment for a limited time: the lease.
 """
 
 import asyncio
@@ -38,34 +37,34 @@ NOT_THE_OWNER = (CommitFailedError, IllegalGenerationError, RebalanceInProgressE
 log = logging.getLogger(__name__)
 
 
-class Point(NamedTuple):
-    """What is committed of one partition."""
+class CommitPoint(NamedTuple):
+    """What is committed for one partition."""
 
     position: int  # every offset below it is answered
-    said: Mapping[str, Any]  # metadata: beside version and ids
+    metadata: Mapping[str, Any]  # without version and topic ids
 
 
-class Committed(Protocol):
+class Committable(Protocol):
     """What the committer needs of a partition."""
 
     @property
     def log(self) -> TopicPartition:
-        """What it reads, and commits."""
+        """The partition that is read, and committed."""
 
-    def to_commit(self) -> Point:
-        """As of now."""
+    def to_commit(self) -> CommitPoint:
+        """What to commit now."""
 
-    def committed(self, point: Point) -> None:
-        """The group has accepted it."""
+    def committed(self, point: CommitPoint) -> None:
+        """The group has accepted this commit."""
 
 
-def metadata(said: Mapping[str, Any], ids: Mapping[str, str]) -> str:
-    """What travels in a commit beside the position: ``Point.said``, and the ids of topics (see ``topic_ids``)."""
-    return json.dumps({"v": METADATA_VERSION, **said, **ids}, separators=(",", ":"))
+def write_metadata(metadata: Mapping[str, Any], ids: Mapping[str, str]) -> str:
+    """The metadata of a commit: ``CommitPoint.metadata``, and the ids of topics (see ``topic_ids``)."""
+    return json.dumps({"v": METADATA_VERSION, **metadata, **ids}, separators=(",", ":"))
 
 
 def read_metadata(text: str | None) -> dict[str, Any]:
-    """What ``metadata`` wrote, whole. Raises ValueError for what another program or version wrote."""
+    """The reverse. Raises ValueError for metadata that another program or version wrote."""
     found = json.loads(text or "{}")
     version = found.get("v") if isinstance(found, dict) else None
     if version != METADATA_VERSION:
@@ -102,7 +101,7 @@ class Committer:
         kafka: KafkaSettings,
         metrics: Metrics,
         known_ids: Mapping[str, str],
-        active: Callable[[], Sequence[Committed]],
+        active: Callable[[], Sequence[Committable]],
         send: Callable[[dict[TopicPartition, OffsetAndMetadata]], Awaitable[Any]],
     ) -> None:
         self.generation = -1  # of the group, when recovery last completed
@@ -126,9 +125,9 @@ class Committer:
     async def confirm(self) -> None:
         """Return when the group accepted a commit within the lease, or no partition is active any more.
 
-        A worker that was stopped past its session and continues does not know that others own its partitions: it
-        would score what it had fetched, and emit it once more. A commit asks the group, only when the last one is
-        old: no cost in normal operation.
+        A worker that was suspended for longer than its session and continues does not know that others own its
+        partitions: it would score what it had fetched, and emit it again. A commit asks the group. That costs nothing
+        in normal operation, because it is done only when the last commit is old.
         """
         lease_s = LEASE * self._kafka.session_timeout_s
         while time.monotonic() - self.committed_at > lease_s and self._active():
@@ -136,7 +135,7 @@ class Committer:
                 if time.monotonic() - self.committed_at > lease_s and not await self.commit(self._active()):
                     await asyncio.sleep(0.1)  # refused: the rebalance that takes them from us is on its way
 
-    async def commit(self, partitions: Iterable[Committed]) -> bool:
+    async def commit(self, partitions: Iterable[Committable]) -> bool:
         """True when the group accepted it; commits that keep failing end the process.
 
         Only for partitions that are certainly assigned to this worker: the broker takes any member's commit for any
@@ -144,7 +143,9 @@ class Committer:
         """
         points = {partition: partition.to_commit() for partition in partitions}
         offsets = {
-            partition.log: OffsetAndMetadata(point.position, metadata(point.said, self._ids(partition.log.topic)))
+            partition.log: OffsetAndMetadata(
+                point.position, write_metadata(point.metadata, self._ids(partition.log.topic))
+            )
             for partition, point in points.items()
         }
         if not offsets:

@@ -17,7 +17,7 @@ from app.pipeline.outcome import Outcome
 from app.pipeline.points import Points
 from app.settings import Settings
 from app.stream.batch_counts import BatchCounts
-from app.stream.ledger import Batch, Ledger
+from app.stream.ledger import Ledger, OpenBatch
 from app.stream.origins import Origins
 from app.stream.output_watermark import Position
 from app.stream.sources import PartitionSources
@@ -38,7 +38,7 @@ WALKED = 1000  # sources looked at with a batch, and as many again for each quar
 class BatchOutput:
     """Everything that one batch sends."""
 
-    batch: Batch
+    batch: OpenBatch
     dead_letters: list[DeadLetter] = field(default_factory=list)
     episodes: list[tuple[bytes, bytes]] = field(default_factory=list)
     results: Encoded = EMPTY

@@ -1,4 +1,4 @@
-"""The end of a process that met what it cannot retry: at once, without committing.
+"""Ends a process after an error that it cannot retry: at once, without committing.
 
 A partition's next owner finds everything it needs in Kafka, so the safest thing a worker can do after a lost
 delivery or a bug is to stop before anything else is sent.
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 
 def stop_process(error: BaseException) -> NoReturn:
-    """Say why on standard error, then end without any clean-up."""
-    log.critical("stopping without a commit: %s", in_words(error))
+    """Log the reason, then end without any clean-up."""
+    log.critical("stopping without a commit: %s", describe(error))
     logging.shutdown()
     os._exit(EXIT_CODE)
 
 
-def in_words(error: BaseException) -> str:
-    """What an operator needs to know: a sentence, or the whole trace of what nobody foresaw."""
+def describe(error: BaseException) -> str:
+    """What an operator needs to know: a sentence, or the whole traceback of an unexpected error."""
     if isinstance(error, DENIED):
-        return f"{error}: this user's rights have changed: `faust-anomaly topics` says which one it lacks"
+        return f"{error}: this user's permissions have changed: `faust-anomaly topics` says which one is missing"
     if isinstance(error, AnomalyError | KafkaError):
         return str(error)
     return "".join(traceback.format_exception(error))

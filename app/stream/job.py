@@ -9,7 +9,7 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.stream.committer import Committer
-from app.stream.notices import Notices
+from app.stream.dead_letter_log import DeadLetterLog
 from app.stream.outbox import Outbox
 from app.stream.sources import StateTable
 
@@ -24,7 +24,7 @@ class Job:
     table: StateTable
     outbox: Outbox
     committer: Committer
-    notices: Notices
+    dead_letter_log: DeadLetterLog
     log_start: Callable[[TopicPartition], Awaitable[int]]  # first offset still there
     partitions_of: dict[str, int] = field(default_factory=dict)  # topic -> its number of partitions
     topic_ids: dict[str, str] = field(default_factory=dict)  # topic -> its id at the start, "" when unknown

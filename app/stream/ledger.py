@@ -27,7 +27,7 @@ FEW = 32  # points: below it a loop is faster than arrays
 
 
 @dataclass(slots=True)
-class Batch:
+class OpenBatch:
     """Offsets first..end-1, computed together. ``hold`` is the first offset that only its snapshots cover."""
 
     first: int
@@ -55,17 +55,17 @@ class Ledger:
         self._answered = max(replay, answered)
         self._every = snapshot_every
         self._range = replay_records
-        self._open: deque[Batch] = deque()
+        self._open: deque[OpenBatch] = deque()
         self._dirty: deque[tuple[int, int]] = deque()  # (slot, first uncovered offset), ascending offsets
         self._first = np.full(1024, -1, np.int64)  # by slot; -1: every point is inside a taken snapshot
         self._points = np.zeros(1024, np.int64)  # by slot; points since the last snapshot was taken
         self._grown = 0
 
-    def open(self, first: int, end: int) -> Batch:
+    def open(self, first: int, end: int) -> OpenBatch:
         """A batch of the offsets first..end-1 is about to be computed; they follow all earlier ones."""
         if first < self.next or end < first:
             raise ValueError(f"a batch of the offsets {first} to {end - 1} cannot follow {self.next - 1}")
-        batch = Batch(first, end, end)
+        batch = OpenBatch(first, end, end)
         self._open.append(batch)
         self.next = end
         return batch
@@ -121,7 +121,7 @@ class Ledger:
         """The source in this slot has a point that no taken snapshot holds."""
         return slot < self._grown and bool(self._first[slot] >= 0)
 
-    def take(self, batch: Batch, slots: Sequence[int]) -> None:
+    def take(self, batch: OpenBatch, slots: Sequence[int]) -> None:
         """Snapshots of these dirty sources, as they are after ``batch``, will be sent with it."""
         if not slots:
             return
@@ -132,7 +132,7 @@ class Ledger:
         self._first[index] = -1
         self._points[index] = 0
 
-    def close(self, batch: Batch) -> None:
+    def close(self, batch: OpenBatch) -> None:
         """Everything the oldest open batch produced is acknowledged: results first, then snapshots."""
         if not self._open or self._open[0] is not batch:
             raise ValueError("batches close in the order in which they were opened")

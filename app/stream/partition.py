@@ -1,12 +1,11 @@
 """One partition from its fetched records to their acknowledgements, in three tasks that overlap.
 
-compute   waiting records are scored as one batch (app/stream/compute.py), and what it gives is queued, without a pause
-          in between
-deliver   dead letters and episodes go out and are acknowledged; then the results go out
-settle    the results' acks come in; then the snapshots go out; their acks close the batch
+compute   scores the waiting records as one batch (app/stream/compute.py) and queues its output, without an await
+deliver   sends dead letters and episodes, waits for their acknowledgements, then sends the results
+settle    waits for the acknowledgements of the results, sends the snapshots, waits for theirs, closes the batch
 
-Each task keeps the batches in order, and a few may be on the way at once. Results come last because they are the
-watermark that tells a successor which points are done: see app/stream/takeover.py.
+Each task keeps the batches in order, and several batches may be in flight. Results are sent last because the last
+result is the watermark that shows a successor which points are done: see app/stream/takeover.py.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from aiokafka.structs import TopicPartition
 from app.compiled.byte_columns import Encoded
 from app.errors import HistoryLost
 from app.stream import failpoints
-from app.stream.committer import Point
+from app.stream.committer import CommitPoint
 from app.stream.compute import BatchOutput, PartitionState
 from app.stream.crash import guard
 from app.stream.job import Job
@@ -33,12 +32,12 @@ from app.wire.reader import Record
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT = 4  # batches computed whose acks are still out
-WAITING = 8  # fetched batches that may wait for their turn
+IN_FLIGHT = 4  # batches that were computed and are not acknowledged yet
+QUEUED = 8  # fetched batches that may wait to be computed
 
 
 class FetchedRecords(Protocol):
-    """The records of one partition from one fetch; none where only marks or aborted transactions were."""
+    """The records of one partition from one fetch; none where it held only control records or aborted transactions."""
 
     @property
     def partition(self) -> int: ...
@@ -57,15 +56,15 @@ class FetchedRecords(Protocol):
 
 @dataclass
 class InFlight:
-    """One batch on its way out."""
+    """One batch that was computed and is not acknowledged yet."""
 
     output: BatchOutput
     began: float
     sent: list[Sent] = field(default_factory=list)  # its results
 
 
-class OwnedPartition:
-    """One partition of a topic, from the end of recovery to its revocation: what is fetched, and until it is settled.
+class AssignedPartition:
+    """One partition of a topic, from the end of recovery to its revocation.
 
     ``next`` is the first offset that was not taken yet; every offset below ``position`` is answered.
     """
@@ -76,27 +75,27 @@ class OwnedPartition:
     def __init__(self, log: TopicPartition, job: Job) -> None:
         self.log = log
         self.number = log.partition
-        self.active = False  # records are taken only while we are the owner and recovered
+        self.active = False  # records are taken only while it is assigned here and recovered
         self.generation = -1  # of the group, when it last confirmed the assignment
         self._job = job
         self._outbox = job.outbox
-        self._waiting: asyncio.Queue[FetchedRecords] = asyncio.Queue(WAITING)
-        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._queue: asyncio.Queue[FetchedRecords] = asyncio.Queue(QUEUED)
+        self._free_slots = asyncio.Semaphore(IN_FLIGHT)
         self._settled = asyncio.Event()
         self._settled.set()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def to_commit(self) -> Point:
-        """Position, and what a successor begins with."""
+    def to_commit(self) -> CommitPoint:
+        """The position, and what a successor begins with."""
         raise NotImplementedError
 
-    def committed(self, point: Point) -> None:
-        """The group has accepted it."""
+    def committed(self, point: CommitPoint) -> None:
+        """The group has accepted this commit."""
         raise NotImplementedError
 
     async def take(self, fetched: FetchedRecords) -> None:
         """Queue one fetched batch; waits while too many are queued."""
-        await self._waiting.put(fetched)
+        await self._queue.put(fetched)
 
     def close(self) -> None:
         """End the tasks; what is in flight stays unconfirmed."""
@@ -110,36 +109,36 @@ class OwnedPartition:
     @property
     def queued(self) -> bool:
         """Fetched records wait to be computed."""
-        return not self._waiting.empty()
+        return not self._queue.empty()
 
     async def _next_fetches(self) -> list[FetchedRecords]:
-        """All that wait and are ours, at least one, to be used before the next await.
+        """All queued fetches of the present assignment, at least one; to be used before the next await.
 
-        Waits for some, for room, and for the group's word that they are ours.
+        Waits for a fetch, for a free slot, and until the group has confirmed the assignment.
         """
         most = self._job.settings.kafka.max_poll_records
         while True:
-            fetches = [await self._waiting.get()]
+            fetches = [await self._queue.get()]
             count = len(fetches[0].records)
-            while count < most and not self._waiting.empty():
-                fetches.append(self._waiting.get_nowait())
+            while count < most and not self._queue.empty():
+                fetches.append(self._queue.get_nowait())
                 count += len(fetches[-1].records)
-            await self._room.acquire()
+            await self._free_slots.acquire()
             await self._job.committer.confirm()
             for expected, got in self._gaps(fetches):
                 await self._check_gap(expected, got)
             if current := self._current(fetches):
                 return current
-            self._room.release()
+            self._free_slots.release()
 
     def _current(self, fetches: list[FetchedRecords]) -> list[FetchedRecords]:
-        """Those that were fetched since we became the owner and are not computed yet."""
+        """Those that were fetched in the present generation of the group."""
         return [one for one in fetches if self.active and one.generation_id == self.generation]
 
     def _gaps(self, fetches: list[FetchedRecords]) -> list[tuple[int, int]]:
-        """(expected, got) where a fetch does not begin at the offset after the last one, or has no record at its end.
+        """(expected, got) where a fetch does not begin at the next offset, or has no record at its end.
 
-        What is passed over inside a fetch is none: the broker read it.
+        Offsets without a record inside a fetch are no gap: the broker has read that part of the log.
         """
         gaps, expected = [], self.next
         for one in fetches:
@@ -155,9 +154,9 @@ class OwnedPartition:
         return gaps
 
     async def _check_gap(self, expected: int, got: int) -> None:
-        """Compaction and transaction markers leave gaps; retention and a reset of offsets lose records.
+        """Raise HistoryLost where a gap is of lost records: compaction and transactions leave gaps, too.
 
-        A log that goes back is another one: aiokafka resets to its start without a report.
+        A log that goes back was recreated: aiokafka then resets to its start without an error.
         """
         name = f"{self.log.topic}[{self.number}]"
         if got < expected:
@@ -166,25 +165,25 @@ class OwnedPartition:
         if begin > expected:
             raise HistoryLost(deleted(name, expected, got, begin))
 
-    def _say_units(self, found: set[str], offset: int) -> None:
-        """Once a worker, and again when there is another unit."""
+    def _log_time_units(self, found: set[str], offset: int) -> None:
+        """Log the units of numeric timestamps once in a worker, and again when another unit is found."""
         known = self._job.time_units
         if found <= known:
             return
         known |= found
-        words = " and ".join(words for name, words in times.WORDS.items() if name in known)
-        say = log.info if len(known) == 1 else log.warning
+        units = " and ".join(text for name, text in times.WORDS.items() if name in known)
+        level = logging.INFO if len(known) == 1 else logging.WARNING
         where = f"{self.log.topic}[{self.number}]@{offset}"
-        say("%s: numeric timestamps are %s, by their size; input.timestamp_unit says which there are", where, words)
+        log.log(level, "%s: numeric timestamps are %s, by their size; input.timestamp_unit sets the unit", where, units)
 
-    async def _send_letters(self, letters: list[DeadLetter]) -> list[Sent]:
+    async def _send_dead_letters(self, dead_letters: list[DeadLetter]) -> list[Sent]:
         kafka = self._job.settings.kafka
         limit = self._job.limits.get(kafka.dead_letters_topic)
-        records = [letter.record(self.log.topic, self.number, limit) for letter in letters]
-        return await self._send_beside(kafka.dead_letters_topic, records)
+        records = [one.record(self.log.topic, self.number, limit) for one in dead_letters]
+        return await self._send_to_other(kafka.dead_letters_topic, records)
 
-    async def _send_beside(self, topic: str, records: list[Any]) -> list[Sent]:
-        """To a topic that may have another number of partitions."""
+    async def _send_to_other(self, topic: str, records: list[Any]) -> list[Sent]:
+        """Send to a topic that may have another number of partitions than the input."""
         if not records:
             return []
         return await self._outbox.send(topic, self.number % self._job.partitions_of[topic], records)
@@ -197,13 +196,13 @@ def joined(fetches: list[FetchedRecords]) -> tuple[list[Record], int]:
     return records, fetches[-1].end
 
 
-class Partition(OwnedPartition):
-    """The owner's side of one partition of the topic that is scored. ``start`` begins its tasks."""
+class Partition(AssignedPartition):
+    """One assigned partition of the topic that is scored. ``start`` begins its tasks."""
 
     def __init__(self, state: PartitionState, job: Job) -> None:
         super().__init__(TopicPartition(job.settings.kafka.log_topic, state.number), job)
         self.state = state
-        self.results_end: int | None = None  # offset after our last result, by its ack
+        self.results_end: int | None = None  # offset after our last result, by its acknowledgement
         self.changelog_end: int | None = None
         self._outgoing: asyncio.Queue[InFlight] = asyncio.Queue()
         self._unsettled: asyncio.Queue[InFlight] = asyncio.Queue()
@@ -218,16 +217,16 @@ class Partition(OwnedPartition):
         """Send snapshots of the oldest dirty sources, as a batch without points; returns how many."""
         if not self.ledger.oldest(1):
             return 0
-        await self._room.acquire()
+        await self._free_slots.acquire()
         began = time.monotonic()
         output = self.state.save(limit)
         self._put(InFlight(output, began))
         return len(output.snapshots)
 
     async def forget(self) -> None:
-        """Drop some sources that were silent for long, as a batch without points."""
+        """Drop sources that have been silent for a long time, as a batch without points."""
         if slots := self.state.silent():
-            await self._room.acquire()
+            await self._free_slots.acquire()
             began = time.monotonic()
             self._put(InFlight(self.state.forget(slots), began))
 
@@ -243,11 +242,11 @@ class Partition(OwnedPartition):
     def position(self) -> int:  # type: ignore[override]
         return self.ledger.position
 
-    def to_commit(self) -> Point:
-        return Point(self.ledger.position, self.state.begin())
+    def to_commit(self) -> CommitPoint:
+        return CommitPoint(self.ledger.position, self.state.begin())
 
-    def committed(self, point: Point) -> None:
-        self.replay_committed = point.said["replay"]
+    def committed(self, point: CommitPoint) -> None:
+        self.replay_committed = point.metadata["replay"]
 
     @property
     def replay_committed(self) -> int:
@@ -272,7 +271,7 @@ class Partition(OwnedPartition):
     async def _compute_all(self) -> None:
         while True:
             fetches = await self._next_fetches()
-            # From here to the queue no await: nobody may see state, open batches and snapshots disagree.
+            # No await from here to the queue: state, open batches and snapshots must always belong to the same offset.
             self._compute(*joined(fetches))
 
     def _compute(self, records: list[Record], end: int) -> None:
@@ -282,8 +281,8 @@ class Partition(OwnedPartition):
             return
         output = self.state.compute_batch(records, end)
         output.counts.add_to(self._job.metrics, time.time())
-        self._job.notices.dead_letters(output.dead_letters)
-        self._say_units(output.counts.time_units, records[0].offset)
+        self._job.dead_letter_log.add(output.dead_letters)
+        self._log_time_units(output.counts.time_units, records[0].offset)
         self._last_record_at = time.monotonic()
         if output.counts.suppressed:
             failpoints.reach("suppressing")
@@ -298,8 +297,8 @@ class Partition(OwnedPartition):
             batch = await self._outgoing.get()
             output = batch.output
             before = [
-                *await self._send_letters(output.dead_letters),
-                *await self._send_beside(kafka.anomalies_topic, output.episodes),
+                *await self._send_dead_letters(output.dead_letters),
+                *await self._send_to_other(kafka.anomalies_topic, output.episodes),
             ]
             await self._outbox.acknowledged(before)
             if before:
@@ -310,7 +309,7 @@ class Partition(OwnedPartition):
             self._unsettled.put_nowait(batch)
 
     async def _send(self, topic: str, records: Encoded, halfway: str) -> list[Sent]:
-        """To the partition of our number; ``halfway`` names the failpoint at which half of them are there."""
+        """Send to the partition with this number; ``halfway``: the failpoint after half of them are acknowledged."""
         if len(records) > 1:
             if failpoints.due(halfway):
                 all_, half = records.records(), len(records) // 2
@@ -339,7 +338,7 @@ class Partition(OwnedPartition):
                 failpoints.reach("results_acked")
             await self._settle_snapshots(output)
             self.ledger.close(output.batch)
-            self._room.release()
+            self._free_slots.release()
             if self.ledger.idle:
                 self._settled.set()
 

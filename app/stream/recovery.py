@@ -89,7 +89,7 @@ class SnapshotRecovery(Recovery):
             gc.disable()  # what is loaded stays: looking through it again and again took two thirds of the time
             try:
                 committed = app.consumer.committed_with_metadata
-                await app.rekeying.take_over(reader, committed, to_rekey)
+                await app.rekey_partitions.take_over(reader, committed, to_rekey)
                 await take_over(app.job, partitions, reader, committed, wanted, generation)
             finally:
                 gc.enable()
@@ -111,7 +111,7 @@ class SnapshotRecovery(Recovery):
         consumer.seek_to_next()
         self.completed.set()
         app.flow_control.resume()
-        app.rekeying.resume(generation)
+        app.rekey_partitions.resume(generation)
         partitions.resume(generation)
         consumer.resume_partitions(assignment)
         consumer.resume_flow()
@@ -129,7 +129,7 @@ class SnapshotRecovery(Recovery):
         log.info("ready: generation %d, partitions %s", generation, sorted(partitions))
 
 
-class Tables(TableManager):
+class SnapshotTableManager(TableManager):
     """Faust's tables with this recovery. Faust gives agents a second to make theirs; ours are made before it starts."""
 
     def __init__(self, app: Any, **options: Any) -> None:

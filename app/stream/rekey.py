@@ -1,13 +1,12 @@
-"""The hop of ``input.rekey``: points of the input topic to the topic by source, at least once and in order.
+"""The hop of ``input.rekey``: copies points of the input topic to the topic by source, at least once and in order.
 
-For topics with other keys than the source, or none: what is scored needs all points of a source in one partition. A
-record of an input partition gives one record a point (app/wire/by_source.py), and dead letters for what cannot be read.
-The position is committed when all of them are acknowledged; there is no other state. Who takes over begins at the
-position, so that records written beyond it are written again; app/stream/origins.py drops those, and says why that is
-exact.
+It is for topics whose key is not the source: scoring needs all points of a source in one partition. An input record
+gives one record for each point (app/wire/by_source.py), and dead letters for what cannot be read. The position is
+committed when all of them are acknowledged; there is no other state. A successor begins at the committed position, so
+records written beyond it are written again; app/stream/origins.py drops these duplicates, and says why that is exact.
 
-Positions below which nothing is known to be written are refused rather than guessed: records that are written a second
-time are dropped, and those of a topic that was made again have low offsets, so that they would be dropped too.
+Where the position is not known, the program stops instead of guessing: records that are written a second time are
+dropped, and those of a recreated topic have low offsets, so they would be dropped too.
 """
 
 import asyncio
@@ -22,31 +21,31 @@ from aiokafka.structs import TopicPartition
 from app.compiled.byte_columns import Encoded
 from app.errors import HistoryLost, StateError, TopicError
 from app.stream import failpoints
-from app.stream.assignment import Assigned
-from app.stream.committer import REKEYS, Point, read_metadata, topic_ids
+from app.stream.assignment import Assignment
+from app.stream.committer import REKEYS, CommitPoint, read_metadata, topic_ids
 from app.stream.crash import guard
 from app.stream.job import Job
 from app.stream.outbox import Sent
-from app.stream.partition import OwnedPartition, joined
+from app.stream.partition import AssignedPartition, joined
 from app.stream.stall_detector import recreated
-from app.stream.takeover import Committed, check_topics, commits_of, other_rekey
+from app.stream.takeover import FetchCommitted, check_topics, commits_of, other_rekey
 from app.wire.by_source import PARTITIONS, Times, encoded
 from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Reader, Record
 
 
 @dataclass
-class Batch:
-    """What some records give, on its way."""
+class RekeyBatch:
+    """The points by source of some records, sent and not acknowledged yet."""
 
-    end: int  # offset up to which they were read
+    end: int  # offset up to which the input was read
     sent: list[Sent]
-    records: int  # by source
+    records: int  # to the topic by source
     began: float
 
 
-class RekeyPartition(OwnedPartition):
-    """The owner's side of one partition of the input topic. ``position``: every offset below it is done."""
+class RekeyPartition(AssignedPartition):
+    """One assigned partition of the input topic. Every offset below ``position`` is written by source."""
 
     def __init__(self, number: int, position: int, job: Job) -> None:
         kafka = job.settings.kafka
@@ -54,17 +53,17 @@ class RekeyPartition(OwnedPartition):
         self.next = self.position = position
         self._topic = kafka.by_source_topic
         self._reader = Reader(job.settings.input, kafka.input_topic, number, keyed=False)
-        self._unsettled: asyncio.Queue[Batch] = asyncio.Queue()
+        self._unsettled: asyncio.Queue[RekeyBatch] = asyncio.Queue()
 
     def start(self) -> None:
-        """Begin to send and settle."""
+        """Start its two tasks: read and send; wait for acknowledgements."""
         steps = {"rekey": self._send_all(), "settle-rekey": self._settle_all()}
         self._tasks = [guard(step, f"{name}-{self.number}") for name, step in steps.items()]
 
-    def to_commit(self) -> Point:
-        return Point(self.position, {REKEYS: True})
+    def to_commit(self) -> CommitPoint:
+        return CommitPoint(self.position, {REKEYS: True})
 
-    def committed(self, point: Point) -> None:
+    def committed(self, point: CommitPoint) -> None:
         pass  # nothing here depends on it
 
     async def _send_all(self) -> None:
@@ -73,24 +72,24 @@ class RekeyPartition(OwnedPartition):
             self._settled.clear()
             self.next = end
             began = time.monotonic()
-            letters, by_source = self._read(records) if records else ([], {})
+            dead_letters, by_source = self._read(records) if records else ([], {})
             failpoints.reach("rekey_read")
-            sent = [*await self._send_letters(letters), *await self._send(by_source)]
+            sent = [*await self._send_dead_letters(dead_letters), *await self._send(by_source)]
             if sent:
                 failpoints.reach("rekey_sent")
-            self._unsettled.put_nowait(Batch(end, sent, sum(map(len, by_source.values())), began))
+            self._unsettled.put_nowait(RekeyBatch(end, sent, sum(map(len, by_source.values())), began))
 
     def _read(self, records: list[Record]) -> tuple[list[DeadLetter], dict[int, Encoded]]:
-        """Dead letters, and what goes to each partition by source."""
+        """Dead letters, and partition by source -> its records."""
         metrics = self._job.metrics
-        points, letters, _, skipped = self._reader.read(records)
+        points, dead_letters, _, skipped = self._reader.read(records)
         by_source = encoded(points, self.number, Times.of(records), self._job.partitions_of[self._topic])
         metrics.records_consumed.inc(len(records))
-        metrics.invalid(Counter(letter.label for letter in letters))
-        self._job.notices.dead_letters(letters)
+        metrics.invalid(Counter(one.label for one in dead_letters))
+        self._job.dead_letter_log.add(dead_letters)
         metrics.skipped(Counter(one.why for one in skipped))
-        self._say_units(self._reader.units, records[0].offset)
-        return letters, by_source
+        self._log_time_units(self._reader.units, records[0].offset)
+        return dead_letters, by_source
 
     async def _send(self, by_source: Mapping[int, Encoded]) -> list[Sent]:
         sent: list[Sent] = []
@@ -112,20 +111,20 @@ class RekeyPartition(OwnedPartition):
             self.position = batch.end
             metrics.rekeyed_records.inc(batch.records)
             metrics.stage_duration["rekey"].observe(time.monotonic() - batch.began)
-            self._room.release()
+            self._free_slots.release()
             if self.position == self.next:
                 self._settled.set()
 
 
-class Rekeying(Assigned[RekeyPartition]):
-    """Of the input topic, with ``input.rekey``; without it there are none."""
+class RekeyPartitions(Assignment[RekeyPartition]):
+    """Those of the input topic, with ``input.rekey``; without it there are none."""
 
-    async def take_over(self, reader: Any, committed: Committed, wanted: list[int]) -> None:
-        """Begin anew with these partitions, at what the group has committed; not active yet.
+    async def take_over(self, reader: Any, committed: FetchCommitted, wanted: list[int]) -> None:
+        """Replace all by these partitions, from the offsets that the group has committed; not active yet.
 
-        ``reader``: a started aiokafka consumer without a group; ``committed`` gives what the group committed.
-        Raises HistoryLost where records that were not written by source are gone, StateError for a commit that is not
-        this hop's, TopicError for more partitions than there may be.
+        ``reader``: a started consumer without a group; ``committed`` gives what the group committed. Raises HistoryLost
+        where records are gone that were not written by source, StateError for a commit that is not of this hop,
+        TopicError for too many partitions.
         """
         self.clear()
         if not wanted:
@@ -137,7 +136,7 @@ class Rekeying(Assigned[RekeyPartition]):
             self[number] = RekeyPartition(number, position, self._job)
             self[number].start()
 
-    async def _positions(self, reader: Any, committed: Committed, wanted: list[int]) -> dict[int, int]:
+    async def _positions(self, reader: Any, committed: FetchCommitted, wanted: list[int]) -> dict[int, int]:
         kafka = self._job.settings.kafka
         logs = {number: TopicPartition(kafka.input_topic, number) for number in wanted}
         begin, end = await reader.beginning_offsets(list(logs.values())), await reader.end_offsets(list(logs.values()))
@@ -164,12 +163,12 @@ class Rekeying(Assigned[RekeyPartition]):
             return begin  # the group is new, or the partition is
         if commit.metadata:
             try:
-                said = read_metadata(commit.metadata)
-                if REKEYS not in said:
+                metadata = read_metadata(commit.metadata)
+                if REKEYS not in metadata:
                     raise ValueError
             except ValueError as error:
                 raise StateError(other_rekey(name, "without")) from error
-            check_topics(name, kafka, topic_ids(kafka, self._job.topic_ids, kafka.input_topic), said)
+            check_topics(name, kafka, topic_ids(kafka, self._job.topic_ids, kafka.input_topic), metadata)
         if commit.offset > end:
             raise HistoryLost(recreated(f"{name} ends at {end}", commit.offset - 1))
         if commit.offset < begin:

@@ -14,7 +14,7 @@ LONGEST_LOOK_S = 12.0
 
 
 @dataclass(frozen=True)
-class OwnPartition:
+class PartitionProgress:
     """One partition that the group gave to this worker."""
 
     next: int  # first offset not taken yet; while it is being recovered, how far that has come
@@ -32,7 +32,7 @@ class Observation:
     begin: Mapping[int, int] = field(default_factory=dict)
     end: Mapping[int, int] = field(default_factory=dict)
     readable: Mapping[int, int] = field(default_factory=dict)  # end of what may be read: an open transaction holds more
-    own: Mapping[int, OwnPartition] = field(default_factory=dict)
+    own: Mapping[int, PartitionProgress] = field(default_factory=dict)
     committed: Mapping[int, int] = field(default_factory=dict)  # by the group; not asked when there are own
     taken: frozenset[int] = frozenset()  # partitions that some member of the group has; not asked when there are own
 

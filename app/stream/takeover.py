@@ -200,11 +200,11 @@ def other_rekey(log: str, how: str) -> str:
     )
 
 
-Committed = Callable[[list[TopicPartition]], Awaitable[dict[TopicPartition, Any]]]
+FetchCommitted = Callable[[list[TopicPartition]], Awaitable[dict[TopicPartition, Any]]]
 
 
 async def take_over(
-    job: Job, partitions: Partitions, reader: Any, committed: Committed, wanted: list[int], generation: int
+    job: Job, partitions: Partitions, reader: Any, committed: FetchCommitted, wanted: list[int], generation: int
 ) -> None:
     """Bring ``partitions`` to those ``wanted``, in the group's ``generation``; not active yet.
 
@@ -238,7 +238,7 @@ def _unchanged(partition: Partition, logs: "Logs", generation: int) -> bool:
 
 
 async def _recovered(
-    job: Job, partitions: Partitions, reader: Any, logs: "Logs", committed: Committed, numbers: list[int]
+    job: Job, partitions: Partitions, reader: Any, logs: "Logs", committed: FetchCommitted, numbers: list[int]
 ) -> dict[int, Partition]:
     kafka, state = logs.kafka, job.settings.state
     ids = topic_ids(kafka, job.topic_ids)
@@ -299,7 +299,7 @@ async def _recovered(
     return recovered
 
 
-async def commits_of(committed: Committed, known: Mapping[TopicPartition, bool]) -> dict[TopicPartition, Any]:
+async def commits_of(committed: FetchCommitted, known: Mapping[TopicPartition, bool]) -> dict[TopicPartition, Any]:
     """What the group committed; asked again for some time where there is nothing, though it is known to have.
 
     Beside 40 kills and full disks of a broker three workers got no commit, and got it at their next start: presumably

@@ -3,11 +3,11 @@
 What differs from stock Faust, and why (measured; the figures are in docs/benchmarks.md):
 
 - one message is all records of one partition from one fetch: stock Faust makes four asyncio tasks for each record
-- commits come from app/stream/committer.py, with the replay point in the metadata: stock Faust can commit past a
-  record in flight (``Consumer._new_offset``) and before the changelog is delivered (``Producer.flush_atmost``)
-- nothing is delivered while the group rebalances or state is recovered: stock Faust resumes too early and skips
-- no pressure callbacks: theirs takes partitions out for a flat second
-- short fetches: Faust fixes the longest wait at 1.5 s
+- app/stream/committer.py commits, with the replay point in the metadata: stock Faust can commit past a record in
+  flight (``Consumer._new_offset``) and before the changelog is delivered (``Producer.flush_atmost``)
+- nothing is delivered while the group rebalances or state is recovered: stock Faust resumes too early and skips records
+- no pressure callbacks: those of stock Faust stop fetching for a whole second
+- short fetches: stock Faust fixes the longest wait at 1.5 s
 
 tests/contract/test_faust.py names every private attribute of Faust and aiokafka that this relies on.
 """
@@ -35,26 +35,27 @@ from app.settings import KafkaSettings, Settings
 from app.stream.assignment import Partitions
 from app.stream.committer import Committer
 from app.stream.crash import stop_process
+from app.stream.dead_letter_log import DeadLetterLog
 from app.stream.job import Job
-from app.stream.notices import Notices
 from app.stream.outbox import Outbox
-from app.stream.partition import OwnedPartition
-from app.stream.rekey import Rekeying
+from app.stream.partition import AssignedPartition
+from app.stream.rekey import RekeyPartitions
 from app.stream.shutdown import Worker, end_within
 from app.stream.sources import StateTable
+from app.wire.reader import Record
 
-BATCH_BYTES = 900_000  # of a record batch we send, unless its topic takes less; a broker's usual limit is 1 MiB
+BATCH_BYTES = 900_000  # largest record batch, unless its topic accepts less; the default limit of a broker is 1 MiB
 
 
 class FetchedBatch(ConsumerMessage):
     """All records of one partition from one fetch, and the offset up to which it was read.
 
-    Marks of transactions and what was aborted come as no records, so there may be none.
+    Control records and aborted transactions are left out, so there may be no records.
     """
 
     __slots__ = ("end", "records")
 
-    def __init__(self, tp: TP, records: list[Any], end: int, generation: int) -> None:
+    def __init__(self, tp: TP, records: list[Record], end: int, generation: int) -> None:
         super().__init__(
             tp.topic,
             tp.partition,
@@ -75,14 +76,14 @@ class FetchedBatch(ConsumerMessage):
 
 
 @contextmanager
-def named_start_failure(what: str, servers: Iterable[str]) -> Iterator[None]:
-    """Faust starts its clients after our checks: a broker that stopped in between ends the process with a sentence."""
+def explain_start_failure(client: str, servers: Iterable[str]) -> Iterator[None]:
+    """Faust starts its clients after our checks: say which client failed when a broker stopped in between."""
     try:
         yield
     except (KafkaError, OSError) as error:
         stop_process(
             DeliveryError(
-                f"{', '.join(servers)}: the {what} could not start, though a broker answered a moment ago: "
+                f"{', '.join(servers)}: the {client} could not start, though a broker answered a moment ago: "
                 f"{type(error).__name__}: {error}"
             )
         )
@@ -106,7 +107,7 @@ def stop_replaced_member(kafka: KafkaSettings) -> NoReturn:
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         kafka = self.app.job.settings.kafka
-        with named_start_failure("consumer", kafka.bootstrap_servers):
+        with explain_start_failure("consumer", kafka.bootstrap_servers):
             await super().on_start()
         consumer = self._ensure_consumer()
         patches.wait_while_idle(consumer._fetcher)
@@ -127,7 +128,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 class Consumer(driver.Consumer):
     app: "App"
-    _suspended: asyncio.Future[Any] | None = None  # done when the flow is stopped; one for many deliveries
+    _suspended: asyncio.Future[Any] | None = None  # done when the flow is stopped; used by many deliveries
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -144,7 +145,7 @@ class Consumer(driver.Consumer):
 
     @property
     def group_answers(self) -> bool:
-        """The coordinator of the group is known: not from a request it did not answer until it is found again."""
+        """The coordinator of the group is known; not after it failed to answer, until it is found again."""
         try:
             coordinator = self._thread._ensure_consumer()._coordinator
         except ConsumerNotStarted:
@@ -162,9 +163,9 @@ class Consumer(driver.Consumer):
         return {partition: value for partition, value in found.items() if value.offset >= 0}
 
     def readable_end(self, tp: TopicPartition) -> int | None:
-        """End of what may be read of a partition, by the last fetch: where the first open transaction begins, if any.
+        """Offset up to which a partition can be read, by the last fetch: the last stable offset or the high watermark.
 
-        None without a fetch.
+        None before the first fetch.
         """
         state = self._state(tp)
         if state is None:
@@ -179,14 +180,14 @@ class Consumer(driver.Consumer):
         return (state.timestamp or 0) / 1000.0 if state else 0.0
 
     def read_to(self, tp: TopicPartition) -> int | None:
-        """The client's own position: beyond marks of transactions and what was aborted. None while it has none."""
+        """The client's own position: also beyond control records and aborted ones. None while it has none."""
         state = self._state(tp)
         return state.position if state and state.has_valid_position else None
 
     def _state(self, tp: TopicPartition) -> Any:
-        """What aiokafka knows of a partition; None when a rebalance has just taken it from us.
+        """aiokafka's state of a partition; None when a rebalance has just revoked it.
 
-        aiokafka asserts that the partition is ours, which no caller in another thread can know.
+        aiokafka asserts that the partition is assigned, which no caller in another thread can know.
         """
         subscription = self._thread._ensure_consumer()._subscription.subscription
         assignment = subscription and subscription.assignment
@@ -196,11 +197,11 @@ class Consumer(driver.Consumer):
         try:
             await self._drain(fetcher)
         except (asyncio.CancelledError, *self.consumer_stopped_errors):
-            # Faust takes a fetcher cancelled during a rebalance for one to restart, also when all is to stop.
+            # Faust restarts a fetcher that was cancelled during a rebalance, also when the worker is to stop.
             if not self.app.should_stop:
                 raise
         except KafkaError as error:
-            # Such as a right that was taken away. Faust would stop its consumer first and so fail to hand over.
+            # Such as a permission that was revoked. Faust would stop its consumer first and so fail to hand over.
             stop_process(error)
 
     async def _drain(self, fetcher: Any) -> None:
@@ -208,11 +209,11 @@ class Consumer(driver.Consumer):
             if not self.flow_active:
                 await self.wait(self.can_resume_flow)
                 continue
-            resumed = self.app.committer.generation
+            recovered = self.app.committer.generation
             fetched, active = await self._wait_next_records(1.0)
             await asyncio.sleep(0)
-            if self.app.committer.generation != resumed:
-                # Asked for before recovery's seek: these may lie beyond the replay point, and it would be skipped.
+            if self.app.committer.generation != recovered:
+                # Requested before the seek of recovery: records between the replay point and these would be skipped.
                 self.seek_to_next()
                 continue
             generation = self.app.consumer_generation_id
@@ -226,7 +227,7 @@ class Consumer(driver.Consumer):
                 self._delivered[message.tp] = generation, message.end
 
     def _messages(
-        self, fetched: Mapping[TP, list[Any]], active: Collection[TP] | None, generation: int
+        self, fetched: Mapping[TP, list[Record]], active: Collection[TP] | None, generation: int
     ) -> list[FetchedBatch]:
         """What was fetched, and how far each partition was read. To be called before the next fetch begins."""
         messages = []
@@ -236,21 +237,21 @@ class Consumer(driver.Consumer):
                 continue
             records = fetched.get(tp, [])
             if records:
-                before = records[-1].offset + 1
+                delivered = records[-1].offset + 1
             else:
-                known, before = self._delivered.get(tp, (None, 0))
+                known, delivered = self._delivered.get(tp, (None, 0))
                 if known != generation:
-                    before = partition.next  # recovery's seek
-            end = max(self.read_to(tp) or 0, before)
-            if records or end > before:
+                    delivered = partition.next  # where recovery has sought
+            end = max(self.read_to(tp) or 0, delivered)
+            if records or end > delivered:
                 messages.append(FetchedBatch(tp, records, end, generation))
         return messages
 
     def seek_to_next(self) -> None:
         """Let every recovered partition be fetched from the first offset it has not taken."""
         for tp in self.assignment():
-            if tp.partition in (owned := self.app.of(tp.topic)):
-                self._thread.seek(tp, owned[tp.partition].next)
+            if tp.partition in (partitions := self.app.of(tp.topic)):
+                self._thread.seek(tp, partitions[tp.partition].next)
 
     async def _deliver(self, message: FetchedBatch) -> bool:
         """Hand a batch to the agent; False when the flow was stopped before it took it."""
@@ -273,8 +274,8 @@ class Consumer(driver.Consumer):
         return await self.app.committer.commit(self.app.active())
 
     async def verify_all_partitions_active(self) -> None:
-        """Nothing. Faust looks for its own commits, misses ours, and after five minutes logs errors every few seconds
-        about a worker that works. app/stream/watchdog.py asks the broker instead.
+        """Do nothing: Faust expects its own commits, misses ours, and after five minutes logs errors every few seconds
+        about a healthy worker. app/stream/watchdog.py asks the broker instead.
         """
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
@@ -292,7 +293,7 @@ class Consumer(driver.Consumer):
     async def on_stop(self) -> None:
         await self.app.hand_over("stopping")
         self.app.partitions.clear()
-        self.app.rekeying.clear()
+        self.app.rekey_partitions.clear()
         if self._suspended:
             self._suspended.cancel()
         await super().on_stop()
@@ -302,7 +303,7 @@ class Producer(driver.Producer):
     app: "App"
 
     async def on_start(self) -> None:
-        with named_start_failure("producer", self.app.job.settings.kafka.bootstrap_servers):
+        with explain_start_failure("producer", self.app.job.settings.kafka.bootstrap_servers):
             await super().on_start()
 
     def _settings_extra(self) -> dict[str, Any]:
@@ -315,7 +316,7 @@ class Transport(driver.Transport):
 
 
 class Boot(BootStrategy):
-    """Our own checks first; Faust's web server, which listens on every address, never."""
+    """Starts our own checks first, and never Faust's web server, which listens on every address."""
 
     enable_web = False
 
@@ -326,8 +327,8 @@ class Boot(BootStrategy):
 class App(faust.App):
     """The Faust application; ``job`` is what all partitions share.
 
-    Those assigned now are ``partitions``, of the topic that is scored, and ``rekeying``, of the input topic where
-    another is scored.
+    ``partitions`` are those assigned now of the topic that is scored, ``rekey_partitions`` those of the input topic
+    with ``input.rekey``.
     """
 
     BootStrategy = Boot
@@ -338,26 +339,26 @@ class App(faust.App):
         kafka, topic_ids, limits = settings.kafka, dict[str, str](), dict[str, int]()
         outbox = Outbox(lambda: self.producer._producer, kafka.ack_timeout_s, BATCH_BYTES, limits, kafka.compression)
         self.committer = Committer(kafka, metrics, topic_ids, self.active, self._send_commit)
-        notices = Notices(kafka.dead_letters_topic)
+        dead_letter_log = DeadLetterLog(kafka.dead_letters_topic)
         self.job = Job(
-            settings, pipeline, metrics, table, outbox, self.committer, notices, self._log_start,
+            settings, pipeline, metrics, table, outbox, self.committer, dead_letter_log, self._log_start,
             topic_ids=topic_ids, limits=limits,
         )  # fmt: skip
-        self.partitions, self.rekeying = Partitions(self.job), Rekeying(self.job)
+        self.partitions, self.rekey_partitions = Partitions(self.job), RekeyPartitions(self.job)
         self.before_joining: list[Any] = []
         super().__init__(*args, Worker=Worker, **options)
 
-    def of(self, topic: str) -> Partitions | Rekeying:
+    def of(self, topic: str) -> Partitions | RekeyPartitions:
         """The partitions of this topic."""
-        return self.partitions if topic == self.job.settings.kafka.log_topic else self.rekeying
+        return self.partitions if topic == self.job.settings.kafka.log_topic else self.rekey_partitions
 
-    def active(self) -> list[OwnedPartition]:
+    def active(self) -> list[AssignedPartition]:
         """All partitions that are recovered, and assigned to this worker."""
-        return [*self.rekeying.active(), *self.partitions.active()]
+        return [*self.rekey_partitions.active(), *self.partitions.active()]
 
     async def hand_over(self, why: str) -> None:
         """Finish what is in flight, save what is not saved yet, commit."""
-        await asyncio.gather(self.rekeying.hand_over(why), self.partitions.hand_over(why))
+        await asyncio.gather(self.rekey_partitions.hand_over(why), self.partitions.hand_over(why))
 
     async def on_stop(self) -> None:
         end_within(self.job.settings.kafka.session_timeout_s)

@@ -40,7 +40,7 @@ from app.kafka.client import client_options
 from app.kafka.log_reader import LogReader
 from app.settings import KafkaSettings
 from app.stream.crash import DENIED, stop_process
-from app.stream.stall_detector import LONGEST_LOOK_S, Observation, OwnPartition, StallDetector
+from app.stream.stall_detector import LONGEST_LOOK_S, Observation, PartitionProgress, StallDetector
 
 EVERY_S = 2.0  # between two looks
 ANSWER_S = LONGEST_LOOK_S - EVERY_S
@@ -166,7 +166,7 @@ class Watchdog(Service):
         committed, taken = await brokers.committed(topic), await brokers.taken(topic, numbers)
         return Observation((), begin, end, readable, committed=committed, taken=taken)
 
-    def _own(self, topic: str) -> dict[int, OwnPartition]:
+    def _own(self, topic: str) -> dict[int, PartitionProgress]:
         partitions = self._app.of(topic)
         try:
             assigned = [tp for tp in self._app.consumer.assignment() if tp.topic == topic]
@@ -178,9 +178,9 @@ class Watchdog(Service):
             if partitions.takes(number):
                 one = partitions[number]
                 fetched = self._app.consumer.read_to(tp) or 0
-                own[number] = OwnPartition(one.next, one.position, fetched=fetched, queued=one.queued)
+                own[number] = PartitionProgress(one.next, one.position, fetched=fetched, queued=one.queued)
             else:
-                own[number] = OwnPartition(self._app.partitions.recovered_records, 0, recovered=False)
+                own[number] = PartitionProgress(self._app.partitions.recovered_records, 0, recovered=False)
         return own
 
     async def _save_what_may_go(self, seen: Observation) -> None:

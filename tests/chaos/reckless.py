@@ -42,14 +42,14 @@ def plain_source_keys() -> None:
     """Save a source under the same key whoever owns it, as a table does; nobody then needs tombstones."""
     from tables import sources
 
-    take_over = sources.OwnedSources.__init__
+    take_over = sources.ChangelogSources.__init__
 
-    def take_over_plainly(self: sources.OwnedSources, rows: Any) -> None:
+    def take_over_plainly(self: sources.ChangelogSources, rows: Any) -> None:
         take_over(self, rows)
         self._ownership = bytes(sources.TAG)
 
-    sources.OwnedSources.__init__ = take_over_plainly
-    sources.OwnedSources.tombstones = lambda self, slots: []
+    sources.ChangelogSources.__init__ = take_over_plainly
+    sources.ChangelogSources.tombstones = lambda self, slots: []
 
 
 def duplicates_kept() -> None:

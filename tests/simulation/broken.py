@@ -12,14 +12,14 @@ from chaos import reckless
 from simulation.worker import Fetched
 
 import app.stream.takeover
-from app.stream.committer import REKEYS, Point
+from app.stream.committer import REKEYS, CommitPoint
 from app.stream.compute import PartitionState
 from app.stream.ledger import Ledger
 from app.stream.origins import Origins
 from app.stream.partition import Partition
 from app.stream.rekey import RekeyPartition
 from app.stream.takeover import Takeover
-from tables.sources import OwnedSources
+from tables.sources import ChangelogSources
 
 
 def replay_from_the_acked_position() -> AbstractContextManager[Any]:
@@ -54,7 +54,7 @@ def snapshots_before_results() -> Iterator[None]:
 @contextmanager
 def results_before_dead_letters() -> Iterator[None]:
     """Send the results first, though they are the watermark: a point is done with all it gives."""
-    beside, send = Partition._send_beside, Partition._send
+    beside, send = Partition._send_to_other, Partition._send
     held: list[tuple[str, list[Any]]] = []
 
     async def hold(self: Partition, topic: str, records: list[Any]) -> list[Any]:
@@ -69,15 +69,15 @@ def results_before_dead_letters() -> Iterator[None]:
             await self._outbox.acknowledged(await beside(self, *held.pop(0)))
         return sent
 
-    with patch.object(Partition, "_send_beside", hold), patch.object(Partition, "_send", send_and_let_go):
+    with patch.object(Partition, "_send_to_other", hold), patch.object(Partition, "_send", send_and_let_go):
         yield
 
 
 @contextmanager
 def plain_source_keys() -> Iterator[None]:
     """Key a changelog record by its source alone, so that the cleaner keeps whatever came last."""
-    own = {name: getattr(OwnedSources, name) for name in ("__init__", "tombstones")}
-    with patch.multiple(OwnedSources, **own):
+    own = {name: getattr(ChangelogSources, name) for name in ("__init__", "tombstones")}
+    with patch.multiple(ChangelogSources, **own):
         reckless.plain_source_keys()
         yield
 
@@ -139,7 +139,7 @@ def sees_only_the_first_gap() -> AbstractContextManager[Any]:
 
 def trusts_what_has_a_tombstone() -> AbstractContextManager[Any]:
     """Found here: a zombie's late snapshot, loaded though its key has a tombstone, was taken for saved."""
-    return patch.object(OwnedSources, "unsaved", [])
+    return patch.object(ChangelogSources, "unsaved", [])
 
 
 def duplicates_kept() -> AbstractContextManager[Any]:
@@ -155,7 +155,7 @@ def origins_of_now() -> AbstractContextManager[Any]:
 
 def position_of_what_is_read() -> AbstractContextManager[Any]:
     """Commit in the hop what is read, acknowledged by source or not."""
-    return patch.object(RekeyPartition, "to_commit", lambda self: Point(self.next, {REKEYS: True}))
+    return patch.object(RekeyPartition, "to_commit", lambda self: CommitPoint(self.next, {REKEYS: True}))
 
 
 BROKEN = (

@@ -32,11 +32,11 @@ from app.settings import Settings
 from app.stream.assignment import Partitions
 from app.stream.committer import Committer
 from app.stream.crash import guard
+from app.stream.dead_letter_log import DeadLetterLog
 from app.stream.job import Job
-from app.stream.notices import Notices
 from app.stream.outbox import Outbox
-from app.stream.partition import OwnedPartition
-from app.stream.rekey import Rekeying
+from app.stream.partition import AssignedPartition
+from app.stream.rekey import RekeyPartitions
 from app.stream.takeover import take_over
 from tables.sources import SourcesTable
 
@@ -164,11 +164,11 @@ class Worker(Process):
         outbox = Outbox(lambda: self.producer, kafka.ack_timeout_s, BATCH_BYTES)  # type: ignore[arg-type,return-value]
         table = SourcesTable(pipeline)
         self.committer = Committer(kafka, metrics, {}, self.active, self._send_commit)
-        notices = Notices(kafka.dead_letters_topic, lambda: 0.0)
-        self.job = Job(settings, pipeline, metrics, table, outbox, self.committer, notices, self._log_start)
+        dead_letter_log = DeadLetterLog(kafka.dead_letters_topic, lambda: 0.0)
+        self.job = Job(settings, pipeline, metrics, table, outbox, self.committer, dead_letter_log, self._log_start)
         self.job.partitions_of.update(Counter(log.topic for log in broker.group.partitions))
         self.job.partitions_of.update(dict.fromkeys((kafka.dead_letters_topic, kafka.anomalies_topic), PARTITIONS))
-        self.partitions, self.rekeying = Partitions(self.job), Rekeying(self.job)
+        self.partitions, self.rekey_partitions = Partitions(self.job), RekeyPartitions(self.job)
         self.generation = -1  # of the group, as the consumer knows it
         self._member = -1
         self._at: dict[TopicPartition, int] = {}  # next offset to fetch
@@ -186,11 +186,11 @@ class Worker(Process):
             self.why = error.__cause__ if isinstance(error, Ended) and error.__cause__ else error
         super().end(error)
 
-    def of(self, topic: str) -> Partitions | Rekeying:
-        return self.partitions if topic == self._scored else self.rekeying
+    def of(self, topic: str) -> Partitions | RekeyPartitions:
+        return self.partitions if topic == self._scored else self.rekey_partitions
 
-    def active(self) -> list[OwnedPartition]:
-        return [*self.rekeying.active(), *self.partitions.active()]
+    def active(self) -> list[AssignedPartition]:
+        return [*self.rekey_partitions.active(), *self.partitions.active()]
 
     # --- what the broker is asked
 
@@ -240,7 +240,7 @@ class Worker(Process):
         self._flows = False
         await self._hand_over("stopping")
         self.partitions.clear()
-        self.rekeying.clear()
+        self.rekey_partitions.clear()
         await self.ask(lambda reply: reply(self.broker.group.leave(self._member)))
         raise Ended from Stopped()
 
@@ -261,8 +261,8 @@ class Worker(Process):
             await self._hand_over("revoked")
 
     async def _hand_over(self, why: str) -> None:
-        if self.rekeying:
-            await asyncio.gather(self.rekeying.hand_over(why), self.partitions.hand_over(why))
+        if self.rekey_partitions:
+            await asyncio.gather(self.rekey_partitions.hand_over(why), self.partitions.hand_over(why))
         else:  # in fewer turns: most schedules are without the hop
             await self.partitions.hand_over(why)
 
@@ -281,14 +281,14 @@ class Worker(Process):
         to_rekey = [log.partition for log in assigned if log.topic != self._scored]
         for number in set(self.partitions) - set(wanted):
             self.partitions.drop(number)
-        await self.rekeying.take_over(Reader(self), self._committed, to_rekey)
+        await self.rekey_partitions.take_over(Reader(self), self._committed, to_rekey)
         await take_over(self.job, self.partitions, Reader(self), self._committed, wanted, generation)
         await asyncio.sleep(0)
         if self.generation != generation or self._stopping:
             return
         self._at = {log: self.of(log.topic)[log.partition].next for log in assigned}
         self._seeks += 1
-        self.rekeying.resume(generation)
+        self.rekey_partitions.resume(generation)
         self.partitions.resume(generation)
         self._flows = True
 

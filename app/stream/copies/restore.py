@@ -15,7 +15,7 @@ from app.kafka.log_reader import LogReader
 from app.kafka.topics import Topic
 from app.settings import Settings
 from app.state import series, snapshot
-from app.stream.committer import metadata, read_metadata, topic_ids
+from app.stream.committer import read_metadata, topic_ids, write_metadata
 from app.stream.copies import group
 from app.stream.copies.file import CopyReader, Record
 from app.stream.copies.group import Commits, Made
@@ -165,7 +165,7 @@ class _Restore:
                 raise HistoryLost(recreated(f"{name} ends at {end[tp]}", of.offset - 1))
             position = max([of.offset, *(one.offset for one in [present.get(tp)] if one and group.is_ours(one))])
             said = {name: value for name, value in read_metadata(of.metadata).items() if name in ("replay", "origins")}
-            commits[tp] = OffsetAndMetadata(position, metadata(said, self.ids))
+            commits[tp] = OffsetAndMetadata(position, write_metadata(said, self.ids))
         return commits
 
     async def _has_own_changelog(self) -> bool:
@@ -215,7 +215,9 @@ class _Restore:
                     f"{kafka.input_topic}, and the group begins at {place}: results up to there would be left out, as "
                     "if they were written. Name another kafka.output_topic"
                 )
-        return {tp: OffsetAndMetadata(place, metadata({"replay": place}, self.ids)) for tp, place in places.items()}
+        return {
+            tp: OffsetAndMetadata(place, write_metadata({"replay": place}, self.ids)) for tp, place in places.items()
+        }
 
     async def _last_result(self, number: int) -> tuple[int, int]:
         tp = TopicPartition(self.kafka.output_topic, number)

@@ -27,7 +27,7 @@ DETECT = "from app.cli import main; main(['detect', 'a.ndjson', '--output', sys.
 WORKER = """
 import app.worker, asyncio, logging
 logging.basicConfig(format="%(levelname)s %(message)s", level="INFO")
-async def main(): app.worker.say_what_runs(app.worker.app.job.pipeline.engine)
+async def main(): app.worker.log_engine(app.worker.app.job.pipeline.engine)
 asyncio.run(main())
 """
 

@@ -17,7 +17,7 @@ from app.state import series, snapshot
 from app.state.sources import VALUE
 from app.wire.reader import Reader
 from app.wire.results import encode_columns, encode_episodes
-from tables.sources import OwnedSources
+from tables.sources import ChangelogSources
 
 METRICS = ("cpu", "mem", "disk", "net", "load", 'tëmp "°"')
 ODD = ("h", "ÿ", "h\0", "h\nx", '"', "cpu", "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"))
@@ -151,9 +151,9 @@ def test_snapshots_of_series_restore_them_one_by_one_and_all_at_once():
     one_by_one = pipeline.sources()
     for data in states(sources, 77).values():
         snapshot.loads(one_by_one, data)
-    owned = OwnedSources(sources)
+    owned = ChangelogSources(sources)
     changelog = list(owned.snapshots(range(len(sources)), 77))
-    at_once = OwnedSources(pipeline.sources())
+    at_once = ChangelogSources(pipeline.sources())
     at_once.load(RecordColumns.of((i, key, value) for i, (key, value) in enumerate(changelog)))
     assert states(one_by_one, 77) == states(at_once.rows, 77) == states(sources, 77)
     assert at_once.covered == dict.fromkeys(sources.slots, 77)
@@ -260,12 +260,12 @@ def test_a_changelog_of_an_earlier_format_is_read(version):
     pipeline = alone("moving_average")
     sources = pipeline.sources()
     pipeline.run(sources, points([1.0, 2.0, 3.0], ["a", "b", "a"]))
-    changelog = [(key, earlier(value, version)) for key, value in OwnedSources(sources).snapshots([0, 1], 77)]
-    now = OwnedSources(pipeline.sources())
+    changelog = [(key, earlier(value, version)) for key, value in ChangelogSources(sources).snapshots([0, 1], 77)]
+    now = ChangelogSources(pipeline.sources())
     now.load(RecordColumns.of((i, key, value) for i, (key, value) in enumerate(changelog)))
     assert states(now.rows) == states(sources) and now.covered == {"a": 77, "b": 77} and not now.rows.undivided
     with pytest.raises(StateError, match="has the key"):
-        OwnedSources(pipeline.sources()).load(RecordColumns.of([(0, b"b" + changelog[0][0][1:], changelog[0][1])]))
+        ChangelogSources(pipeline.sources()).load(RecordColumns.of([(0, b"b" + changelog[0][0][1:], changelog[0][1])]))
 
 
 @pytest.mark.parametrize("cuts", [(1,), (3, 40), (7, 8, 9, 60)])

@@ -17,7 +17,7 @@ from app.scoring.profile import PAIR
 from app.settings import Detection, DetectorSettings
 from app.state import snapshot
 from app.wire.results import encode_results
-from tables.sources import OwnedSources
+from tables.sources import ChangelogSources
 
 N, AT, WIDTH = 2400, 1700, 150
 PART = slice(AT, AT + WIDTH)
@@ -247,7 +247,7 @@ def test_pairs_that_were_saved_by_another_version_are_reset_and_named(monkeypatc
 
 def test_a_changelog_of_sources_with_one_metric_and_with_several_is_read():
     _, a, b = two()
-    owned, now = (OwnedSources(pipeline().sources()) for _ in range(2))
+    owned, now = (ChangelogSources(pipeline().sources()) for _ in range(2))
     pipeline().run(owned.rows, records({"a": a, "b": b}))
     pipeline().run(owned.rows, points(a[:50].tolist(), "one metric", start=10 * N))
     saved = owned.snapshots([0, 1], 77)

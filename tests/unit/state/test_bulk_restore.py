@@ -17,7 +17,7 @@ from app.scoring import episodes
 from app.settings import DetectorSettings, SourceOverride
 from app.state import bulk_restore, snapshot
 from app.state.sources import Stored
-from tables.sources import OwnedSources, SourcesTable
+from tables.sources import ChangelogSources, SourcesTable
 
 MEMBERS = {
     "average": DetectorSettings(method="moving_average", window_size=8, warmup=5),
@@ -84,7 +84,7 @@ def test_the_highest_snapshot_counts_in_whatever_order_and_tombstones_take_only_
         pipeline.run(sources, points(gaussian(9, seed=i), "a", start=10 * i))
         saved.append(snapshot.dumps(sources, 0, 10 * i + 9))
     one, two = b"a\0" + b"1" * 8, b"a\0" + b"2" * 8
-    owned = OwnedSources(pipeline.sources())
+    owned = ChangelogSources(pipeline.sources())
     owned.load(RecordColumns.of([(0, one, saved[1]), (1, two, saved[3]), (2, one, saved[0])]))
     owned.load(RecordColumns.of([(3, one, saved[2]), (4, one, None)]))
     assert states(owned.rows, 39) == {"a": saved[3]} and owned.covers == 39
@@ -141,7 +141,7 @@ def test_a_source_that_is_no_text_is_refused():
     data = data.replace(b"s0", b"\xff0", 1)[:-4]
     data += struct.pack("<I", crc32(data))
     with pytest.raises(StateError, match=r"^@7 .*must be UTF-8"):
-        OwnedSources(made().sources()).load(RecordColumns.of([(7, b"\xff0\0" + bytes(8), data)]))
+        ChangelogSources(made().sources()).load(RecordColumns.of([(7, b"\xff0\0" + bytes(8), data)]))
 
 
 def of_before(data, pipeline):
@@ -187,7 +187,7 @@ def test_no_flipped_bit_passes():
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(StateError, match=r"^@0: "):
-            OwnedSources(made().sources()).load(RecordColumns.of([(at, key, bytes(damaged))]))
+            ChangelogSources(made().sources()).load(RecordColumns.of([(at, key, bytes(damaged))]))
     for size in (0, 3, 20, 30, len(data) - 1):
         assert bulk_restore.peek(data[:size], b"s0") is None
     assert bulk_restore.peek(data, b"s0") == 2000 and bulk_restore.peek(data, b"s") is None
@@ -199,7 +199,7 @@ def test_bytes_under_a_right_checksum_that_lead_out_of_the_window_are_refused():
     sources.cells[0].data[sources.value_row[1]]["window"]["head"] = 20
     records = changelog(sources)
     with pytest.raises(StateError, match=r"^@1: snapshot's window must stay within its 20 points"):
-        OwnedSources(pipeline.sources()).load(RecordColumns.of(records))
+        ChangelogSources(pipeline.sources()).load(RecordColumns.of(records))
 
 
 def test_bytes_that_go_on_behind_the_snapshot_are_refused():
@@ -209,10 +209,10 @@ def test_bytes_that_go_on_behind_the_snapshot_are_refused():
     longer = longer[:8] + struct.pack("<I", len(longer) + 4) + longer[12:]
     longer += struct.pack("<I", crc32(longer))
     with pytest.raises(StateError, match="must end at byte"):
-        OwnedSources(pipeline.sources()).load(RecordColumns.of([(5, key, longer)]))
+        ChangelogSources(pipeline.sources()).load(RecordColumns.of([(5, key, longer)]))
 
 
 def test_a_snapshot_under_the_key_of_another_source_is_refused():
     _, _, data = changelog(filled(made()))[0]
     with pytest.raises(StateError, match=r"^@7: the snapshot of source 's0' has the key b's1"):
-        OwnedSources(made().sources()).load(RecordColumns.of([(7, b"s1\0" + bytes(8), data)]))
+        ChangelogSources(made().sources()).load(RecordColumns.of([(7, b"s1\0" + bytes(8), data)]))

@@ -12,11 +12,11 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import Settings
 from app.stream import crash
-from app.stream.committer import metadata
+from app.stream.committer import write_metadata
 from app.stream.compute import PartitionState
+from app.stream.dead_letter_log import DeadLetterLog
 from app.stream.job import Job
 from app.stream.ledger import Ledger
-from app.stream.notices import Notices
 from app.stream.origins import Origins
 from app.stream.partition import Partition
 from app.stream.takeover import WHOLE, Takeover
@@ -66,7 +66,7 @@ HISTORY = {"input": "1b4e28ba-2fa1", "changelog": "6ba7b810-9dad"}
 )
 def test_a_topic_of_the_same_name_is_another_one(role, said):
     takeover = Takeover(KAFKA, 3, SimpleNamespace(covered={}, covers=-1), HISTORY)
-    old = SimpleNamespace(offset=50, metadata=metadata({"replay": 40}, HISTORY | {role: "deadbeef-0000"}))
+    old = SimpleNamespace(offset=50, metadata=write_metadata({"replay": 40}, HISTORY | {role: "deadbeef-0000"}))
     with pytest.raises(HistoryLost, match=said):
         takeover.start(0, 90, old)
 
@@ -74,7 +74,7 @@ def test_a_topic_of_the_same_name_is_another_one(role, said):
 @pytest.mark.parametrize(("then", "now"), [(HISTORY, HISTORY), ({}, HISTORY), (HISTORY, {})])
 def test_topics_whose_ids_are_the_same_or_not_known_are_taken(then, now):
     takeover = Takeover(KAFKA, 3, SimpleNamespace(covered={}, covers=-1), now)
-    assert takeover.start(0, 90, SimpleNamespace(offset=50, metadata=metadata({"replay": 40}, then))).replay == 40
+    assert takeover.start(0, 90, SimpleNamespace(offset=50, metadata=write_metadata({"replay": 40}, then))).replay == 40
 
 
 REKEYS = Settings(input={"rekey": True}).kafka
@@ -134,7 +134,7 @@ def fed(fetches, monkeypatch, log_start=0):
         pipeline = Pipeline(SETTINGS.detection, (), 4, engine="python")
         job = Job(
             SETTINGS, pipeline, Metrics("python"), SourcesTable(pipeline), None,
-            SimpleNamespace(confirm=confirm), Notices("dead"), start_of_log, {KAFKA.input_topic: 4},
+            SimpleNamespace(confirm=confirm), DeadLetterLog("dead"), start_of_log, {KAFKA.input_topic: 4},
         )  # fmt: skip
         state = PartitionState(
             3, SETTINGS, pipeline, True, SimpleNamespace(covers=-1), Ledger(100, 100, 256, 1000), (99, WHOLE),

@@ -13,7 +13,7 @@ from app.settings import load
 from app.stream import committer as module
 from app.stream import recovery
 from app.stream.assignment import Partitions
-from app.stream.committer import LEASE, Committer, Point
+from app.stream.committer import LEASE, CommitPoint, Committer
 
 SESSION_S = 10.0
 KAFKA = load(environ={}, kafka={"session_timeout_s": SESSION_S}).kafka
@@ -36,10 +36,10 @@ class Owned:
     active, generation = False, -1
 
     def to_commit(self):
-        return Point(9, {"replay": 7})
+        return CommitPoint(9, {"replay": 7})
 
     def committed(self, point):
-        self.replay_committed = point.said["replay"]
+        self.replay_committed = point.metadata["replay"]
 
 
 def confirmed(silent_s, answers, monkeypatch, at_once=1):

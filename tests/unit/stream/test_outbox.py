@@ -69,7 +69,7 @@ def test_limits_that_change_are_followed():
 
 def test_a_record_that_its_topic_does_not_take_is_named_before_it_is_sent():
     with pytest.raises(
-        DeliveryError, match=r"t: a record makes a batch of \d+ bytes, .* takes 5000: .*max.message.bytes=\d+"
+        DeliveryError, match=r"t: a record makes a batch of \d+ bytes, .* accepts 5000: .*max.message.bytes=\d+"
     ):
         sent(Encoded.of([*RECORDS, (b"k", bytes(6000))]), {"t": 5000})
 
@@ -91,7 +91,7 @@ def test_a_refused_size_says_what_happens_next(monkeypatch):
     said = []
     monkeypatch.setattr(module, "stop_process", lambda error: said.append(str(error)))
     stop_at_lost_batch(TopicPartition("anomaly-results", 3), MessageSizeTooLargeError())
-    assert "anomaly-results: the broker takes no record batch" in said[0] and "DescribeConfigs" in said[0]
+    assert "anomaly-results: the broker accepts no record batch" in said[0] and "DescribeConfigs" in said[0]
     stop_at_lost_batch(TopicPartition("anomaly-results", 3), RequestTimedOutError())
     assert "anomaly-results[3]: a record batch was lost" in said[-1]
 

@@ -8,7 +8,7 @@ import pytest
 from app.pipeline import Pipeline
 from app.scoring.episodes import pause
 from app.settings import Detection, SilentSettings
-from app.stream.overdue import GIVEN_UP_S, Watch
+from app.stream.overdue import GIVEN_UP_S, OverdueDetector
 from app.wire import overdue
 
 START, EVERY_S = 1_700_000_000.0, 5.0
@@ -27,7 +27,7 @@ class World:
 
     def restart(self):
         """Another owner, which has read everything."""
-        self.watch = Watch(0, self.rules, 3600.0, self.record)
+        self.watch = OverdueDetector(0, self.rules, 3600.0, self.record)
 
     def point(self, source, written=None):
         slot, self.offset = self.sources.slot(source), self.offset + 1
@@ -55,11 +55,11 @@ class World:
                     self.point(name)
                     of[1] += of[0]
             if look:
-                self.look()
+                self.check()
         return self
 
-    def look(self):
-        *_, found = self.watch.look(self.sources, self.now + 7.0, START + self.now)
+    def check(self):
+        *_, found = self.watch.check(self.sources, self.now + 7.0, START + self.now)
         if found:
             self.record = self.watch.written = overdue.decode(overdue.encode(found))
             self.found.append(self.record)
@@ -144,7 +144,7 @@ def test_batches_by_the_hour_that_bear_the_times_of_their_points():
     names = "abcdefgh"
     of.add(*names, every_s=10.0, known_s=10 * 86_400.0)
     of.sends.clear()
-    of.look()
+    of.check()
     for hour in range(12):
         for name in names:
             for i in range(360):

@@ -18,9 +18,9 @@ from app.stream import assignment, compute, partition
 from app.stream.assignment import Partitions
 from app.stream.committer import Committer
 from app.stream.compute import PartitionState
+from app.stream.dead_letter_log import DeadLetterLog
 from app.stream.job import Job
 from app.stream.ledger import Ledger
-from app.stream.notices import Notices
 from app.stream.outbox import Sent
 from app.stream.partition import Partition
 from tables.sources import TAG, SourcesTable
@@ -80,7 +80,7 @@ class Bench:
         self.committed = []  # what each commit brought
         committer = Committer(kafka, self.metrics, {}, lambda: [], self._commit)
         self.job = Job(self.settings, pipeline, self.metrics, SourcesTable(pipeline), self.broker, committer,
-                       Notices("dead"), self._never, dict.fromkeys(topics, 1))  # fmt: skip
+                       DeadLetterLog("dead"), self._never, dict.fromkeys(topics, 1))  # fmt: skip
         self.next = 0
         self.partition = self.owner(self.job.table.take_over())
 

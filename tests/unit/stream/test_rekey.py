@@ -11,9 +11,9 @@ from app.errors import HistoryLost, StateError, TopicError
 from app.metrics import Metrics
 from app.settings import load
 from app.stream import takeover
+from app.stream.dead_letter_log import DeadLetterLog
 from app.stream.job import Job
-from app.stream.notices import Notices
-from app.stream.rekey import Rekeying
+from app.stream.rekey import RekeyPartitions
 
 SETTINGS = load(environ={}, input={"rekey": True})
 KAFKA = SETTINGS.kafka
@@ -76,9 +76,9 @@ def made(partitions=4):
     commits = []
     committer = SimpleNamespace(confirm=confirm, commit=committed)
     counts = {KAFKA.input_topic: 3, KAFKA.by_source_topic: partitions, KAFKA.dead_letters_topic: 2}
-    notices = Notices("letters", lambda: 0.0)
-    job = Job(SETTINGS, None, Metrics(), None, Outbox(), committer, notices, log_start, counts, IDS)
-    return job, Rekeying(job), commits
+    dead_letter_log = DeadLetterLog("letters", lambda: 0.0)
+    job = Job(SETTINGS, None, Metrics(), None, Outbox(), committer, dead_letter_log, log_start, counts, IDS)
+    return job, RekeyPartitions(job), commits
 
 
 def begun(commits, wanted=(0, 1, 2), raw=IDLE, written=1):
@@ -164,7 +164,7 @@ def test_a_batch_is_done_when_all_it_gave_is_acknowledged():
         assert not handing.done() and not rekeying.takes(2) and commits == []
         job.outbox.acks.set()
         await handing
-        assert commits == [{2: 15}] and partition.to_commit().said == {"rekeys": True}
+        assert commits == [{2: 15}] and partition.to_commit().metadata == {"rekeys": True}
         rekeying.clear()
         return job.outbox.sent, job.metrics
 

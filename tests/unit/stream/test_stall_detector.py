@@ -10,7 +10,7 @@ from app.stream.stall_detector import (
     STALL_S,
     SURE_S,
     Observation,
-    OwnPartition,
+    PartitionProgress,
     StallDetector,
     UnchangedFor,
 )
@@ -74,13 +74,13 @@ def test_an_idle_standby_stays(looks):
 
 
 def test_a_standby_that_is_given_partitions_in_time_stays():
-    working = orphan(own={0: OwnPartition(100, 100), 1: OwnPartition(100, 100)})
+    working = orphan(own={0: PartitionProgress(100, 100), 1: PartitionProgress(100, 100)})
     assert leaves([*always(orphan(), STALL_S - EVERY_S), working, *always(orphan(), STALL_S - EVERY_S)]) is None
 
 
 def owns(begin=0, end=100, readable=None, **own):
     readable = {0: end if readable is None else readable}
-    return Observation(begin={0: begin}, end={0: end}, readable=readable, own={0: OwnPartition(**own)})
+    return Observation(begin={0: begin}, end={0: end}, readable=readable, own={0: PartitionProgress(**own)})
 
 
 def test_a_partition_whose_records_wait_and_are_not_taken():
@@ -119,8 +119,8 @@ def test_a_partition_that_gets_on_or_has_nothing_to_do_stays(looks):
 
 
 def test_one_stuck_partition_among_many_is_enough():
-    ends, stuck = {0: 9999, 1: 9999}, OwnPartition(7, 7)
-    looks = [Observation((), BEGIN, ends, ends, own={0: OwnPartition(i, i), 1: stuck}) for i in range(200)]
+    ends, stuck = {0: 9999, 1: 9999}, PartitionProgress(7, 7)
+    looks = [Observation((), BEGIN, ends, ends, own={0: PartitionProgress(i, i), 1: stuck}) for i in range(200)]
     _, error = leaves(looks)
     assert "raw-data[1]" in str(error)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from app.settings.model import Settings
-from app.stream.notices import EVERY_S, Notices
+from app.stream.dead_letter_log import EVERY_S, DeadLetterLog
 from app.wire import dead_letters, malformed
 from app.wire.dead_letters import DeadLetter
 
@@ -14,21 +14,21 @@ def letter(label, offset):
 
 @pytest.fixture
 def told(caplog):
-    """(notices, at(time, *letters): what the log shows then)"""
+    """(dead_letter_log, at(time, *letters): what the log shows then)"""
     now = [1000.0]
-    notices = Notices("raw-data-dead-letters", lambda: now[0])
+    dead_letter_log = DeadLetterLog("raw-data-dead-letters", lambda: now[0])
 
     def at(time, *letters):
         now[0] = time
         caplog.clear()
-        (notices.dead_letters if letters else lambda _: notices.say())(letters)
+        (dead_letter_log.add if letters else lambda _: dead_letter_log.log_due())(letters)
         return [record.getMessage() for record in caplog.records]
 
-    return notices, at
+    return dead_letter_log, at
 
 
 def test_the_first_of_each_reason_shows_at_once_and_the_others_after_a_while(told):
-    notices, at = told
+    dead_letter_log, at = told
     [one] = at(1000.0, letter("bad_source", 1))
     assert one == (
         "1 dead letters in raw-data-dead-letters: bad_source, such as raw-data[0]@1: wrong. "
@@ -41,9 +41,9 @@ def test_the_first_of_each_reason_shows_at_once_and_the_others_after_a_while(tol
     [three] = at(1000.0 + EVERY_S)  # without a further one
     assert three.startswith("2 dead letters in raw-data-dead-letters: bad_source, such as raw-data[0]@3")
     assert at(1100.0) == [] and at(1101.0, letter("empty", 9)) != []
-    found = [(one["reason"], one["total"], one["last"]) for one in notices.summary()]
+    found = [(one["reason"], one["total"], one["last"]) for one in dead_letter_log.summary()]
     assert found == [("empty", 2, 1101.0), ("bad_source", 3, 1001.0)]
-    assert notices.summary()[0]["example"] == "raw-data[0]@9: wrong"
+    assert dead_letter_log.summary()[0]["example"] == "raw-data[0]@9: wrong"
 
 
 def test_a_clock_that_is_set_back_silences_nothing(told):
