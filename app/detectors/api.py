@@ -44,8 +44,8 @@ and where it is not as most are
 where s is its state, p its parameters, and w the window of past values. ``at`` is where the value belongs: at.time, its
 event time in UTC epoch seconds; at.week, the same in seconds since Monday 00:00 of the calendar, 0 <= week < 604800
 (hours of the day and of the week are taken from it); at.metrics, how many values its point has; at.since, for detectors
-whose target is "gaps", the end of the last span of maintenance before it (-inf: none), until which nobody waited for
-points. Warm-up, the vote's exclusion during it, and the reset after a score that is not finite are done for it. A
+whose target is "gaps", the end of the last span of maintenance before it (-inf: none), until which no points were due.
+Warm-up, the vote's exclusion during it, and the reset after a score that is not finite are done for it. A
 parameter called ``window_size`` makes the window at least that large, unless the file says ``WINDOW = None``: it does
 not read w. The file is run by CPython and compiled by numba, with the same bits: its kernels use + - * /, comparisons,
 loops and the names imported here; no ``**``, sum(), math or numpy

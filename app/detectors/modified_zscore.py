@@ -1,9 +1,9 @@
 """Distance from the median of the window, by the median absolute deviation: the modified z-score.
 
 Fits what ``zscore`` fits, and noise with outliers in it: up to half of the window may be outliers before they
-move the median or hide the next one. Blind to seasons; its threshold is meant for a bell, and a source whose
-values bunch tightly with long tails alerts often. O(log window) time, no memory beside the window. Where more than
-half of the values are equal that deviation is 0 and the mean absolute deviation, scaled likewise, stands in for it
+move the median or hide the next one. Blind to seasons; its threshold is meant for a normal distribution, and a source
+whose values lie close together with long tails alerts often. O(log window) time, no memory beside the window. Where
+more than half of the values are equal that deviation is 0; then the mean absolute deviation, scaled likewise, is used
 (O(window)).
 
 Score: float in [0, 1e9], standard deviations if the values were normal; 0.0 is the most normal. A point is an

@@ -209,8 +209,8 @@ def step(s, p, x, at, w):
         total = 0.0
     score = 0.0
     if _is_high(s, n, total):
-        score = max(0.0, total - log(1.0 + _repeats(s, n, total)) / DECADE - _youth(s))
-        _tell(s, n, total)
+        score = max(0.0, total - log(1.0 + _repeats(s, n, total)) / DECADE - _early_allowance(s))
+        _remember_peak(s, n, total)
     s.totals[n % HOLD] = single(total)
     s.peak = max(s.peak * DECAY, total)
     _learn_course(s, x, n, hour)
@@ -240,8 +240,8 @@ def _enter(s, hour):
     """Count the points of an hour; where they are many, the next hour goes on from their last values.
 
     Its first points would else be compared with those of a week ago, or with all, and are farther from these than any
-    of the hundreds before from its neighbours: of 200 random walks with points each .4 s, 60 told so within 100 points
-    of the first full hour.
+    of the hundreds before from its neighbours: of 200 random walks with points each .4 s, 60 opened a false episode
+    within 100 points of the first full hour.
     """
     if hour != s.hour:
         s.many = s.stay > MANY
@@ -397,7 +397,7 @@ def _is_high(s, n, total):
     return total > highest
 
 
-def _youth(s):
+def _early_allowance(s):
     """How much rarer, a decimal logarithm, it must be while the past is short: .3 after 250 points, 0.0 from 500 on."""
     return max(0.0, 3.0 / s.blocks - 0.3) if s.blocks > 0 else 0.0
 
@@ -412,7 +412,7 @@ def _repeats(s, n, total):
     return found
 
 
-def _tell(s, n, total):
+def _remember_peak(s, n, total):
     """Remember a peak; one that follows another within HOLD points takes its place."""
     last = (s.told - 1) % PEAKS
     if s.told > 0 and n - s.peaked[last] <= HOLD:

@@ -12,29 +12,29 @@ one of these is rarer than ``threshold``:
 - *noise*: the mean size of the last 20 errors.
 - *stuck*: a run of equal values, three times as long as any before, and improbable by how often values are equal.
 
-A counter is judged by what was added since the last value, kind *rate*; a value after a reset is not judged. It is
+A counter is scored by what was added since the last value, kind *rate*; a value after a reset is not scored. It is
 recognized: in its first 30 changes it rose 27 times and did not fall. With ``counter`` 1 it is one from the first value
 on, with -1 never.
 
 What is rare must be rarer where many are looked at: the line rises by log10 of the metrics of a point, and by log10 of
 1 + the number of recent episodes (each counts half after 2,000 points). It is up to 2 higher in the first 2,000 points.
 
-Memory. What is told is not learned, neither by the predictors nor as a usual size: the same fault is told again.
-The episode ends
+Memory. Points of a reported episode are not learned, neither by the predictors nor as a usual size: the same fault is
+reported again. The episode ends
 
 - when 5 values in a row are as usual (*recovered*);
 - when 200 values lie at a level that does not move (*adapted*): the predictors move there. When the former level
-  returns, they go back at once, and that is told as well;
+  returns, they go back at once, and that is reported as well;
 - or after 1,000 points.
 
 A value that is out of the band at the same time of day (5 minutes) on the next day, or thrice within a week, is a
-habit: it is not told, unless it takes twice as long as before.
+habit: it is not reported, unless it takes twice as long as before.
 
 Fits every kind of series without a setting. Blind to values that are new but expected, as a record on a trend:
 ``novelty`` is for those.
 
 Time: slots and hours are those of the calendar. After a pause of more than 5 usual intervals the last values predict
-nothing. Late points are judged at their own time and learned.
+nothing. Late points are scored at their own time and learned.
 
 Score: surprise less what the line is above ``threshold``: 0.0 where no episode opens, else a decimal logarithm from
 ``threshold`` up; 1 more is ten times as rare. 0.0 for the first 60 points.
@@ -113,7 +113,7 @@ OPEN = [
     ("kind", "i4"),
     ("age", "u2"),  # points so far
     ("usual", "u1"),  # points in a row that were as usual
-    ("told", "i4"),  # 0: it is a habit
+    ("told", "i4"),  # 1: reported; 0: a habit, not reported
     ("habit", "i4"),  # which; -1: none
     ("run", "i4"),  # of equal values
     ("reach", "f8"),  # of the band when it opened
@@ -136,12 +136,12 @@ STATE = [
     ("size_sum", "f8"),
     ("run", "i4"),  # equal values in a row, less 1
     ("longest", "f8"),  # run outside episodes, slowly forgotten
-    ("longest_now", "i4"),  # run outside episodes that were told, in this thousand of runs
+    ("longest_now", "i4"),  # run outside reported episodes, in this thousand of runs
     ("longest_before", "i4"),  # and in the thousand before
     ("runs", "i4"),
     ("repeats", "i4"),  # values equal to the one before
     ("stuck", "f8"),  # episodes of that kind lately
-    ("told", "f8"),  # episodes lately
+    ("told", "f8"),  # recent reported episodes, with decay
     ("open", "i4"),  # 1: inside an episode
     ("episode", OPEN),
     ("back", "f8"),  # from this level to the former one
@@ -195,7 +195,7 @@ PART = 100  # points of which two must agree before a level is accepted
 MANY = 1 << 30  # where counts end: they have 32 bits
 LONGEST = 1000  # points of an episode
 USUAL = 5  # points in a row that end it
-KEPT = 0.6  # of the line, as which a value that was told is remembered: the same one is told again
+REMEMBERED = 0.6  # of the required surprise, as which a reported value is learned: the same one is reported again
 MOST = 8.0  # of a surprise: rarer is the same
 
 
@@ -222,7 +222,7 @@ def _reach(s, f):
 def step(s, p, x, at, w):
     """Score x by what was known before it, then learn it."""
     first = s.changes == 0
-    anew = first
+    restart = first
     before = s.raw
     s.raw = x
     s.says = 0
@@ -236,21 +236,21 @@ def step(s, p, x, at, w):
     if p.counter == 0:
         if s.counter == 0 and s.changes == LEAST + 1 and s.falls == 0 and s.rises >= 0.9 * LEAST:
             s.counter = 1
-            anew = True
+            restart = True
         elif s.counter == 1 and s.falls > 0.02 * s.changes + 3.0:
             s.counter = 2
-            anew = True
+            restart = True
     y = x
     if s.counter == 1:
         if x < before and not first:
             _say(s, RESET, x, before)
             return 0.0
         y = x - before if not first else 0.0
-        anew = anew or s.predictors.n == 0
+        restart = restart or s.predictors.n == 0
     # Each call stands once: compiled code has a copy of what is called for every call.
-    if anew:
+    if restart:
         _begin(s, p, y)
-    return _judge(s, p, y, at) if s.counter != 1 or not first else 0.0
+    return _score_value(s, p, y, at) if s.counter != 1 or not first else 0.0
 
 
 def lasts(s, p, x, w):
@@ -300,7 +300,7 @@ def _clear_sums(s):
     s.size_sum = 0.0
 
 
-def _judge(s, p, x, at):
+def _score_value(s, p, x, at):
     f = s.predictors
     n = f.n
     fresh = predict(f, at)
@@ -324,7 +324,7 @@ def _judge(s, p, x, at):
     odd = same or s.open == 1 or out > 1.0
     if s.level.blocks >= FEWEST:  # as many as those of noise
         odd = odd or level > s.level.above or noise > s.noise.above
-    need = _line(s, p, n, at.metrics) if odd else inf
+    need = _required_surprise(s, p, n, at.metrics) if odd else inf
     calm = True
     score = 0.0
     if s.counter == 1:
@@ -340,7 +340,7 @@ def _judge(s, p, x, at):
             _open(s, at, kind, error, max(up, down))
             _explain(s, kind)
             if s.reason == VALUE:
-                _tell_time(s, x, error, max(up, down))
+                _compare_with_other_times(s, x, error, max(up, down))
             score = p.threshold + min(rarity, MOST) - need if s.episode.told == 1 else 0.0
     if s.open == 1:
         calm = False
@@ -380,8 +380,8 @@ def _sum(s, distance, size):
     s.summed = s.summed + 1 if s.summed < 2 * LAST else LAST + 1
 
 
-def _line(s, p, n, metrics):
-    """The surprise from which on something is told."""
+def _required_surprise(s, p, n, metrics):
+    """The surprise from which on an episode opens."""
     need = p.threshold + log(1.0 + s.told) / DECADE
     if metrics > 1:
         need += log(float(metrics)) / DECADE
@@ -455,8 +455,8 @@ def _by_time(f):
     return (f.best == DAY or f.best == WEEK or f.best == DAY_NEXT) and f.n * f.interval >= 86400.0
 
 
-def _tell_time(s, x, error, reach):
-    """Tell apart a value that would be usual at another time of the day, and a peak that did not come."""
+def _compare_with_other_times(s, x, error, reach):
+    """Choose the reason: a value that would be usual at another time of the day, or a peak that did not come."""
     f = s.predictors
     if not _by_time(f):
         return
@@ -504,7 +504,7 @@ def _is_habit(s, at, above):
 
 
 def _follow(s, usual, same, level, noise, distance, slow_unit, floor):
-    """One more point of the episode; is it told only now?"""
+    """One more point of the episode; whether the episode is reported only now."""
     e = s.episode
     s.says = e.told
     if same:
@@ -562,7 +562,7 @@ def _close(s, adapted):
 
 
 def _learn_evidence(s, need, calm, out, level, noise, known):
-    """Learn how far out values are; of an episode only its first point, as what would just be told."""
+    """Learn how far out values are; of an episode only its first point, as if it were just rare enough to open one."""
     if calm:
         if s.predictors.n >= LEAST:
             s.value.highest = max(s.value.highest, min(out, size_of(s.value, need)) if out > 1.0 else out)
@@ -571,7 +571,7 @@ def _learn_evidence(s, need, calm, out, level, noise, known):
             s.noise.highest = max(s.noise.highest, noise)
     elif s.open == 1 and s.episode.age == 1:
         if s.episode.kind == VALUE:
-            s.value.highest = max(s.value.highest, min(out, size_of(s.value, KEPT * need)))
+            s.value.highest = max(s.value.highest, min(out, size_of(s.value, REMEMBERED * need)))
         elif s.episode.kind == LEVEL:
             s.level.highest = max(s.level.highest, min(level, size_of(s.level, need)))
         elif s.episode.kind == NOISE:

@@ -2,7 +2,7 @@
 
 Fits series that cannot jump: temperatures, fill levels, counters that rise evenly. Finds jumps inside the usual range
 of values; blind to slow drifts. The point after a spike scores as high as the spike. A step is from one point to the
-next, whatever the time between them. O(1) time and memory.
+next, however long the time between them. O(1) time and memory.
 
 Score: float in [0, 1e9], standard deviations of the steps; 0.0 is the most normal. A point is an anomaly above
 ``threshold``.

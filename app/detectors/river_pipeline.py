@@ -182,7 +182,7 @@ def _object(where: str, given: Any, allowed: Sequence[str]) -> Any:
         values.setdefault("seed", SEED)
     try:
         return cls(**values)
-    except Exception as error:  # whatever a constructor refuses its arguments by
+    except Exception as error:  # a constructor may refuse its arguments with any exception
         raise ConfigurationError(f"{where}: {given['class']} cannot be made: {error!r}") from error
 
 

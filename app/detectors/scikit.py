@@ -88,7 +88,7 @@ VERSION = 1  # raise when state of an earlier release would mean something else
 
 @cache
 def _sklearn() -> Any:
-    """scikit-learn, its linear algebra in one thread: the same bits whatever the number of cores."""
+    """scikit-learn, its linear algebra in one thread: the same bits for any number of cores."""
     import warnings
 
     import sklearn.covariance

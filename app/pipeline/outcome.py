@@ -185,6 +185,6 @@ CELL = rows.dtype(
         ("upper", "f8"),
         ("pair", "i8"),  # the row of what it has to do with other metrics; only where its point has a joint cell
         ("anew", "?"),  # its detectors are reset before this value
-        ("told", "?"),  # a detector of episodes tells of it
+        ("told", "?"),  # a detector of episodes reports it
     ]
 )

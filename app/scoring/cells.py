@@ -22,7 +22,7 @@ def cell_at(cells, row):
 
 
 def copy(to, i, of, j):
-    """Let row i be as row j of the others is, and stay so when that changes."""
+    """Copy row j of ``of`` to row i of ``to``."""
     to[i] = of[j].copy()
 
 
@@ -32,7 +32,7 @@ def head(cell):
 
 
 def moments(cell, p):
-    """Those of its window."""
+    """The moments of its window."""
     return cell.window.moments
 
 
@@ -51,12 +51,12 @@ def calibration(cell, m):
 
 
 def errors(cell, m):
-    """Those of what it expected."""
+    """The errors of its expected values."""
     return m.section(cell).errors
 
 
 def clear(cell, m):
-    """Let its state be as that of a new one."""
+    """Reset its state to that of a new one."""
     if m.blank is not None:
         vars(m.state(cell)).update(vars(m.blank.copy()))
 

@@ -4,7 +4,7 @@ REASONS = ("", "recovered", "adapted", "silence")  # why it has ended; "silence"
 RECOVERED, ADAPTED = 1, 2  # places in REASONS
 SEVERE = (0.8, 0.9, 0.95)  # alert scores above which the severity is medium, high, critical
 DAY, MONTH = 86_400.0, 2_592_000.0  # s
-TELL_AFTER = 60.0  # s of event time since the last event of an open episode, after which there is another
+EVENT_EVERY_S = 60.0  # event time after which an episode that goes on has another event
 
 RULES = 4  # raise when episodes would open or close otherwise: results differ then
 VERSION = 5  # of the fields
@@ -47,7 +47,7 @@ def pause(source, now):
     usual one, so that the next is noticed too, and a slower rhythm is learned within some points. What does not come
     again is forgotten within a month.
 
-    Clocks differ: where times run backwards that is no pause, and where they leap nothing is learned.
+    Clocks differ: times that run backwards are no pause, and from times that jump nothing is learned.
     """
     dt = now - source.arrived
     if dt > MONTH or dt < -DAY:
@@ -94,8 +94,8 @@ def follow(source, p, point):
     """Open or close the episode at a scored point. A repeated point changes nothing and gets the present episode.
 
     A point in maintenance changes nothing either, and is in no episode: the open one waits for the end of the span.
-    ``point.changed``: the episode goes on, and it is time to tell what has become of it. Where times run backwards,
-    that is when they have come back: points of two clocks in one source must not make an event each.
+    ``point.changed``: the episode goes on, and another event is due. Where times run backwards, none is due until they
+    have caught up: points of two clocks in one source must not make an event each.
     ``point.kind``: that of an episode that would open here; becomes that of the episode that the point is in, or ends.
     """
     point.opened = False
@@ -117,7 +117,7 @@ def follow(source, p, point):
             else:
                 source.length += 1
                 peak = max(source.peak, point.alert)
-                point.changed = raises(source.peak, peak) or point.time - source.told >= TELL_AFTER
+                point.changed = raises(source.peak, peak) or point.time - source.told >= EVENT_EVERY_S
                 source.peak = peak
                 if point.changed:
                     source.told = point.time

@@ -1,8 +1,8 @@
-"""Two metrics of a vector that always went together, and part, each still where it may well be.
+"""Two metrics of a vector that were always correlated, and separate, while each is within its own usual range.
 
-Each metric has a *mate*: the metric that says most of it. What the mate lets expect is a line, fitted by least squares
-over all points, of which about the last 5,000 count [1]_. Metrics are tried as mates in turn, 100 points each; one
-takes the place of the mate where it leaves at most half of the variance that the mate leaves.
+Each metric has a *mate*: the metric that explains most of its variance. The value expected from the mate is a line,
+fitted by least squares over all points, of which about the last 5,000 count [1]_. Metrics are tried as mates in turn,
+100 points each; one replaces the mate if it leaves at most half of the variance that the mate leaves.
 
 They go together where, for 500 points in a row, the line explains at least .8 of the variance and the errors lie on
 both sides of it in turn: they change sides at 1 point in 10 or more. Two walks, or two daily courses of another shape,
@@ -15,9 +15,10 @@ the last 128 blocks of 50 points (``block_maxima``), as ``prediction_interval`` 
 for many metrics, many episodes and the first points. That also finds a metric that lags behind its mate, or stands
 still while the mate goes on.
 
-What is told is not learned. An episode ends when the last 20 errors were as usual at 20 points in a row (*recovered*),
-or after 200 points (*adapted*): then the line is fitted anew. Where another detector has just told of one of the two,
-or of all metrics jointly, that is said, and nothing else; those points are not learned either.
+Points of an episode are not learned. It ends when the last 20 errors were as usual at 20 points in a row
+(*recovered*), or after 200 points (*adapted*): then the fit of the line starts again. If another detector has just
+opened an episode for one of the two, or for all metrics jointly, no second one is reported; those points are not
+learned either.
 
 Blind to metrics that never come in one point, to lines with bends or steps, and to what the usual error hides.
 
@@ -52,9 +53,9 @@ FIELDS = [
     ("seen", "i8"),  # of them
     ("size", MAXIMA),  # of the last ones
     ("in_block", "i8"),  # points
-    ("told", "f8"),  # episodes lately
-    ("since", "i8"),  # points since another detector told of it
-    ("open", "i8"),  # 0, QUIET or TOLD
+    ("told", "f8"),  # recent reported episodes, with decay
+    ("since", "i8"),  # points since another detector reported it
+    ("open", "i8"),  # 0, UNREPORTED or REPORTED
     ("age", "i8"),  # points of the episode so far
     ("usual", "i8"),  # of them the last ones at which the last errors were as usual
 ]
@@ -67,18 +68,19 @@ UNIT = 0.005  # of the newest error in the mean size
 LEAST = 0.01  # of a standard deviation: smaller errors count as that
 CUT, CUTS = 4.0, 3.0  # usual errors, or times the line of mean sizes, at which an error is cut for their mean
 MOST = 6.0  # usual errors, at which one is cut for the line
-LINE, YOUNG, OLD = 2.8, 2.0, 2000.0  # surprise that is told; so much higher at first, until so many points are known
+LINE = 2.8  # surprise at which an episode opens
+YOUNG, OLD = 2.0, 2000.0  # so much higher at first, until so many points are known
 FORGOTTEN = 0.99965  # of an episode at each point: half after 2,000
 HIGHEST = 8.0  # of a surprise: rarer is the same
 LONGEST = 200  # points of an episode
-JUST = 40  # points after which what another detector told is not the same any more
-QUIET, TOLD = 1, 2  # episodes
+RECENT = 40  # points for which an episode of another detector counts as the same event
+UNREPORTED, REPORTED = 1, 2  # episodes
 NOTHING, LASTS, ADAPTED, RECOVERED = 0, 1, 2, 3  # what ``follow_mate`` says
 
 
 def begin(s):
     """Set up the state of a metric, but for its place."""
-    _let_go(s)
+    _drop_mate(s)
     s.tried = 0
     s.turn = 0
     s.told = 0.0
@@ -86,7 +88,7 @@ def begin(s):
     s.open = 0
 
 
-def _let_go(s):
+def _drop_mate(s):
     s.mate = 0
     _begin_line(s)
     begin_maxima(s.size, False)
@@ -134,14 +136,14 @@ def error_of(fit, x, y):
     return y - fit.y - slope * (x - fit.x)
 
 
-def try_mate(s, y, x, has, places, told):
+def try_mate(s, y, x, has, places, reported):
     """Learn one more point of the metric that is tried as a mate, if it has one; then perhaps take it.
 
     ``places``: of metrics; the next one is tried after TRIAL points.
     """
     if s.tried > 0:
         s.turn += 1
-        if has and not told:
+        if has and not reported:
             learn_point(s.trial, x, y)
         if s.turn < TRIAL:
             return
@@ -149,7 +151,7 @@ def try_mate(s, y, x, has, places, told):
         if s.open == 0 and 2 * s.trial.n >= TRIAL and share >= SHARE:
             left = 1.0 - explained(s.line) if s.mate > 0 else 1.0
             if 1.0 - share < 0.5 * left:
-                _let_go(s)
+                _drop_mate(s)
                 s.mate = s.tried
                 s.line.n = s.trial.n
                 s.line.x = s.trial.x
@@ -186,13 +188,13 @@ def is_above(s):
     return s.errors[(s.seen - 1) % LAST] > 0.0
 
 
-def follow_mate(s, y, x, metrics, told):
+def follow_mate(s, y, x, metrics, reported):
     """One more point of the metric and its mate: (surprise, LASTS or ..). The surprise is 0.0 where none begins.
 
-    ``told``: another detector tells of one of them, or of all metrics jointly.
+    ``reported``: another detector reports one of them, or all metrics jointly.
     """
     s.told *= FORGOTTEN
-    s.since = 0 if told else s.since + 1
+    s.since = 0 if reported else s.since + 1
     error = error_of(s.line, x, y)
     unit = usual(s)
     s.errors[s.seen % LAST] = error
@@ -211,11 +213,11 @@ def follow_mate(s, y, x, metrics, told):
             need += YOUNG * (1.0 - s.line.n / OLD)
         rarity = surprise(s.size, size)
         if rarity >= need:
-            s.open = QUIET if s.since < JUST else TOLD
+            s.open = UNREPORTED if s.since < RECENT else REPORTED
             s.age = 0
             s.usual = 0
             s.size.highest = max(s.size.highest, min(size, size_of(s.size, need)))
-            if s.open == TOLD:
+            if s.open == REPORTED:
                 score = LINE + min(rarity, HIGHEST) - need
                 s.told += 1.0
     if s.open > 0:
@@ -223,12 +225,12 @@ def follow_mate(s, y, x, metrics, told):
         s.usual = s.usual + 1 if size <= s.size.above and s.usual < LAST else 0
         adapted = s.age > LONGEST and s.usual == 0
         if adapted or s.usual == LAST:
-            if s.open == TOLD:
+            if s.open == REPORTED:
                 says = ADAPTED if adapted else RECOVERED
             s.open = 0
             if adapted:
                 _begin_line(s)
-        elif s.open == TOLD:
+        elif s.open == REPORTED:
             says = LASTS
     elif s.since >= LAST:
         _learn(s, x, y, error, unit, size)

@@ -1,4 +1,4 @@
-"""What the passes know of a profile: numbers in tables, the same fields whatever its detectors are."""
+"""What the passes know of a profile: numbers in tables, with the same fields for any detectors."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Where a value belongs: its time, and where in its week that lies by the calendar, for detectors with seasons.
+"""Time of a value, and its second of the week by the calendar, for detectors with seasons.
 
 Time zones and holidays are those of the packages tzdata and holidays, and not those of the machine: the same points
 give the same results everywhere. Both packages are imported only where settings ask for them.
 
 A zone's offset is looked up once for each day, and so is whether a day is a holiday. In no zone a day has two changes
-of the offset (tests/unit/detectors/test_calendar.py), so two offsets and the second of the change tell all of a day.
+of the offset (tests/unit/detectors/test_calendar.py), so two offsets and the second of the change describe a day.
 Times before 1970 and after 2199 have the offset of the nearest day within.
 """
 

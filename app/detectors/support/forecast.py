@@ -136,7 +136,7 @@ def _learn_step(f, error, past, unit):
     gain = max(FORGET + k0 + past * k1, FORGET)
     f.bias += k0 * (error / gain)
     f.slope += k1 * (error / gain)
-    # Without a limit they grow for ever where a value never changes.
+    # Without a limit they grow without end where a value never changes.
     f.p00 = min((f.p00 - k0 * k0 / gain) / FORGET, 1e6)
     f.p01 = (f.p01 - k0 * k1 / gain) / FORGET
     f.p11 = min((f.p11 - k1 * k1 / gain) / FORGET, 1e6)

@@ -23,7 +23,7 @@ MIDDLE = 24.0  # the bin that begins at 1 unit
 LN_2 = 0.6931471805599453
 NORMAL = 40.0  # weight of the normal distribution on each side
 OLDER = 1.001001001001001  # times the weight of an error that of the next one is
-EDGES = 4  # errors after which the edges are found anew
+EDGES = 4  # errors after which the edges are recomputed
 SHARE = 0.01  # of the newest error in their mean size
 INTERVAL = [
     ("unit", "f8"),  # mean size of an error

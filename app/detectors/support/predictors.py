@@ -299,7 +299,7 @@ def _learn_hour(f, x, hour, calm):
 
 
 def _off(count, error):
-    """The count after one more value far off on the side of the error; the other side begins anew."""
+    """The count after one more value far off on the side of the error; the other side starts at 0 again."""
     if error > 0.0:
         return min(max(count, 0) + 1, MOST_OFF)
     return max(min(count, 0) - 1, -MOST_OFF)
@@ -322,7 +322,7 @@ def _learn_lags(f, y):
     gains = (g0, g1, g2, g3, g4, g5)
     scale = 1.0 / (0.999 + g0 + g1 * a + g2 * b + g3 * c + g4 * d + g5 * e)
     trace = p[0] + p[6] + p[11] + p[15] + p[18] + p[20]
-    grown = 1.0 / 0.999 if trace < 1e4 else 1.0  # without a limit it grows for ever where a value never changes
+    grown = 1.0 / 0.999 if trace < 1e4 else 1.0  # without a limit it grows without end where a value never changes
     place = 0
     for i in range(SIZE):
         gain = gains[i] * scale

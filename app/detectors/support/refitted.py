@@ -169,7 +169,7 @@ class RefittedModel:
 
     def __init__(self, fit: Callable[[np.ndarray, int], Fitted], size: int, every: int) -> None:
         self._fit, self._size, self._every = fit, size, every
-        self.n, self.own = 0, 0  # points learned; what tells this source from others
+        self.n, self.own = 0, 0  # points learned; a number that differs between sources
         self.values = np.zeros(0)
         self._fits = Fits(every, 0)
         self._scoring: Task[Fitted] | None = None

@@ -1,9 +1,10 @@
 """The last values of one metric, and what is known of them without looking at each.
 
 A ring of values in order of arrival, their positions in order of size, and their mean and variance.
-The moments are kept up in O(1) around a base near the values (a variance as a sum of squares is wrong
-at a mean of 1e9) and made anew from the values once a lap, or as soon as the variance has fallen to
-1/1000 of its highest: what is left of a spike of 1e12 that has just left would drown the rest.
+The moments are updated in O(1) around a base near the values (a variance as a sum of squares is wrong
+at a mean of 1e9). They are recomputed from the values each time the ring has been filled once, and as soon as the
+variance has fallen to 1/1000 of its highest: the rounding error of a spike of 1e12 that has just left would be larger
+than the rest.
 Measured: that keeps the relative error of the deviation below 1e-9.
 
 A point is pushed after it was scored, so a detector sees the past only. Values are finite, at most
@@ -53,10 +54,10 @@ def slide(m, w, x, size):
     m.peak = max(m.peak, m.m2)
     m.lap += 1
     if m.lap >= size or m.m2 * 1e3 < m.peak:
-        _anew(m, w, x)
+        _recompute(m, w, x)
 
 
-def _anew(m, w, x):
+def _recompute(m, w, x):
     total = 0.0
     for age in range(1, m.n):
         total += before(w, age) - x
