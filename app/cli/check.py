@@ -211,10 +211,10 @@ async def of_kafka(settings: Settings, program: str) -> list[Line]:
             from app.pipeline import Pipeline
 
             needed = permissions.of_worker(settings)
-            found = await topics.look(settings, Pipeline.of(settings).max_snapshot_bytes(), needed, False)
+            found = await topics.inspect(settings, Pipeline.of(settings).max_snapshot_bytes(), needed, False)
         else:
             needed = permissions.of_alerter(kafka)
-            found = await topics.look_for_alerter(kafka, patient=False)
+            found = await topics.inspect_for_alerter(kafka, patient=False)
     except NoBroker as error:
         return [Line(LATER, str(error))]
     except (ConfigurationError, TopicError) as error:

@@ -1,8 +1,7 @@
-"""A connection to the brokers, or in a sentence why there is none and how to fix it.
+"""Connects to the brokers, or says in a sentence why that fails and how to fix it.
 
-Every program asks here first, before it joins a group or sends a record: aiokafka's clients report why they could not
-connect only to their log, retry without end, and wait for the first address that does not answer before
-they try the second.
+Every program connects here first, before it joins a group or sends a record: aiokafka's clients report a failure only
+in their log, retry without end, and wait for the first address before they try the second.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ EXPIRED, NOT_YET_VALID, OTHER_NAMES = 10, 9, (62, 64)  # OpenSSL's verify codes
 
 
 class AnyBroker(AIOKafkaAdminClient):
-    """Asks a broker that can be reached: aiokafka asks any, and one that died is named until its session ends."""
+    """Sends to a broker that can be reached: aiokafka takes any, also one that died and is still in the metadata."""
 
     async def _send_request(self, request: Any, node_id: int | None = None) -> Any:
         if node_id is None:
@@ -66,7 +65,7 @@ async def connected(kafka: "KafkaSettings", patient: bool = True) -> AsyncIterat
             await admin.start()
             yield admin
     except NodeNotReadyError as error:
-        raise errors.NoBroker(f"{where(kafka)}: {await _astray(admin, options)}") from error
+        raise errors.NoBroker(f"{where(kafka)}: {await _why_unreachable(admin, options)}") from error
     except KafkaError as error:
         of = errors.NoBroker if error.retriable else errors.TopicError
         raise of(f"{where(kafka)}: {type(error).__name__}: {error}") from error
@@ -96,27 +95,27 @@ async def _reached(kafka: "KafkaSettings", options: dict[str, Any], timeout_s: f
                 return address
             except TimeoutError as error:  # a last try cut short says less than the one before it
                 failed.setdefault(address, error)
-            except (OSError, KafkaError, Refused) as error:
+            except (OSError, KafkaError, WrongProtocol) as error:
                 failed[address] = error
         final = any(map(_final, failed.values()))
         if final or not patient or now() + RETRY_S > until:
-            why = "; ".join(f"{address}: {_in_words(error)}" for address, error in failed.items())
+            why = "; ".join(f"{address}: {_describe(error)}" for address, error in failed.items())
             remedies = "; ".join(dict.fromkeys(_remedy(error, kafka) for error in failed.values()))
             of = errors.TopicError if final else errors.NoBroker
             raise of(f"{where(kafka)}: no broker could be reached: {why}. {remedies}") from None
         await asyncio.sleep(RETRY_S)
 
 
-async def _astray(admin: AIOKafkaAdminClient, options: dict[str, Any]) -> str:
-    """Why brokers that were reached at one address cannot be reached at the one they give themselves."""
+async def _why_unreachable(admin: AIOKafkaAdminClient, options: dict[str, Any]) -> str:
+    """Why brokers that were reached at one address cannot be reached at the address that they advertise."""
     options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
     unreachable = []
     for broker in admin._client.cluster.brokers():
         try:
             async with asyncio.timeout(OTHER_PROTOCOL_S):
                 await _try(f"{broker.host}:{broker.port}", options)
-        except (OSError, KafkaError, TimeoutError, Refused) as error:
-            unreachable.append(f"{broker.host}:{broker.port} ({_in_words(error)})")
+        except (OSError, KafkaError, TimeoutError, WrongProtocol) as error:
+            unreachable.append(f"{broker.host}:{broker.port} ({_describe(error)})")
     if not unreachable:
         return "a broker was not ready; it is now: try again"
     return (
@@ -125,12 +124,12 @@ async def _astray(admin: AIOKafkaAdminClient, options: dict[str, Any]) -> str:
     )
 
 
-class Refused(Exception):
-    """The broker is there, and expects another protocol than the settings name. The message says what to set."""
+class WrongProtocol(Exception):
+    """The broker answers, but expects another security protocol than the settings name. The message says which."""
 
 
 async def _try(address: str, options: dict[str, Any]) -> None:
-    """Connect, log in, ask one question. Raises OSError, KafkaError or Refused."""
+    """Connect, log in, ask one question. Raises OSError, KafkaError or WrongProtocol."""
     [(host, port, _)] = collect_hosts([address])
     protocol = options["security_protocol"]
     try:
@@ -143,14 +142,14 @@ async def _try(address: str, options: dict[str, Any]) -> None:
             raise
         speaks, other = ("no TLS", "PLAINTEXT or SASL_PLAINTEXT") if tls else ("TLS", "SSL or SASL_SSL")
         remedy = f"set kafka.security_protocol to {other}, not {protocol}"
-        raise Refused(f"this listener speaks {speaks}: {remedy}") from error
+        raise WrongProtocol(f"this listener speaks {speaks}: {remedy}") from error
     try:
         await connection.send(MetadataRequest([]))
-    except KafkaConnectionError as error:  # a listener that wants a password lets anybody ask for versions
+    except KafkaConnectionError as error:  # a listener that requires a password lets anybody ask for versions
         if protocol in ("PLAINTEXT", "SSL"):
-            raise Refused(
-                "this listener ended the connection at the first question, as one does that wants a user name and "
-                f"password: set kafka.security_protocol to SASL_{protocol} then, not {protocol}"
+            raise WrongProtocol(
+                "this listener closed the connection at the first request, as one that requires a user name and "
+                f"password does: set kafka.security_protocol to SASL_{protocol} then, not {protocol}"
             ) from error
         raise
     finally:
@@ -159,7 +158,7 @@ async def _try(address: str, options: dict[str, Any]) -> None:
 
 async def _speaks_tls(host: str, port: int) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only to see: nothing is sent
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only to find out: nothing is sent
     try:
         async with asyncio.timeout(OTHER_PROTOCOL_S):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
@@ -180,11 +179,11 @@ async def _speaks_plain(host: str, port: int) -> bool:
 
 def _final(error: Exception) -> bool:
     """Whether trying again cannot help: a refused user or certificate, not a broker that is not there yet."""
-    return isinstance(error, ssl.SSLError | Refused) or (isinstance(error, KafkaError) and not error.retriable)
+    return isinstance(error, ssl.SSLError | WrongProtocol) or (isinstance(error, KafkaError) and not error.retriable)
 
 
-def _in_words(error: Exception) -> str:
-    return str(error) if isinstance(error, Refused) else f"{type(error).__name__} {error}".strip()
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, WrongProtocol) else f"{type(error).__name__} {error}".strip()
 
 
 def _remedy(error: Exception, kafka: "KafkaSettings") -> str:
@@ -206,13 +205,13 @@ def _remedy(error: Exception, kafka: "KafkaSettings") -> str:
         if error.verify_code in (EXPIRED, NOT_YET_VALID):
             return "Renew the broker's certificate, or set this machine's clock"
         return "kafka.ssl_cafile must hold the authority that signed the broker's certificate"
-    if isinstance(error, Refused):
+    if isinstance(error, WrongProtocol):
         return "Check kafka.bootstrap_servers"
     if isinstance(error, KafkaConnectionError) and "SSL" in kafka.security_protocol and "closed" in str(error):
-        # The broker's "no" to a certificate comes after the handshake, and aiokafka does not hand it on.
+        # The broker refuses a certificate after the handshake, and aiokafka does not report the reason.
         return (
-            "A listener that wants a certificate from its clients (ssl.client.auth=required) ends connections so: set "
-            "kafka.ssl_certfile to one that the brokers trust. Else check kafka.bootstrap_servers"
+            "A listener that requires a certificate from its clients (ssl.client.auth=required) closes connections "
+            "like this: set kafka.ssl_certfile to one that the brokers trust. Else check kafka.bootstrap_servers"
         )
     return (
         "Check kafka.bootstrap_servers and kafka.security_protocol; without a Kafka of your own, start one: "

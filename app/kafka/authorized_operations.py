@@ -1,9 +1,9 @@
-"""Asking the brokers what a user is allowed.
+"""Asks the brokers which operations a user is allowed.
 
-From Kafka 2.3 on they say what the user of a connection may do with a topic (Metadata, version 8) and with a group
-(DescribeGroups, version 3); aiokafka knows neither answer. Asking beats trying: a worker without Read on its group
-would wait for ever without an error, and one without Write on the topic of dead letters would find out with the first
-bad record, weeks later.
+From Kafka 2.3 on they report what the user of a connection may do with a topic (Metadata, version 8) and with a group
+(DescribeGroups, version 3); aiokafka supports neither version. Without asking, a worker without Read on its group would
+wait for ever without an error, and a worker without Write on the topic of dead letters would fail at the first bad
+record, weeks later.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from app.kafka.permissions import AuthorizedOperations, Right, missing
 NAMES = {3: "Read", 4: "Write", 5: "Create", 8: "Describe", 10: "DescribeConfigs"}  # bits of the answer
 KINDS = ("topic", "group")
 UNKNOWN = -(2**31)
-COMES = (14, 15, 16)  # error codes of a group's coordinator: loading, being chosen, another broker
+RETRIED = (14, 15, 16)  # error codes of a group's coordinator: loading, being chosen, another broker
 TOPIC_DENIED, GROUP_DENIED = 29, 30
 RETRY_S = 0.1
 TEXT = String("utf-8")
@@ -39,17 +39,17 @@ async def authorized_operations(
 ) -> AuthorizedOperations:
     """What the user of this connection may do with those of the topics that exist, and with the groups.
 
-    Nothing is known of what a broker does not say, as one before Kafka 2.3.
+    What a broker does not report is left out: those before Kafka 2.3 report nothing.
     """
     try:
-        answer = (await admin._send_request(AboutTopics(topics))).to_object()
+        answer = (await admin._send_request(DescribeTopicOperations(topics))).to_object()
         masks = {
             ("topic", topic["name"]): 0 if topic["error_code"] == TOPIC_DENIED else topic["operations"]
             for topic in answer["topics"]
         }
         for group_id in groups:
             masks["group", group_id] = await _of_group(admin, group_id)
-    except NotImplementedError:  # aiokafka's word for a broker that is too old
+    except NotImplementedError:  # aiokafka raises it for a broker that is too old
         return {}
     return {
         key: frozenset(name for bit, name in NAMES.items() if mask >> bit & 1)
@@ -63,14 +63,14 @@ async def _of_group(admin: AIOKafkaAdminClient, group_id: str) -> int:
         found = await admin._send_request(FindCoordinatorRequest(group_id, 0))
         code = found.error_code
         if code == 0:
-            answer = await admin._send_request_to_node(found.coordinator_id, AboutGroup(group_id))
+            answer = await admin._send_request_to_node(found.coordinator_id, DescribeGroupOperations(group_id))
             [group] = answer.to_object()["groups"]
             code = group["error_code"]
             if code == 0:
                 return group["operations"]
         if code == GROUP_DENIED:
             return 0
-        if code not in COMES:
+        if code not in RETRIED:
             raise for_code(code)(f"rights on the group {group_id}")
         await asyncio.sleep(RETRY_S)
 
@@ -120,8 +120,8 @@ class MetadataRequest_v8(RequestStruct):
     )
 
 
-class AboutTopics(Request[MetadataRequest_v8]):
-    """What the user may do with these topics; makes none."""
+class DescribeTopicOperations(Request[MetadataRequest_v8]):
+    """What the user may do with these topics; creates none."""
 
     API_KEY = 3
 
@@ -168,7 +168,7 @@ class DescribeGroupsRequest_v3(RequestStruct):
     SCHEMA = Schema(("groups", Array(TEXT)), ("include_authorized_operations", Boolean))
 
 
-class AboutGroup(Request[DescribeGroupsRequest_v3]):
+class DescribeGroupOperations(Request[DescribeGroupsRequest_v3]):
     """What the user may do with this group."""
 
     API_KEY = 15

@@ -1,7 +1,7 @@
-"""How every client of ours reaches the brokers: one place for addresses, TLS and SASL.
+"""How every client reaches the brokers: one place for addresses, TLS and SASL.
 
-The worker's consumer and producer, the topic check, the web view and the tests hand the result of
-``client_options`` to aiokafka's classes, so that a security setting holds for all of them or for none.
+Consumer and producer of the worker, the topic check, the web view and the tests pass ``client_options`` to aiokafka's
+classes, so that a security setting holds for all of them.
 """
 
 import ssl
@@ -48,9 +48,8 @@ def client_options(kafka: "KafkaSettings") -> dict[str, Any]:
 def ssl_context(kafka: "KafkaSettings") -> ssl.SSLContext:
     """Verify the broker's certificate and host name; show our own certificate when there is one.
 
-    Without ``ssl_cafile`` the system's authorities are trusted. ``ssl_keyfile`` may be left out when
-    ``ssl_certfile`` holds the key too. A key with a pass phrase is refused: a worker must not wait for
-    somebody to type it.
+    Without ``ssl_cafile`` the system's authorities are trusted. ``ssl_keyfile`` may be left out when ``ssl_certfile``
+    has the key too. A key with a pass phrase is refused: a worker must not wait until somebody types it.
     """
     if kafka.ssl_keyfile and not kafka.ssl_certfile:
         raise errors.ConfigurationError("kafka.ssl_keyfile is set without kafka.ssl_certfile: set both")

@@ -1,9 +1,8 @@
-"""What a consumer fetched, as it came from the broker: recovery reads it by compiled code.
+"""The bytes of a fetch as the broker sent them: recovery reads them with compiled code.
 
-aiokafka makes Python objects of each record, 2 us of the event loop's time; recovery wants the bytes that its threads
-find snapshots and results in. Compressed record batches are unpacked by the functions that aiokafka has for them. What
-a transaction wrote that was aborted is passed over, as are the marks that end transactions. Record batches of an older
-format than Kafka 0.11's are left to aiokafka.
+aiokafka makes Python objects of each record, 2 us of the event loop's time; recovery needs only the bytes, which its
+threads search for snapshots and results. Compressed record batches are unpacked with aiokafka's functions. Aborted
+transactions and control records are skipped. Record batches older than Kafka 0.11's format are left to aiokafka.
 
 The layout is that of https://kafka.apache.org/documentation/#recordbatch; tests/unit/kafka/test_fetched.py compares
 with aiokafka's own parser.
@@ -38,18 +37,18 @@ class Fetched:
     """The record batches of one fetch from one partition."""
 
     data: bytes
-    first: int  # offset asked for: records before it may come along
+    first: int  # offset asked for: records before it may be included
     end: int  # offset after the last record
-    count: int  # of records, without those passed over
+    count: int  # of records, without those that are skipped
     batches: np.ndarray = field(repr=False)  # i8[n, 6]: the survey of ``data``
-    wanted: np.ndarray = field(repr=False)  # bool[n]: neither a mark nor of an aborted transaction
+    wanted: np.ndarray = field(repr=False)  # bool[n]: neither a control batch nor of an aborted transaction
 
     @classmethod
     def of(cls, data: bytes, first: int, aborted: Sequence[tuple[int, int]] = ()) -> "Fetched | None":
         """None when aiokafka must read it.
 
-        ``aborted``: (producer, first offset) of the aborted transactions in it, as the broker names them to readers of
-        what is committed.
+        ``aborted``: (producer, first offset) of the aborted transactions in it, as the broker names them to a
+        read_committed consumer.
         """
         batches = np.empty((len(data) // HEADER, 6), np.int64)
         found, end = _survey(np.frombuffer(data, np.uint8), batches)
@@ -75,7 +74,7 @@ class Fetched:
         if damaged >= 0:
             raise _damage(self.batches[damaged, BASE], "its checksum is wrong")
 
-    def parts(self) -> "Iterator[Part]":
+    def parts(self) -> "Iterator[UnpackedBatch]":
         """The wanted batches one by one, unpacked; unchecked. Raises StateError when one cannot be unpacked."""
         packed = memoryview(self.data)
         for batch in self.batches[self.wanted]:
@@ -84,7 +83,7 @@ class Fetched:
             plain = bytes(_unpacked(packed[at + HEADER : end], batch))
             of[AT], of[END] = 0, len(plain)
             latest = int.from_bytes(packed[at + LATEST_AT : at + LATEST_AT + 8], "big", signed=True)
-            yield Part(plain, of, latest)
+            yield UnpackedBatch(plain, of, latest)
 
     def _plain(self) -> tuple[bytes, np.ndarray]:
         """Bytes that hold the wanted records unpacked, and the survey with where they are in them."""
@@ -101,7 +100,7 @@ class Fetched:
         return b"".join(pieces), parts
 
 
-class Part(NamedTuple):
+class UnpackedBatch(NamedTuple):
     """One record batch, unpacked."""
 
     plain: bytes
@@ -143,7 +142,7 @@ def _damage(base: int, why: str) -> StateError:
 
 
 def _aborted(data: bytes, batches: np.ndarray, aborted: Sequence[tuple[int, int]]) -> np.ndarray:
-    """bool[n]: the batch is of an aborted transaction. One begins at its first offset and ends at its mark."""
+    """bool[n]: the batch is of an aborted transaction, from its first offset to its control record."""
     waiting = sorted(aborted, key=lambda one: one[1], reverse=True)
     open_: set[int] = set()
     found = np.zeros(len(batches), np.bool_)

@@ -1,7 +1,7 @@
-"""Who is in a consumer group, what each member has, and how far it is.
+"""Describes consumer groups: members, their partitions, and the lag of each partition.
 
-Asks the group's coordinator, and the brokers for the ends of the partitions. Who may read a topic in the group may ask
-this too; without the right to Describe, the group that is not to be seen is named.
+Asks the group's coordinator, and the brokers for the ends of the partitions. Whoever may read a topic in the group may
+ask this too; where the permission Describe is missing, a sentence names the group.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from app.settings import KafkaSettings
 
 
-class Member(NamedTuple):
+class MemberDescription(NamedTuple):
     """One consumer of a group. ``topics``: partitions assigned to it, by topic; ``host``: where it connects from."""
 
     id: str
@@ -31,8 +31,8 @@ class Member(NamedTuple):
     topics: dict[str, list[int]]
 
 
-class Group(NamedTuple):
-    """``state`` in Kafka's words: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead.
+class GroupDescription(NamedTuple):
+    """``state`` is Kafka's: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead.
 
     ``lag``: topic -> partition -> records after the last one that is committed, None where nothing is committed yet;
     without topics that this user may not see.
@@ -40,19 +40,21 @@ class Group(NamedTuple):
 
     name: str
     state: str
-    members: list[Member]
+    members: list[MemberDescription]
     lag: dict[str, dict[int, int | None]]
 
 
-async def describe_groups(kafka: KafkaSettings, topics: Mapping[str, Sequence[str]]) -> dict[str, Group | str]:
-    """Groups by name, or in a sentence why one cannot be seen. ``topics``: what members of each group read.
+async def describe_groups(
+    kafka: KafkaSettings, topics: Mapping[str, Sequence[str]]
+) -> dict[str, GroupDescription | str]:
+    """Groups by name, or a sentence about why one cannot be seen. ``topics``: those that members of each group read.
 
     Raises
     ------
     TopicError
         The brokers cannot be reached.
     """
-    found: dict[str, Group | str] = {}
+    found: dict[str, GroupDescription | str] = {}
     async with connected(kafka) as admin:
         for name, read in topics.items():
             try:
@@ -66,7 +68,7 @@ async def describe_groups(kafka: KafkaSettings, topics: Mapping[str, Sequence[st
     return found
 
 
-async def _describe(admin: Any, kafka: KafkaSettings, name: str, read: Sequence[str]) -> Group:
+async def _describe(admin: Any, kafka: KafkaSettings, name: str, read: Sequence[str]) -> GroupDescription:
     [answer] = await admin.describe_consumer_groups([name])
     code, _, state, _, _, rows, *_ = answer.groups[0]
     if code:
@@ -79,16 +81,16 @@ async def _describe(admin: Any, kafka: KafkaSettings, name: str, read: Sequence[
         at = committed.get(partition)
         known = at is not None and at.offset >= 0
         lag.setdefault(partition.topic, {})[partition.partition] = max(end - at.offset, 0) if known and at else None
-    return Group(name, state, members, lag)
+    return GroupDescription(name, state, members, lag)
 
 
-def _member(row: Sequence[Any]) -> Member:
+def _member(row: Sequence[Any]) -> MemberDescription:
     id, client, host, _, assignment = row
     topics: dict[str, list[int]] = {}
     if assignment:
         for topic, partitions in ConsumerProtocolMemberAssignment.decode(assignment).assignment:
             topics[topic] = sorted(partitions)
-    return Member(id, client, host.removeprefix("/"), topics)
+    return MemberDescription(id, client, host.removeprefix("/"), topics)
 
 
 async def _ends(kafka: KafkaSettings, topics: Sequence[str]) -> dict[TopicPartition, int]:

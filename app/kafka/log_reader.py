@@ -1,10 +1,10 @@
-"""A consumer without a group that knows both ends of a partition, and reads at any offset.
+"""A consumer without a group that gives both end offsets of a partition, and can fetch at any offset.
 
-aiokafka's ``end_offsets`` gives a reader of what is committed the last stable offset: where the first open transaction
-begins, or the end of the log without one. Whether an offset was ever in the log is only to be seen by the end itself.
+aiokafka's ``end_offsets`` gives a ``read_committed`` consumer the last stable offset: where the first open transaction
+begins, or the end of the log without one. Only the end of the log shows whether an offset was ever in it.
 
-``fetch`` asks for one piece of a log and for nothing more. What a consumer does with an assignment is made for reading
-on and on: it fetches ahead, which a search throws away, and after a seek the fetch for the old place comes first.
+``fetch`` requests one piece of a log and nothing more. A consumer with an assignment reads ahead, which is wasted in a
+search, and after a seek the fetch for the old position comes first.
 """
 
 import asyncio
@@ -27,22 +27,22 @@ NUMBER, ERROR, STABLE, ABORTED, DATA = 0, 1, 3, -2, -1
 FOLLOWERS_FROM = 11  # the version whose answers name a replica to read from, before the data
 
 
-class Chunk(NamedTuple):
-    """What a broker answered to one fetch from one partition."""
+class PartitionData(NamedTuple):
+    """The response of a broker to one fetch from one partition."""
 
     data: bytes  # record batches as they were written, the last one maybe cut off: see app/kafka/fetched.py
     first: int  # offset asked for; the first batch may begin before it
     aborted: list[tuple[int, int]]  # (producer, first offset) of aborted transactions in it
-    stable: int  # offset up to which a reader of what is committed can come
+    stable: int  # last stable offset: a read_committed consumer can read up to it
 
 
 class LogReader(AIOKafkaConsumer):
     """aiokafka's consumer; what is added raises KafkaError when there is no answer in time."""
 
     async def count(self, topic: str) -> int:
-        """How many partitions the topic has; it is not made by asking.
+        """How many partitions the topic has; asking does not create it.
 
-        UnknownTopicOrPartitionError when it is not there, or this user may not see it.
+        UnknownTopicOrPartitionError when it does not exist, or this user may not see it.
         """
         if known := self.partitions_for_topic(topic):
             return len(known)
@@ -51,28 +51,28 @@ class LogReader(AIOKafkaConsumer):
         return len(await self._client._wait_on_metadata(topic))
 
     def leader(self, partition: TopicPartition) -> int | None:
-        """The broker that is asked for it; None while that is not known."""
+        """The broker that leads it; None while that is not known."""
         node = self._client.cluster.leader_for_partition(partition)
         return None if node in (None, -1) else node
 
-    async def fetch(self, partition: TopicPartition, offset: int, size: int, wait_ms: int = 0) -> Chunk:
+    async def fetch(self, partition: TopicPartition, offset: int, size: int, wait_ms: int = 0) -> PartitionData:
         """A piece of this partition.
 
         Parameters
         ----------
         offset
-            Of the first record wanted. OffsetOutOfRangeError when the log does not reach so far, or not so far back.
+            Of the first record wanted. OffsetOutOfRangeError when it is beyond the end of the log, or before its start.
         size
-            Bytes; the broker gives one whole batch at least, when there is one.
+            Bytes; the broker sends at least one whole batch, when there is one.
         wait_ms
-            How long it waits for a record, when there is none.
+            How long the broker waits for a record, when there is none.
         """
         try:
             async with asyncio.timeout(self._request_timeout_ms / 1000):
                 while True:
                     answer = await self.fetch_of_leader({partition: offset}, size, wait_ms)
                     found = answer.get(partition, NodeNotReadyError(partition))
-                    if isinstance(found, Chunk):
+                    if isinstance(found, PartitionData):
                         return found
                     if not found.retriable:
                         raise found
@@ -82,11 +82,11 @@ class LogReader(AIOKafkaConsumer):
 
     async def fetch_of_leader(
         self, offsets: Mapping[TopicPartition, int], size: int, wait_ms: int, most: int = 1 << 30
-    ) -> dict[TopicPartition, Chunk | KafkaError]:
-        """Pieces of partitions that one broker leads; empty when it is not known or cannot be reached.
+    ) -> dict[TopicPartition, PartitionData | KafkaError]:
+        """Pieces of partitions that one broker leads; empty when that broker is not known or cannot be reached.
 
-        ``size``: of each of them; ``most``: of all, so that the last ones may get nothing. Where the answer is an error
-        of that kind, the leader is looked up anew.
+        ``size``: bytes of each; ``most``: of all, so that the last ones may get nothing. Where the response says that
+        another broker leads, the metadata is updated.
         """
         node = self.leader(next(iter(offsets)))
         by_topic: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
@@ -102,28 +102,28 @@ class LogReader(AIOKafkaConsumer):
                 raise
             self._client.force_metadata_update()
             return {}
-        found: dict[TopicPartition, Chunk | KafkaError] = {}
+        found: dict[TopicPartition, PartitionData | KafkaError] = {}
         for topic, parts in answer.topics:
             for part in parts:
                 partition = TopicPartition(topic, part[NUMBER])
-                found[partition] = self._chunk(answer.API_VERSION, offsets[partition], part)
+                found[partition] = self._partition_data(answer.API_VERSION, offsets[partition], part)
         return found
 
-    def _chunk(self, version: int, first: int, part: Any) -> Chunk | KafkaError:
+    def _partition_data(self, version: int, first: int, part: Any) -> PartitionData | KafkaError:
         if part[ERROR]:
             error: KafkaError = for_code(part[ERROR])(part)
             if error.invalid_metadata:
                 self._client.force_metadata_update()
             return error
         aborted = part[ABORTED - 1 if version >= FOLLOWERS_FROM else ABORTED]
-        return Chunk(part[DATA], first, list(aborted or ()), part[STABLE])
+        return PartitionData(part[DATA], first, list(aborted or ()), part[STABLE])
 
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Offset after the last record of each, whatever transaction it is of."""
+        """Offset after the last record of each, with open and aborted transactions."""
         return await self._ends(partitions, READ_UNCOMMITTED)
 
     async def last_stable_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Offset up to which a reader of what is committed comes: at most that of ``end_offsets``."""
+        """Offset up to which a read_committed consumer can read: at most that of ``end_offsets``."""
         return await self._ends(partitions, READ_COMMITTED)
 
     async def _ends(self, partitions: Iterable[TopicPartition], isolation_level: int) -> dict[TopicPartition, int]:
@@ -133,10 +133,10 @@ class LogReader(AIOKafkaConsumer):
 
 
 async def stopped(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer, whatever state its broker is in.
+    """Stop a consumer, also when its broker is away.
 
-    aiokafka 0.14: while a fetch waits for a broker that is away, stop() lets the cancellation of that fetch out, as
-    if the caller had been cancelled (the reader then ended silently), and leaves the client's tasks running.
+    aiokafka 0.14: while a fetch waits for such a broker, stop() raises the CancelledError of that fetch, as if the
+    caller had been cancelled (the reader then ended silently), and leaves the client's tasks running.
     """
     try:
         await consumer.stop()

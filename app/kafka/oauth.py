@@ -1,4 +1,4 @@
-"""Tokens for SASL/OAUTHBEARER: client credentials at a token endpoint, or signed for Amazon MSK.
+"""TokenProvider for SASL/OAUTHBEARER: client credentials at a token endpoint, or signed for Amazon MSK.
 
 aiokafka asks for one at each connection. A token is used until four fifths of its life are over. When a broker ends a
 connection because its token is too old, aiokafka connects again, with a new one.
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 MSK = "aws-msk"  # scheme of the endpoint: aws-msk://REGION
 TIMEOUT_S = 10.0
 USED_FOR = 0.8  # of its life
-UNSAID_S = 60.0  # life of a token whose answer does not say it
+DEFAULT_LIFE_S = 60.0  # life of a token whose answer does not say it
 MOST_BYTES = 1 << 20  # of an answer
 
 
-class Tokens(AbstractTokenProvider):
-    """Hands a token to each connection; ``fetch`` gets one with its life in seconds. Used by several event loops."""
+class TokenProvider(AbstractTokenProvider):
+    """Gives a token to each connection; ``fetch`` gets one, with its life in seconds. Used by several event loops."""
 
     def __init__(self, kafka: "KafkaSettings") -> None:
         self._kafka = kafka
@@ -45,8 +45,8 @@ class Tokens(AbstractTokenProvider):
         raise NotImplementedError
 
 
-class ClientCredentials(Tokens):
-    """RFC 6749, section 4.4; the client says who it is by HTTP Basic (section 2.3.1)."""
+class ClientCredentials(TokenProvider):
+    """RFC 6749, section 4.4; the client authenticates with HTTP Basic (section 2.3.1)."""
 
     async def fetch(self) -> tuple[str, float]:
         kafka, endpoint = self._kafka, self._kafka.sasl_oauth_token_endpoint or ""
@@ -76,7 +76,7 @@ class ClientCredentials(Tokens):
         return _read(where, body)
 
 
-class SignedForMsk(Tokens):
+class SignedForMsk(TokenProvider):
     """By Amazon's library, with the credentials it finds: variables, a profile, the instance's or pod's role."""
 
     def __init__(self, kafka: "KafkaSettings") -> None:
@@ -98,8 +98,8 @@ class SignedForMsk(Tokens):
         return token, until_ms / 1000.0 - time.time()
 
 
-def tokens(kafka: "KafkaSettings") -> Tokens:
-    """Of the kind that the endpoint asks for. Raises ConfigurationError when a package is missing."""
+def tokens(kafka: "KafkaSettings") -> TokenProvider:
+    """The provider for this kind of endpoint. Raises ConfigurationError when a package is missing."""
     return (SignedForMsk if (kafka.sasl_oauth_token_endpoint or "").startswith(f"{MSK}:") else ClientCredentials)(kafka)
 
 
@@ -107,7 +107,7 @@ def _read(where: str, body: bytes) -> tuple[str, float]:
     """Token and life of an answer (RFC 6749, section 5.1)."""
     try:
         found: Any = msgspec.json.decode(body)
-        token, life_s = found["access_token"], float(found.get("expires_in") or UNSAID_S)
+        token, life_s = found["access_token"], float(found.get("expires_in") or DEFAULT_LIFE_S)
         if not (isinstance(token, str) and token):
             raise ValueError
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):

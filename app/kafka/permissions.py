@@ -1,4 +1,4 @@
-"""What the user of each program must be allowed on brokers with ACLs.
+"""The permissions that the user of each program needs on brokers with ACLs.
 
 The lists are minimal: tests/integration/test_secured.py runs every program with exactly these rights, and takes
 each one away from the worker. The tables of docs/operations.md are made of them. Read and Write include Describe.
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 AuthorizedOperations = Mapping[tuple[str, str], frozenset[str]]  # (kind, name) -> operations; absent: not known
 VIEW = "the view, where dashboard.enabled"
-TOLD = "episodes to tell, where alerting.enabled; " + VIEW
+EPISODES = "episodes to notify of, where alerting.enabled; " + VIEW
 
 
 class Right(NamedTuple):
-    """To do this with the topic or group of this name; the operation as ``kafka-acls.sh`` spells it."""
+    """One operation on a topic or group; ``operation`` as ``kafka-acls.sh`` spells it."""
 
     operation: str
     kind: str  # topic or group
@@ -33,7 +33,7 @@ def of_worker(settings: "Settings") -> list[Right]:
         Right("Write", "topic", kafka.output_topic, "their results"),
         Right("Read", "topic", kafka.output_topic, "where they end, after a restart; the view"),
         Right("Write", "topic", kafka.anomalies_topic, "episodes"),
-        Right("Read", "topic", kafka.anomalies_topic, TOLD if kafka.alerts else VIEW),
+        Right("Read", "topic", kafka.anomalies_topic, EPISODES if kafka.alerts else VIEW),
         Right("Write", "topic", kafka.dead_letters_topic, "what cannot be read"),
         Right("Write", "topic", kafka.changelog_topic, "state"),
         Right("Read", "topic", kafka.changelog_topic, "state, after a restart"),
@@ -54,9 +54,9 @@ def _of_rekey(kafka: "KafkaSettings") -> list[Right]:
 
 
 def _of_alerter(kafka: "KafkaSettings", where: str = "") -> list[Right]:
-    """Beside those on results and the topic of anomalies."""
+    """Those of an alerter, without those on results and the topic of anomalies."""
     return [
-        Right("Write", "topic", kafka.notifications_topic, f"who was told what{where}"),
+        Right("Write", "topic", kafka.notifications_topic, f"who was notified of what{where}"),
         Right("Read", "topic", kafka.notifications_topic, f"the same, after a restart{where}"),
         Right("Read", "topic", kafka.decisions_topic, f"acknowledgements, silences, feedback{where}"),
         *((Right("Write", "topic", kafka.decisions_topic, f"which sources send nothing{where}"),) if where else ()),
@@ -67,7 +67,7 @@ def _of_alerter(kafka: "KafkaSettings", where: str = "") -> list[Right]:
 def of_alerter(kafka: "KafkaSettings") -> list[Right]:
     """Of ``faust-anomaly alerter``."""
     return [
-        Right("Read", "topic", kafka.anomalies_topic, "episodes to tell"),
+        Right("Read", "topic", kafka.anomalies_topic, "episodes to notify of"),
         Right("Read", "topic", kafka.output_topic, "the last points, for charts and details; the view"),
         *_of_alerter(kafka),
     ]
@@ -79,12 +79,12 @@ def of_generator(topic: str) -> list[Right]:
 
 
 def of_posts(topic: str) -> list[Right]:
-    """Of a worker or alerter to which somebody posts points over HTTP, beside its others. It starts without."""
+    """What a worker or alerter also needs to take points over HTTP. It starts without them."""
     return [Right("Write", "topic", topic, "points that come over HTTP")]
 
 
 def of_deciders(kafka: "KafkaSettings") -> list[Right]:
-    """Of an alerter at which somebody decides or reports over HTTP, beside its others. It starts without."""
+    """What an alerter also needs to take decisions and reports over HTTP. It starts without them."""
     return [
         Right("Write", "topic", kafka.decisions_topic, "decisions, and what is known of reports, that come over HTTP"),
         Right("Write", "topic", kafka.anomalies_topic, "episodes of other programs that come over HTTP"),
@@ -92,7 +92,7 @@ def of_deciders(kafka: "KafkaSettings") -> list[Right]:
 
 
 def of_maker(kafka: "KafkaSettings", topics: Sequence[str]) -> list[Right]:
-    """Of ``faust-anomaly topics --create``; ``topics`` are the job's."""
+    """Of ``faust-anomaly topics --create``, for these topics."""
     create = [Right("Create", "topic", name, "to make it") for name in topics]
     describe = [Right("Describe", "topic", name, "whether it is there") for name in topics]
     configs = [Right("DescribeConfigs", "topic", kafka.changelog_topic, "whether it is compacted")]
@@ -105,7 +105,7 @@ def missing(needed: Iterable[Right], authorized: AuthorizedOperations) -> list[R
 
 
 def commands(needed: Iterable[Right], server: str, user: str) -> list[str]:
-    """What an administrator types to give these rights: a command for each operation on topics, or on groups."""
+    """The commands that give these rights: one for each operation on topics, and on groups."""
     names: dict[tuple[str, str], list[str]] = {}
     for right in needed:
         names.setdefault(right[:2], []).append(right.name)

@@ -1,4 +1,4 @@
-"""Kafka's record batches (message format 2), framed by compiled code from columns of keys and values.
+"""Writes Kafka's record batches (message format 2) with compiled code, from columns of keys and values.
 
 ``FramedBatch`` replaces aiokafka's BatchBuilder in ``send_batch``: .1 us a record instead of .6. The layout is
 that of https://kafka.apache.org/documentation/#recordbatch; tests/unit/kafka/test_record_batch.py reads the bytes back

@@ -1,7 +1,7 @@
-"""Asking for topics with their ids: a topic deleted and made again has its name and another id.
+"""Asks for topics with their ids: a topic that was deleted and created again has another id.
 
-From Kafka 2.8 on brokers give each topic an id (Metadata, version 10); aiokafka asks by version 5 at most. A broker
-that is older is asked as aiokafka would, and gives no ids.
+From Kafka 2.8 on brokers give each topic an id (Metadata, version 10); aiokafka supports version 5 at most. An older
+broker is asked with a version of aiokafka, and gives no ids.
 """
 
 import uuid
@@ -96,7 +96,7 @@ class MetadataRequest_v10(RequestStruct):
 
 
 class TopicsWithIds(Request[MetadataRequest_v4 | MetadataRequest_v5 | MetadataRequest_v10]):
-    """These topics, with ``topic_id`` where the broker has ids; makes none."""
+    """These topics, with ``topic_id`` where the broker has ids; creates none."""
 
     API_KEY = 3
 

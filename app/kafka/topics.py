@@ -1,10 +1,10 @@
-"""The topics of one job: what they must be like, whether they are, and making those that are missing.
+"""The topics of one job: the configuration they need, a check of it, and the creation of those that are missing.
 
-A result, a snapshot and the point they belong to lie in partitions of the same number, and the changelog is
-kept by compaction alone: otherwise topics lose results or state later, without an error. So the worker
-asks ``require`` before it joins its group, and ``faust-anomaly topics`` is the same check by hand.
+A result, a snapshot and their point must be in partitions of the same number, and the changelog must have no retention
+but compaction: otherwise results or state are lost later, without an error. So the worker calls ``require`` before it
+joins its group, and ``faust-anomaly topics`` does the same check.
 
-Nothing here makes a topic by asking for it, whatever the broker's ``auto.create.topics.enable`` says.
+No request here creates a topic by asking for it, also where the broker has ``auto.create.topics.enable``.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ UNKNOWN_TOPIC, DENIED = 3, 29  # error codes of the protocol
 KAFKA_MESSAGE_BYTES = 1_048_588  # max.message.bytes unless somebody sets it
 MESSAGE_OVERHEAD = 1024  # bytes of a batch around one snapshot: headers, key of 264, lengths
 RESULT_BYTES, METRIC_BYTES, LABEL_BYTES = 4096, 5 * 56, 320  # of a result; each metric, its name 32; each label
-MESSAGE_BYTES = 600_000  # of a notification: app/alerting/engine.py has MOST_BYTES of news, and there is more around it
+MESSAGE_BYTES = 600_000  # of a notification: app/alerting/engine.py has MOST_BYTES of news; the rest is overhead
 LETTER_BYTES = 4096  # of a dead letter with only the start of its record
 REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
 IN_SYNC = "min.insync.replicas"
@@ -44,7 +44,7 @@ WEEK_MS = 7 * 24 * 3600 * 1000
 # The newest segment is never compacted, and all of it is read at a restart: 64 MiB instead of 1 GiB.
 CHANGELOG_SEGMENT_BYTES = 64 * 2**20
 DIRTY = 0.2  # part of a compacted log that may be old before it is compacted again
-WHOLE_MS = str(WEEK_MS)  # for so long the topic of anomalies keeps every event, and not only the last of each series
+WHOLE_MS = str(WEEK_MS)  # how long the topic of anomalies keeps every event, and not only the last of each series
 SMALLER = "lower input.max_metrics or detection.window_points, or let its detectors keep less"
 
 
@@ -59,19 +59,20 @@ class Topic:
     copies: int = 1  # of each partition, brokers that hold one
 
 
-class Found(NamedTuple):
-    """What a program finds before it starts: the topics that it needs and that exist, by name, and what is wrong with
-    them and with its user's permissions, in sentences. ``absent``: topics that do not exist; a sentence for each is
-    among the problems."""
+class TopicReport(NamedTuple):
+    """The result of a check: existing topics by name, and problems with topics and permissions, in sentences.
+
+    ``absent``: topics that do not exist; a sentence for each is among the problems.
+    """
 
     topics: dict[str, Topic]
     problems: list[str]
     absent: list[str]
 
 
-async def look(
+async def inspect(
     settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = (), patient: bool = True
-) -> Found:
+) -> TopicReport:
     """The topics of a worker.
 
     ``needed`` are permissions that the user must have, where the brokers report which it has.
@@ -83,33 +84,33 @@ async def look(
         topics = await describe(admin, kafka)
         missing = await lacking(admin, needed)
     wrong = problems(kafka, topics, largest_snapshot_bytes, missing, result_bytes(settings))
-    return Found(topics, wrong, [name for name in needed_names(kafka) if name not in topics])
+    return TopicReport(topics, wrong, [name for name in needed_names(kafka) if name not in topics])
 
 
-async def look_for_alerter(kafka: "KafkaSettings", patient: bool = True) -> Found:
-    """The topics of ``faust-anomaly alerter``, and its permissions. Raises as ``look`` does."""
+async def inspect_for_alerter(kafka: "KafkaSettings", patient: bool = True) -> TopicReport:
+    """The topics of ``faust-anomaly alerter``, and its permissions. Raises as ``inspect`` does."""
     async with connected(kafka, patient) as admin:
         topics = await describe(admin, kafka)
         missing = await lacking(admin, permissions.of_alerter(kafka))
     names = [kafka.anomalies_topic, kafka.notifications_topic, kafka.decisions_topic]
     wrong = [*_missing(topics, names, missing), *rights_problems(kafka, missing), *_alerting_problems(kafka, topics)]
-    return Found({name: topics[name] for name in names if name in topics}, wrong,
+    return TopicReport({name: topics[name] for name in names if name in topics}, wrong,
                  [name for name in names if name not in topics])  # fmt: skip
 
 
 async def require(
     settings: "Settings", largest_snapshot_bytes: int = 0, needed: Sequence[Right] = ()
 ) -> dict[str, Topic]:
-    """The topics of a worker, by name. Raises as ``look`` does, and TopicError with every problem and its fix."""
-    return _sound(settings.kafka, await look(settings, largest_snapshot_bytes, needed))
+    """The topics of a worker, by name. Raises as ``inspect`` does, and TopicError with every problem and its fix."""
+    return _checked(settings.kafka, await inspect(settings, largest_snapshot_bytes, needed))
 
 
 async def require_for_alerter(kafka: "KafkaSettings") -> None:
     """The topics and permissions that ``faust-anomaly alerter`` needs. Raises as ``require`` does."""
-    _sound(kafka, await look_for_alerter(kafka))
+    _checked(kafka, await inspect_for_alerter(kafka))
 
 
-def _sound(kafka: "KafkaSettings", found: Found) -> dict[str, Topic]:
+def _checked(kafka: "KafkaSettings", found: TopicReport) -> dict[str, Topic]:
     if found.problems:
         raise errors.TopicError(listed(kafka, found.problems))
     return found.topics
@@ -121,7 +122,7 @@ async def create(
     replication_factor: int | None = None,
     largest_snapshot_bytes: int = 0,
 ) -> list[str]:
-    """Make the topics that are missing, and name them. Those that exist are left as they are.
+    """Create the topics that are missing, and return their names. Existing topics are not changed.
 
     ``partitions`` are the input topic's; where that exists, the others get the number it has. With ``input.rekey`` they
     are the others': the number that one of them has, else the input topic's.
@@ -179,7 +180,7 @@ async def extend(kafka: "KafkaSettings") -> list[str]:
 
 
 async def _until_known(admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
-    """Return when every broker knows so many partitions of these topics: each learns of them in its own time."""
+    """Return when every broker knows so many partitions of these topics: they learn of them one after another."""
     request = TopicsWithIds(list(partitions))
     for broker in (await admin.describe_cluster())["brokers"]:
         while True:
@@ -215,7 +216,7 @@ def problems(
     missing: Sequence[Right] = (),
     largest_result_bytes: int = 0,
 ) -> list[str]:
-    """What is wrong with these topics, in sentences: which, expected, found, fix."""
+    """What is wrong with these topics, in sentences: topic, expected, found, fix."""
     problems_found = _missing(found, needed_names(kafka), missing)
     problems_found += rights_problems(kafka, missing)
     topics = {name: topic for name, topic in found.items() if not topic.denied}
@@ -258,7 +259,7 @@ def problems(
 
 
 def _missing(found: Mapping[str, Topic], names: Sequence[str], missing: Sequence[Right]) -> list[str]:
-    """Topics that are not there, or not to be seen."""
+    """Topics that do not exist, or that this user may not see."""
     problems_found = []
     for name in names:
         if name not in found:
@@ -269,7 +270,7 @@ def _missing(found: Mapping[str, Topic], names: Sequence[str], missing: Sequence
 
 
 def grown(kafka: "KafkaSettings", known: int, now: int) -> str:
-    """What to say of what is scored when its number of partitions has changed under a worker."""
+    """The message when the number of partitions of the scored topic has changed while a worker runs."""
     return f"topic {kafka.log_topic} had {known} partitions when this worker started, now {now}" + (
         f": add as many to results and changelog, with {EXTEND}, and start the workers again"
         if now > known and not kafka.rekeys
@@ -278,12 +279,12 @@ def grown(kafka: "KafkaSettings", known: int, now: int) -> str:
 
 
 def result_bytes(settings: "Settings") -> int:
-    """Of a result with as many metrics and labels as these settings allow, whose names are not unusually long."""
+    """Bytes of a result with as many metrics and labels as these settings allow, with names of usual length."""
     return RESULT_BYTES + METRIC_BYTES * settings.input.max_metrics + LABEL_BYTES * len(settings.input.labels)
 
 
 def limits(found: Mapping[str, Topic]) -> dict[str, int]:
-    """Bytes of the largest record batch that each topic takes, where the user may see it.
+    """Bytes of the largest record batch that each topic accepts, where the user may see it.
 
     The topic's max.message.bytes, which is the broker's message.max.bytes where the topic has none of its own; and no
     batch is larger than a segment.
@@ -295,29 +296,29 @@ def limits(found: Mapping[str, Topic]) -> dict[str, int]:
 
 
 def doubts(kafka: "KafkaSettings", found: Mapping[str, Topic]) -> list[str]:
-    """What lets a worker start, and costs results or a stop when a broker fails: in sentences, with the fix."""
-    said = []
+    """What does not prevent a start, but loses results or stops workers when a broker fails: sentences with the fix."""
+    found_doubts = []
     for name in needed_names(kafka)[1:]:
         topic = found.get(name)
         if topic is None or not topic.configs or IN_SYNC not in topic.configs:
             continue
         in_sync, copies = int(topic.configs[IN_SYNC]), topic.copies
         if in_sync == 1 and copies >= 3:
-            said.append(
-                f"topic {name}: {IN_SYNC} is 1 of {copies} copies: what one broker alone has is acknowledged, and lost "
-                f"with its disk: `{altering(kafka, name)} {IN_SYNC}=2`"
+            found_doubts.append(
+                f"topic {name}: {IN_SYNC} is 1 of {copies} copies: a record is acknowledged when one broker has it, "
+                f"and lost with its disk: `{altering(kafka, name)} {IN_SYNC}=2`"
             )
         elif in_sync >= copies >= 2:
-            said.append(
+            found_doubts.append(
                 f"topic {name}: {IN_SYNC} is {in_sync} of {copies} copies: while one of their brokers is away nothing "
                 f"can be written, and workers end after kafka.ack_timeout_s: "
                 f"`{altering(kafka, name)} {IN_SYNC}={copies - 1}`"
             )
-    return said
+    return found_doubts
 
 
 def altering(kafka: "KafkaSettings", name: str) -> str:
-    """The command that changes a topic's configuration; what is to be set comes behind it."""
+    """The command that changes a topic's configuration; the values to set follow it."""
     return f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} --add-config"
 
 
@@ -327,7 +328,7 @@ def listed(kafka: "KafkaSettings", problems_found: list[str]) -> str:
 
 
 def rights_problems(kafka: "KafkaSettings", missing: Sequence[Right]) -> list[str]:
-    """Each right that the user does not have, with the command that gives it."""
+    """A sentence for each missing right, with the command that gives it."""
     user = kafka.sasl_username if kafka.security_protocol.startswith("SASL") else None
     problems_found = []
     for right in missing:
@@ -340,13 +341,13 @@ def rights_problems(kafka: "KafkaSettings", missing: Sequence[Right]) -> list[st
 
 
 def _rekey_problems(kafka: "KafkaSettings", topics: Mapping[str, Topic], missing: Sequence[Right]) -> list[str]:
-    """Of the topics of the hop: records of one source must not replace each other."""
+    """Problems of the topics of the hop: records of one source must not replace each other."""
     problems_found = []
     source, name = topics.get(kafka.input_topic), kafka.by_source_topic
     if source and source.partitions > REKEYED_PARTITIONS:
         problems_found.append(
             f"topic {kafka.input_topic}: input.rekey reads {REKEYED_PARTITIONS} partitions at most, and it has "
-            f"{source.partitions}: key its records by source, and do without input.rekey"
+            f"{source.partitions}: key its records by source, and turn input.rekey off"
         )
     if name in topics and not any(right[::2] == ("DescribeConfigs", name) for right in missing):
         configs = topics[name].configs
@@ -361,7 +362,7 @@ def _rekey_problems(kafka: "KafkaSettings", topics: Mapping[str, Topic], missing
 
 
 def _alerting_problems(kafka: "KafkaSettings", topics: Mapping[str, Topic]) -> list[str]:
-    """Of the topics whose last records say what is open, what was told and what was decided."""
+    """Problems of the topics whose last records say what is open, who was notified, and what was decided."""
     problems_found = []
     for name, lost, more in (
         (
@@ -369,7 +370,7 @@ def _alerting_problems(kafka: "KafkaSettings", topics: Mapping[str, Topic]) -> l
             "episodes that are open",
             f",min.compaction.lag.ms={WHOLE_MS},delete.retention.ms={WHOLE_MS}",
         ),
-        (kafka.notifications_topic, "what was told", ""),
+        (kafka.notifications_topic, "notifications that were sent", ""),
         (kafka.decisions_topic, "acknowledgements and silences", ""),
     ):
         configs = topics[name].configs if name in topics else None
@@ -379,11 +380,11 @@ def _alerting_problems(kafka: "KafkaSettings", topics: Mapping[str, Topic]) -> l
                 f"topic {name}: cleanup.policy must be compact, or {lost} are forgotten after some time, but is "
                 f"{policy}: `{altering(kafka, name)} cleanup.policy=compact{more}`"
             )
-    events, told = topics.get(kafka.anomalies_topic), topics.get(kafka.notifications_topic)
-    if events and told and told.partitions < events.partitions:
+    events, notifications = topics.get(kafka.anomalies_topic), topics.get(kafka.notifications_topic)
+    if events and notifications and notifications.partitions < events.partitions:
         problems_found.append(
             f"topic {kafka.notifications_topic} must have as many partitions as {kafka.anomalies_topic}, "
-            f"{events.partitions}, but has {told.partitions}: {EXTEND} adds them"
+            f"{events.partitions}, but has {notifications.partitions}: {EXTEND} adds them"
         )
     return problems_found
 
@@ -405,7 +406,7 @@ def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | Non
     needed = largest + MESSAGE_OVERHEAD
     if needed + MESSAGE_OVERHEAD > REQUEST_BYTES:  # once more: what is around the batch in a request
         problems_found.append(
-            f"topic {name}: a source's state can have {largest} bytes, and brokers take no request of more than "
+            f"topic {name}: a source's state can have {largest} bytes, and brokers accept no request of more than "
             f"{REQUEST_BYTES} (socket.request.max.bytes): {SMALLER}"
         )
     elif limit < needed:
@@ -428,21 +429,21 @@ def wanted_configs(kafka: "KafkaSettings", largest_snapshot_bytes: int, copies: 
         changelog |= {"max.message.bytes": str(needed), "segment.bytes": str(64 * max(2**20, needed))}
     of_own = {kafka.changelog_topic: changelog}
     if kafka.rekeys:
-        # What a worker has read and saved is of no more use; but what it has not must be there when it is started
-        # again, and if it is not, the group's state is of no more use either. Brokers may delete after less.
+        # Points that were not scored yet must still be there when a worker is started again: without them the state
+        # of the group cannot be used. A shorter retention is possible.
         of_own[kafka.by_source_topic] = {"cleanup.policy": "delete", "retention.ms": str(WEEK_MS)}
-    # Readers that were away for so long find every event, and tombstones too.
+    # Readers that were away for at most this long find every event, and tombstones too.
     whole = {"min.compaction.lag.ms": WHOLE_MS, "delete.retention.ms": WHOLE_MS}
     small = {"cleanup.policy": "compact", "segment.bytes": str(16 * 2**20), "min.cleanable.dirty.ratio": str(DIRTY)}
     of_own[kafka.anomalies_topic] = {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20), **whole}
     of_own |= {kafka.notifications_topic: small, kafka.decisions_topic: small}
-    # What is acknowledged is on two disks, and one broker may be away. A broker's own default is 1.
+    # An acknowledged record is on two disks, and one broker may be away. The default of brokers is 1.
     every = {IN_SYNC: "2"} if copies >= 3 else {}
     return {name: {"cleanup.policy": "delete", **of_own.get(name, {}), **every} for name in names(kafka)}
 
 
 async def describe(admin: AIOKafkaAdminClient, kafka: "KafkaSettings") -> dict[str, Topic]:
-    """Those of the job's topics that exist; of those that are written with what we need of their configurations."""
+    """The topics of the job that exist; those that are written, with the needed part of their configuration."""
     # Not admin.describe_topics: it asks with allow_auto_topic_creation, so that asking makes the topic.
     request = TopicsWithIds(names(kafka))
     found: dict[str, Topic] = {}

@@ -20,7 +20,7 @@ from typing import Any
 from aiohttp.test_utils import TestServer
 
 from app.alerting.delivery import Status
-from app.kafka.groups import Group, Member
+from app.kafka.groups import GroupDescription, MemberDescription
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import load
@@ -127,17 +127,20 @@ def made() -> Server:
         channels=lambda: channels,
     )  # fmt: skip
 
-    async def describe(kafka: Any, topics: Any) -> dict[str, Group]:
+    async def describe(kafka: Any, topics: Any) -> dict[str, GroupDescription]:
         members = [
-            Member(f"{n}", "faust-0.15.3", f"10.0.4.{11 + n}", {"raw-data": [3 * n, 3 * n + 1, 3 * n + 2]})
+            MemberDescription(f"{n}", "faust-0.15.3", f"10.0.4.{11 + n}", {"raw-data": [3 * n, 3 * n + 1, 3 * n + 2]})
             for n in range(3)
         ]
         tellers = [
-            Member(f"{n}", "aiokafka-0.14.0", f"10.0.4.{11 + n}", {"anomalies": [2 * n, 2 * n + 1]}) for n in range(3)
+            MemberDescription(f"{n}", "aiokafka-0.14.0", f"10.0.4.{11 + n}", {"anomalies": [2 * n, 2 * n + 1]})
+            for n in range(3)
         ]
         return {
-            kafka.group_id: Group(kafka.group_id, "Stable", members, {"raw-data": dict.fromkeys(range(9), 110)}),
-            kafka.alerter_group: Group(
+            kafka.group_id: GroupDescription(
+                kafka.group_id, "Stable", members, {"raw-data": dict.fromkeys(range(9), 110)}
+            ),
+            kafka.alerter_group: GroupDescription(
                 kafka.alerter_group, "Stable", tellers, {"anomalies": dict.fromkeys(range(6), 0)}
             ),
         }

@@ -11,7 +11,7 @@ from support.browser import CHROMIUM, browser
 from support.viewed import anomaly, closed, fed
 
 from app.alerting.delivery import Status
-from app.kafka.groups import Group, Member
+from app.kafka.groups import GroupDescription, MemberDescription
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.api.pages import pages
@@ -48,8 +48,8 @@ def made():
     )
 
     async def describe(kafka, topics):
-        members = [Member("a", "faust", "10.0.0.1", {kafka.input_topic: [0]})]
-        return {kafka.group_id: Group(kafka.group_id, "Stable", members, {kafka.input_topic: {0: 3}})}
+        members = [MemberDescription("a", "faust", "10.0.0.1", {kafka.input_topic: [0]})]
+        return {kafka.group_id: GroupDescription(kafka.group_id, "Stable", members, {kafka.input_topic: {0: 3}})}
 
     server.services.workers._describe = describe
     return server

@@ -161,7 +161,7 @@ def test_mutual_tls_asks_for_no_password_and_who_lacks_the_certificate_is_told(s
     monkeypatch.setattr(admin, "TIMEOUT_S", 2.0)  # it is tried again: brokers that come up close connections too
     for given in ({}, {"ssl_certfile": str(by_nobody_they_know)}):
         stranger = Job.of(job.name, secured.mutual, **known, **given)
-        with pytest.raises(TopicError, match=r"wants a certificate .* set kafka\.ssl_certfile to one that the "):
+        with pytest.raises(TopicError, match=r"requires a certificate .* set kafka\.ssl_certfile to one that the "):
             asyncio.run(topics.require(stranger.settings()))
 
 
@@ -303,7 +303,7 @@ WRONG = {
     "no TLS here": ({"security_protocol": "SASL_PLAINTEXT"}, "listener speaks TLS", "to SSL or SASL_SSL, not SASL_PL"),
     "no TLS there": ({"bootstrap_servers": "plain"}, "speaks no TLS", "to PLAINTEXT or SASL_PLAINTEXT, not SASL_SSL"),
     "neither": ({"security_protocol": "PLAINTEXT"}, "listener speaks TLS", "to SSL or SASL_SSL, not PLAINTEXT"),
-    "no password": ({"security_protocol": "SSL"}, "wants a user name and password", "to SASL_SSL then, not SSL"),
+    "no password": ({"security_protocol": "SSL"}, "requires a user name and password", "to SASL_SSL then, not SSL"),
 }
 
 

@@ -11,7 +11,7 @@ from support.browser import CHROMIUM, browser
 from support.viewed import HOSTILE, NO_INJECTION, fed
 
 from app.alerting.delivery import Status
-from app.kafka.groups import Group, Member
+from app.kafka.groups import GroupDescription, MemberDescription
 from app.metrics import Metrics
 from app.settings import load
 from app.web.security.tokens import StoredToken, add, digest, new_token
@@ -56,9 +56,12 @@ def made(tokens):
     server = Server(settings, metrics, health, fed("pump-7"), reader, reader, channels=lambda: channels)
 
     async def describe(kafka, topics):
-        members = [Member("a", HOSTILE[0], "10.0.0.1", {"raw-data": [0, 1]}), Member("b", "faust", "10.0.0.2", {})]
+        members = [
+            MemberDescription("a", HOSTILE[0], "10.0.0.1", {"raw-data": [0, 1]}),
+            MemberDescription("b", "faust", "10.0.0.2", {}),
+        ]
         lag = {"raw-data": {0: 3, 1: 1200, 2: 0}}
-        return {kafka.group_id: Group(kafka.group_id, "Stable", members, lag), kafka.alerter_group: DENIED}
+        return {kafka.group_id: GroupDescription(kafka.group_id, "Stable", members, lag), kafka.alerter_group: DENIED}
 
     server.services.workers._describe = describe
     return server

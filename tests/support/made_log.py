@@ -12,7 +12,7 @@ import msgspec
 from aiokafka.errors import OffsetOutOfRangeError
 
 from app.compiled.byte_columns import Column, Encoded, Header
-from app.kafka.log_reader import Chunk
+from app.kafka.log_reader import PartitionData
 from app.kafka.record_batch import framed
 
 RAW, RESULTS = "raw-data", "anomaly-results"
@@ -86,7 +86,7 @@ class MadeLog:
             if data and len(data) + len(batch) > size:
                 break
             data += batch
-        return Chunk(data, offset, [], self.end(*partition))
+        return PartitionData(data, offset, [], self.end(*partition))
 
     def leader(self, partition):
         return 0

@@ -13,10 +13,10 @@ from app.settings import KafkaSettings, Settings
 from app.state import snapshot
 from app.stream.copies import group
 from app.stream.copies.file import Commit, CopyWriter, Head
-from app.stream.copies.group import Commits, Made
+from app.stream.copies.group import Commits, CopyResult
 
 
-async def backup(settings: Settings, path: Path) -> Made:
+async def backup(settings: Settings, path: Path) -> CopyResult:
     """Write a copy of the group's state to a new file. Workers may run.
 
     Raises
@@ -31,7 +31,7 @@ async def backup(settings: Settings, path: Path) -> Made:
     kafka = settings.kafka
     found = await topics.require(settings)
     copied = [kafka.changelog_topic, *(name for name in group.of_alerting(kafka) if name in found)]
-    made = Made()
+    made = CopyResult()
     async with group.reader(kafka) as reader:
         commits = await group.commits(kafka)
         head = Head(

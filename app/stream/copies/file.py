@@ -50,7 +50,7 @@ class Head(msgspec.Struct, kw_only=True):
     commits: list[Commit]
 
 
-class Record(NamedTuple):
+class CopyRecord(NamedTuple):
     """``at``: where in the file its value is."""
 
     topic: str
@@ -108,7 +108,7 @@ class CopyReader:
             raise StateError(f"{path}: the head of the copy is damaged: {error}") from error
         self._begin, self._check_of_head = file.tell(), self._check
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[CopyRecord]:
         """From the first; whether they are whole is known only after the last. StateError when they are not."""
         self._file.seek(self._begin)
         self._check, count = self._check_of_head, 0
@@ -125,7 +125,7 @@ class CopyReader:
             if number >= len(self.head.topics):
                 raise self._damaged(f"a record of topic {number} of {len(self.head.topics)}")
             count += 1
-            yield Record(self.head.topics[number], partition, timestamp, key, value, at)
+            yield CopyRecord(self.head.topics[number], partition, timestamp, key, value, at)
         check = self._check
         if (found := _END.unpack(self._take(_END.size))) != (count, check):
             raise self._damaged(f"records and checksum must be {found[0]} and {found[1]:08x}, are {count}, {check:08x}")

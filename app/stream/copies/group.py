@@ -20,7 +20,7 @@ from app.kafka.log_reader import LogReader, stopped
 from app.kafka.topics import Topic
 from app.settings import KafkaSettings
 from app.stream.committer import REKEYS, read_metadata
-from app.stream.copies.file import Record
+from app.stream.copies.file import CopyRecord
 
 READ_AT_ONCE, WAIT_MS = 5_000, 200
 REQUEST_BYTES, BATCH_BYTES = 100 << 20, 256 << 10
@@ -31,7 +31,7 @@ Commits = dict[TopicPartition, OffsetAndMetadata]
 
 
 @dataclass
-class Made:
+class CopyResult:
     """What was copied or put back. ``said``: sentences for the user."""
 
     records: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by topic
@@ -96,7 +96,7 @@ async def whole(
             at[tp] = await reader.position(tp)
 
 
-async def send(kafka: KafkaSettings, records: Iterable[tuple[str, Record]], made: Made) -> None:
+async def send(kafka: KafkaSettings, records: Iterable[tuple[str, CopyRecord]], made: CopyResult) -> None:
     """Write them where they were, with their times; acknowledged when it returns."""
     codec = kafka.compression
     producer = AIOKafkaProducer(

@@ -17,8 +17,8 @@ from app.settings import Settings
 from app.state import series, snapshot
 from app.stream.committer import read_metadata, topic_ids, write_metadata
 from app.stream.copies import group
-from app.stream.copies.file import CopyReader, Record
-from app.stream.copies.group import Commits, Made
+from app.stream.copies.file import CopyReader, CopyRecord
+from app.stream.copies.group import Commits, CopyResult
 from app.stream.output_watermark import NOTHING, last_emitted
 from app.stream.stall_detector import recreated
 from app.stream.takeover import RESULTS_TAIL
@@ -30,7 +30,7 @@ Where = Literal["beginning", "end"]
 
 async def restore(
     settings: Settings, path: Path, at: Where | None = None, stale: bool = False, reuse_ids: bool = False
-) -> Made:
+) -> CopyResult:
     """Put a copy back, before the group is started. Nothing is written unless all of it fits.
 
     Parameters
@@ -99,9 +99,9 @@ class _Restore:
         self.last, self.partitions = snapshots.last, snapshots.partitions
         self.logs = group.partitions(self.kafka.log_topic, found)
         self.ids = topic_ids(self.kafka, {name: topic.id for name, topic in found.items()})
-        self.made = Made()
+        self.made = CopyResult()
 
-    async def run(self, at: Where | None, stale: bool, reuse_ids: bool) -> Made:
+    async def run(self, at: Where | None, stale: bool, reuse_ids: bool) -> CopyResult:
         kafka, head, log = self.kafka, self.head, self.kafka.log_topic
         until = time.monotonic() + kafka.session_timeout_s + 1.0
         while members := await group.members(kafka):  # one that was killed is a member until its session is over
@@ -128,7 +128,7 @@ class _Restore:
         present = await group.commits(kafka)
         if same:
             commits = self._back(begin, end, present)
-            records: Iterable[Record] = self.copy.records()
+            records: Iterable[CopyRecord] = self.copy.records()
             if await self._has_own_changelog():
                 return await self._only_commits(commits, present)
         else:
@@ -172,7 +172,7 @@ class _Restore:
         was, now = self.head.ids.get(self.head.topics[0]), self.found[self.kafka.changelog_topic].id
         return bool(was and was == now)
 
-    async def _only_commits(self, commits: Commits, present: Commits) -> Made:
+    async def _only_commits(self, commits: Commits, present: Commits) -> CopyResult:
         """The changelog is there: only the group's offsets were lost, or nothing was."""
         lost = {tp: of for tp, of in commits.items() if not (tp in present and group.is_ours(present[tp]))}
         if not lost:
@@ -227,7 +227,7 @@ class _Restore:
             last = max(last, last_emitted(self.kafka, number, [record]))
         return last
 
-    def _moved(self, places: Mapping[int, int]) -> Iterable[Record]:
+    def _moved(self, places: Mapping[int, int]) -> Iterable[CopyRecord]:
         """The last snapshot of each series, holding everything before these places; then what is not state."""
         changelog = self.head.topics[0]
         ends = {of.partition: of.offset for of in self.head.commits if of.topic == self.head.log}
@@ -250,7 +250,7 @@ class _Restore:
 
     # --- both
 
-    async def _write(self, records: Iterable[Record], with_alerting: bool) -> None:
+    async def _write(self, records: Iterable[CopyRecord], with_alerting: bool) -> None:
         kafka = self.kafka
         mine = {self.head.topics[0]: kafka.changelog_topic}
         own = group.of_alerting_of(self.head.topics[1:], self.head.group)

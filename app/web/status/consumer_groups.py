@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from msgspec import Struct
 
 from app.errors import TopicError
-from app.kafka.groups import Group, Member, describe_groups
+from app.kafka.groups import GroupDescription, MemberDescription, describe_groups
 from app.settings import KafkaSettings, Settings
 from app.web.status.probes import Check
 
@@ -51,7 +51,7 @@ class ConsumerGroupsState(Struct):
     groups: list[GroupState]
 
 
-Describe = Callable[[KafkaSettings, Mapping[str, Sequence[str]]], Awaitable[dict[str, Group | str]]]
+Describe = Callable[[KafkaSettings, Mapping[str, Sequence[str]]], Awaitable[dict[str, GroupDescription | str]]]
 
 
 class ConsumerGroups:
@@ -74,7 +74,7 @@ class ConsumerGroups:
         kafka = self._settings.kafka
         scoring = [kafka.input_topic, kafka.by_source_topic] if kafka.rekeys else [kafka.input_topic]
         topics = {kafka.group_id: scoring} | ({kafka.alerter_group: [kafka.anomalies_topic]} if kafka.alerts else {})
-        found: Mapping[str, Group | str]
+        found: Mapping[str, GroupDescription | str]
         try:
             found = await self._describe(kafka, topics)
         except TopicError as error:
@@ -90,7 +90,7 @@ class ConsumerGroups:
         return [(kafka.log_topic, details.get("partitions", [])), (kafka.anomalies_topic, told)]
 
 
-def _shown(name: str, does: str, found: Group | str, own: Sequence[tuple[str, list[int]]]) -> GroupState:
+def _shown(name: str, does: str, found: GroupDescription | str, own: Sequence[tuple[str, list[int]]]) -> GroupState:
     if isinstance(found, str):
         return GroupState(name, does, "", found, [], {}, {})
     members = [_worker(member, found, own) for member in found.members]
@@ -103,7 +103,7 @@ def _shown(name: str, does: str, found: Group | str, own: Sequence[tuple[str, li
     return GroupState(name, does, found.state, "", members, unassigned, lag)
 
 
-def _worker(member: Member, group: Group, own: Sequence[tuple[str, list[int]]]) -> GroupMember:
+def _worker(member: MemberDescription, group: GroupDescription, own: Sequence[tuple[str, list[int]]]) -> GroupMember:
     behind = [group.lag.get(topic, {}).get(number) for topic, numbers in member.topics.items() for number in numbers]
     known = [one for one in behind if one is not None]
     is_this = any(numbers and member.topics.get(topic) == numbers for topic, numbers in own)

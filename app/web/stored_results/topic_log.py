@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 from app.compiled.byte_columns import RecordColumns
 from app.errors import StateError
 from app.kafka.fetched import BASE, Fetched
-from app.kafka.log_reader import Chunk
+from app.kafka.log_reader import PartitionData
 
 FETCH_BYTES = 1 << 20  # bytes of a fetch that reads on
 PROBE_BYTES = 1 << 16  # of one that looks what is there; the broker gives one batch at least
@@ -30,7 +30,7 @@ class LogSource(Protocol):
 
     async def offsets_for_times(self, times: dict[TopicPartition, int]) -> dict[TopicPartition, Any]: ...
 
-    async def fetch(self, partition: TopicPartition, offset: int, size: int, wait_ms: int = 0) -> Chunk: ...
+    async def fetch(self, partition: TopicPartition, offset: int, size: int, wait_ms: int = 0) -> PartitionData: ...
 
 
 class TopicLog:
@@ -76,7 +76,7 @@ class FetchedBatches(NamedTuple):
     end: int  # .. to here is in it; the offset asked for is between them
 
     @classmethod
-    def of(cls, chunk: Chunk) -> FetchedBatches:
+    def of(cls, chunk: PartitionData) -> FetchedBatches:
         """Raises StateError when the bytes are damaged, or of a format older than Kafka 0.11's."""
         fetched = Fetched.of(chunk.data, 0, chunk.aborted)
         if fetched is None:

@@ -25,8 +25,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from app.errors import StateError
-from app.kafka.fetched import Part
-from app.kafka.log_reader import Chunk
+from app.kafka.fetched import UnpackedBatch
+from app.kafka.log_reader import PartitionData
 from app.web.stored_results.topic_log import FetchedBatches
 
 log = logging.getLogger(__name__)
@@ -55,11 +55,13 @@ class _FollowedPartition:
     at: int  # offset read next
     used: float  # when it last had a user
     users: dict[object, int] = field(default_factory=dict)  # how many fetches had been kept when they began
-    recent: deque[tuple[int, list[Part]]] = field(default_factory=deque)  # with its number; of the oldest user on
+    recent: deque[tuple[int, list[UnpackedBatch]]] = field(
+        default_factory=deque
+    )  # with its number; of the oldest user on
     kept: int = 0
     nbytes: int = 0
 
-    def keep(self, parts: list[Part], most: int) -> None:
+    def keep(self, parts: list[UnpackedBatch], most: int) -> None:
         """More batches that were read; ``most``: bytes of all that are kept."""
         self.recent.append((self.kept, parts))
         self.kept += 1
@@ -68,12 +70,12 @@ class _FollowedPartition:
         while self.recent and (self.recent[0][0] < oldest or self.nbytes > most):
             self.nbytes -= _size(self.recent.popleft()[1])
 
-    def since(self, number: int) -> list[Part]:
+    def since(self, number: int) -> list[UnpackedBatch]:
         """What is kept from this number of fetches on."""
         return [part for at, parts in self.recent if at >= number for part in parts]
 
 
-def _size(parts: Iterable[Part]) -> int:
+def _size(parts: Iterable[UnpackedBatch]) -> int:
     return sum(len(part.plain) for part in parts)
 
 
@@ -96,19 +98,19 @@ class Allowance:
 class Unpacked(NamedTuple):
     """What a thread made of a chunk."""
 
-    parts: list[Part]
+    parts: list[UnpackedBatch]
     end: int  # offset after it
     cpu_s: float
 
 
-def unpacked(chunk: Chunk, wanted: bool) -> Unpacked:
+def unpacked(chunk: PartitionData, wanted: bool) -> Unpacked:
     """Its batches, if they are wanted. Raises StateError for damaged bytes."""
     began, piece = time.thread_time(), FetchedBatches.of(chunk)
     parts = list(piece.fetched.parts()) if wanted else []
     return Unpacked(parts, piece.end, time.thread_time() - began)
 
 
-def look(parts: Iterable[Part], ids: Collection[str]) -> tuple[dict[str, bytes], float]:
+def look(parts: Iterable[UnpackedBatch], ids: Collection[str]) -> tuple[dict[str, bytes], float]:
     """(results with these ids, CPU time that it took). Raises StateError for damaged bytes."""
     began, results = time.thread_time(), {}
     begins = [b'{"id":"%b"' % one.encode() for one in ids]
@@ -240,7 +242,7 @@ class ResultWaiter:
         if follow and (parts := follow.since(follow.users[token])):
             await self._look(number, parts)
 
-    async def _look(self, number: int, parts: list[Part]) -> float:
+    async def _look(self, number: int, parts: list[UnpackedBatch]) -> float:
         """Give results to those who wait for them; returns the CPU time, s."""
         cpu_s: float
         results, cpu_s = await self._run(look, parts, frozenset(self._waiting[number]))
@@ -278,16 +280,16 @@ class ResultWaiter:
             except (KafkaError, OSError) as error:
                 log.warning("results of points just written cannot be read: %r", error)
                 answers = {}
-            read = any(isinstance(one, Chunk) for one in answers.values())
+            read = any(isinstance(one, PartitionData) for one in answers.values())
             await asyncio.sleep(max(self._allowance.use(used_s), PAUSE_S) if read else RETRY_S)
 
-    async def _take(self, partition: TopicPartition, answer: Chunk | KafkaError) -> float:
+    async def _take(self, partition: TopicPartition, answer: PartitionData | KafkaError) -> float:
         """Returns the CPU time, s."""
         number = partition.partition
         follow = self._follows.get(number)
         if follow is None:
             return 0.0
-        if not isinstance(answer, Chunk):
+        if not isinstance(answer, PartitionData):
             if isinstance(answer, OffsetOutOfRangeError):
                 await self._to_end(partition, follow)
             return 0.0

@@ -7,7 +7,7 @@ import pytest
 from aiokafka import errors
 from aiokafka.structs import TopicPartition
 
-from app.kafka.log_reader import Chunk, LogReader
+from app.kafka.log_reader import LogReader, PartitionData
 
 LOG = TopicPartition("anomaly-results", 3)
 ABORTED = [(7, 90)]
@@ -55,7 +55,7 @@ def fetch(client, monkeypatch):
 @pytest.mark.parametrize("version", ANSWERS)
 def test_a_chunk_is_what_the_broker_says(version, monkeypatch):
     client = Client(ANSWERS[version], version=version)
-    assert fetch(client, monkeypatch) == Chunk(b"data", 100, ABORTED, 110)
+    assert fetch(client, monkeypatch) == PartitionData(b"data", 100, ABORTED, 110)
     [(node, request)] = client.asked
     assert node == 1 and request.topics == [(LOG.topic, [(3, 100, 4_096)])]
 

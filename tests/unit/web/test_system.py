@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from app.alerting.delivery import Status
 from app.errors import TopicError
-from app.kafka.groups import Group, Member
+from app.kafka.groups import GroupDescription, MemberDescription
 from app.metrics import Metrics
 from app.settings import Settings, load
 from app.web.server import Server
@@ -67,14 +67,17 @@ def asked(describe, **details):
 
 def test_workers_are_named_with_their_partitions_and_lag():
     members = [
-        Member("b-1", "faust-b", "10.0.0.2", {"raw-data": [1]}),
-        Member("a-1", "faust-a", "10.0.0.1", {"raw-data": [0, 2]}),
+        MemberDescription("b-1", "faust-b", "10.0.0.2", {"raw-data": [1]}),
+        MemberDescription("a-1", "faust-a", "10.0.0.1", {"raw-data": [0, 2]}),
     ]
     lag = {"raw-data": {0: 3, 1: None, 2: 4, 3: 9}}
 
     async def describe(kafka, topics):
         assert topics == {kafka.group_id: [kafka.input_topic], kafka.alerter_group: [kafka.anomalies_topic]}
-        return {kafka.group_id: Group(kafka.group_id, "Stable", members, lag), kafka.alerter_group: "may not see it"}
+        return {
+            kafka.group_id: GroupDescription(kafka.group_id, "Stable", members, lag),
+            kafka.alerter_group: "may not see it",
+        }
 
     scoring, telling = asked(describe).groups
     assert [(one.host, one.partitions, one.lag, one.this) for one in scoring.members] == [
