@@ -1,10 +1,12 @@
-"""How a parameter is declared: what it is, default, unit and range, for settings, detectors and generators alike.
+"""How a parameter is declared: description, default, unit and range; the same for settings, detectors, generators and
+the options of alert channels.
 
     settings      fetch_max_wait_ms: int = setting(5, "longest wait ..", unit="ms", at_least=0, at_most=60_000)
+    channels      class Options(ChannelOptions): topic: str = setting(..., "topic to publish to", expected="text")
     detectors     PARAMS = params(half_life=param(200.0, "age at which ..", unit="points", at_least=1))
     generators    def records(*, noise: Annotated[float, Parameter("standard deviation ..", at_least=0.0)] = 0.02)
 
-Tables, help pages and error messages take their words from here.
+Tables, help pages and error messages show these texts.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A value that the user may set. Its type is that of its default; None or ``...`` (no default): any type."""
+    """A value that users may set. Its type is that of its default; with None or ``...`` (must be given) any type."""
 
     help: str
     default: Any = None

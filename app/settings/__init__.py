@@ -1,8 +1,8 @@
-"""Settings: ``model`` declares them, ``sources`` reads file and variables, ``checks`` checks them against each other,
-``loading`` does all of it.
+"""Settings: ``model`` declares them, ``sources`` reads file and variables, ``checks`` compares them with each other;
+``loading`` calls these.
 
-The names below are imported on first use (PEP 562): all models together take a tenth of a second of a core, which
-`faust-anomaly probe` needs not, and it runs every few seconds.
+The names below are imported on first use (PEP 562): all models together take a tenth of a second of a core, and
+`faust-anomaly probe`, which runs every few seconds, does not need them.
 """
 
 from importlib import import_module

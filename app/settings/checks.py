@@ -129,7 +129,7 @@ def _topic_of(keys: Keys) -> str:
 
 
 def check_input(trial: Trial) -> None:
-    """Paths are such, each field has one meaning, and all metrics fit."""
+    """Paths are valid, each field has one meaning, and max_metrics allows all value_fields."""
     settings = trial.settings.input
     for role, what in path_problems(settings):
         if trial.sound(("input", role)):
@@ -350,7 +350,7 @@ def _problems(where: str, params: dict[str, Any], check: Callable[[dict[str, Any
             name = re.split(r"\W", place)[0]
             problems.append((name, what if place == name else f"{place}: {what}"))
         if name not in given:
-            return problems[:-1] if name in params else problems  # it is wanting as it was left out here
+            return problems[:-1] if name in params else problems  # it is missing because it was left out here
         del given[name]
 
 
@@ -367,7 +367,7 @@ def drift_problems(given: Any) -> list[tuple[str, str]]:
 
 
 def check_api(trial: Trial) -> None:
-    """What belongs together is given together."""
+    """Settings that need each other are given together."""
     api = trial.settings.api
     for one, needs in (("oidc_issuer", "oidc_audience"), ("oidc_audience", "oidc_issuer"),
                        ("tls_key_file", "tls_certificate_file")):  # fmt: skip

@@ -1,4 +1,4 @@
-"""What every section of the settings is made of: how a field is declared, and the types of text that several have."""
+"""How a field of the settings is declared, and the types of text that several fields have."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _broker(text: str) -> str:
 
 def _host_or_network(text: str) -> str:
     if re.fullmatch(r"[0-9.]+|.*[:/].*", text):
-        ip_network(text, strict=False)  # a ValueError, as is expected here, if it is none
+        ip_network(text, strict=False)  # raises ValueError if it is none
     elif not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text):
         raise ValueError
     return text

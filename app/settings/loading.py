@@ -2,7 +2,7 @@
 
 ``load`` reads a YAML file, then environment variables, which win, and returns one frozen ``Settings``.
 All problems are reported at once, each naming the setting, where its value was given (file:line or
-variable), what is allowed and what was found. Nothing else in the program reads a configuration.
+variable), what is allowed and what was found. No other module reads a configuration.
 
     ANOMALY_CONFIG=anomaly.yaml
     ANOMALY_KAFKA__BOOTSTRAP_SERVERS=a:9092,b:9092
@@ -160,7 +160,7 @@ def _rows(model: BaseModel, given: Given, at: Keys) -> Iterator[SettingRow]:
 
 
 def _may_be_secret(name: str, option: Any, origin: str) -> bool:
-    """Of a channel, whose type knows more: its secrets come by variables, and who knows an address can send to it."""
+    """For an option of a channel: secrets come from variables, and an address may contain one."""
     named = not name.endswith("_file") and re.search("secret|password|token|key|header|url|auth", name)
     return bool(named) or origin.startswith(sources.PREFIX) or "://" in str(option)
 

@@ -1,4 +1,4 @@
-"""A field's range, and what is wrong with a value, put in words."""
+"""Texts about settings: the unit and range of a field, and what is wrong with a value."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _words(field: FieldInfo) -> dict[str, str]:
 
 
 def named_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields by the names that settings have for them: continue, which is no name in Python."""
+    """The fields by their names in settings: ``continue``, for example, is no name in Python."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
@@ -63,7 +63,7 @@ def describe_error(model: Any, wrong: Any) -> tuple[Keys, str]:
     if wrong["type"] == "missing":
         return keys, f"is missing: must be {allowed(field)}" if field else "is missing"
     secret = field is not None and "SecretStr" in str(field.annotation)
-    address = "channels" in keys and "://" in str(wrong["input"])  # who knows it can send there
+    address = "channels" in keys and "://" in str(wrong["input"])  # an address may contain a secret
     found = SECRET if secret or address or "password" in str(keys) else kind(wrong["input"])
     if field is None or _is_section(section_at(model, keys)):
         return keys, f"must be a mapping of settings, got {found}"

@@ -71,7 +71,7 @@ class KafkaSettings(SettingsSection):
         "PLAINTEXT", "protocol of the connections to the brokers"
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = setting(
-        "PLAIN", "SASL mechanism, with user name and password, or with a token that is got for them"
+        "PLAIN", "SASL mechanism, with user name and password, or with a token obtained for them"
     )
     sasl_username: str | None = setting(
         None, "user name for SASL; client id for OAUTHBEARER", expected="text", min_length=1
@@ -81,7 +81,7 @@ class KafkaSettings(SettingsSection):
     )
     sasl_oauth_token_endpoint: TokenEndpoint | None = setting(
         None,
-        "for OAUTHBEARER: where tokens are got, by client credentials; or Amazon MSK's region",
+        "for OAUTHBEARER: token endpoint, for client credentials; or Amazon MSK's region",
         expected="https://host/path or aws-msk://region",
     )
     sasl_oauth_scope: str | None = setting(None, "for OAUTHBEARER: scope to ask for", expected="text", min_length=1)
@@ -123,19 +123,19 @@ class KafkaSettings(SettingsSection):
 
     @property
     def rekeys(self) -> bool:
-        """A hop of its own writes the points by source, and they are scored from there."""
+        """The points are first written to the topic by source, and scored from there."""
         return self._rekeys
 
     _alerts: bool = PrivateAttr(default=True)  # alerting.enabled, likewise
 
     @property
     def alerts(self) -> bool:
-        """Workers tell people of episodes, and need the topics that this takes."""
+        """Workers send notifications of episodes, and need the topics for it."""
         return self._alerts
 
     @property
     def by_source_topic(self) -> str:
-        """The topic that this hop writes."""
+        """The topic of the points by source."""
         return self.group_id + BY_SOURCE
 
     @property
@@ -155,12 +155,12 @@ class KafkaSettings(SettingsSection):
 
     @property
     def notifications_topic(self) -> str:
-        """The topic of what was told to whom."""
+        """The topic of notifications: who was notified of what."""
         return self.group_id + NOTIFICATIONS
 
     @property
     def decisions_topic(self) -> str:
-        """The topic of what people said of episodes: acknowledgements, silences, feedback."""
+        """The topic of what people decided: acknowledgements, silences, feedback."""
         return self.group_id + DECISIONS
 
     @property
@@ -172,7 +172,7 @@ class KafkaSettings(SettingsSection):
 class InputSettings(SettingsSection):
     format: Literal["telegraf", "prometheus", "metricbeat", "otlp-json", "cloudevents", "debezium"] | None = setting(
         None,
-        "records as this tool writes them: it sets what the other settings of this section do not",
+        "records as this tool writes them: sets the other settings of this section that are not given",
         expected="telegraf | prometheus | metricbeat | otlp-json | cloudevents | debezium",
     )
     points_field: FieldName | None = setting(
@@ -208,11 +208,11 @@ class InputSettings(SettingsSection):
         expected="paths of fields, separated by commas",
     )
     timestamp_unit: Literal["s", "ms", "us", "ns"] | None = setting(
-        None, "unit of numeric timestamps; none: found out for each by its size", expected="s | ms | us | ns"
+        None, "unit of numeric timestamps; none: found for each by its size", expected="s | ms | us | ns"
     )
     rekey: bool = setting(
         False,
-        "sort the records by source first, in a topic of its own: for a topic with other keys than the source, or none",
+        "first write the points to a topic with the source as key: for an input topic with other keys, or none",
     )
     max_metrics: int = setting(
         32,
@@ -265,11 +265,11 @@ class DriftSettings(SettingsSection):
 
 
 class HolidaySettings(SettingsSection):
-    """Days that are judged as Sundays."""
+    """Days that are treated as Sundays."""
 
     country: str | None = setting(
         None,
-        "country whose public holidays are judged as Sundays; none: no day is",
+        "country whose public holidays are treated as Sundays; none: no day is",
         expected='an ISO 3166 code of two letters, as DE; "NO" in quotes',
     )
     region: str | None = setting(
@@ -294,7 +294,7 @@ TimeText = Annotated[str, BeforeValidator(_time), AfterValidator(_is_time)]
 
 
 class MaintenanceSpan(SettingsSection):
-    """A span of time whose points are neither alerted nor learned."""
+    """A span of time whose points neither alert nor are learned."""
 
     name: str = setting(..., "shown in the results", expected="1 to 128 characters", min_length=1, max_length=128)
     start: TimeText = setting(..., "event time of the start", expected="ISO 8601, 1970 to 2199, as 2026-12-24T18:00")
@@ -343,11 +343,11 @@ class Detection(SettingsSection):
         "UTC", "time zone of hours and weekdays, for detectors with seasons", expected="an IANA name, as Europe/Berlin"
     )
     holidays: HolidaySettings = setting(
-        HolidaySettings(), "days that are judged as Sundays: country, region", expected="settings"
+        HolidaySettings(), "days that are treated as Sundays: country, region", expected="settings"
     )
     maintenance: list[MaintenanceSpan] = setting(
         [],
-        "spans whose points are neither alerted nor learned: name, start, end, sources; times without zone are local",
+        "spans whose points neither alert nor are learned: name, start, end, sources; times without zone are local",
         expected="mappings, each with name, start and end",
         max_length=1000,
     )
@@ -443,7 +443,7 @@ class StateSettings(SettingsSection):
     # For a partition, not for a worker: results must not depend on which partitions a worker has.
     max_sources: int = setting(
         1_000_000,
-        "most series of a partition, of 10 kB memory each by default; a point of a further one is a dead letter",
+        "most series of a partition, of 10 kB memory each by default; points of further ones are dead letters",
         unit="series",
         at_least=1,
         at_most=10**9,
@@ -462,7 +462,7 @@ class OutputSettings(SettingsSection):
 class StorageSettings(SettingsSection):
     """The history of episodes, notifications and decisions, made of the topics."""
 
-    enabled: bool = setting(True, "keep a history that can be asked")
+    enabled: bool = setting(True, "store a history that can be queried")
     url: SecretStr | None = setting(
         None,
         "database: sqlite:///path or postgresql://user@host/name; none: a SQLite file in the user's state folder",
@@ -483,7 +483,7 @@ class Settings(BaseModel):
     detection: Detection = Detection()
     sources: list[SourceOverride] = setting(
         [],
-        "settings of detection for some sources: match, maybe metric, and any field of detection; the first match wins",
+        "settings of detection for some sources: match, maybe metric, any field of detection; the first match wins",
         expected="mappings, each with match",
     )
     state: StateSettings = StateSettings()

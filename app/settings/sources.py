@@ -31,7 +31,7 @@ Keys = tuple[str | int, ...]
 
 
 class SettingProblem(NamedTuple):
-    """What is wrong with one setting; ``where`` is its origin, or "" when nobody gave it."""
+    """What is wrong with one setting; ``where`` is its origin, "" where it was not given."""
 
     name: str
     where: str
@@ -57,7 +57,7 @@ class Given:
         return ""
 
     def has(self, keys: Keys) -> bool:
-        """Whether anybody gave this very value."""
+        """Whether this value itself was given, and not only a container around it."""
         values: Any = self.values
         for key in keys:
             known = range(len(values)) if isinstance(values, list) else values
@@ -67,8 +67,8 @@ class Given:
         return True
 
     def problem(self, keys: Keys, what: str) -> None:
-        """``what`` is put as "must be this, got that"; of what stands in a file of its own, which may be a secret
-        whatever it was given for, the message tells nothing."""
+        """``what`` is written as "must be this, got that". A value from a file of its own may be a secret: the
+        message does not show it."""
         where = self.origin(keys)
         if is_value_file(where):
             what = what.partition(", got ")[0]
@@ -293,7 +293,7 @@ def _value(text: str, annotation: Any) -> Any:
     try:
         return Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError):
-        return text  # of the wrong type, then: the check that follows says what was expected
+        return text  # then it has the wrong type, and the check that follows reports what was expected
 
 
 def _is_text(annotation: Any) -> bool:
@@ -319,13 +319,13 @@ def _one_underscore(word: str, models: Mapping[str, Any]) -> str:
 
 
 def unknown(name: str, known: Any) -> str:
-    """No such setting; what there is, and which was probably meant."""
+    """The message for an unknown setting: which are known, and which was probably meant."""
     names = sorted(map(str, known))
     return "no such setting" + (near(name, names) or f"; known: {', '.join(names) or 'none'}")
 
 
 def near(name: Any, known: Iterable[str]) -> str:
-    """; did you mean this? Nothing where no name is like it."""
+    """A question for the end of a message; "" where no known name is similar."""
     found = difflib.get_close_matches(str(name), list(known), 1)
     return f"; did you mean {found[0]}?" if found else ""
 
