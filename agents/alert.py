@@ -10,7 +10,7 @@ from typing import Any
 from mode import Service
 
 
-class Alert(Service):
+class AlerterService(Service):
     """Starts and stops the alerter with the application."""
 
     def __init__(self, alerter: Any, **options: Any) -> None:
@@ -26,4 +26,4 @@ class Alert(Service):
 
 def attach(app: Any, alerter: Any) -> None:
     """Declare the hop on the application."""
-    app.before_joining.append(Alert(alerter, beacon=app.beacon))
+    app.before_joining.append(AlerterService(alerter, beacon=app.beacon))

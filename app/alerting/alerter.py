@@ -1,13 +1,13 @@
-"""Reads the events of episodes and tells people: Kafka on one side, channels on the other.
+"""Reads the events of episodes from Kafka and notifies people through channels.
 
-Alerters are a consumer group of their own, in the workers or alone, and share the partitions of the topic of anomalies.
-The owner of a partition reads what was told from the topic of notifications, then the events from the log, and goes on
-with them as they come; app/alerting/engine.py decides, and app/alerting/delivery.py sends.
+Alerters are a consumer group of their own, in the workers or as separate processes, and share the partitions of the
+topic of anomalies. The owner of a partition first reads the earlier notifications, then the events in the log, and then
+follows the events. app/alerting/engine.py decides, app/alerting/delivery.py sends.
 
-    event -> engine -> notification, queued and acknowledged -> channel -> notification, with what came of it
+    event -> engine -> notification, queued and acknowledged -> channel -> notification, sent or failed
 
-Whatever fails on Kafka's side drops everything and begins anew, after a while: all that is known is in the topics.
-Nothing here ends a worker. A worker's scoring does not wait for it.
+After any failure of Kafka the state is dropped and read again from the topics, after a pause. No failure here ends a
+worker, and scoring does not wait for it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from aiokafka.structs import OffsetAndMetadata
 
 from app.alerting import channels
 from app.alerting.channels.api import BaseChannel, Context
-from app.alerting.decided import Decided
-from app.alerting.delivery import Delivery, Parcel, Status
-from app.alerting.engine import Engine, identified
-from app.alerting.history import last_points
+from app.alerting.chart_points import last_points
+from app.alerting.current_decisions import CurrentDecisions
+from app.alerting.delivery import ChannelStatus, Delivery, QueuedNotification
+from app.alerting.engine import Engine, notification_id
 from app.alerting.outgoing import Outgoing
-from app.alerting.pace import Pace
+from app.alerting.rate_limit import RateLimit
 from app.alerting.routes import Routes
-from app.alerting.stopped import Stopped, Topic
+from app.alerting.silent_sources import SilentSources, SilentTopic
 from app.errors import AnomalyError, InvalidPoint, StateError
 from app.kafka.client import client_options
 from app.kafka.log_reader import LogReader, stopped
@@ -45,40 +45,40 @@ from app.wire import episodes, notifications
 from app.wire.decisions import Acknowledgement
 from app.wire.notifications import FAILED, MUTED, QUEUED, SENT, Notification
 
-LOOK_BACK_S = 8 * 86_400.0  # events of earlier are of no use: what is open has had one since
+LOOK_BACK_S = 8 * 86_400.0  # earlier events are not needed: open episodes have had later ones
 TICK_S = 0.1
 COMMIT_EVERY_S = 1.0
 DECISIONS_EVERY_S = 0.5
 SILENCES_EVERY_S = 30.0
 MEASURE_EVERY_S = 1.0
 FEEDBACK_EVERY_S = 30.0
-FORGET_EVERY_S = 3600.0
-SAY_EVERY_S = 30.0
-LEASE = 0.5  # of the session timeout: how long an accepted commit says that the partitions are ours
+EXPIRE_EVERY_S = 3600.0
+LOG_EVERY_S = 30.0
+LEASE = 0.5  # of the session timeout: for so long after an accepted commit the partitions are ours
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
-MOST_EVENTS = 5_000  # read at once
+MAX_EVENTS = 5_000  # of one fetch
 
 UNREACHED = (AnomalyError, aiohttp.ClientError, OSError, TimeoutError)
 
 log = logging.getLogger(__name__)
 
 
-class Owned:
-    """One partition that this alerter owns."""
+class AlerterPartition:
+    """One assigned partition of the topic of anomalies."""
 
-    def __init__(self, engine: Engine, stopped: Stopped, unsent: list[Notification], end: int) -> None:
+    def __init__(self, engine: Engine, silent_sources: SilentSources, unsent: list[Notification], end: int) -> None:
         self.engine = engine
-        self.stopped = stopped
-        self.unsent = unsent  # queued by an earlier owner
-        self.end = end  # of the log when it was taken over; nothing is told before it is reached
+        self.silent_sources = silent_sources
+        self.unsent = unsent  # notifications queued by an earlier owner
+        self.end = end  # of the log at the assignment; nothing is sent before it is reached
         self.position = 0
         self.caught_up = False
 
 
 class Alerter:
-    """Tells of episodes, from ``start`` to ``stop``.
+    """Sends notifications of episodes, from ``start`` to ``stop``.
 
-    Raises ConfigurationError, when it is made, if rules or channels are wrong.
+    The constructor raises ConfigurationError if rules or channels are wrong.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
@@ -104,11 +104,11 @@ class Alerter:
         self._current: _Run | None = None
 
     async def start(self) -> None:
-        """Begin; it connects by itself, and again when something fails."""
+        """Start the task; it connects, and connects again after failures."""
         self._task = asyncio.create_task(self._run(), name="alerter")
 
     async def stop(self) -> None:
-        """Also when it was never started."""
+        """Stop the task and close the channels; also if it was never started."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -117,7 +117,7 @@ class Alerter:
             self._task, self.state = None, "stopped"
 
     def summary(self) -> dict[str, Any]:
-        """For /readyz: how it is, and how its channels are."""
+        """For /readyz: its state, partitions, open episodes and failing channels."""
         found: dict[str, Any] = {"state": self.state}
         if run := self._current:
             found["partitions"] = sorted(run.owned)
@@ -127,8 +127,8 @@ class Alerter:
                 found["failing_channels"] = failing
         return found
 
-    def channels(self) -> dict[str, tuple[str, Status | None]]:
-        """Type and status of each channel, for the view; no status while nothing is sent."""
+    def channels(self) -> dict[str, tuple[str, ChannelStatus | None]]:
+        """Type and status of each channel, for the view; no status while the alerter is not running."""
         deliveries = self._current.deliveries if self._current else {}
         return {
             name: (
@@ -150,11 +150,11 @@ class Alerter:
                 self._current, self.state = run, "running"
                 await run.run()
             except (KafkaError, OSError, StateError) as error:
-                log.warning("alerter: begins anew: %s: %s", type(error).__name__, error)
-                self.state = f"begins anew: {type(error).__name__}: {error}"
-            except Exception as error:  # its state is made anew from the topics; scoring goes on meanwhile
-                log.exception("alerter: begins anew")
-                self.state = f"begins anew: {type(error).__name__}: {error}"
+                log.warning("alerter: restarts: %s: %s", type(error).__name__, error)
+                self.state = f"restarting: {type(error).__name__}: {error}"
+            except Exception as error:  # its state is read again from the topics; scoring continues
+                log.exception("alerter: restarts")
+                self.state = f"restarting: {type(error).__name__}: {error}"
             finally:
                 self._current = None
             self._metrics.alerter_restarts.inc()
@@ -163,7 +163,7 @@ class Alerter:
 
 
 class _Run(ConsumerRebalanceListener):
-    """From connecting until something fails."""
+    """One connection to Kafka, until something fails."""
 
     def __init__(
         self,
@@ -181,23 +181,23 @@ class _Run(ConsumerRebalanceListener):
             made,
             references,
         )
-        self.decided = Decided()
-        self._topic = Topic(self.decided)
-        self._paces = {name: Pace(self._per_minute(name, channel)) for name, channel in made.items()}
-        self.owned: dict[int, Owned] = {}
+        self.decided = CurrentDecisions()
+        self._topic = SilentTopic(self.decided)
+        self._rate_limits = {name: RateLimit(self._per_minute(name, channel)) for name, channel in made.items()}
+        self.owned: dict[int, AlerterPartition] = {}
         self.deliveries: dict[str, Delivery] = {}
         self._wanted: set[int] = set()
         self._committed_at = float("-inf")
-        self._skipped, self._said_at = 0, float("-inf")
-        self._positions: dict[TopicPartition, int] = {}  # of a second ago or less
-        self._measure_at = self._judge_at = float("-inf")
+        self._skipped, self._logged_at = 0, float("-inf")
+        self._positions: dict[TopicPartition, int] = {}  # at most a second old
+        self._measure_at = self._feedback_at = float("-inf")
 
     def _per_minute(self, name: str, channel: BaseChannel) -> float:
         of = self._alerting.channels.get(name)
         return of.messages_per_minute if of and of.messages_per_minute else channel.MESSAGES_PER_MINUTE
 
     async def run(self) -> None:
-        """Raises what ended it."""
+        """Run until something fails; raises that error."""
         options = client_options(self._kafka)
         self._consumer = AIOKafkaConsumer(
             group_id=self._kafka.alerter_group,
@@ -217,15 +217,15 @@ class _Run(ConsumerRebalanceListener):
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._producer.start()
-            await self._read_decisions_once(options)
+            await self._read_all_decisions(options)
             for name, channel in self._channels.items():
                 of = self._metrics, self._alerting.give_up_after_s, self._report, self._clock
                 self.deliveries[name] = Delivery(channel, *of)
             self._consumer.subscribe([self._kafka.anomalies_topic], listener=self)
             await self._consumer.start()
-            steps = [self._tell(), self._follow_decisions(), *(of.run() for of in self.deliveries.values())]
+            steps = [self._run_partitions(), self._follow_decisions(), *(of.run() for of in self.deliveries.values())]
             steps += [self._refresh(channel) for channel in self._channels.values() if channel.REFRESH_S]
-            steps += [self._respect(name, channel) for name, channel in self._channels.items()
+            steps += [self._follow_silences(name, channel) for name, channel in self._channels.items()
                       if type(channel).silences is not BaseChannel.silences]  # fmt: skip
             tasks = [asyncio.create_task(step) for step in steps]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -258,8 +258,8 @@ class _Run(ConsumerRebalanceListener):
         self._committed_at = float("-inf")
 
     async def _take_over(self, numbers: list[int]) -> None:
-        """Read what was told of these partitions, and begin with their events."""
-        told = await self._told(numbers)
+        """Read the earlier notifications of these partitions, and seek to their events."""
+        notified = await self._read_notifications(numbers)
         logs = [TopicPartition(self._kafka.anomalies_topic, number) for number in numbers]
         since = int(max(self._clock() - LOOK_BACK_S, 0.0) * 1000)
         found = await self._consumer.offsets_for_times(dict.fromkeys(logs, since))
@@ -268,29 +268,29 @@ class _Run(ConsumerRebalanceListener):
         for tp in logs:
             if tp.partition in self._wanted and tp in self._consumer.assignment():
                 self._consumer.seek(tp, at.offset if (at := found[tp]) else ends[tp])
-                self.owned[tp.partition] = self._owned(tp.partition, count, told[tp.partition], ends[tp])
+                self.owned[tp.partition] = self._new_partition(tp.partition, count, notified[tp.partition], ends[tp])
         log.info("alerter: partitions %s of %s", sorted(self.owned), self._kafka.anomalies_topic)
 
-    def _owned(self, number: int, count: int, told: Iterable[Notification], end: int) -> Owned:
-        engine = Engine(self._alerting, self._routes, self.decided, self._paces)
-        stopped = Stopped(self._kafka.input_topic, number, count, self.decided, self._topic)
+    def _new_partition(self, number: int, count: int, earlier: Iterable[Notification], end: int) -> AlerterPartition:
+        engine = Engine(self._alerting, self._routes, self.decided, self._rate_limits)
+        silent_sources = SilentSources(self._kafka.input_topic, number, count, self.decided, self._topic)
         unsent: list[Notification] = []
-        for one in sorted(told, key=lambda one: one.created_at):
+        for one in sorted(earlier, key=lambda one: one.created_at):
             if one.state == QUEUED and one.channel not in self._channels:
-                one.state, one.answer = FAILED, "there is no such channel any more"
+                one.state, one.answer = FAILED, "this channel no longer exists"
             engine.remember(one)
-            stopped.remember(one)
+            silent_sources.remember(one)
             self._remember_reference(one)
             if one.state == QUEUED:
                 unsent.append(one)
-        return Owned(engine, stopped, unsent, end)
+        return AlerterPartition(engine, silent_sources, unsent, end)
 
-    async def _told(self, numbers: list[int]) -> dict[int, list[Notification]]:
+    async def _read_notifications(self, numbers: list[int]) -> dict[int, list[Notification]]:
         """The last record of each notification, by partition."""
         topic = self._kafka.notifications_topic
         found: dict[int, dict[bytes, Notification]] = {number: {} for number in numbers}
         async with _reader(client_options(self._kafka)) as reader:
-            async for record in _all_of(reader, [TopicPartition(topic, number) for number in numbers]):
+            async for record in _read_to_end(reader, [TopicPartition(topic, number) for number in numbers]):
                 if record.value is None:
                     found[record.partition].pop(record.key, None)
                     continue
@@ -302,18 +302,18 @@ class _Run(ConsumerRebalanceListener):
 
     # --- events in, notifications out
 
-    async def _tell(self) -> None:
-        forget_at = self._clock() + FORGET_EVERY_S
+    async def _run_partitions(self) -> None:
+        expire_at = self._clock() + EXPIRE_EVERY_S
         while True:
             if new := sorted(self._wanted - self.owned.keys()):
                 await self._take_over(new)
-            fetched = await self._consumer.getmany(timeout_ms=int(TICK_S * 1000), max_records=MOST_EVENTS)
+            fetched = await self._consumer.getmany(timeout_ms=int(TICK_S * 1000), max_records=MAX_EVENTS)
             for tp, records in fetched.items():
                 if owned := self.owned.get(tp.partition):
                     self._take(owned, tp, records)
             await self._commit()
-            # All partitions share each channel's pace: without turns the first one would take it all.
-            for number, owned in sorted(self.owned.items(), key=lambda one: one[1].engine.waits_since()):
+            # All partitions share the rate limits: without turns the first partition would use them up.
+            for number, owned in sorted(self.owned.items(), key=lambda one: one[1].engine.waiting_since()):
                 if not owned.caught_up:
                     tp = TopicPartition(self._kafka.anomalies_topic, number)
                     if tp not in self._consumer.assignment() or await self._consumer.position(tp) < owned.end:
@@ -322,16 +322,16 @@ class _Run(ConsumerRebalanceListener):
                     for notification in owned.unsent:
                         self._hand_over(number, owned, notification)
                 now = self._clock()
-                for event in owned.stopped.events(now):
+                for event in owned.silent_sources.events(now):
                     owned.engine.take(event, now)
                 made = owned.engine.poll(now)
                 if made:
                     await self._queue(number, owned, made)
             self._measure()
-            if self._clock() >= forget_at:
-                forget_at = self._clock() + FORGET_EVERY_S
+            if self._clock() >= expire_at:
+                expire_at = self._clock() + EXPIRE_EVERY_S
                 for number, owned in list(self.owned.items()):
-                    await self._write(number, [(id, None) for id in owned.engine.forgotten(self._clock())])
+                    await self._write(number, [(id, None) for id in owned.engine.expire(self._clock())])
 
     def _measure(self) -> None:
         now, metrics = time.monotonic(), self._metrics
@@ -343,14 +343,14 @@ class _Run(ConsumerRebalanceListener):
             metrics.alerter_lag.set(
                 sum(max((self._consumer.last_stable_offset(tp) or 0) - at, 0) for tp, at in left.items())
             )
-        if now >= self._judge_at:
-            self._judge_at = now + FEEDBACK_EVERY_S
+        if now >= self._feedback_at:
+            self._feedback_at = now + FEEDBACK_EVERY_S
             since = self._clock() - FEEDBACK_DAYS * 86400.0
             said: Counter[str] = Counter(one.verdict for one in self.decided.feedback.values() if one.at >= since)
             for verdict, gauge in metrics.feedback.items():
                 gauge.set(said[verdict])
 
-    def _take(self, owned: Owned, tp: TopicPartition, records: list[Any]) -> None:
+    def _take(self, owned: AlerterPartition, tp: TopicPartition, records: list[Any]) -> None:
         now = self._clock()
         for record in records:
             if record.value is None:
@@ -364,16 +364,16 @@ class _Run(ConsumerRebalanceListener):
             owned.engine.take(event, now, live)
 
     def _skip(self, record: Any, why: str) -> None:
-        """A record that is not what its topic has; said now and then, as there may be many, of an earlier version."""
+        """Count a record that cannot be read; log this now and then, as there may be many, of an earlier version."""
         self._metrics.alerter_skipped.inc()
         self._skipped += 1
-        if time.monotonic() - self._said_at >= SAY_EVERY_S:
+        if time.monotonic() - self._logged_at >= LOG_EVERY_S:
             where = f"{record.topic}[{record.partition}]@{record.offset}"
             log.warning("alerter: %d records skipped, the last at %s: %s", self._skipped, where, why)
-            self._skipped, self._said_at = 0, time.monotonic()
+            self._skipped, self._logged_at = 0, time.monotonic()
 
     async def _commit(self) -> None:
-        """Show lag tools how far it is; and hear from the group that the partitions are still ours."""
+        """Commit the positions, for lag monitoring and to check that the group still gives us the partitions."""
         now = time.monotonic()
         if now - self._committed_at < COMMIT_EVERY_S or not self.owned:
             return
@@ -392,16 +392,16 @@ class _Run(ConsumerRebalanceListener):
             self._committed_at = time.monotonic()
 
     def _ours(self) -> bool:
-        """The group said so lately."""
+        """Whether the group confirmed it recently."""
         return time.monotonic() - self._committed_at <= LEASE * self._kafka.session_timeout_s
 
-    async def _queue(self, number: int, owned: Owned, made: list[Notification]) -> None:
+    async def _queue(self, number: int, owned: AlerterPartition, made: list[Notification]) -> None:
         while not self._ours() and self.owned.get(number) is owned:
             await self._commit()
             if not self._ours():
                 await asyncio.sleep(TICK_S)
         if self.owned.get(number) is not owned:
-            return  # its next owner comes to the same
+            return  # its next owner decides the same
         await self._write(number, [(one.id, notifications.encode(one)) for one in made])
         for one in made:
             if one.state == MUTED:
@@ -409,60 +409,62 @@ class _Run(ConsumerRebalanceListener):
             else:
                 self._hand_over(number, owned, one)
 
-    def _hand_over(self, number: int, owned: Owned, notification: Notification) -> None:
+    def _hand_over(self, number: int, owned: AlerterPartition, notification: Notification) -> None:
         async def done(sent: Notification) -> None:
             await self._write(number, [(sent.id, notifications.encode(sent))])
             self._remember_reference(sent)
             owned.engine.done(sent)
 
-        parcel = Parcel(notification, done, lambda: self.owned.get(number) is owned)
+        parcel = QueuedNotification(notification, done, lambda: self.owned.get(number) is owned)
         self.deliveries[notification.channel].put(parcel)
 
     def _remember_reference(self, notification: Notification) -> None:
-        """The last one counts: a channel may have had to begin anew."""
+        """The last one counts: a channel may have had to send a new message."""
         if notification.state != SENT:
             return
         for news in notification.news:
-            told = notification.channel, news.event.episode
+            key = notification.channel, news.event.episode
             if news.why == "closed":
-                self._references.pop(told, None)
+                self._references.pop(key, None)
             elif notification.reference and len(notification.news) == 1:
-                self._references[told] = notification.reference
+                self._references[key] = notification.reference
 
     async def _write(self, number: int, records: list[tuple[str, bytes | None]]) -> None:
-        """Acknowledged when it returns."""
+        """Write records; they are acknowledged when it returns."""
         topic = self._kafka.notifications_topic
         sent = [await self._producer.send(topic, value, id.encode(), number) for id, value in records]
         for future in sent:
             await future
 
     def _report(self, channel: str, down: bool, why: str) -> None:
-        """A channel is down, or back: said by another one, and by the log."""
+        """Report through another channel, and through the channel log, that a channel is down or back."""
         words = f"Channel {channel} is down, and messages wait for it: {why}" if down else f"Channel {channel} is back"
         others = [name for name in self._channels if name != channel and not self.deliveries[name].status.failing_since]
-        told = dict.fromkeys([*[name for name in others if name != "log"][:1], *(["log"] if "log" in others else [])])
-        for name in told:
+        to_notify = dict.fromkeys(
+            [*[name for name in others if name != "log"][:1], *(["log"] if "log" in others else [])]
+        )
+        for name in to_notify:
             notification = Notification(
-                id=identified([name, channel, str(down), str(self._clock())]), state=QUEUED, channel=name,
+                id=notification_id([name, channel, str(down), str(self._clock())]), state=QUEUED, channel=name,
                 about="channel_down" if down else "channel_up", text=words, created_at=self._clock(),
             )  # fmt: skip
 
             async def done(sent: Notification) -> None:
                 pass
 
-            self.deliveries[name].put(Parcel(notification, done, lambda: True))
+            self.deliveries[name].put(QueuedNotification(notification, done, lambda: True))
 
-    # --- decisions, and what is said again
+    # --- decisions, refreshes, silences of receivers
 
-    async def _read_decisions_once(self, options: dict[str, Any]) -> None:
-        """All there are, before anything is told."""
+    async def _read_all_decisions(self, options: dict[str, Any]) -> None:
+        """Read the whole topic before anything is sent."""
         self._decisions = LogReader(
             group_id=None, enable_auto_commit=False, isolation_level="read_committed", **options
         )
         await self._decisions.start()
         topic = self._kafka.decisions_topic
         partitions = [TopicPartition(topic, n) for n in sorted(await _partitions(self._decisions, topic))]
-        async for record in _all_of(self._decisions, partitions):
+        async for record in _read_to_end(self._decisions, partitions):
             self._decide(record)
 
     def _decide(self, record: Any) -> None:
@@ -483,15 +485,15 @@ class _Run(ConsumerRebalanceListener):
             owned = [one for one in self.owned.values() if one.caught_up]
             try:
                 await channel.refresh([event for one in owned for event in one.engine.open_for(channel.name)])
-            except UNREACHED as error:  # its messages say whether it is down
-                log.warning("channel %s: open episodes were not said again: %s", channel.name, error)
+            except UNREACHED as error:  # sending messages finds out whether it is down
+                log.warning("channel %s: open episodes were not sent again: %s", channel.name, error)
 
-    async def _respect(self, name: str, channel: BaseChannel) -> None:
+    async def _follow_silences(self, name: str, channel: BaseChannel) -> None:
         while True:
             try:
-                self.decided.elsewhere(name, await channel.silences())
+                self.decided.set_receiver_silences(name, await channel.silences())
             except UNREACHED as error:
-                log.warning("channel %s: silences are not known: %s", name, error)
+                log.warning("channel %s: its silences cannot be read: %s", name, error)
             await asyncio.sleep(SILENCES_EVERY_S)
 
 
@@ -506,19 +508,19 @@ async def _reader(options: Mapping[str, Any]) -> AsyncIterator[LogReader]:
 
 
 async def _partitions(reader: LogReader, topic: str) -> set[int]:
-    """Asked until the broker knows it: it was made before the program was started."""
+    """The topic exists: asks until the broker knows it."""
     reader.assign([TopicPartition(topic, 0)])  # has the client fetch what it needs to know
     while not (found := reader.partitions_for_topic(topic)):
         await asyncio.sleep(0.05)
     return found
 
 
-async def _all_of(reader: LogReader, partitions: list[TopicPartition]) -> AsyncIterator[Any]:
-    """Every record of these partitions from their beginnings to their present ends; it stays there."""
+async def _read_to_end(reader: LogReader, partitions: list[TopicPartition]) -> AsyncIterator[Any]:
+    """Every record of these partitions, from the beginning to the present end; the position stays there."""
     reader.assign(partitions)
     await reader.seek_to_beginning(*partitions)
     ends = await reader.last_stable_offsets(partitions)
     while any([await reader.position(tp) < ends[tp] for tp in partitions]):
-        for records in (await reader.getmany(timeout_ms=200, max_records=MOST_EVENTS)).values():
+        for records in (await reader.getmany(timeout_ms=200, max_records=MAX_EVENTS)).values():
             for record in records:
                 yield record

@@ -27,7 +27,7 @@ WHITE, GRID, INK, GREY = "#ffffff", "#e4e7eb", "#1f2933", "#616e7c"
 BAND, EXPECTED, SPAN, MARK = "#d6e4f5", "#4a7fc1", "#fdecea", "#c8102e"
 
 
-class Point(NamedTuple):
+class ChartPoint(NamedTuple):
     """None: unknown."""
 
     time: float
@@ -56,7 +56,7 @@ def metric_of(event: Event) -> str:
     return max(scores, key=lambda name: scores[name]) if event.values else event.metric or VALUE
 
 
-def read(results: Iterable[Mapping[str, Any]], event: Event) -> list[Point]:
+def read(results: Iterable[Mapping[str, Any]], event: Event) -> list[ChartPoint]:
     """The points of results in either shape of the settings (``output``); those without a value are left out."""
     metric, found = metric_of(event), []
     for result in results:
@@ -66,7 +66,7 @@ def read(results: Iterable[Mapping[str, Any]], event: Event) -> list[Point]:
                 _at(result.get(name), metric) for name in ("expected", "expected_lower", "expected_upper")
             )
             anomalous = bool(result.get("is_anomaly")) and result.get("episode") == event.episode
-            found.append(Point(seconds(result["timestamp"]), float(value), expected, lower, upper, anomalous))
+            found.append(ChartPoint(seconds(result["timestamp"]), float(value), expected, lower, upper, anomalous))
     return found
 
 
@@ -75,7 +75,7 @@ def _at(given: Any, metric: str) -> float | None:
     return float(given) if isinstance(given, float | int) else None
 
 
-def _draw(points: Sequence[Point], levels: Sequence[float], event: Event) -> bytes:
+def _draw(points: Sequence[ChartPoint], levels: Sequence[float], event: Event) -> bytes:
     from PIL import Image, ImageDraw, ImageFont  # here: a tenth of a second, for those who send charts
 
     image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), WHITE)
@@ -119,7 +119,7 @@ def _draw(points: Sequence[Point], levels: Sequence[float], event: Event) -> byt
     return out.getvalue()
 
 
-def _range(points: Sequence[Point], levels: Sequence[float]) -> tuple[float, float]:
+def _range(points: Sequence[ChartPoint], levels: Sequence[float]) -> tuple[float, float]:
     """The axis: all values, and as much of the band as leaves them readable."""
     low, high = min(levels), max(levels)
     span = high - low or abs(high) * 0.1 or 1.0
@@ -139,7 +139,9 @@ def _ticks(low: float, high: float) -> list[float]:
     return [count * step for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _band(a: Point, b: Point, x: Callable[[float], float], y: Callable[[float], float]) -> list[tuple[float, float]]:
+def _band(
+    a: ChartPoint, b: ChartPoint, x: Callable[[float], float], y: Callable[[float], float]
+) -> list[tuple[float, float]]:
     edges = (a.time, a.lower), (b.time, b.lower), (b.time, b.upper), (a.time, a.upper)
     return [(x(time), y(level)) for time, level in edges if level is not None]
 

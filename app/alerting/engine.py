@@ -1,12 +1,13 @@
-"""What is to be told of the episodes of one partition, to which channel, and why not. No clock, no Kafka, no network.
+"""Decides which notifications the episodes of one partition cause, on which channels. No clock, no Kafka, no network.
 
-Events go in, notifications come out. All that is kept follows from three topics: events say what is open, notifications
-what was told, decisions what people want. So an alerter that starts reads them and knows as much as the one before it.
+Events go in, notifications come out. The whole state follows from three topics: anomalies (which episodes are open),
+notifications (what was sent) and decisions (acknowledgements, silences). So an alerter that starts reads them and has
+the same state as the one before it.
 
-An episode is told to a channel once when it opens, when its severity rises, each ``repeat_interval`` while nobody has
-acknowledged it, and when it closes, if it was told before. What cannot be told at once waits and is looked at again: a
-group's time, a silence's end, a turn of the channel. What is over meanwhile is told as something that is over, so that
-a message never says open of what an earlier one called closed.
+A channel is notified of an episode when it opens, when its severity rises, every ``repeat_interval`` while nobody has
+acknowledged it, and when it closes, if the channel was notified before. If a notification must wait (for its group, for
+the end of a silence, for the channel), the engine checks it again later. If the episode closes meanwhile, the
+notification says closed, so that no message says open after an earlier one said closed.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from typing import Literal
 
 import msgspec
 
-from app.alerting.decided import Decided
-from app.alerting.pace import Pace
+from app.alerting.current_decisions import CurrentDecisions
+from app.alerting.rate_limit import RateLimit
 from app.alerting.routes import Route, Routes
 from app.scoring import severity
 from app.settings import AlertingSettings
 from app.wire.episodes import CLOSED, OPENED, SILENT, Event
 from app.wire.notifications import MUTED, QUEUED, News, Notification
 
-MOST_NEWS, MOST_BYTES = 1000, 500_000  # in one message, and of its record
-TOLD_WHOLE = 10  # the worst of a digest are kept with all they say
-LOOK_AGAIN_S = 30.0  # at what a time interval mutes
-MOST_OVER = 20_000  # episodes that closed lately, by which late repeats are known
-KEPT_S = 8 * 86_400.0  # what was told of episodes that are over: longer than events are kept uncompacted
+MOST_NEWS, MOST_BYTES = 1000, 500_000  # episodes of one notification, and bytes of its record
+FULL_EVENTS = 10  # of a digest: the worst episodes have full events, the others short ones
+RECHECK_S = 30.0  # of an episode that a time interval mutes
+MAX_CLOSED = 20_000  # last closed episodes, to recognize late repeated events
+RETENTION_S = 8 * 86_400.0  # of notifications of closed episodes: longer than events stay uncompacted
 
 encode = msgspec.json.Encoder().encode
 RANK = {name: rank for rank, name in enumerate(severity.NAMES)}
@@ -41,32 +42,32 @@ Why = Literal["opened", "raised", "repeated", "closed"]
 
 
 @dataclass(slots=True)
-class Told:
-    """What a channel knows of an episode."""
+class SentState:
+    """What was sent to a channel about an episode."""
 
-    severity: int = -1  # the highest it was told; -1: nothing
-    at: float = 0.0  # last time
-    times: int = 0
-    closed: bool = False
-    muted: str = ""  # why it was last not told: what the reason begins with
+    severity: int = -1  # the highest one; -1: nothing was sent
+    at: float = 0.0  # time of the last notification
+    times: int = 0  # notifications
+    closed: bool = False  # the last one said closed
+    muted: str = ""  # kind of reason of the last muted notification since then
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One open episode, and one channel that is told of it."""
+    """One open episode, and one channel that gets its notifications."""
 
     channel: str
-    route: Route | None  # None: by a rule that there is no longer
-    told: Told
+    route: Route | None  # None: of a rule that no longer exists
+    sent: SentState
     event: Event  # the last one
-    began: Event  # the first one
-    waits: bool = False  # for its message
-    looks_at: float = 0.0
+    opened: Event  # the first one
+    waits: bool = False  # in a group, for the group's message
+    check_at: float = 0.0
 
 
 @dataclass(slots=True)
-class Group:
-    """What one message will tell."""
+class MessageGroup:
+    """The episodes of one future message."""
 
     due_at: float
     members: dict[str, Subscription] = field(default_factory=dict)  # by episode
@@ -77,127 +78,133 @@ class Engine:
 
     Parameters
     ----------
-    paces
-        channel -> its pace, which all partitions of a process share.
+    rate_limits
+        channel -> its rate limit, which all partitions of a process share.
     """
 
-    def __init__(self, settings: AlertingSettings, routes: Routes, decided: Decided, paces: Mapping[str, Pace]) -> None:
-        self._settings, self._routes, self._decided, self._paces = settings, routes, decided, paces
-        self._decisions = decided.version  # that was looked at
-        self._seen: dict[str, Event] = {}  # thread (a series, mostly) -> its last event, in brief
-        self._over: OrderedDict[str, None] = OrderedDict()  # the last episodes that closed
-        self._episode: dict[str, str] = {}  # thread -> the one that is open
-        self._open: dict[str, dict[str, Subscription]] = {}  # episode -> channel -> ..
-        self._told: dict[tuple[str, str], Told] = {}  # (episode, channel), of what was told before it was seen open
-        self._spoken: dict[tuple[str, str, int], float] = {}  # (thread, channel, severity) -> when it opened or rose
-        self._groups: dict[tuple[str, ...], Group] = {}  # (channel, route, ..), with members
-        self._flushed: dict[tuple[str, ...], float] = {}  # groups with open members -> time of their last message
-        self._in_group: dict[tuple[str, ...], set[str]] = {}  # such groups -> episodes that were told and are open
-        self._busy: dict[str, int] = {}  # channel -> messages on their way
-        self._muted: list[Notification] = []  # not told, to be noted
+    def __init__(
+        self,
+        settings: AlertingSettings,
+        routes: Routes,
+        decisions: CurrentDecisions,
+        rate_limits: Mapping[str, RateLimit],
+    ) -> None:
+        self._settings, self._routes, self._decisions, self._rate_limits = settings, routes, decisions, rate_limits
+        self._checked_version = decisions.version
+        self._last_events: dict[str, Event] = {}  # thread (mostly a series) -> its last event, short
+        self._closed: OrderedDict[str, None] = OrderedDict()  # the last closed episodes
+        self._episode: dict[str, str] = {}  # thread -> its open episode
+        self._open: dict[str, dict[str, Subscription]] = {}  # episode -> channel -> subscription
+        self._sent: dict[tuple[str, str], SentState] = {}  # (episode, channel), before its events are read
+        self._last_sent: dict[tuple[str, str, int], float] = {}  # (thread, channel, severity) -> time: opened or raised
+        self._groups: dict[tuple[str, ...], MessageGroup] = {}  # (channel, route, ..), with members
+        self._flushed: dict[tuple[str, ...], float] = {}  # groups with open episodes -> time of their last message
+        self._notified: dict[tuple[str, ...], set[str]] = {}  # such groups -> open episodes that were notified
+        self._busy: dict[str, int] = {}  # channel -> queued messages
+        self._muted: list[Notification] = []  # to be recorded, not sent
         self._timers: list[tuple[float, int, Subscription]] = []
         self._number = count()
-        self._kept: dict[str, tuple[float, tuple[str, ...]]] = {}  # notification -> when it was made, its episodes
+        self._stored: dict[str, tuple[float, tuple[str, ...]]] = {}  # notification -> created_at, its episodes
 
-    # --- what was told
+    # --- notifications
 
     def remember(self, notification: Notification) -> None:
-        """Take in the last record of one notification; the older ones first, and all before any event."""
-        self._keep(notification)
+        """Restore from the last record of a notification. Call it for the oldest first, and before any event."""
+        self._store(notification)
         for news in notification.news:
-            told = self._told.setdefault((news.event.episode, notification.channel), Told())
+            sent = self._sent.setdefault((news.event.episode, notification.channel), SentState())
             if notification.state == MUTED:
-                told.muted = beginning(notification.answer)
+                sent.muted = reason_kind(notification.answer)
             else:
-                self._note(told, notification, news)
+                self._record_sent(sent, notification, news)
         if notification.state == QUEUED:
             self._busy[notification.channel] = self._busy.get(notification.channel, 0) + 1
 
-    def _keep(self, notification: Notification) -> None:
-        self._kept[notification.id] = notification.created_at, tuple(one.event.episode for one in notification.news)
+    def _store(self, notification: Notification) -> None:
+        self._stored[notification.id] = notification.created_at, tuple(one.event.episode for one in notification.news)
 
-    def _note(self, told: Told, notification: Notification, news: News) -> None:
+    def _record_sent(self, sent: SentState, notification: Notification, news: News) -> None:
         event, rank = news.event, RANK.get(news.event.severity, 0)
-        told.severity, told.at, told.muted = max(told.severity, rank), notification.created_at, ""
-        told.times += 1
-        told.closed = news.why == "closed"
+        sent.severity, sent.at, sent.muted = max(sent.severity, rank), notification.created_at, ""
+        sent.times += 1
+        sent.closed = news.why == "closed"
         if news.why in ("opened", "raised"):
-            self._spoken[event.thread, notification.channel, rank] = notification.created_at
+            self._last_sent[event.thread, notification.channel, rank] = notification.created_at
 
     def done(self, notification: Notification) -> None:
-        """It was sent or given up."""
+        """A notification was sent or given up."""
         self._busy[notification.channel] -= 1
 
-    def forgotten(self, now: float) -> list[str]:
-        """Notifications that are needed no longer; they are dropped here, and are to be taken out of the topic."""
+    def expire(self, now: float) -> list[str]:
+        """Drop notifications older than RETENTION_S of closed episodes. Returns their ids, to delete their records."""
         old = [
             id
-            for id, (at, episodes) in self._kept.items()
-            if at < now - KEPT_S and not any(episode in self._open for episode in episodes)
+            for id, (at, episodes) in self._stored.items()
+            if at < now - RETENTION_S and not any(episode in self._open for episode in episodes)
         ]
         for id in old:
-            for episode in self._kept.pop(id)[1]:
-                for channel in self._paces:
-                    self._told.pop((episode, channel), None)
+            for episode in self._stored.pop(id)[1]:
+                for channel in self._rate_limits:
+                    self._sent.pop((episode, channel), None)
         since = now - self._settings.min_interval_s
-        self._spoken = {spoken: at for spoken, at in self._spoken.items() if at > since}
+        self._last_sent = {key: at for key, at in self._last_sent.items() if at > since}
         return old
 
-    # --- what happens
+    # --- events
 
     def take(self, event: Event, now: float, live: bool = True) -> None:
-        """One event, in the order of the topic; one that was seen before changes nothing.
+        """Take one event, in the order of the topic. A repeated event changes nothing.
 
-        ``live``: it was written lately, so that it is worth a note if it is not told.
+        ``live``: it was written recently, so record it as muted if nobody is notified.
         """
         thread, episode = event.thread, event.episode
         if self._is_repeat(event):
             return
-        self._seen[thread] = brief(event)
+        self._last_events[thread] = brief(event)
         if (before := self._episode.get(thread, episode)) != episode:
-            self._end(before, now)
+            self._close(before, now)
         subscriptions = self._subscribe(event, now, live)
         if event.event == CLOSED:
             self._episode.pop(thread, None)
             if event.kind == SILENT:
-                del self._seen[thread]
-            self._over[episode] = None
-            if len(self._over) > MOST_OVER:
-                self._over.popitem(last=False)
+                del self._last_events[thread]
+            self._closed[episode] = None
+            if len(self._closed) > MAX_CLOSED:
+                self._closed.popitem(last=False)
         elif subscriptions:
             self._episode[thread] = episode
         for one in list(subscriptions.values()):
             one.event = event
             if event.event == OPENED:
-                one.began = event
-            self._look(one, now)
+                one.opened = event
+            self._check(one, now)
 
     def _is_repeat(self, event: Event) -> bool:
-        """It came before, and comes again after a worker's crash.
+        """Whether the event was taken before, and comes again after a worker's crash.
 
-        A series that has moved to another partition, or a topic that was made again, begins at low places with later
-        times.
+        After a series has moved to another partition, or the topic was created again, offsets are lower but times are
+        later.
         """
-        if event.episode in self._over:
+        if event.episode in self._closed:
             return True
-        seen = self._seen.get(event.thread)
-        if seen is None or event.place > seen.place:
+        last = self._last_events.get(event.thread)
+        if last is None or event.place > last.place:
             return False
-        return event.timestamp <= seen.timestamp and origin(event) == origin(seen)
+        return event.timestamp <= last.timestamp and origin(event) == origin(last)
 
     def _subscribe(self, event: Event, now: float, live: bool) -> dict[str, Subscription]:
-        """Who is told of this episode."""
+        """The channels that get notifications of this episode."""
         found = self._open.get(event.episode, {})
-        for channel in self._paces:
-            if channel not in found and (told := self._told.pop((event.episode, channel), None)):
-                found[channel] = Subscription(channel, None, told, event, event)
+        for channel in self._rate_limits:
+            if channel not in found and (sent := self._sent.pop((event.episode, channel), None)):
+                found[channel] = Subscription(channel, None, sent, event, event)
         for route in self._routes.taking(event.named()) if event.event != CLOSED else ():
             for channel in route.channels:
                 one = found.get(channel)
                 if one is not None:
                     one.route = one.route or route
                     continue
-                one = Subscription(channel, route, Told(), event, event)
+                one = Subscription(channel, route, SentState(), event, event)
                 if event.timestamp >= now - self._settings.max_age_s:
                     found[channel] = one
                 elif live:
@@ -206,83 +213,83 @@ class Engine:
             self._open[event.episode] = found
         return found
 
-    def _end(self, episode: str, now: float) -> None:
-        """The series has another episode: the end of this one is no longer in the topic."""
+    def _close(self, episode: str, now: float) -> None:
+        """Close an episode whose end was compacted away: its series has a later episode."""
         for one in list(self._open.get(episode, {}).values()):
             last = one.event
             one.event = brief(last, CLOSED)
-            self._look(one, now)
+            self._check(one, now)
 
-    # --- what is wanted
+    # --- subscriptions
 
-    def _look(self, one: Subscription, now: float) -> None:
-        """Let it wait for its message if it is to be told; else note why not, and look again when that may change."""
+    def _check(self, one: Subscription, now: float) -> None:
+        """Group it if the channel must be notified; else record why not, and check again when that may change."""
         if one.waits:
             return
         why = self._why(one, now)
         if why is None:
-            self._settle(one, now)
+            self._await_repeat(one)
             return
-        reason, until = self._hindrance(one, why, now)
+        reason, until = self._mute_reason(one, why, now)
         if not reason:
-            self._wait(one, now)
+            self._group(one, now)
             return
-        if one.told.muted != beginning(reason):
+        if one.sent.muted != reason_kind(reason):
             self._mute(one, reason, now)
-        self._look_at(one, until)
+        self._check_later(one, until)
 
-    def _settle(self, one: Subscription, now: float) -> None:
-        """Nothing is to be told now."""
+    def _await_repeat(self, one: Subscription) -> None:
+        """Nothing to send now: drop it if the episode is closed, else check again when a repetition is due."""
         if one.event.event == CLOSED:
             self._drop(one)
-        elif one.route and one.route.repeat_interval_s and one.event.episode not in self._decided.acknowledged:
-            self._look_at(one, one.told.at + one.route.repeat_interval_s)
+        elif one.route and one.route.repeat_interval_s and one.event.episode not in self._decisions.acknowledged:
+            self._check_later(one, one.sent.at + one.route.repeat_interval_s)
 
     def _why(self, one: Subscription, now: float) -> Why | None:
-        """Why a channel is to be told of the episode now; None: nothing is new."""
-        told, event = one.told, one.event
+        """Why the channel must be notified of the episode now; None: it need not be."""
+        sent, event = one.sent, one.event
         if event.event == CLOSED:
-            return "closed" if one.waits or (told.times and not told.closed) else None
-        if one.route is None or told.closed:
+            return "closed" if one.waits or (sent.times and not sent.closed) else None
+        if one.route is None or sent.closed:
             return None
-        if not told.times:
+        if not sent.times:
             return "opened"
-        if RANK.get(event.severity, 0) > told.severity:
+        if RANK.get(event.severity, 0) > sent.severity:
             return "raised"
         repeats = one.route.repeat_interval_s
-        due = repeats and now >= told.at + repeats and event.episode not in self._decided.acknowledged
+        due = repeats and now >= sent.at + repeats and event.episode not in self._decisions.acknowledged
         return "repeated" if due else None
 
-    def _hindrance(self, one: Subscription, why: Why, now: float) -> tuple[str, float]:
-        """(why it is not told now, when to look again); ("", 0.0) without."""
+    def _mute_reason(self, one: Subscription, why: Why, now: float) -> tuple[str, float]:
+        """(why the channel must not be notified now, when to check again); ("", 0.0): it may be notified."""
         event = one.event
         if why == "closed":
             return "", 0.0
         assert one.route is not None
-        if silence := self._decided.silence(event.named(), now, one.channel):
+        if silence := self._decisions.silence(event.named(), now, one.channel):
             comment = f": {silence.comment}" if silence.comment else ""
             return f"silenced: by {silence.by}, silence {silence.id}{comment}", silence.ends_at
         if interval := one.route.muted(now):
-            return f"muted: by {interval} of {one.route.name}", now + LOOK_AGAIN_S
-        if event.timestamp < now - self._settings.max_age_s and not (event.kind == SILENT and one.told.times):
-            return "too old: the episode's last point is older than alerting.max_age_s", now + KEPT_S
+            return f"muted: by {interval} of {one.route.name}", now + RECHECK_S
+        if event.timestamp < now - self._settings.max_age_s and not (event.kind == SILENT and one.sent.times):
+            return "too old: the episode's last point is older than alerting.max_age_s", now + RETENTION_S
         if why != "repeated":
-            spoken = self._spoken.get((event.thread, one.channel, RANK.get(event.severity, 0)), float("-inf"))
-            if now < (until := spoken + self._settings.min_interval_s):
-                return "told lately: this series and severity, less than alerting.min_interval_s ago", until
+            last = self._last_sent.get((event.thread, one.channel, RANK.get(event.severity, 0)), float("-inf"))
+            if now < (until := last + self._settings.min_interval_s):
+                return "sent recently: this series and severity, less than alerting.min_interval_s ago", until
         return "", 0.0
 
-    def _look_at(self, one: Subscription, at: float) -> None:
-        one.looks_at = at
+    def _check_later(self, one: Subscription, at: float) -> None:
+        one.check_at = at
         heapq.heappush(self._timers, (at, next(self._number), one))
 
     def _mute(self, one: Subscription, reason: str, now: float) -> None:
-        one.told.muted = beginning(reason)
-        news = News(brief(one.event), "opened" if not one.told.times else "raised")
-        parts = [one.channel, one.event.episode, "muted", one.told.muted, str(one.told.times)]
+        one.sent.muted = reason_kind(reason)
+        news = News(brief(one.event), "opened" if not one.sent.times else "raised")
+        parts = [one.channel, one.event.episode, "muted", one.sent.muted, str(one.sent.times)]
         self._muted.append(
             Notification(
-                id=identified(parts), state=MUTED, channel=one.channel, route=one.route.name if one.route else "",
+                id=notification_id(parts), state=MUTED, channel=one.channel, route=one.route.name if one.route else "",
                 news=[news], created_at=now, done_at=now, answer=reason,
             )
         )  # fmt: skip
@@ -291,14 +298,14 @@ class Engine:
         episode = one.event.episode
         subscriptions = self._open.get(episode, {})
         subscriptions.pop(one.channel, None)
-        one.looks_at = -1.0
+        one.check_at = -1.0
         if not subscriptions:
             self._open.pop(episode, None)
         key = self._group_key(one)
-        if episodes := self._in_group.get(key):
+        if episodes := self._notified.get(key):
             episodes.discard(episode)
             if not episodes:
-                del self._in_group[key]
+                del self._notified[key]
                 self._flushed.pop(key, None)
 
     # --- groups
@@ -307,10 +314,10 @@ class Engine:
         route = one.route
         if route is None or not route.group_by or route.group_by == ("...",):
             return one.channel, route.name if route else "", "", one.event.episode
-        labels = one.began.named()
+        labels = one.opened.named()
         return one.channel, route.name, *(labels.get(name, "") for name in route.group_by)
 
-    def _wait(self, one: Subscription, now: float) -> None:
+    def _group(self, one: Subscription, now: float) -> None:
         one.waits = True
         key = self._group_key(one)
         if key not in self._groups:
@@ -319,21 +326,21 @@ class Engine:
             if route and key in self._flushed:
                 grouped = key[2:] != ("", one.event.episode)
                 due_at = self._flushed[key] + (route.group_interval_s if grouped else 0.0)
-            self._groups[key] = Group(due_at)
+            self._groups[key] = MessageGroup(due_at)
         self._groups[key].members[one.event.episode] = one
 
-    # --- what goes out
+    # --- messages
 
     def poll(self, now: float) -> list[Notification]:
-        """What is to be written to the topic of notifications; the queued ones are then to be sent."""
-        if self._decisions != self._decided.version:
-            self._decisions = self._decided.version
+        """New notifications. Write all to the topic of notifications, then send the queued ones."""
+        if self._checked_version != self._decisions.version:
+            self._checked_version = self._decisions.version
             for one in [one for of in self._open.values() for one in of.values()]:
-                self._look(one, now)
+                self._check(one, now)
         while self._timers and self._timers[0][0] <= now:
             at, _, one = heapq.heappop(self._timers)
-            if one.looks_at == at:
-                self._look(one, now)
+            if one.check_at == at:
+                self._check(one, now)
         made: list[Notification] = []
         if self._groups:
             due: dict[str, list[tuple[str, ...]]] = {}
@@ -344,84 +351,84 @@ class Engine:
                 made += self._messages(channel, keys, now)
         made, self._muted = [*self._muted, *made], []
         for notification in made:
-            self._keep(notification)
+            self._store(notification)
         return made
 
     def _messages(self, channel: str, keys: list[tuple[str, ...]], now: float) -> list[Notification]:
-        """One message for each group while the channel's pace allows, else one for all of them."""
-        pace = self._paces[channel]
-        if not (left := pace.left(now)):
+        """One message for each group if the rate limit allows so many, else one for all of them."""
+        limit = self._rate_limits[channel]
+        if not (left := limit.left(now)):
             return []
         made = []
         for some in [[key] for key in keys] if len(keys) <= left else [keys]:
             if notification := self._message(channel, some, now):
-                pace.take(now)
+                limit.take(now)
                 made.append(notification)
         if made:
             self._busy[channel] = len(made)
         return made
 
     def _message(self, channel: str, keys: Iterable[tuple[str, ...]], now: float) -> Notification | None:
-        """The message of these groups, with the worst of them if there are very many. None: nothing is left to tell."""
+        """The message of these groups; of very many episodes, the worst. None: nothing is left to send."""
         members = [(key, one) for key in keys for one in self._groups[key].members.values()]
-        members.sort(key=lambda of: badness(of[1].event), reverse=True)
+        members.sort(key=lambda member: rank_of(member[1].event), reverse=True)
         news: list[News] = []
         size = 0
         parts, routes = [channel], dict[str, None]()
-        told: list[Subscription] = []
+        notified: list[Subscription] = []
         for key, one in members[:MOST_NEWS]:
             why = self._why(one, now)
-            to_tell = why is not None and not self._hindrance(one, why, now)[0]
-            if why and to_tell:
-                told_of = News(one.event, why, one.began if one.began is not one.event else None)
-                if len(news) >= TOLD_WHOLE or len(encode(told_of)) > MOST_BYTES // TOLD_WHOLE:
-                    told_of = News(brief(one.event), why)
-                size += len(encode(told_of))
+            allowed = why is not None and not self._mute_reason(one, why, now)[0]
+            if why and allowed:
+                item = News(one.event, why, one.opened if one.opened is not one.event else None)
+                if len(news) >= FULL_EVENTS or len(encode(item)) > MOST_BYTES // FULL_EVENTS:
+                    item = News(brief(one.event), why)
+                size += len(encode(item))
                 if news and size > MOST_BYTES:
-                    break  # the others are for the next message
-                news.append(told_of)
+                    break  # the others go into the next message
+                news.append(item)
             del self._groups[key].members[one.event.episode]
             if not self._groups[key].members:
                 del self._groups[key]
             one.waits = False
-            if not why or not to_tell:
-                self._look(one, now)
+            if not why or not allowed:
+                self._check(one, now)
                 continue
-            parts += [one.event.episode, why, one.event.severity, str(one.told.times)]
+            parts += [one.event.episode, why, one.event.severity, str(one.sent.times)]
             if one.route:
                 routes[one.route.name] = None
-            told.append(one)
+            notified.append(one)
         if not news:
             return None
         notification = Notification(
-            id=identified(parts), state=QUEUED, channel=channel, route=", ".join(sorted(routes)), news=news,
+            id=notification_id(parts), state=QUEUED, channel=channel, route=", ".join(sorted(routes)), news=news,
             created_at=now,
         )  # fmt: skip
-        for one, of in zip(told, news):
-            self._note(one.told, notification, of)
-            if of.why != "closed":
+        for one, item in zip(notified, news):
+            self._record_sent(one.sent, notification, item)
+            if item.why != "closed":
                 key = self._group_key(one)
                 self._flushed[key] = now
-                self._in_group.setdefault(key, set()).add(one.event.episode)
-            self._settle(one, now)
+                self._notified.setdefault(key, set()).add(one.event.episode)
+            self._await_repeat(one)
         return notification
 
-    def waits_since(self) -> float:
-        """Since when something waits for its message; infinite if nothing does. Who waits longest comes first."""
+    def waiting_since(self) -> float:
+        """Since when a group waits for its message; infinite if none does."""
         return min((group.due_at for group in self._groups.values()), default=float("inf"))
 
-    # --- what there is
+    # --- open episodes
 
     def open_count(self) -> int:
-        """Episodes that are open and of interest to somebody; not those whose end waits for a channel."""
+        """Open episodes with a channel; not closed ones whose last notification waits."""
         return len(self._open.keys() & set(self._episode.values()))
 
     def open_for(self, channel: str) -> list[Event]:
-        """The last events of all open episodes that a channel was told of."""
+        """The last events of all open episodes that the channel was notified of."""
         return [
             one.event
             for of in self._open.values()
-            if (one := of.get(channel)) and one.told.times and not one.told.closed and one.event.event != CLOSED
+            if (one := of.get(channel)) and one.sent.times and not one.sent.closed and one.event.event != CLOSED
         ]
 
 
@@ -430,18 +437,18 @@ def origin(event: Event) -> str:
     return event.episode.rsplit(":", 2)[0]
 
 
-def beginning(reason: str) -> str:
-    """What a reason for not telling begins with: silenced, muted, too old, told lately."""
+def reason_kind(reason: str) -> str:
+    """The first words of a reason for muting: silenced, muted, too old, sent recently."""
     return reason.partition(":")[0]
 
 
-def badness(event: Event) -> tuple[bool, int, float]:
-    """Sorts episodes: open before closed, by severity, by score."""
+def rank_of(event: Event) -> tuple[bool, int, float]:
+    """To sort episodes: open before closed, then by severity, then by score."""
     return event.event != CLOSED, RANK.get(event.severity, 0), event.peak_score
 
 
 def brief(event: Event, what: str = "") -> Event:
-    """The event, or another one of its episode, without numbers, sentence and votes."""
+    """A short event: without numbers, sentence and votes. ``what``: another kind of event of the same episode."""
     return Event(
         event=what or event.event, episode=event.episode, kind=event.kind, severity=event.severity,
         source=event.source, metric=event.metric, labels=event.labels, timestamp=event.timestamp,
@@ -450,6 +457,6 @@ def brief(event: Event, what: str = "") -> Event:
     )  # fmt: skip
 
 
-def identified(parts: Iterable[str]) -> str:
-    """The id of a notification: the same for the same news to the same channel."""
+def notification_id(parts: Iterable[str]) -> str:
+    """The same for the same news on the same channel."""
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

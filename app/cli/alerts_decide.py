@@ -26,7 +26,7 @@ class EpisodeType(click.ParamType):
     name = "episode"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from app.alerting.deciding import BadDecision, checked_episode
+        from app.alerting.decision_checks import BadDecision, checked_episode
 
         try:
             return checked_episode(value)
@@ -50,10 +50,10 @@ def _of_somebody(command: Callable) -> Callable:
 
 
 def _short(ctx: click.Context, param: click.Parameter, text: str) -> str:
-    from app.alerting.deciding import BadDecision, checked_words
+    from app.alerting.decision_checks import BadDecision, checked_text
 
     try:
-        return checked_words(str(param.name), text, required=param.name == "by")
+        return checked_text(str(param.name), text, required=param.name == "by")
     except BadDecision as error:
         raise click.BadParameter(str(error), ctx, param) from error
 
@@ -131,11 +131,11 @@ def silence(
 
 
 def _begin(settings: Settings, matcher: tuple[str, ...], for_s: float, by: str, comment: str) -> None:
-    from app.alerting.deciding import BadDecision, silence
+    from app.alerting.decision_checks import BadDecision, new_silence
 
     now = time.time()
     try:
-        one = silence(matcher, now, now + for_s, by, comment)
+        one = new_silence(matcher, now, now + for_s, by, comment)
     except BadDecision as error:
         raise click.UsageError(str(error)) from error
     _write(settings, one)
@@ -144,7 +144,7 @@ def _begin(settings: Settings, matcher: tuple[str, ...], for_s: float, by: str, 
 
 
 def _end(settings: Settings, name: str) -> None:
-    from app.alerting.deciding import ended
+    from app.alerting.decision_checks import ended
 
     now = time.time()
     one = _silences(settings).get(name)

@@ -15,7 +15,7 @@ from app.cli.parameters import AgoType
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.store.queries import Decided, Episode, Told
+    from app.store.queries import StoredDecision, StoredEpisode, StoredNotification
 
 SEVERITIES = ("low", "medium", "high", "critical")  # a test compares them with app.metrics
 COLUMNS = ("opened", "lasted", "severity", "kind", "series", "episode", "told", "said")
@@ -73,7 +73,7 @@ def history(
 
 async def _asked(
     settings: Settings, episode: str | None, limit: int, filters: dict[str, Any]
-) -> tuple[list[Episode], bool, dict[str, list[Told]], dict[str, list[Decided]]]:
+) -> tuple[list[StoredEpisode], bool, dict[str, list[StoredNotification]], dict[str, list[StoredDecision]]]:
     from app.store.database import Database  # not at the top: --help does without
     from app.store.queries import Queries
 
@@ -87,8 +87,8 @@ async def _asked(
         else:
             page = await queries.episodes(limit, **filters)
             found, more = page.episodes, bool(page.cursor)
-        told: dict[str, list[Told]] = {}
-        said: dict[str, list[Decided]] = {}
+        told: dict[str, list[StoredNotification]] = {}
+        said: dict[str, list[StoredDecision]] = {}
         for begin in range(0, len(found), 500):
             names = [one.id for one in found[begin : begin + 500]]
             for message in await queries.notifications(*names):
@@ -100,7 +100,7 @@ async def _asked(
         await database.close()
 
 
-def _object(one: Episode, told: list[Told], said: list[Decided]) -> str:
+def _object(one: StoredEpisode, told: list[StoredNotification], said: list[StoredDecision]) -> str:
     import msgspec
 
     every = msgspec.to_builtins(one)
@@ -108,7 +108,7 @@ def _object(one: Episode, told: list[Told], said: list[Decided]) -> str:
     return json.dumps(every)  # ASCII: nothing in it moves a cursor
 
 
-def _row(one: Episode, told: list[Told], said: list[Decided]) -> tuple[str, ...]:
+def _row(one: StoredEpisode, told: list[StoredNotification], said: list[StoredDecision]) -> tuple[str, ...]:
     return (
         _time(one.opened_at),
         _lasted(one),
@@ -121,13 +121,13 @@ def _row(one: Episode, told: list[Told], said: list[Decided]) -> tuple[str, ...]
     )
 
 
-def _channels(told: Iterable[Told]) -> list[str]:
+def _channels(told: Iterable[StoredNotification]) -> list[str]:
     """Each channel once, with what came of its last message if that is not sent."""
     last = {each.channel: each for each in told}
     return [plain(name) + ("" if each.state == "sent" else f" ({each.state})") for name, each in last.items()]
 
 
-def _page(one: Episode, told: list[Told], said: list[Decided]) -> list[str]:
+def _page(one: StoredEpisode, told: list[StoredNotification], said: list[StoredDecision]) -> list[str]:
     lines = [
         f"{plain(one.id)}: {plain(one.severity)}, {plain(one.kind)}, {plain(_series(one))}",
         f"{INDENT}opened {_time(one.opened_at)}"
@@ -156,11 +156,11 @@ def _page(one: Episode, told: list[Told], said: list[Decided]) -> list[str]:
     return lines
 
 
-def _series(one: Episode) -> str:
+def _series(one: StoredEpisode) -> str:
     return f"{one.source} {one.metric}" if one.metric else one.source
 
 
-def _lasted(one: Episode) -> str:
+def _lasted(one: StoredEpisode) -> str:
     if one.ended_at is None:
         return "open"
     seconds = max(one.ended_at - one.opened_at, 0.0)

@@ -26,14 +26,14 @@ def trial(settings: Settings, channel: str) -> None:
 
     CHANNEL is a name in alerting.channels, or log. Exit code 1: it was not taken. It is tried once, and needs no Kafka.
     """
-    from app.alerting.channels.api import Refused, Retry  # not at the top: --help does without
+    from app.alerting.channels.api import MessageRejected, Retry  # not at the top: --help does without
 
     began = time.monotonic()
     try:
         answer = asyncio.run(_send(settings, channel))
-    except (Retry, Refused) as error:
+    except (Retry, MessageRejected) as error:
         after = getattr(error, "after_s", None)
-        later = "; an alerter gives it up" if isinstance(error, Refused) else "; an alerter tries it again"
+        later = "; an alerter gives it up" if isinstance(error, MessageRejected) else "; an alerter tries it again"
         later += f" after {after:g} s, as it asks" if after is not None else ""
         click.echo(f"{channel}: not taken: {error}{later}", err=True)
         sys.exit(1)

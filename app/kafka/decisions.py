@@ -27,15 +27,15 @@ ANSWER_S = 30.0
 
 
 async def write(kafka: KafkaSettings, decision: Decision) -> None:
-    """Return when every copy of the topic that is in sync has it. Raises as ``Writer.write`` does."""
-    writer = Writer(kafka)
+    """Return when every copy of the topic that is in sync has it. Raises as ``DecisionProducer.write`` does."""
+    writer = DecisionProducer(kafka)
     try:
         await writer.write(kafka.decisions_topic, decision.key.encode(), decisions.encode(decision))
     finally:
         await writer.stop()
 
 
-class Writer:
+class DecisionProducer:
     """Writes single records, each acknowledged when ``write`` returns. Connects when the first is written.
 
     ``answer_s``: how long the brokers may take, for one record.

@@ -1,4 +1,4 @@
-"""Where a page of episodes ends: when its last one opened, and its id. Needs no database."""
+"""The cursor of a page of episodes: when the last one opened, and its id. Needs no database."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from app.errors import AnomalyError
 
 
 class BadCursor(AnomalyError):
-    """A cursor that no page had. Refuse the request."""
+    """A cursor that no page had. The request is refused."""
 
 
-def written(opened_at: float, name: str) -> str:
-    """As text that a query in a URL can hold."""
+def encode(opened_at: float, name: str) -> str:
+    """Text that a URL can hold."""
     return base64.urlsafe_b64encode(msgspec.json.encode([opened_at, name])).decode()
 
 
-def read(cursor: str) -> tuple[float, str]:
+def decode(cursor: str) -> tuple[float, str]:
     """Raises BadCursor."""
     try:
         text = base64.b64decode(cursor.encode(), b"-_", validate=True)
         return msgspec.json.decode(text, type=tuple[float, str])
     except (binascii.Error, UnicodeError, msgspec.DecodeError) as error:
-        raise BadCursor(f"cursor: expected that of the page before, got {cursor[:80]!r}") from error
+        raise BadCursor(f"cursor: expected the cursor of an earlier page, got {cursor[:80]!r}") from error

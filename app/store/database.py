@@ -1,10 +1,9 @@
-"""The database of the history: its address, its engine, its tables at their newest, and who of several may write.
+"""The database of the history: its address and engine, its migrations, and which process may write.
 
-SQLite: a file, its write-ahead log beside it, and a file ``<file>.lock`` that the writing process holds. What writes
-begins its transactions as such (BEGIN IMMEDIATE), so that none fails half-way because another one has written
-meanwhile. PostgreSQL: the writer holds an advisory lock of its session, by the connection that it writes with, so that
-who has lost the one has lost the other. On both, the steps of app/store/migrations run in one transaction, one process
-at a time.
+SQLite: a file, its write-ahead log beside it, and a file ``<file>.lock`` that the writing process locks. Writing
+transactions begin with BEGIN IMMEDIATE, so that none fails half-way because another process has written. PostgreSQL:
+the writer holds an advisory lock of the session of the connection that it writes with, so it loses both together. On
+both, the migrations of app/store/migrations run in one transaction, one process at a time.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ except ImportError:  # Windows
 DRIVERS = {"sqlite": ("sqlite+aiosqlite", "aiosqlite"), "postgresql": ("postgresql+psycopg", "psycopg")}
 EXPECTED = "expected sqlite:///path or postgresql://user@host/name"
 BUSY_S = 10.0  # how long SQLite waits for another process's transaction
-ANSWER_S = 30.0  # how long a step may take; a server that is away then counts as such
-REBUILD_S = 600.0  # and one that changes or deletes whole tables
+ANSWER_S = 30.0  # longest step; then the server counts as unreachable
+REBUILD_S = 600.0  # longest step that changes or deletes whole tables
 MIGRATIONS = Path(__file__).parent / "migrations"
 OTHER_VERSION = "the history's tables are of another version of this program: "
 POSTGRESQL_OPTIONS = {
     "application_name": "faust-anomaly",
-    "client_encoding": "UTF8",  # of a database in SQL_ASCII, text would come as bytes
+    "client_encoding": "UTF8",  # a database in SQL_ASCII would give bytes
     "connect_timeout": "5",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
@@ -56,13 +55,13 @@ POSTGRESQL_OPTIONS = {
 }
 
 
-logging.getLogger("alembic").setLevel(logging.WARNING)  # it says at each start which database it has
+logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs the database at each start
 
 
 class Database:
-    """Where the history of one group is. Nothing is connected before it is asked for.
+    """The database of one group's history. Connects at the first use.
 
-    ``shown`` names it without user and password.
+    ``shown``: its name without user and password.
     """
 
     def __init__(self, url: sa.URL, group: str, reads_only: bool = False) -> None:
@@ -75,12 +74,12 @@ class Database:
 
     @classmethod
     def of(cls, settings: Settings, reads_only: bool = False) -> Database:
-        """That of ``storage.url``, or the default; not opened. ``reads_only``: nothing is made or changed there.
+        """The database of ``storage.url``, or the default; not opened. ``reads_only``: nothing is created or changed.
 
         Raises
         ------
         ConfigurationError
-            The address is none, or its driver is not installed.
+            The address is invalid, or its driver is not installed.
         """
         given = settings.storage.url
         if given is None:
@@ -102,7 +101,7 @@ class Database:
         return cls(url.set(drivername=driver), settings.kafka.group_id, reads_only)
 
     def check_folder(self, create: bool = False) -> None:
-        """Whether the file can be written; ``create``: its folder is made if it is missing.
+        """Check that the file can be written; ``create``: create a missing folder.
 
         Raises ConfigurationError.
         """
@@ -126,7 +125,7 @@ class Database:
         return Path(f"{self.path}.lock")
 
     async def open(self) -> None:
-        """Bring the tables to their newest, once; a file that was deleted or replaced since is opened anew.
+        """Migrate the tables, once; a file that was deleted or replaced since is opened again.
 
         Raises StoreError.
         """
@@ -136,25 +135,25 @@ class Database:
             return
         with reported(self):
             if self._reads_only:
-                owner = await self._look()
+                owner = await self._check()
             else:
-                owner = await self._make()
+                owner = await self._migrate()
             if owner != self.group:
-                raise StoreError(self._of_another(owner))
+                raise StoreError(self._other_group(owner))
             self._opened = self.path.stat().st_ino if self.path else 1
 
-    async def _make(self) -> str:
-        """Run the steps that are missing; whose history it is."""
+    async def _migrate(self) -> str:
+        """Run missing migrations. Returns the group of the history."""
         async with asyncio.timeout(REBUILD_S), self.connected(writes=True) as connection, connection.begin():
             if connection.dialect.name == "postgresql":
                 await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(self._lock_number("migrations"))))
-            await connection.run_sync(_migrate)
+            await connection.run_sync(_run_migrations)
             owner = await connection.scalar(sa.select(facts.c.value).where(facts.c.name == "group"))
             if owner is None:
                 await connection.execute(sa.insert(facts).values(name="group", value=self.group))
         return owner or self.group
 
-    async def _look(self) -> str:
+    async def _check(self) -> str:
         none = StoreError(f"history in {self.shown}: there is none; a worker or alerter with storage.enabled writes it")
         if self.path and not self.path.exists():
             raise none
@@ -164,17 +163,17 @@ class Database:
             return await connection.scalar(sa.select(facts.c.value).where(facts.c.name == "group")) or self.group
 
     async def look(self) -> str:
-        """What ``open`` would find, in words; nothing is made or changed.
+        """What ``open`` would find, in words; nothing is created or changed.
 
         Raises
         ------
         StoreError
-            It cannot be asked now.
+            The database does not answer now.
         ConfigurationError
-            It would be refused: another group's, of a newer version, or tables may not be made there.
+            ``open`` would fail: the history of another group or a newer version, or no right to create tables.
         """
         if self.path and not self.path.exists():
-            return "not there yet, made at the start"
+            return "not there yet, created at the start"
         with reported(self):
             async with asyncio.timeout(ANSWER_S), self.connected() as connection:
                 has_tables = await connection.run_sync(lambda one: sa.inspect(one).has_table(facts.name))
@@ -188,21 +187,21 @@ class Database:
                 postgresql = connection.dialect.name == "postgresql"
                 may = await connection.scalar(makes) if postgresql and here != newest else True
         if owner not in (None, self.group):
-            raise ConfigurationError(self._of_another(owner))
+            raise ConfigurationError(self._other_group(owner))
         if not may:
             raise ConfigurationError(
-                f"history in {self.shown}: this user may not make tables there: it needs CREATE on the schema that is "
-                "first in its search_path, mostly public"
+                f"history in {self.shown}: this user may not create tables: it needs CREATE on the first schema of its "
+                "search_path, usually public"
             )
         if here is None:
-            return "no tables yet, made at the start"
+            return "no tables yet, created at the start"
         return (
-            "tables at their newest"
+            "tables are up to date"
             if here == newest
-            else f"tables of version {here}, brought to {newest} at the start"
+            else f"tables of version {here}, migrated to {newest} at the start"
         )
 
-    def _of_another(self, owner: str) -> str:
+    def _other_group(self, owner: str) -> str:
         return (
             f"history in {self.shown}: this is the history of the group {owner}: name another database in storage.url "
             f"for the group {self.group}"
@@ -226,7 +225,7 @@ class Database:
 
     @asynccontextmanager
     async def connected(self, writes: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A connection; what it raises is SQLAlchemy's. ``writes``: its transactions begin as writing ones."""
+        """A connection; raises SQLAlchemy's errors. ``writes``: its transactions begin as writing ones."""
         if self._engine is None:
             self._engine = _engine(self._url, self._reads_only)
         async with self._engine.connect() as connection:
@@ -236,9 +235,9 @@ class Database:
 
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[AsyncConnection | None]:
-        """The connection of the one process that may write; None while another one is it.
+        """The connection of the one process that may write; None while another process is the writer.
 
-        Raises StoreError, or what SQLAlchemy does when a connection is lost.
+        Raises StoreError, or SQLAlchemy's errors when a connection is lost.
         """
         if self.path:
             with reported(self):
@@ -259,7 +258,7 @@ class Database:
             try:
                 yield connection if mine else None
             finally:
-                if mine:  # the lock is the session's, which must not go back into the pool with it
+                if mine:  # the session must not return to the pool with the lock
                     with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
                         async with asyncio.timeout(5.0):
                             await connection.rollback()
@@ -272,7 +271,7 @@ class Database:
         return int.from_bytes(digest[:8], "big", signed=True)
 
     def said(self, error: BaseException) -> str:
-        """What to say of an error of this database, whatever it is of."""
+        """The message for any error of this database."""
         return str(error) if isinstance(error, StoreError) else f"history in {self.shown}: {self.in_words(error)}"
 
     def in_words(self, error: BaseException) -> str:
@@ -297,7 +296,7 @@ def default_path(settings: Settings) -> Path:
 
 @contextmanager
 def reported(database: Database) -> Iterator[None]:
-    """Whatever a database or its file raises becomes a StoreError that names it and no secret."""
+    """Errors of a database or its file become a StoreError that names the database, without secrets."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, ValueError) as error:
@@ -325,7 +324,7 @@ def _engine(url: sa.URL, reads_only: bool) -> AsyncEngine:
 
     @sa.event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin as ``begin`` says, not at the first statement
+        connection.isolation_level = None  # ``begin`` begins transactions, not the first statement
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
         if not reads_only:
@@ -357,7 +356,7 @@ def _versions(connection: sa.Connection) -> tuple[str | None, str]:
     return here, scripts.get_current_head() or ""
 
 
-def _migrate(connection: sa.Connection) -> None:
+def _run_migrations(connection: sa.Connection) -> None:
     """Run the steps that are missing. Raises StoreError if the tables are of a newer version than this one."""
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext

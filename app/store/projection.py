@@ -1,9 +1,9 @@
-"""From records of the topics to rows, in transactions that hold the positions too.
+"""Writes records of the topics as rows, in transactions that also store the positions.
 
-A batch is folded in memory: the rows that it is about are read, each record is applied to them by app/store/rows.py,
-and they are written whole, with the positions behind the batch. So a crash at any moment leaves rows and positions that
-belong together. Two processes that project at the same time, which the lock of app/store/database.py prevents while
-nothing breaks it, find each other's positions: the second one's transaction ends without a trace.
+A batch is applied in memory: the rows that it changes are read, app/store/rows.py applies each record, and the rows are
+written with the positions after the batch. So after a crash at any moment, rows and positions belong together. The lock
+of app/store/database.py keeps two processes from writing at the same time. If it fails, they find each other's
+positions, and the second transaction is rolled back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store import rows
-from app.store.rows import Row, Unreadable
+from app.store.rows import Row, UnreadableRecord
 from app.store.tables import decisions, episodes, news, notifications, positions
 from app.wire import external, overdue
 from app.wire.episodes import Event
@@ -30,8 +30,8 @@ DAY_S = 86_400.0
 Place = tuple[str, int]  # topic, partition
 
 
-class Record(NamedTuple):
-    """``time_s`` is Kafka's."""
+class TopicRecord(NamedTuple):
+    """A record to project. ``time_s``: Kafka's timestamp."""
 
     topic: str
     partition: int
@@ -40,27 +40,27 @@ class Record(NamedTuple):
     time_s: float
 
 
-class Found(NamedTuple):
-    """A partition as the broker has it now: the id of its topic, and the offsets of its records: first, after last."""
+class PartitionRange(NamedTuple):
+    """A partition as the broker has it now: the id of its topic, its first offset, the offset after its last."""
 
     topic_id: str
     begin: int
     end: int
 
 
-def _is_another(row: Any, now: Found) -> bool:
-    """Whether the topic is not that of which the position was kept."""
+def _is_recreated(row: Any, now: PartitionRange) -> bool:
+    """Whether this is another topic than the one of the stored position."""
     if row.topic_id and now.topic_id:
         return row.topic_id != now.topic_id
     return row.next_offset > now.end
 
 
 class Overtaken(Exception):
-    """Another process has written meanwhile: what was to be written is not, and positions must be read again."""
+    """Another process has written meanwhile: nothing was written, and positions must be read again."""
 
 
 class Projection:
-    """The writing side of the history. ``kinds`` says what each topic holds; ``clock`` gives epoch seconds."""
+    """The writing side of the history. ``kinds``: topic -> kind of its records; ``clock``: epoch seconds."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class Projection:
         self._connection, self._kinds, self._clock = connection, kinds, clock
         self._retention_s = retention_days * DAY_S
         self.positions: dict[Place, int] = {}
-        self.unreadable = 0  # records passed over
+        self.unreadable = 0  # records skipped
         self.last_unreadable = ""
 
-    async def begin(self, found: Mapping[Place, Found]) -> list[str]:
-        """Set ``positions``, from which these partitions are to be read; say in sentences what is out of the ordinary.
+    async def begin(self, found: Mapping[Place, PartitionRange]) -> list[str]:
+        """Set ``positions``, from which to read these partitions. Returns sentences about anything unusual.
 
-        What was read of a topic that was deleted and made again is deleted, and the new one is read from its beginning.
+        If a topic was deleted and created again, its rows are deleted, and the new one is read from its beginning.
         """
         said: list[str] = []
         self.positions = {}
@@ -89,17 +89,19 @@ class Projection:
                     sa.select(positions).where(positions.c.topic.in_(sorted({topic for topic, _ in found})))
                 )
             }
-            anew = {place[0] for place, row in stored.items() if place in found and _is_another(row, found[place])}
-            for topic in sorted(anew):
-                said.append(f"topic {topic} was made anew: its history begins anew with it")
+            recreated = {
+                place[0] for place, row in stored.items() if place in found and _is_recreated(row, found[place])
+            }
+            for topic in sorted(recreated):
+                said.append(f"topic {topic} was created again: its history is deleted and starts again")
                 for table in OF_KIND[self._kinds[topic]]:
                     await self._connection.execute(sa.delete(table))
                 await self._connection.execute(sa.delete(positions).where(positions.c.topic == topic))
             for place, now in found.items():
-                row = None if place[0] in anew else stored.get(place)
+                row = None if place[0] in recreated else stored.get(place)
                 at = row.next_offset if row else now.begin
-                if at > now.end:  # a broker lost what it had acknowledged
-                    said.append(f"topic {place[0]}: partition {place[1]} ends at {now.end}, and was read up to {at}")
+                if at > now.end:  # a broker lost acknowledged records
+                    said.append(f"topic {place[0]}: partition {place[1]} ends at {now.end}, but was read up to {at}")
                     at = now.begin
                 elif at < now.begin:
                     at = now.begin
@@ -114,17 +116,17 @@ class Projection:
             )
         return said
 
-    async def take(self, records: Iterable[Record], after: Mapping[Place, int]) -> None:
-        """Write what the records say, those of a partition in their order, and the positions after them.
+    async def take(self, records: Iterable[TopicRecord], after: Mapping[Place, int]) -> None:
+        """Write the rows of these records, and the positions after them. Records of a partition are in order.
 
         Raises Overtaken.
         """
-        by_kind: dict[str, list[Record]] = {EPISODES: [], NOTIFICATIONS: [], DECISIONS: []}
+        by_kind: dict[str, list[TopicRecord]] = {EPISODES: [], NOTIFICATIONS: [], DECISIONS: []}
         oldest = self._clock() - self._retention_s
         for record in records:
             by_kind[self._kinds[record.topic]].append(record)
         async with self._connection.begin():
-            await self._hold(after)
+            await self._lock_positions(after)
             await self._take_events(by_kind[EPISODES], oldest)
             await self._take_notifications(by_kind[NOTIFICATIONS], oldest)
             await self._take_decisions(by_kind[DECISIONS], oldest)
@@ -141,7 +143,7 @@ class Projection:
         self.positions.update(after)
 
     async def expire(self) -> int:
-        """Delete some of what is older than the retention; returns how many rows, 0 when nothing is left to delete."""
+        """Delete some rows older than the retention. Returns how many; 0 if none is left to delete."""
         oldest = self._clock() - self._retention_s
         deleted = 0
         for table, key in ((episodes, "id"), (notifications, "id"), (decisions, "key")):
@@ -158,8 +160,8 @@ class Projection:
             deleted += len(names)
         return deleted
 
-    async def _hold(self, after: Mapping[Place, int]) -> None:
-        """Look whether the positions are those that this process wrote, and keep others from changing them."""
+    async def _lock_positions(self, after: Mapping[Place, int]) -> None:
+        """Check that the stored positions are those that this process wrote, and lock them."""
         topics = sorted({topic for topic, _ in after})
         stored = await self._connection.execute(
             sa.select(positions.c.topic, positions.c.partition, positions.c.next_offset)
@@ -167,11 +169,11 @@ class Projection:
             .order_by(positions.c.topic, positions.c.partition)
             .with_for_update()
         )
-        there = {(topic, partition): at for topic, partition, at in stored}
-        if any(there.get(place) != self.positions[place] for place in after):
+        current = {(topic, partition): at for topic, partition, at in stored}
+        if any(current.get(place) != self.positions[place] for place in after):
             raise Overtaken
 
-    async def _take_events(self, records: Sequence[Record], oldest: float) -> None:
+    async def _take_events(self, records: Sequence[TopicRecord], oldest: float) -> None:
         read = self._read(records, rows.read_event, oldest)
         await self._write_events([(event, record.time_s) for record, event in read])
 
@@ -181,7 +183,7 @@ class Projection:
             current[event.episode] = rows.episode_row(current.get(event.episode), event, at)
         await self._write(episodes, [current[name] for name in dict.fromkeys(event.episode for event, _ in read)])
 
-    async def _take_notifications(self, records: Sequence[Record], oldest: float) -> None:
+    async def _take_notifications(self, records: Sequence[TopicRecord], oldest: float) -> None:
         read = [(one, record.time_s) for record, one in self._read(records, rows.read_notification, oldest)]
         current = await self._current(notifications, {one.id for one, _ in read})
         about: dict[tuple[str, str], Row] = {}
@@ -193,12 +195,12 @@ class Projection:
         await self._write(news, list(about.values()), keep=True)
         await self._write_events([(event, at) for one, at in read for event in rows.silent_events(one)])
 
-    async def _take_decisions(self, records: Sequence[Record], oldest: float) -> None:
-        """The last one of each key counts; none is left of what was taken back."""
+    async def _take_decisions(self, records: Sequence[TopicRecord], oldest: float) -> None:
+        """The last record of each key counts; a tombstone deletes the row."""
         last: dict[str, Row | None] = {}
         for record in records:
             if overdue.is_key(record.key) or external.is_key(record.key):
-                continue  # what workers find, and other programs report: it is told as episodes
+                continue  # of workers and of other programs: they come as episodes
             if record.value is None:
                 if record.key is not None:
                     last[rows.from_key(record.key)] = None
@@ -210,15 +212,17 @@ class Projection:
             await self._connection.execute(sa.delete(decisions).where(decisions.c.key.in_(gone)))
         await self._write(decisions, [row for row in last.values() if row is not None])
 
-    def _read(self, records: Sequence[Record], read: Callable[[bytes], Any], oldest: float) -> list[tuple[Record, Any]]:
-        """Those that are not too old and can be read."""
+    def _read(
+        self, records: Sequence[TopicRecord], read: Callable[[bytes], Any], oldest: float
+    ) -> list[tuple[TopicRecord, Any]]:
+        """Decode records; skip those that are too old or cannot be read."""
         good = []
         for record in records:
             if record.value is None or record.time_s < oldest:
                 continue
             try:
                 good.append((record, read(record.value)))
-            except Unreadable as error:
+            except UnreadableRecord as error:
                 self.unreadable += 1
                 self.last_unreadable = f"{record.topic}[{record.partition}]: {error}"
         return good
@@ -230,7 +234,7 @@ class Projection:
         return {row["id"]: dict(row) for row in found.mappings()}
 
     async def _write(self, table: sa.Table, written: list[Row], keep: bool = False) -> None:
-        """Insert rows, or replace those with the same key; ``keep``: leave those as they are."""
+        """Insert rows, or replace rows with the same key; ``keep``: leave existing ones as they are."""
         if not written:
             return
         dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite

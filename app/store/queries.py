@@ -1,7 +1,4 @@
-"""What can be asked of the history: episodes, the newest first, who was told of them, and what was decided.
-
-Whatever cannot be answered raises StoreError.
-"""
+"""Queries of the history: episodes, newest first; their notifications; decisions. They raise StoreError."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from app.store.tables import decisions, episodes, news, notifications
 State = Literal["open", "closed"]
 
 
-class Episode(msgspec.Struct, kw_only=True):
+class StoredEpisode(msgspec.Struct, kw_only=True):
     """Times are epoch seconds. Value, expected and sentence are of the event at which it reached its severity."""
 
     id: str
@@ -31,25 +28,25 @@ class Episode(msgspec.Struct, kw_only=True):
     state: State
     opened_at: float
     ended_at: float | None
-    reason: str  # why it ended
+    reason: str  # why it closed
     points: int
     peak_score: float
     value: float | None
     expected: float | None
     sentence: str
     labels: dict[str, Any]
-    event: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET  # that event, with votes and band: where it was asked for
+    event: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET  # that event, with votes and band: only if requested
 
 
-class Page(msgspec.Struct):
-    """``cursor`` goes on where these end; "" after the last."""
+class StoredEpisodePage(msgspec.Struct):
+    """``cursor`` is for the next page; "" on the last page."""
 
-    episodes: list[Episode]
+    episodes: list[StoredEpisode]
     cursor: str
 
 
-class Told(msgspec.Struct, kw_only=True):
-    """One message of which an episode is a part."""
+class StoredNotification(msgspec.Struct, kw_only=True):
+    """One notification with this episode."""
 
     episode: str
     id: str
@@ -63,8 +60,8 @@ class Told(msgspec.Struct, kw_only=True):
     answer: str
 
 
-class Decided(msgspec.Struct, kw_only=True):
-    """What somebody said: an acknowledgement, a feedback (``verdict``), a silence (``silence``, matchers, ends_at)."""
+class StoredDecision(msgspec.Struct, kw_only=True):
+    """An acknowledgement, a feedback (``verdict``) or a silence (``silence``, matchers, ends_at)."""
 
     decision: str
     episode: str | None
@@ -78,7 +75,7 @@ class Decided(msgspec.Struct, kw_only=True):
 
 
 class Queries:
-    """Of one database, which may be written meanwhile."""
+    """Queries of one database, which may be written meanwhile."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -97,12 +94,12 @@ class Queries:
         exact: bool = False,
         whole: bool = False,
         names: Sequence[str] | None = None,
-    ) -> Page:
-        """Episodes that opened from ``since`` on and before ``until``, the last one first.
+    ) -> StoredEpisodePage:
+        """Episodes that opened at ``since`` or later and before ``until``, the newest first.
 
         ``source`` is a name, or a pattern with * and ? unless it is ``exact``; ``metric`` "" is that of whole sources;
-        ``names`` are ids. ``cursor`` is that of the page before: what is written between two pages moves nothing in
-        those that follow. ``whole``: with ``event``. Raises BadCursor.
+        ``names`` are ids. ``cursor`` is that of the page before; rows written between two pages do not shift the
+        following pages. ``whole``: with ``event``. Raises BadCursor.
         """
         table = episodes.c
         wanted = []
@@ -117,7 +114,7 @@ class Queries:
         if state:
             wanted.append(table.ended_at.is_(None) if state == "open" else table.ended_at.is_not(None))
         if cursor:
-            opened_at, name = cursors.read(cursor)
+            opened_at, name = cursors.decode(cursor)
             earlier = sa.and_(table.opened_at == opened_at, table.id < name)
             wanted.append(sa.or_(table.opened_at < opened_at, earlier))
         if metric is not None:
@@ -127,59 +124,61 @@ class Queries:
         columns = [column for column in episodes.c if whole or column.name != "event"]
         order = (table.opened_at.desc(), table.id.desc())
         statement = sa.select(*columns).where(*wanted).order_by(*order).limit(limit + 1)
-        async with self._asked() as connection:
+        async with self._transaction() as connection:
             if source:
                 like = table.source == source if exact else _like(table.source, source, connection.dialect.name)
                 statement = statement.where(like)
             found = [_episode(row) for row in (await connection.execute(statement)).mappings()]
         more = len(found) > limit
         found = found[:limit]
-        return Page(found, cursors.written(found[-1].opened_at, found[-1].id) if more and found else "")
+        return StoredEpisodePage(found, cursors.encode(found[-1].opened_at, found[-1].id) if more and found else "")
 
-    async def episode(self, name: str) -> Episode | None:
-        """That with this id."""
-        async with self._asked() as connection:
+    async def episode(self, name: str) -> StoredEpisode | None:
+        """The episode with this id; None if there is none."""
+        async with self._transaction() as connection:
             row = (await connection.execute(sa.select(episodes).where(episodes.c.id == name))).mappings().first()
         return _episode(row) if row else None
 
-    async def notifications(self, *names: str) -> list[Told]:
-        """Who was told of these episodes, or why not, the first message first."""
-        columns = [column for column in notifications.c if column.name in Told.__struct_fields__]
+    async def notifications(self, *names: str) -> list[StoredNotification]:
+        """The notifications of these episodes, also the muted ones, oldest first."""
+        columns = [column for column in notifications.c if column.name in StoredNotification.__struct_fields__]
         statement = (
             sa.select(news.c.episode, news.c.why, *columns)
             .join(notifications, notifications.c.id == news.c.notification)
             .where(news.c.episode.in_(names))
             .order_by(notifications.c.created_at, notifications.c.id, news.c.place)
         )
-        async with self._asked() as connection:
-            return [Told(**row) for row in (await connection.execute(statement)).mappings()]
+        async with self._transaction() as connection:
+            return [StoredNotification(**row) for row in (await connection.execute(statement)).mappings()]
 
-    async def decisions(self, *names: str) -> list[Decided]:
-        """What was said of these episodes, the first first; without any, of all: silences too."""
+    async def decisions(self, *names: str) -> list[StoredDecision]:
+        """The decisions on these episodes, oldest first; without names, all decisions, silences too."""
         statement = sa.select(decisions).order_by(decisions.c.at, decisions.c.key)
         if names:
             statement = statement.where(decisions.c.episode.in_(names))
-        async with self._asked() as connection:
+        async with self._transaction() as connection:
             found = (await connection.execute(statement)).mappings()
             return [
-                Decided(by=row["author"], **{name: row[name] for name in Decided.__struct_fields__ if name != "by"})
+                StoredDecision(
+                    by=row["author"], **{name: row[name] for name in StoredDecision.__struct_fields__ if name != "by"}
+                )
                 for row in found
             ]
 
     @asynccontextmanager
-    async def _asked(self) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         with reported(self._database):
             async with self._database.connected() as connection, connection.begin():
                 yield connection
 
 
-def _episode(row: Any) -> Episode:
-    fields = {name: row[name] for name in Episode.__struct_fields__ if name in row}
-    return Episode(state="open" if row["ended_at"] is None else "closed", **fields)
+def _episode(row: Any) -> StoredEpisode:
+    fields = {name: row[name] for name in StoredEpisode.__struct_fields__ if name in row}
+    return StoredEpisode(state="open" if row["ended_at"] is None else "closed", **fields)
 
 
 def _like(column: Any, pattern: str, dialect: str) -> Any:
-    """Whether the text is this one, or as the pattern with * and ? says; capital letters count."""
+    """A case-sensitive comparison with a text or a pattern with * and ?."""
     if not set("*?") & set(pattern):
         return column == pattern
     if dialect == "sqlite":

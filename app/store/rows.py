@@ -1,7 +1,7 @@
-"""What records of the topics make of the rows of the tables: pure functions, the same for every database.
+"""Makes rows of records: pure functions, the same for every database.
 
-Each row is a dict by column. Whatever order records of one partition are batched in, and however often some are
-repeated, the rows are those of reading them one by one.
+A row is a dict by column. However the records of one partition are batched, and however often some are repeated, the
+rows are the same as when they are read one by one.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from app.wire.notifications import QUEUED
 Row = dict[str, Any]
 
 NAME_LENGTH, TEXT_LENGTH = 600, 10_000  # characters; PostgreSQL's indexes take 2,700 bytes
-MOST_BYTES = 32 << 20  # of a record: one message can tell of 1,000 episodes
-BIG = 1 << 63
-DEEPEST = 50
+MOST_BYTES = 32 << 20  # of a record: one notification can have 1,000 episodes
+INT64_END = 1 << 63
+MAX_DEPTH = 50  # of labels
 
 
-class Unreadable(Exception):
-    """A record that is none of ours, or cannot be in a table: it is passed over."""
+class UnreadableRecord(Exception):
+    """A record that is not one of ours, or does not fit into a table: it is skipped."""
 
 
 def read_event(value: bytes) -> Event:
-    """Raises Unreadable."""
+    """Raises UnreadableRecord."""
     try:
         event = episodes.decode(_sized(value))
     except (InvalidPoint, OverflowError) as error:
-        raise Unreadable(str(error)) from error
+        raise UnreadableRecord(str(error)) from error
     return _checked(event)
 
 
@@ -42,47 +42,47 @@ def _checked(event: Event) -> Event:
     event.labels = _clean(event.labels)
     _check_ids(event.episode)
     _check_lengths(event.source, event.metric, event.kind, event.severity)
-    if not all(-BIG <= number < BIG for number in (event.points, *event.place)):
-        raise Unreadable(f"numbers of an episode's event must have 64 bits, got {event.points}, {event.place}")
+    if not all(-INT64_END <= number < INT64_END for number in (event.points, *event.place)):
+        raise UnreadableRecord(f"numbers of an episode's event must have 64 bits, got {event.points}, {event.place}")
     return event
 
 
 def read_notification(value: bytes) -> notifications.Notification:
-    """Raises Unreadable."""
+    """Raises UnreadableRecord."""
     try:
         notification = notifications.decode(_sized(value))
     except StateError as error:
-        raise Unreadable(str(error)) from error
+        raise UnreadableRecord(str(error)) from error
     _check_ids(notification.id, *(one.event.episode for one in notification.news))
     _check_lengths(notification.channel)
     for event in silent_events(notification):
         _checked(event)
-    if not 0 <= notification.attempts < BIG:
-        raise Unreadable(f"attempts of a notification must have 64 bits, got {notification.attempts}")
+    if not 0 <= notification.attempts < INT64_END:
+        raise UnreadableRecord(f"attempts of a notification must have 64 bits, got {notification.attempts}")
     return notification
 
 
 def silent_events(notification: notifications.Notification) -> list[Event]:
-    """Those of sources that send nothing: such episodes are in no topic but this one."""
+    """Events of sources that stopped sending: these episodes are in no other topic."""
     return [one.event for one in notification.news if one.event.kind == SILENT]
 
 
 def read_decision(value: bytes) -> decisions.Decision:
-    """Raises Unreadable."""
+    """Raises UnreadableRecord."""
     try:
         decision = decisions.decode(_sized(value))
     except StateError as error:
-        raise Unreadable(str(error)) from error
+        raise UnreadableRecord(str(error)) from error
     _check_ids(decision.key)
     _check_lengths(decision.by)
     return decision
 
 
 def episode_row(before: Row | None, event: Event, recorded_at: float) -> Row:
-    """The row of an episode after this event; ``before`` is that of all events of it that were read so far.
+    """The row of an episode after this event; ``before``: its row so far.
 
-    The last event by place says how the episode stands. Value, expected and sentence are of the first of those with
-    the highest severity: what opened it, or where it rose; the point that ends an episode is a normal one.
+    The last event by place gives the state of the episode. Value, expected and sentence are those of the first event
+    with the highest severity: the opening one, or one that raised it. The point that closes an episode is normal.
     """
     last = (*event.place, EVENTS.index(event.event))
     if before is None or last >= (before["last_offset"], before["last_index"], before["last_event"]):
@@ -115,7 +115,7 @@ def episode_row(before: Row | None, event: Event, recorded_at: float) -> Row:
 
 
 def _weight(event: str, severity: str, offset: int, index: int) -> tuple[int, int, int]:
-    """Of the events of one episode that with the greatest weight is shown."""
+    """Of the events of an episode, the one with the greatest weight is shown."""
     rank = SEVERITIES.index(severity) + 1 if severity in SEVERITIES else 0
     return -1 if event == CLOSED else rank, -offset, -index
 
@@ -125,7 +125,7 @@ def _weight_of(event: Row) -> tuple[int, int, int]:
 
 
 def notification_row(before: Row | None, notification: notifications.Notification, recorded_at: float) -> Row:
-    """The row of a notification after this record. What is sent, failed or muted is never queued again."""
+    """The row of a notification after this record. Sent, failed or muted is never queued again."""
     if before and notification.state == QUEUED != before["state"]:
         return before | {"recorded_at": max(recorded_at, before["recorded_at"])}
     return {
@@ -144,7 +144,7 @@ def notification_row(before: Row | None, notification: notifications.Notificatio
 
 
 def news_rows(notification: notifications.Notification) -> list[Row]:
-    """Its episodes; one that is there twice counts where it is first."""
+    """Rows of its episodes; of a repeated episode the first one counts."""
     first: dict[str, Row] = {}
     for place, one in enumerate(notification.news):
         row = {"notification": notification.id, "episode": one.event.episode, "place": place, "why": one.why}
@@ -178,33 +178,35 @@ def decision_row(decision: decisions.Decision, recorded_at: float) -> Row:
 
 def _sized(value: bytes) -> bytes:
     if len(value) > MOST_BYTES:
-        raise Unreadable(f"a record must have at most {MOST_BYTES} bytes, got {len(value)}")
+        raise UnreadableRecord(f"a record must have at most {MOST_BYTES} bytes, got {len(value)}")
     return value
 
 
 def _check_ids(*ids: str) -> None:
-    """Rows are found by them, so they are kept as they are."""
+    """Rows are found by ids, so ids are stored unchanged."""
     for one in ids:
         if "\0" in one:
-            raise Unreadable(f"an id must have no character 0, got {one[:80]!r}")
+            raise UnreadableRecord(f"an id must have no character 0, got {one[:80]!r}")
     _check_lengths(*ids)
 
 
 def _check_lengths(*names: str) -> None:
     for name in names:
         if len(name) > NAME_LENGTH:
-            raise Unreadable(f"a name must have at most {NAME_LENGTH} characters, got {len(name)}: {name[:80]!r}..")
+            raise UnreadableRecord(
+                f"a name must have at most {NAME_LENGTH} characters, got {len(name)}: {name[:80]!r}.."
+            )
 
 
 def _text(text: str) -> str:
-    """PostgreSQL keeps every character but this one."""
+    """PostgreSQL stores every character except NUL."""
     return text[:TEXT_LENGTH].replace("\0", "\ufffd")
 
 
 def _clean(value: Any, depth: int = 0) -> Any:
-    """The same for what becomes JSON; numbers that JSON's readers do not take are as near as they can be."""
-    if depth > DEEPEST:
-        raise Unreadable(f"labels must not be nested deeper than {DEEPEST}")
+    """The same for JSON values; integers beyond 64 bits become floats, or None beyond those."""
+    if depth > MAX_DEPTH:
+        raise UnreadableRecord(f"labels must not be nested deeper than {MAX_DEPTH}")
     match value:
         case str():
             return value.replace("\0", "\ufffd")
@@ -212,7 +214,7 @@ def _clean(value: Any, depth: int = 0) -> Any:
             return {_clean(name): _clean(one, depth + 1) for name, one in value.items()}
         case list() | tuple():
             return [_clean(one, depth + 1) for one in value]
-        case int() if not -BIG <= value < BIG:
+        case int() if not -INT64_END <= value < INT64_END:
             try:
                 return float(value)
             except OverflowError:
@@ -221,5 +223,5 @@ def _clean(value: Any, depth: int = 0) -> Any:
 
 
 def from_key(key: bytes) -> str:
-    """The key of a decision that is taken back."""
+    """The key of a deleted decision, as text."""
     return key.decode("utf-8", "replace").replace("\0", "\ufffd")

@@ -1,7 +1,7 @@
-"""The tables of the history. app/store/migrations makes them; a test holds both together.
+"""The tables of the history. app/store/migrations creates them; a test compares both.
 
-Times are epoch seconds. ``recorded_at`` is Kafka's time of the last record that a row was made of: what ages, whatever
-the event times of a replay are.
+Times are epoch seconds. ``recorded_at`` is Kafka's time of the last record of a row. The retention goes by it, as a
+replay may have any event times.
 """
 
 from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
@@ -17,7 +17,7 @@ episodes = Table(
     Column("kind", Text, nullable=False),
     Column("severity", Text, nullable=False),
     Column("opened_at", Double, nullable=False),
-    Column("ended_at", Double),  # none: it is open
+    Column("ended_at", Double),  # null: it is open
     Column("reason", Text, nullable=False),
     Column("points", BigInteger, nullable=False),
     Column("peak_score", Double, nullable=False),
@@ -27,7 +27,7 @@ episodes = Table(
     Column("sentence", Text, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("event", JSON, nullable=False),  # all of it: votes, band, attribution
-    # Where the last event happened, by which a repeated one is known: Event.place, and the event's place in EVENTS.
+    # Place of the last event, to recognize repeated ones: Event.place, and the index in EVENTS.
     Column("last_offset", BigInteger, nullable=False),
     Column("last_index", BigInteger, nullable=False),
     Column("last_event", SmallInteger, nullable=False),
@@ -54,7 +54,7 @@ notifications = Table(
     Index("notifications_recorded", "recorded_at"),
 )
 
-# Which episodes a notification is about: one, or the many of a digest.
+# Episodes of a notification: one, or the many of a digest.
 news = Table(
     "news",
     metadata,
@@ -83,7 +83,7 @@ decisions = Table(
     Index("decisions_recorded", "recorded_at"),
 )
 
-# Up to where the rows hold the topics; written in the same transaction as the rows.
+# Offsets up to which the topics were read; written in the same transaction as the rows.
 positions = Table(
     "positions",
     metadata,
@@ -93,7 +93,7 @@ positions = Table(
     Column("next_offset", BigInteger, nullable=False),
 )
 
-# group: whose history this is.
+# group: the consumer group of this history.
 facts = Table(
     "facts", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False)
 )  # fmt: skip

@@ -220,7 +220,7 @@ class Episodes:
 
     async def page(self, wanted: EpisodeFilter) -> EpisodePage:
         """The next of those that are asked for. Raises BadCursor."""
-        before = cursors.read(wanted.cursor) if wanted.cursor else None
+        before = cursors.decode(wanted.cursor) if wanted.cursor else None
         recent = dict(self._recent_ones(wanted, before))
         stored = await self._asked(lambda history: self._stored(history, wanted, recent))
         if stored is None:
@@ -231,9 +231,9 @@ class Episodes:
         cursor = ""
         if len(found) > wanted.limit:
             found = found[: wanted.limit]
-            cursor = cursors.written(*found[-1].place) if found else ""
+            cursor = cursors.encode(*found[-1].place) if found else ""
         elif after:
-            cursor = cursors.written(*after)
+            cursor = cursors.encode(*after)
         return EpisodePage(
             anomalies=[self.decided(one) for one in found],
             source="recent" if stored is None else "history",
@@ -250,7 +250,7 @@ class Episodes:
             wanted.state, wanted.cursor, wanted.metric, wanted.exact, whole=True,
         )  # fmt: skip
         found = {one.id: of_history(one) for one in page.episodes}
-        after = cursors.read(page.cursor) if page.cursor else None
+        after = cursors.decode(page.cursor) if page.cursor else None
         others = {
             one.episode: one
             for one in _first(((name, shown) for name, shown in recent.items() if name not in found), wanted)
@@ -300,7 +300,7 @@ class Episodes:
         shown = self._recent.episode(name)
         return self.decided(of_recent(name, shown)) if shown else None
 
-    async def messages(self, name: str) -> list[queries.Told] | None:
+    async def messages(self, name: str) -> list[queries.StoredNotification] | None:
         """All messages about an episode, the first first; None while the history cannot be asked."""
         return await self._asked(lambda history: history.notifications(name))
 
@@ -369,7 +369,7 @@ def of_recent(name: str, shown: ShownEpisode) -> Episode:
     return msgspec.convert(shown.row(name), Episode)
 
 
-def of_history(stored: queries.Episode) -> Episode:
+def of_history(stored: queries.StoredEpisode) -> Episode:
     event = stored.event if isinstance(stored.event, dict) else {}
     kept = {field: event[field] for field in FIELDS if event.get(field) is not None}
     try:

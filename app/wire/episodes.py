@@ -22,7 +22,7 @@ from app.wire import external
 
 OPENED, CHANGED, CLOSED = "opened", "changed", "closed"
 EVENTS = (OPENED, CHANGED, CLOSED)
-SILENT = "silent"  # the kind of episodes that no points have: made by app/alerting/stopped.py
+SILENT = "silent"  # the kind of episodes that no points have: made by app/alerting/silent_sources.py
 EXTERNAL = "external"  # the kind of those that other programs report: app/alerting/external.py
 LABELS = ("source", "metric", "severity", "kind")  # of an episode, beside those of its points
 

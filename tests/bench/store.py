@@ -15,7 +15,7 @@ from pathlib import Path
 from app.settings import load
 from app.store.database import Database
 from app.store.history import BATCH
-from app.store.projection import EPISODES, NOTIFICATIONS, Found, Projection, Record
+from app.store.projection import EPISODES, NOTIFICATIONS, PartitionRange, Projection, TopicRecord
 from app.wire import notifications
 from tests.support.postgres import running
 from tests.unit.store.logs import event, notification
@@ -25,7 +25,7 @@ VOTES = {"prediction_interval": 1.0, "residual": 0.82997, "novelty": 0.99998, "S
 SENTENCE = "90.44 is 40.42 above the expected 50.02; the usual error is 3.029"
 
 
-def records(count: int) -> list[Record]:
+def records(count: int) -> list[TopicRecord]:
     """For each episode: its opening, its end, and a message of each, queued and sent."""
     import msgspec
 
@@ -36,21 +36,21 @@ def records(count: int) -> list[Record]:
         opened = event(name, offset=number, **more, attribution={"value": 0.83478}, expected_lower=40.2)
         closed = event(name, what="closed", offset=number, index=1, source=more["source"])
         for one in (opened, closed):
-            made.append(Record("anomalies", 0, b"", msgspec.json.encode(one), now))
+            made.append(TopicRecord("anomalies", 0, b"", msgspec.json.encode(one), now))
             for state in ("queued", "sent"):
                 told = notification(f"{name}-{one.event}", state, one, answer="200 OK")
-                made.append(Record("notifications", 0, b"", notifications.encode(told), now))
+                made.append(TopicRecord("notifications", 0, b"", notifications.encode(told), now))
     return made
 
 
-async def measure(name: str, url: str, made: list[Record]) -> None:
+async def measure(name: str, url: str, made: list[TopicRecord]) -> None:
     database = Database.of(load(environ={}, storage={"url": url}))
     await database.open()
     kinds = {"anomalies": EPISODES, "notifications": NOTIFICATIONS}
     busy_s, before_kib = [], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with database.writer() as connection:
         projection = Projection(connection, kinds, 90.0)
-        await projection.begin({(topic, 0): Found("id", 0, len(made)) for topic in kinds})
+        await projection.begin({(topic, 0): PartitionRange("id", 0, len(made)) for topic in kinds})
         ends = dict.fromkeys(kinds, 0)
         began, cpu = time.perf_counter(), time.process_time()
         for first in range(0, len(made), BATCH):

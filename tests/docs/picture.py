@@ -19,7 +19,7 @@ from typing import Any
 
 from aiohttp.test_utils import TestServer
 
-from app.alerting.delivery import Status
+from app.alerting.delivery import ChannelStatus
 from app.kafka.groups import GroupDescription, MemberDescription
 from app.metrics import Metrics
 from app.pipeline import Pipeline
@@ -110,9 +110,9 @@ def made() -> Server:
         "history": {"state": "following", "database": "postgresql://anomaly@db-1/anomaly", "lag": 0},
     }  # fmt: skip
     channels = {
-        "log": ("log", Status(answered_at=now - 40, answer="1 line")),
-        "ops-slack": ("slack", Status(answered_at=now - 40, answer="ok")),
-        "on-call": ("webhook", Status(answered_at=now - 400, answer="202 Accepted")),
+        "log": ("log", ChannelStatus(answered_at=now - 40, answer="1 line")),
+        "ops-slack": ("slack", ChannelStatus(answered_at=now - 40, answer="ok")),
+        "on-call": ("webhook", ChannelStatus(answered_at=now - 400, answer="202 Accepted")),
     }
     for channel, sent in (("log", 64), ("ops-slack", 61), ("on-call", 5)):
         for _ in range(sent):

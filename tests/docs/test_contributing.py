@@ -24,7 +24,7 @@ from unit.alerting import test_channels as rules
 
 from app import detectors
 from app.alerting import channels
-from app.alerting.channels.api import Answer, Refused, Retry
+from app.alerting.channels.api import Answer, MessageRejected, Retry
 from app.cli.parameters import parameters_of
 from app.metrics import PREFIX, Metrics
 from app.settings import Settings, load
@@ -139,7 +139,7 @@ def test_the_channel_keeps_the_rules(ntfy):
     rules.test_every_type_keeps_the_rules("ntfy")
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(200, Answer), (403, Retry), (413, Refused)])
+@pytest.mark.parametrize(("status", "outcome"), [(200, Answer), (403, Retry), (413, MessageRejected)])
 def test_the_channel_works_as_it_stands(ntfy, status, outcome):
     got = []
 
@@ -157,7 +157,7 @@ def test_the_channel_works_as_it_stands(ntfy, status, outcome):
             channel = channels.make(settings, messages.context("127.0.0.1"))["phone"]
             try:
                 return await channel.send(messages.told())
-            except (Retry, Refused) as error:
+            except (Retry, MessageRejected) as error:
                 return error
             finally:
                 await channel.close()

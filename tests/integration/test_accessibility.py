@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from support.browser import CHROMIUM, browser
 from support.viewed import anomaly, closed, fed
 
-from app.alerting.delivery import Status
+from app.alerting.delivery import ChannelStatus
 from app.kafka.groups import GroupDescription, MemberDescription
 from app.metrics import Metrics
 from app.settings import Settings
@@ -42,7 +42,7 @@ def made():
     recent.take_event(closed("pump-8", 60, 90))
     details = {"generation": 1, "partitions": [0], "dead_letters": [LETTER], "alerter": {"state": "running"}}
     reader = SimpleNamespace(state="reading", produced_per_s=4.0, skipped=0)
-    channels = {"page": ("webhook", Status(failing_since=1.7e9, error="503", down=True)), "log": ("log", None)}
+    channels = {"page": ("webhook", ChannelStatus(failing_since=1.7e9, error="503", down=True)), "log": ("log", None)}
     server = Server(
         Settings(), Metrics(), lambda: Health(True, True, details), recent, reader, reader, channels=lambda: channels
     )

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from support.browser import CHROMIUM, browser
 from support.viewed import HOSTILE, NO_INJECTION, fed
 
-from app.alerting.delivery import Status
+from app.alerting.delivery import ChannelStatus
 from app.kafka.groups import GroupDescription, MemberDescription
 from app.metrics import Metrics
 from app.settings import load
@@ -47,7 +47,7 @@ def made(tokens):
     metrics = Metrics("numba")
     metrics.notification("on-call", "sent")
     channels = {
-        "on-call": ("webhook", Status(failing_since=time.time() - 400, error=HOSTILE[1], down=True, waiting=2)),
+        "on-call": ("webhook", ChannelStatus(failing_since=time.time() - 400, error=HOSTILE[1], down=True, waiting=2)),
         HOSTILE[0]: ("log", None),
     }
     settings = load(environ={"ANOMALY_API__TOKENS_FILE": str(tokens), "ANOMALY_DETECTION__THRESHOLD": "0.7"})

@@ -31,7 +31,7 @@ from app.alerting.channels.api import (
     BaseChannel,
     ChannelOptions,
     Context,
-    Refused,
+    MessageRejected,
     Retry,
     UrlList,
     exchange,
@@ -240,10 +240,10 @@ class Channel(BaseChannel):
     # --- instances
 
     async def _post(self, alerts: Sequence[Mapping[str, Any]]) -> str:
-        """How many instances took them, and why others did not. Raises Retry or Refused if none did."""
+        """How many instances took them, and why others did not. Raises Retry or MessageRejected if none did."""
         body = msgspec.json.encode(alerts)
         every = list(dict.fromkeys(self.options.urls))
-        answers: list[bytes | Retry | Refused] = []
+        answers: list[bytes | Retry | MessageRejected] = []
         for urls in [url for url in every if url not in self._failing], [url for url in every if url in self._failing]:
             some = await asyncio.gather(*(self._request("POST", url, "alerts", body) for url in urls))
             answers += some
@@ -255,12 +255,14 @@ class Channel(BaseChannel):
                 took = f"{len(every) - len(self._failing)} of {len(every)} instances took it"
                 return "; ".join([took, *self._failing.values()])
         reasons = "; ".join(self._failing.values())
-        if all(isinstance(answer, Refused) for answer in answers):
-            raise Refused(reasons)
+        if all(isinstance(answer, MessageRejected) for answer in answers):
+            raise MessageRejected(reasons)
         waits = [answer.after_s for answer in answers if isinstance(answer, Retry) and answer.after_s is not None]
         raise Retry(reasons, min(waits, default=None))
 
-    async def _request(self, method: str, url: str, path: str, body: bytes | None = None) -> bytes | Retry | Refused:
+    async def _request(
+        self, method: str, url: str, path: str, body: bytes | None = None
+    ) -> bytes | Retry | MessageRejected:
         headers = self._headers()
         try:
             reply = await exchange(
@@ -273,7 +275,7 @@ class Channel(BaseChannel):
                 hide=headers.values(),
                 most=MOST_BYTES,
             )
-        except (Retry, Refused) as error:
+        except (Retry, MessageRejected) as error:
             return error
         return reply.body
 

@@ -38,7 +38,7 @@ __all__ = [
     "BaseChannel",
     "ChannelOptions",
     "Context",
-    "Refused",
+    "MessageRejected",
     "Reply",
     "Retry",
     "TextList",
@@ -81,7 +81,7 @@ class Retry(AnomalyError):
         self.after_s = after_s
 
 
-class Refused(AnomalyError):
+class MessageRejected(AnomalyError):
     """It was not taken and never will be: the message is given up, and the next one is tried."""
 
 
@@ -154,7 +154,7 @@ class BaseChannel:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, notification: Notification) -> Answer:
-        """Deliver one message. Raises Retry or Refused; whatever else it raises counts as Retry."""
+        """Deliver one message. Raises Retry or MessageRejected; whatever else it raises counts as Retry."""
         raise NotImplementedError
 
     def hosts(self) -> list[tuple[str, int]]:
@@ -232,7 +232,7 @@ async def exchange(
     Retry
         Not reached, too slow, broken off, an address that is not allowed, a redirect, or a status that is about the
         receiver and not about this message: it may be mended while the message waits.
-    Refused
+    MessageRejected
         A status of OF_THE_MESSAGE.
     """
     from yarl import URL
@@ -267,7 +267,7 @@ async def exchange(
     if 200 <= status < 300:
         return Reply(status, answered, text, said)
     if status in OF_THE_MESSAGE:
-        raise Refused(f"{place}: {said}")
+        raise MessageRejected(f"{place}: {said}")
     if 300 <= status < 400:
         said = f"{status}, a redirect{_target(where, answered.get('Location', ''))}"
     raise Retry(f"{place}: {said}", retry_after(answered.get("Retry-After", "")))

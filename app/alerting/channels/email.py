@@ -30,7 +30,7 @@ from app.alerting.channels.api import (
     BaseChannel,
     ChannelOptions,
     Context,
-    Refused,
+    MessageRejected,
     Retry,
     setting,
 )
@@ -147,7 +147,7 @@ class Channel(BaseChannel):
     # --- SMTP
 
     async def _deliver(self, to: list[str], mail: bytes) -> tuple[dict[str, tuple[int, str]], str]:
-        """(recipients who were refused, with the answer; what the server said). Raises Retry or Refused."""
+        """(recipients who were refused, with the answer; what the server said). Raises Retry or MessageRejected."""
         options, place = self.options, f"{self.options.host}:{self._port}"
         client = aiosmtplib.SMTP(
             hostname=options.host,
@@ -170,7 +170,7 @@ class Channel(BaseChannel):
         except aiosmtplib.SMTPResponseException as error:
             words, final = f"{place}: {_reply(error.code, error.message)}", 500 <= error.code < 600
             if final and (isinstance(error, aiosmtplib.SMTPDataError) or error.code == TOO_LARGE):
-                raise Refused(words) from error
+                raise MessageRejected(words) from error
             raise Retry(words, FIX_S if final else None) from error
         except (aiosmtplib.SMTPException, OSError) as error:
             words = str(error) or type(error).__name__

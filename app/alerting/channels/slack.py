@@ -27,7 +27,7 @@ from app.alerting.channels.api import (
     BaseChannel,
     ChannelOptions,
     Context,
-    Refused,
+    MessageRejected,
     Retry,
     Url,
     exchange,
@@ -185,7 +185,7 @@ class Channel(BaseChannel):
             message = Message.of(alone, self.context)
             try:
                 await self._update(at, {"text": fallback(message), "blocks": blocks(message)})
-            except (Retry, Refused) as error:
+            except (Retry, MessageRejected) as error:
                 log.warning("channel %s: a message was not updated: %s", self.name, error)
                 return
 
@@ -248,7 +248,7 @@ class Channel(BaseChannel):
         return None
 
     async def _call(self, method: str, arguments: dict[str, Any], reads: bool = False) -> dict[str, Any]:
-        """What a method of the web API answers. Raises _Failed, Retry or Refused."""
+        """What a method of the web API answers. Raises _Failed, Retry or MessageRejected."""
         token = self.options.secret("token") or ""
         url, headers = f"{self.options.api_url.rstrip('/')}/{method}", {"Authorization": f"Bearer {token}"}
         if reads:
@@ -275,10 +275,10 @@ class _Failed(Exception):
         super().__init__(code)
         self.code = code
 
-    def as_error(self) -> Retry | Refused:
+    def as_error(self) -> Retry | MessageRejected:
         advice = f": {ADVICE[self.code]}" if self.code in ADVICE else ""
         if self.code in WRONG:
-            return Refused(f"Slack: {self.code}{advice}")
+            return MessageRejected(f"Slack: {self.code}{advice}")
         return Retry(f"Slack: {self.code}{advice}", None if self.code in LATER else FIX_S)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from app.alerting.deciding import BadDecision, checked_episode, checked_words
+from app.alerting.decision_checks import BadDecision, checked_episode, checked_text
 from app.scoring.severity import NAMES as SEVERITIES
 from app.store.cursor import BadCursor
 from app.web.api.routes import ADMIN, READ, SOURCE, route
@@ -250,6 +250,6 @@ async def _to_decide(services: Services, name: str) -> DecisionWriter:
 def _said(request: web.Request, body: NewAcknowledgement) -> tuple[str, str]:
     """Who, and why."""
     try:
-        return author_of(request, body.by), checked_words("comment", body.comment)
+        return author_of(request, body.by), checked_text("comment", body.comment)
     except BadDecision as error:
         raise HttpProblem.at(f"/{error.field}", str(error), 422) from error

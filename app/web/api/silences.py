@@ -8,7 +8,7 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from app.alerting.deciding import BadDecision, checked_words, ended, silence
+from app.alerting.decision_checks import BadDecision, checked_text, ended, new_silence
 from app.web.api.routes import ADMIN, READ, JsonResponse, route
 from app.web.api.services import Services
 from app.web.problems import HttpProblem
@@ -67,8 +67,8 @@ async def begin(services: Services, body: NewSilence, request: web.Request) -> J
         raise HttpProblem.at("/duration_s", "give duration_s or ends_at", 422)
     ends_at = now + body.duration_s if body.duration_s is not None else body.ends_at
     try:
-        by, comment = author_of(request, body.by), checked_words("comment", body.comment)
-        one = silence(body.matchers, now, ends_at, by, comment)  # type: ignore[arg-type]
+        by, comment = author_of(request, body.by), checked_text("comment", body.comment)
+        one = new_silence(body.matchers, now, ends_at, by, comment)  # type: ignore[arg-type]
     except BadDecision as error:
         field = "duration_s" if error.field == "ends_at" and body.ends_at is None else error.field
         raise HttpProblem.at(f"/{field}", str(error), 422) from error

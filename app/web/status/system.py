@@ -11,13 +11,13 @@ from typing import Any
 from msgspec import Struct
 
 from app import __version__
-from app.alerting.delivery import Status
+from app.alerting.delivery import ChannelStatus
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web.status.probes import Check
 
 PACKAGES = ("aiokafka", "faust-streaming", "numba", "numpy", "aiohttp")
-Channels = Callable[[], Mapping[str, tuple[str, Status | None]]]
+Channels = Callable[[], Mapping[str, tuple[str, ChannelStatus | None]]]
 
 
 class Process(Struct):
@@ -145,7 +145,7 @@ class SystemView:
         states = []
         for name, (kind, known) in self._channels().items():
             sent, failed, muted = (int(counted.get((name, word), 0)) for word in ("sent", "failed", "muted"))
-            status, used = known or Status(), (name,) in up
+            status, used = known or ChannelStatus(), (name,) in up
             states.append(
                 ChannelState(
                     name=name,

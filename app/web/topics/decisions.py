@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from app.alerting.decided import Decided
+from app.alerting.current_decisions import CurrentDecisions
 from app.errors import AnomalyError
 from app.kafka.log_reader import LogReader
 from app.web.topics.follower import TopicFollower
@@ -54,7 +54,7 @@ class _Records:
     """The records in memory. Dropped ones are reported to ``positions``."""
 
     def __init__(self, most_bytes: int, positions: ReadPositions) -> None:
-        self.decided, self._positions = Decided(), positions
+        self.decided, self._positions = CurrentDecisions(), positions
         self.external: dict[str, External] = {}  # by key
         self.nbytes, self._most_bytes = 0, most_bytes
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # key -> bytes, oldest first

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from app.alerting.deciding import BadDecision, checked_words
+from app.alerting.decision_checks import BadDecision, checked_text
 from app.errors import DeliveryError, TopicError
-from app.kafka.decisions import Writer
+from app.kafka.decisions import DecisionProducer
 from app.settings import Settings
 from app.web.problems import HttpProblem
 from app.web.security.access import CALLER
@@ -20,9 +20,11 @@ ANSWER_S = 10.0
 class DecisionWriter:
     """``mirror``: None where alerting is off."""
 
-    def __init__(self, settings: Settings, mirror: DecisionsMirror | None, writer: Writer | None = None) -> None:
+    def __init__(
+        self, settings: Settings, mirror: DecisionsMirror | None, writer: DecisionProducer | None = None
+    ) -> None:
         self._settings, self._mirror = settings, mirror
-        self.writer = writer or Writer(settings.kafka, ANSWER_S)
+        self.writer = writer or DecisionProducer(settings.kafka, ANSWER_S)
 
     def check(self) -> None:
         """Raises HttpProblem if this server takes no decisions."""
@@ -66,4 +68,4 @@ def author_of(request: web.Request, given: str | None) -> str:
         return name
     if given is None:
         raise BadDecision("by", "is missing: the name of who decides")
-    return checked_words("by", given, required=True)
+    return checked_text("by", given, required=True)

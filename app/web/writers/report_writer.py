@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from app.alerting.external import SILENCE_S, Report, Step, is_over, silent, step
+from app.alerting.external import SILENCE_S, Report, ReportOutcome, apply_report, close_silent, is_expired
 from app.settings import Settings
 from app.web.problems import HttpProblem
 from app.web.topics.decisions import MOST_EXTERNAL
@@ -64,18 +64,18 @@ class ReportWriter:
         before = mirror.external.get(key)
         if before is None and report.is_anomaly and len(mirror.external) >= MOST_EXTERNAL:
             raise HttpProblem(503, f"{MOST_EXTERNAL} sources, metrics and types are already reported")
-        made = step(before, report, self._clock())
-        await self._write(made)
-        return made.state or before
+        outcome = apply_report(before, report, self._clock())
+        await self._write(outcome)
+        return outcome.state or before
 
-    async def _write(self, made: Step) -> None:
-        if made.state is None:
+    async def _write(self, outcome: ReportOutcome) -> None:
+        if outcome.state is None:
             return
-        for event in made.events:
+        for event in outcome.events:
             key = external.record_key(event.episode)
             await self._decider.put(self._kafka.anomalies_topic, key, encode(event))
-        record = made.state.key.encode(), external.encode(made.state)
-        if made.write:
+        record = outcome.state.key.encode(), external.encode(outcome.state)
+        if outcome.write:
             await self._decider.put(self._kafka.decisions_topic, *record)
         else:
             self._decider.mirror().written(*record)
@@ -96,6 +96,6 @@ class ReportWriter:
             async with self._lock(key):
                 state = mirror.external.get(key)
                 if state and not state.closed and now - state.heard_at >= SILENCE_S:
-                    await self._write(silent(state, now))
-                elif state and is_over(state, now):
+                    await self._write(close_silent(state, now))
+                elif state and is_expired(state, now):
                     await self._decider.put(self._kafka.decisions_topic, key.encode(), None)

@@ -15,7 +15,7 @@ from support.kafka_tools import HANG_S
 from support.messages import END, PUMP, context, ended, event, told
 
 from app.alerting.channels import alertmanager
-from app.alerting.channels.api import Refused, Retry
+from app.alerting.channels.api import MessageRejected, Retry
 from app.errors import ConfigurationError
 from app.wire.decisions import Acknowledgement
 from app.wire.notifications import News
@@ -319,7 +319,7 @@ def test_an_instance_that_fails_is_left_out_until_all_is_said_again():
     against([good, bad], test)
 
 
-@pytest.mark.parametrize(("status", "error"), [(400, Refused), (503, Retry), (429, Retry)])
+@pytest.mark.parametrize(("status", "error"), [(400, MessageRejected), (503, Retry), (429, Retry)])
 def test_when_no_instance_takes_it(status, error):
     first, second = Kept(), Kept()
     first.status, second.status = status, status
@@ -331,7 +331,7 @@ def test_when_no_instance_takes_it(status, error):
             with pytest.raises(error) as raised:
                 await to.send(told())
             assert all(url[:-8] in str(raised.value) for url in urls)
-        assert error is Refused or raised.value.after_s == 7.0
+        assert error is MessageRejected or raised.value.after_s == 7.0
         assert len(first.requests) == len(second.requests) == 2
         first.status = 200
         await to.send(told())

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from app.alerting.channels.api import Answer, BaseChannel, Context, Refused, Retry
-from app.alerting.delivery import DOWN_AFTER_S, LONGEST_WAIT_S, Delivery, Parcel
+from app.alerting.channels.api import Answer, BaseChannel, Context, MessageRejected, Retry
+from app.alerting.delivery import DOWN_AFTER_S, LONGEST_WAIT_S, Delivery, QueuedNotification
 from app.metrics import Metrics
 from app.wire.notifications import FAILED, QUEUED, SENT, Notification
 
@@ -47,7 +47,7 @@ class Sending:
         async def run():
             for id in ids:
                 notification = Notification(id=id, state=QUEUED, channel="ops", created_at=self.now)
-                self.delivery.put(Parcel(notification, self._done, lambda id=id: ours(id)))
+                self.delivery.put(QueuedNotification(notification, self._done, lambda id=id: ours(id)))
             task = asyncio.create_task(self.delivery.run())
             while self.delivery.status.waiting:
                 assert not task.done(), task.result()
@@ -73,7 +73,7 @@ def test_it_waits_longer_each_time_and_as_long_as_it_is_asked_to():
 
 
 def test_a_refused_message_does_not_hold_up_the_next_one():
-    assert Sending(Script(Refused("too large"))).send("a", "b") == [
+    assert Sending(Script(MessageRejected("too large"))).send("a", "b") == [
         ("a", FAILED, "too large", 1),
         ("b", SENT, "200", 1),
     ]
@@ -107,7 +107,7 @@ def test_an_error_of_the_channel_itself_is_tried_again():
 
 
 def test_what_a_channel_says_is_in_its_metrics():
-    sending = Sending(Script(Refused("no"), Retry("later")))
+    sending = Sending(Script(MessageRejected("no"), Retry("later")))
     sending.send("a", "b", "c")
     page = sending.delivery.metrics.render()[0].decode()
     assert 'faust_anomaly_notifications_total{channel="ops",state="failed"} 1.0' in page
@@ -117,7 +117,7 @@ def test_what_a_channel_says_is_in_its_metrics():
 
 @pytest.mark.parametrize("state", [SENT, FAILED])
 def test_the_reference_comes_back_with_what_was_sent(state):
-    sending = Sending(Script(*([Refused("no")] if state == FAILED else [])))
+    sending = Sending(Script(*([MessageRejected("no")] if state == FAILED else [])))
     kept = []
 
     async def keep(notification):

@@ -15,7 +15,7 @@ from support.kafka_tools import HANG_S
 from support.messages import PUMP, burst, context, ended, event, told
 from support.secured import Certificates
 
-from app.alerting.channels.api import Refused, Retry
+from app.alerting.channels.api import MessageRejected, Retry
 from app.alerting.channels.email import Channel, Options, compose
 from app.alerting.outgoing import Outgoing
 from app.errors import ConfigurationError
@@ -107,7 +107,7 @@ def exchanged(certificates, server, *notifications, security="starttls", offers_
             for notification in notifications or (told(),):
                 try:
                     results.append(await to.send(notification))
-                except (Retry, Refused) as error:
+                except (Retry, MessageRejected) as error:
                     results.append(error)
             await to.close()
             return results
@@ -215,13 +215,13 @@ def test_nothing_leaves_in_the_clear(certificates):
     [
         ({"MAIL": ["451 later"]}, Retry, None, "451 later"),
         ({"MAIL": ["550 5.7.1 not you"]}, Retry, 300.0, "550 5.7.1 not you"),
-        ({"MAIL": ["552 too large"]}, Refused, None, "552 too large"),
+        ({"MAIL": ["552 too large"]}, MessageRejected, None, "552 too large"),
         ({"MAIL": [""]}, Retry, None, HOST),
         ({"RCPT": ["450 later", "450 later"]}, Retry, None, "ann@example.com: 450 later"),
         ({"RCPT": ["550 nobody", "551 gone"]}, Retry, 300.0, "bob@example.com: 551 gone"),
         ({"RCPT": ["550 nobody", "450 later"]}, Retry, None, "bob@example.com: 450 later"),
         ({"DATA": ["452 full"]}, Retry, None, "452 full"),
-        ({"DATA": ["554 spam\nreally"]}, Refused, None, "554 spam"),
+        ({"DATA": ["554 spam\nreally"]}, MessageRejected, None, "554 spam"),
         ({"DATA": [""]}, Retry, None, HOST),
     ],
 )

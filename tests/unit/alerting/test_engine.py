@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 
-from app.alerting.decided import Decided
+from app.alerting.current_decisions import CurrentDecisions
 from app.alerting.engine import MOST_NEWS, RANK, Engine
-from app.alerting.pace import Pace
+from app.alerting.rate_limit import RateLimit
 from app.alerting.routes import Routes
 from app.settings import load
 from app.wire import decisions, notifications
@@ -36,7 +36,7 @@ class Alerting:
         alerting = {"channels": {"ops": {"type": "webhook", "url": "https://ops.example/"}}, **alerting}
         alerting = {"rules": [{"channels": ["ops"]}], **alerting}
         self.settings = load(None, {}, alerting=alerting)
-        self.decided = Decided()
+        self.decided = CurrentDecisions()
         self.now = START
         self.log = []  # events
         self.topic = {}  # id -> the last record of a notification
@@ -46,8 +46,8 @@ class Alerting:
 
     def restart(self):
         """A crash, and a new alerter: only topics are left."""
-        paces = {name: Pace(60.0) for name in ("log", *self.settings.alerting.channels)}
-        self.engine = self._make(self.settings.alerting, Routes.of(self.settings.alerting), self.decided, paces)
+        rate_limits = {name: RateLimit(60.0) for name in ("log", *self.settings.alerting.channels)}
+        self.engine = self._make(self.settings.alerting, Routes.of(self.settings.alerting), self.decided, rate_limits)
         self.waiting = []
         known = sorted(map(notifications.decode, self.topic.values()), key=lambda one: one.created_at)
         for one in known:
@@ -198,25 +198,25 @@ def test_each_episode_is_told_once_and_in_order_whatever_crashes(part):
 
 
 class Forgetful(Engine):
-    """Does not read what was told."""
+    """Does not read the earlier notifications."""
 
     def remember(self, notification):
         self._busy[notification.channel] = self._busy.get(notification.channel, 0) + (notification.state == QUEUED)
 
 
 class Lossy(Engine):
-    """Says nothing of what is over before it was told."""
+    """Never notifies of an episode that closed before its first notification."""
 
     def _why(self, one, now):
-        return None if one.event.event == CLOSED and not one.told.times else super()._why(one, now)
+        return None if one.event.event == CLOSED and not one.sent.times else super()._why(one, now)
 
 
 class Talkative(Engine):
-    """Takes each event for a new one."""
+    """Takes repeated events for new ones."""
 
     def take(self, event, now, live=True):
-        self._seen.pop(event.thread, None)
-        self._over.clear()
+        self._last_events.pop(event.thread, None)
+        self._closed.clear()
         super().take(event, now, live)
 
 
@@ -255,7 +255,7 @@ def test_the_same_series_and_severity_is_told_once_in_the_interval_and_then_if_i
     of.take(an_event(OPENED, "raw-data:0:3:0", offset=3, at=of.now))
     of.settle(10.0)
     assert of.news() == [("opened", "high"), ("closed", "high")]
-    assert of.muted() == ["told lately: this series and severity, less than alerting.min_interval_s ago"]
+    assert of.muted() == ["sent recently: this series and severity, less than alerting.min_interval_s ago"]
     of.settle(260.0)
     assert of.news() == [("opened", "high"), ("closed", "high")]
     of.settle(20.0)
@@ -390,8 +390,8 @@ def test_what_is_over_for_long_is_taken_out_of_the_topic():
     of.settle()
     of.take(an_event(CLOSED, offset=3))
     of.settle(1.0)
-    assert of.engine.forgotten(of.now + 7 * 86400) == []
-    gone = of.engine.forgotten(of.now + 9 * 86400)
+    assert of.engine.expire(of.now + 7 * 86400) == []
+    gone = of.engine.expire(of.now + 9 * 86400)
     kept = [one for one in map(notifications.decode, of.topic.values()) if one.id not in gone]
     assert {news.event.source for one in kept for news in one.news} == {"fan"}
 

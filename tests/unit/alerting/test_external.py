@@ -5,8 +5,8 @@ import random
 import msgspec
 import pytest
 
-from app.alerting.decided import Decided
-from app.alerting.external import KEPT_S, SILENCE_S, Report, is_over, silent, step
+from app.alerting.current_decisions import CurrentDecisions
+from app.alerting.external import RETENTION_S, SILENCE_S, Report, apply_report, close_silent, is_expired
 from app.wire import episodes, external
 from app.wire.episodes import CHANGED, CLOSED, OPENED
 from tests.unit.alerting.test_engine import START, Alerting, an_event
@@ -25,7 +25,7 @@ class Server:
 
     def take(self, *reports):
         for one in reports:
-            made = step(self.state, one, one.timestamp)
+            made = apply_report(self.state, one, one.timestamp)
             self.events += made.events
             self.state = made.state or self.state
         return self
@@ -55,14 +55,14 @@ def test_reports_of_one_anomaly_are_one_episode():
 
 def test_another_type_metric_or_source_is_another_episode():
     others = [report(), report(metric=""), report(source="pump-8"), report(anomaly_type="drift")]
-    events = [step(None, one, START).events[0] for one in others]
+    events = [apply_report(None, one, START).events[0] for one in others]
     assert len({one.episode for one in events}) == len({one.thread for one in events}) == 4
     assert not {one.thread for one in events} & {one.series for one in events}
     assert len({external.record_key(one.episode) for one in events}) == 4
 
 
 def test_what_is_normal_opens_nothing_and_what_is_old_changes_nothing():
-    assert step(None, report(anomalous=False), START) == (None, [], True)
+    assert apply_report(None, report(anomalous=False), START) == (None, [], True)
     server = Server().take(report(0), report(50), report(60, anomalous=False))
     before = list(server.events)
     server.take(report(0), report(50), report(60), report(60, anomalous=False), report(40, anomalous=False))
@@ -73,7 +73,7 @@ def test_what_is_normal_opens_nothing_and_what_is_old_changes_nothing():
 
 def test_after_an_hour_without_a_report_it_ends_where_it_was_last_heard_of():
     server = Server().take(report(0), report(30))
-    made = silent(server.state, START + 30 + SILENCE_S)
+    made = close_silent(server.state, START + 30 + SILENCE_S)
     assert [(one.event, one.timestamp, one.reason) for one in made.events] == [(CLOSED, START + 30, "silence")]
     server.take(report(31 + SILENCE_S))
     assert [one.event for one in server.events] == [OPENED, CLOSED, OPENED]
@@ -85,9 +85,9 @@ def test_what_is_over_is_forgotten_when_no_later_episode_can_have_a_lower_number
     for number in range(5):  # more than one a minute: numbers run ahead of the clock
         server.take(report(number), report(number + 0.5, anomalous=False))
     assert len({one.episode for one in server.events}) == 5
-    ends = server.state.number * 60 + KEPT_S
-    assert not is_over(server.state, ends - 1) and is_over(server.state, ends)
-    assert not is_over(Server().take(report()).state, ends * 2)
+    ends = server.state.number * 60 + RETENTION_S
+    assert not is_expired(server.state, ends - 1) and is_expired(server.state, ends)
+    assert not is_expired(Server().take(report()).state, ends * 2)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -139,7 +139,7 @@ def test_people_are_told_once_of_each_beside_a_scored_episode_of_the_same_series
 
 
 def test_what_is_known_of_reports_is_no_decision():
-    decided = Decided()
+    decided = CurrentDecisions()
     state = Server().take(report()).state
     decided.take(state.key.encode(), external.encode(state))
     decided.take(state.key.encode(), None)

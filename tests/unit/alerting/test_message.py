@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.messages import END, PUMP, VIEW, burst, context, ended, event, told
 
 from app.alerting.message import KINDS, NAME, REASONS, TEXT, TITLE, Message, clean, duration
-from app.alerting.stopped import FORGOTTEN, RETURNED
+from app.alerting.silent_sources import FORGOTTEN, RETURNED
 from app.detectors.kinds import KINDS as ALL_KINDS
 from app.scoring.episodes import REASONS as ALL_REASONS
 from app.scoring.severity import NAMES as SEVERITIES

@@ -10,7 +10,7 @@ from support.messages import context, told
 from support.secured import Certificates
 
 from app.alerting.channels import webhook
-from app.alerting.delivery import Delivery, Parcel
+from app.alerting.delivery import Delivery, QueuedNotification
 from app.metrics import Metrics
 from app.wire.notifications import SENT
 
@@ -113,7 +113,7 @@ def test_it_recovers(failing, authority, monkeypatch):
         all_done = asyncio.Event()
         delivery = Delivery(channel, Metrics(), 1e9, lambda *_: None, sleep=sleep)
         for name in ("n-1", "n-2", "n-3"):
-            delivery.put(Parcel(told(id=name), done, lambda: True))
+            delivery.put(QueuedNotification(told(id=name), done, lambda: True))
         task = asyncio.create_task(delivery.run())
         try:
             await asyncio.wait_for(all_done.wait(), 120)

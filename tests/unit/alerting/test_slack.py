@@ -10,7 +10,7 @@ from support.messages import END, PUMP, burst, context, ended, event, told
 from support.slack_stand_in import CHANNEL, HOOK, TOKEN, Slack, reaches, texts
 
 from app.alerting.channels import slack
-from app.alerting.channels.api import Refused, Retry
+from app.alerting.channels.api import MessageRejected, Retry
 from app.errors import ConfigurationError
 from app.wire.notifications import News
 
@@ -51,7 +51,7 @@ class Person:
         notification.attempts += 1
         try:
             answer = await self.channel.send(notification)
-        except (Retry, Refused) as error:
+        except (Retry, MessageRejected) as error:
             return error
         if len(notification.news) == 1:
             self.references["chat", notification.news[0].event.episode] = answer.reference
@@ -173,7 +173,7 @@ def test_a_message_that_somebody_deleted_is_posted_anew():
         ("invalid_auth", Retry, 60.0, "Slack: invalid_auth: the token is not accepted"),
         ("channel_not_found", Retry, 60.0, "as C0123456789"),
         ("a_new_one", Retry, 60.0, "Slack: a_new_one"),
-        ("msg_too_long", Refused, None, "Slack: msg_too_long"),
+        ("msg_too_long", MessageRejected, None, "Slack: msg_too_long"),
     ],
 )
 def test_what_is_refused_and_what_is_tried_again(fault, error, after_s, words):
@@ -230,7 +230,7 @@ def test_an_incoming_webhook():
         assert texts(message)[0].startswith(":red_circle: *critical: pump-7") and "*votes*" in texts(message)[-1]
         stand_in.next = [503, 400]
         raised = await person.tell(told()), await person.tell(told())
-        assert [type(one) for one in raised] == [Retry, Refused] and "s3cr3t" not in str(raised)
+        assert [type(one) for one in raised] == [Retry, MessageRejected] and "s3cr3t" not in str(raised)
 
     against(test)
 

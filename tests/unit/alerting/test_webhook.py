@@ -15,7 +15,7 @@ from support.messages import burst, context, ended, event, told
 from support.secured import Certificates
 
 from app.alerting.channels import webhook
-from app.alerting.channels.api import Refused, Retry
+from app.alerting.channels.api import MessageRejected, Retry
 from app.errors import ConfigurationError
 from app.wire.notifications import News
 
@@ -55,7 +55,7 @@ async def sent(to, *notifications):
     for notification in notifications or (told(),):
         try:
             results.append(await to.send(notification))
-        except (Retry, Refused) as error:
+        except (Retry, MessageRejected) as error:
             results.append(error)
     await to.close()
     return results
@@ -149,7 +149,7 @@ def test_a_status_that_may_pass_or_be_mended_is_tried_again(status):
 @pytest.mark.parametrize("status", [400, 413, 415, 422, 431])
 def test_a_status_of_the_message_is_a_refusal(status):
     [error] = exchanged(Receiver(answering(status, "too many words")))
-    assert type(error) is Refused and f": {status} too many words" in str(error)
+    assert type(error) is MessageRejected and f": {status} too many words" in str(error)
 
 
 def test_retry_after_is_obeyed_as_a_number_and_as_a_date():

@@ -5,7 +5,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from app.alerting.decided import Decided
+from app.alerting.current_decisions import CurrentDecisions
 from app.cli import alerts_decide, main
 from app.kafka import decisions as topic
 from app.wire import decisions
@@ -72,7 +72,7 @@ def test_a_silence_is_what_alerters_take(alerts):
     assert got.stdout == (
         f'silence {one.id} until 2023-11-16T10:13:20Z by ann: {{source=~"pump-.*",severity="low",room!="b"}} (seals)\n'
     )
-    decided = Decided()
+    decided = CurrentDecisions()
     decided.take(one.key.encode(), decisions.encode(one))
     labels = {"source": "pump-7", "severity": "low", "room": "a"}
     assert decided.silence(labels, NOW + 1) == one
@@ -108,7 +108,7 @@ def test_silences_are_listed_and_ended(alerts):
         (["silence", "source=a", "--for", "2"], "expected a duration as 90s, 30m, 2h, 1d12h or 1w"),
         (["silence", "source=a", "--for", "0s"], "expected a duration"),
         (["silence", "source", "--for", "2h"], "a matcher"),
-        (["silence", 'source=~".*"', "--for", "2h"], "must have a matcher that not everything fits"),
+        (["silence", 'source=~".*"', "--for", "2h"], "must have a matcher that does not match everything"),
         (["silence", "{}", "--for", "2h"], ""),
     ],
 )

@@ -45,7 +45,7 @@ def test_what_is_as_it_should_be_is_listed(checked, tmp_path):
         "ok detection: prediction_interval, residual, level, novelty, StandardAbsoluteDeviation",
         "ok view and API on 127.0.0.1:8000",
         "ok channel log",
-        f"ok history: {tmp_path}/state/faust-anomaly/anomaly-detection-group.db: not there yet, made at the start",
+        f"ok history: {tmp_path}/state/faust-anomaly/anomaly-detection-group.db: not there yet, created at the start",
     ]
     code, lines, _ = checked("alerting: {enabled: false}\ndashboard: {enabled: false, host: 0.0.0.0}")
     assert code == 0 and [line.split()[1] for line in lines] == ["settings:", "detection:", "probes"]

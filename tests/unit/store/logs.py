@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from app.state import series
-from app.store.projection import DECISIONS, EPISODES, NOTIFICATIONS, Found, Place, Record
+from app.store.projection import DECISIONS, EPISODES, NOTIFICATIONS, PartitionRange, Place, TopicRecord
 from app.wire import decisions, notifications
 from app.wire.episodes import CLOSED, EVENTS, Event
 from app.wire.notifications import News, Notification
@@ -37,7 +37,7 @@ class Topics:
     """Partitions that grow; ``ids`` are those of the topics."""
 
     def __init__(self) -> None:
-        self.logs: dict[Place, list[Record]] = {("anomalies", 0): [], ("anomalies", 1): []}
+        self.logs: dict[Place, list[TopicRecord]] = {("anomalies", 0): [], ("anomalies", 1): []}
         self.logs |= {("group-notifications", 0): [], ("group-notifications", 1): [], ("group-decisions", 0): []}
         self.ids = {topic: "first" for topic in KINDS}
 
@@ -55,10 +55,10 @@ class Topics:
         self.put(topic, partition, key, value, at)
 
     def put(self, topic: str, partition: int, key: bytes | None, value: bytes | None, at: float = NOW) -> None:
-        self.logs[topic, partition].append(Record(topic, partition, key, value, at))
+        self.logs[topic, partition].append(TopicRecord(topic, partition, key, value, at))
 
-    def found(self) -> dict[Place, Found]:
-        return {place: Found(self.ids[place[0]], 0, len(log)) for place, log in self.logs.items()}
+    def found(self) -> dict[Place, PartitionRange]:
+        return {place: PartitionRange(self.ids[place[0]], 0, len(log)) for place, log in self.logs.items()}
 
     def make_anew(self, topic: str) -> None:
         self.ids[topic] += "+"
@@ -66,7 +66,7 @@ class Topics:
             if place[0] == topic:
                 self.logs[place] = []
 
-    def of(self, topic: str) -> list[Record]:
+    def of(self, topic: str) -> list[TopicRecord]:
         return [record for place, log in self.logs.items() if place[0] == topic for record in log]
 
 

@@ -1,4 +1,4 @@
-"""Addresses, tables at their newest, one writer of several; on both databases."""
+"""Addresses, migrations, one writer of several; on both databases."""
 
 import asyncio
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_a_look_changes_nothing_and_says_what_opening_would_find(url):
         database = Database.of(load(environ={}, storage={"url": url}, kafka={"group_id": group}), reads_only=True)
         return ended(database)(database.look())
 
-    assert look() == look() and "made at the start" in look()
+    assert look() == look() and "created at the start" in look()
     database = of(url)
 
     async def opened(version=None):
@@ -110,7 +110,7 @@ def test_a_look_changes_nothing_and_says_what_opening_would_find(url):
                 await connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{version}'"))
 
     ended(database)(opened())
-    assert look() == "tables at their newest"
+    assert look() == "tables are up to date"
     with pytest.raises(ConfigurationError, match="history of the group group: name another database"):
         look("green")
     ended(database)(opened("999"))
@@ -127,7 +127,7 @@ def test_who_may_not_make_tables_is_told_before_the_start(postgres):
         connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO reader")
     limited = url.set(username="reader").update_query_dict({"options": f"-csearch_path={schema}"})
     database = of(limited.render_as_string(hide_password=False))
-    with pytest.raises(ConfigurationError, match="may not make tables there: it needs CREATE"):
+    with pytest.raises(ConfigurationError, match="may not create tables: it needs CREATE"):
         ended(database)(database.look())
 
 

@@ -16,8 +16,8 @@ from tests.support.kafka_tools import HANG_S
 from tests.unit.store.logs import NOW, Topics, event
 
 
-class Reader:
-    """As app.store.reader.Reader, of ``topics``."""
+class FakeReader:
+    """As app.store.history_reader.HistoryReader, of ``topics``."""
 
     topics: Topics
     away = False
@@ -28,7 +28,7 @@ class Reader:
         self.ids = dict(self.topics.ids)
 
     async def start(self):
-        if Reader.away:
+        if FakeReader.away:
             raise KafkaConnectionError("nobody there")
         return self.topics.found()
 
@@ -37,7 +37,7 @@ class Reader:
 
     async def read(self, most, wait_s):
         await asyncio.sleep(0.001)
-        if Reader.away:
+        if FakeReader.away:
             raise KafkaConnectionError("gone")
         records, moved = [], {}
         for place, log in self.topics.logs.items():
@@ -59,11 +59,11 @@ class Reader:
 
 @pytest.fixture
 def topics(monkeypatch):
-    monkeypatch.setattr(module, "Reader", Reader)
-    for name in ("TURN_S", "LOOK_S", "FIRST_RETRY_S", "LAST_RETRY_S"):
+    monkeypatch.setattr(module, "HistoryReader", FakeReader)
+    for name in ("TURN_S", "CHECK_S", "FIRST_RETRY_S", "LAST_RETRY_S"):
         monkeypatch.setattr(module, name, 0.02)
-    Reader.topics, Reader.away = Topics(), False
-    return Reader.topics
+    FakeReader.topics, FakeReader.away = Topics(), False
+    return FakeReader.topics
 
 
 def settings(url, **more):
@@ -131,12 +131,12 @@ def test_a_topic_made_anew_is_noticed_while_it_is_read(topics, url):
 
 def test_brokers_that_are_away_are_waited_for_and_said_once(topics, url, caplog):
     async def lived():
-        Reader.away = True
+        FakeReader.away = True
         history = History(settings(url), Metrics("python"), lambda: NOW)
         await history.start()
         await until(lambda: history._retry_s > 0 and "nobody there" in history.status().get("trouble", ""))
         await asyncio.sleep(0.2)  # some tries
-        Reader.away = False
+        FakeReader.away = False
         topics.write(event("a"))
         await until(holds(history, 1))
         assert "trouble" not in history.status()
@@ -224,7 +224,7 @@ def test_what_it_did_not_expect_ends_it_alone(topics, tmp_path, monkeypatch, cap
         await history.stop()
 
     run(lived())
-    assert "nothing else does" in caplog.text
+    assert "everything else goes on" in caplog.text
 
 
 def test_a_file_that_cannot_be_written_stops_the_start_if_somebody_named_it(topics, tmp_path):

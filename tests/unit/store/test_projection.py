@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.alerting.engine import MOST_NEWS
 from app.store import rows, tables
-from app.store.projection import DAY_S, Found, Overtaken, Projection
+from app.store.projection import DAY_S, Overtaken, PartitionRange, Projection
 from app.wire import overdue
 from app.wire.decisions import Acknowledgement, Feedback, Silence
 from tests.unit.store.logs import DAY, KINDS, LEVELS, NOW, Topics, event, expected, notification
@@ -242,7 +242,7 @@ def test_more_than_one_transaction_deletes_is_deleted(database):
     assert not ended(database, both())[2]["episodes"]
 
 
-def test_a_topic_that_was_made_anew_is_read_from_its_beginning_and_its_history_is_gone(database):
+def test_a_topic_that_was_created_again_is_read_from_its_beginning_and_its_history_is_gone(database):
     topics = Topics()
     topics.write(event("first"))
     topics.write(notification("a", "sent", event("first")))
@@ -255,7 +255,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning_and_its_history_i
 
     said, _, held = ended(database, both())
     assert set(held["episodes"]) == {"second"} and set(held["notifications"]) == {"a"}
-    assert len(said) == 1 and "anomalies was made anew" in said[0]
+    assert len(said) == 1 and "anomalies was created again" in said[0]
 
 
 def test_without_ids_of_topics_a_position_beyond_the_end_says_that_one_was_made_anew(database):
@@ -284,7 +284,7 @@ def test_a_log_that_lost_its_end_is_read_again_and_nothing_is_deleted(database):
         return await filled(database, topics)
 
     said, projection, held = ended(database, both())
-    assert set(held["episodes"]) == {"first", "lost"} and "ends at 1, and was read up to 2" in said[0]
+    assert set(held["episodes"]) == {"first", "lost"} and "ends at 1, but was read up to 2" in said[0]
     assert projection.positions["anomalies", 0] == 1
 
 
@@ -293,8 +293,8 @@ def test_records_below_the_beginning_of_the_log_are_not_waited_for(database):
         await database.open()
         async with database.writer() as connection:
             projection = Projection(connection, KINDS, 90.0, lambda: NOW)
-            await projection.begin({("anomalies", 0): Found("id", 0, 5)})
-            await projection.begin({("anomalies", 0): Found("id", 3, 9)})
+            await projection.begin({("anomalies", 0): PartitionRange("id", 0, 5)})
+            await projection.begin({("anomalies", 0): PartitionRange("id", 3, 9)})
             return projection.positions
 
     assert ended(database, begun()) == {("anomalies", 0): 3}

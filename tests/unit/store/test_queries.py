@@ -153,7 +153,7 @@ def test_what_was_decided(ask):
 
 @pytest.mark.parametrize("cursor", ["x", "é", "W10=", "WyJhIiwiYiJd", "////"])
 def test_a_cursor_of_somebody_else_is_refused(database, cursor):
-    with pytest.raises(BadCursor, match="expected that of the page before"):
+    with pytest.raises(BadCursor, match="expected the cursor of an earlier page"):
         asyncio.run(Queries(database).episodes(cursor=cursor))
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.alerting.delivery import Status
+from app.alerting.delivery import ChannelStatus
 from app.errors import TopicError
 from app.kafka.groups import GroupDescription, MemberDescription
 from app.metrics import Metrics
@@ -36,8 +36,11 @@ def test_it_says_what_lags_what_failed_and_what_each_channel_does():
     metrics.channel_up("mail", True)
     metrics.notification("log", "muted")
     channels = {
-        "page": ("webhook", Status(failing_since=5.0, error="503", down=True, waiting=2, answered_at=4.0, answer="ok")),
-        "mail": ("email", Status(answered_at=9.0)),
+        "page": (
+            "webhook",
+            ChannelStatus(failing_since=5.0, error="503", down=True, waiting=2, answered_at=4.0, answer="ok"),
+        ),
+        "mail": ("email", ChannelStatus(answered_at=9.0)),
         "log": ("log", None),
     }
     view = SystemView(Settings(), metrics, health(dead_letters=[LETTER]), lambda: channels)

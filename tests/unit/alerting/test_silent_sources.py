@@ -2,7 +2,7 @@
 
 import random
 
-from app.alerting.stopped import HOLD_S, Stopped, Topic
+from app.alerting.silent_sources import HOLD_S, SilentSources, SilentTopic
 from app.wire import notifications, overdue
 from app.wire.overdue import Overdue, Quiet
 from tests.unit.alerting.test_engine import START, Alerting
@@ -15,7 +15,9 @@ class Stopping(Alerting):
 
     def restart(self):
         super().restart()
-        self.stopped = Stopped("raw-data", self.partition, self.partitions, self.decided, Topic(self.decided))
+        self.stopped = SilentSources(
+            "raw-data", self.partition, self.partitions, self.decided, SilentTopic(self.decided)
+        )
         for one in sorted(map(notifications.decode, self.topic.values()), key=lambda one: one.created_at):
             self.stopped.remember(one)
 

@@ -1,4 +1,4 @@
-"""What the topic of decisions says: acknowledgements and silences of people, and what workers find overdue."""
+"""The state of the topic of decisions: acknowledgements, feedback, silences, and overdue series found by workers."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ class _Silenced:
     matchers: Matchers
 
 
-class Decided:
-    """The decisions that hold. ``version`` changes with them, ``overdue_version`` with what is overdue."""
+class CurrentDecisions:
+    """All decisions in force. ``version`` changes with them, ``overdue_version`` with the overdue series."""
 
     def __init__(self) -> None:
         self.version = 0
         self.acknowledged: dict[str, Acknowledgement] = {}  # by episode
         self.feedback: dict[str, Feedback] = {}  # by episode
-        self.overdue: dict[int, Overdue] = {}  # by partition of what is scored
+        self.overdue: dict[int, Overdue] = {}  # by partition of the scored topic
         self.overdue_version = 0
         self._silences: dict[str, _Silenced] = {}  # by key
-        self._elsewhere: dict[str, list[_Silenced]] = {}  # by the channel whose receiver keeps them
+        self._receiver_silences: dict[str, list[_Silenced]] = {}  # by channel: silences that its receiver has
 
     def take(self, key: bytes | None, value: bytes | None) -> None:
-        """One record, in the order of the topic. Raises StateError if it is none."""
+        """Take one record, in the order of the topic. Raises StateError if it is not a decision."""
         name = (key or b"").decode("utf-8", "replace")
         if overdue.is_key(key):
             self._take_overdue(name, value)
             return
         if external.is_key(key):
-            return  # for those that take reports: app/alerting/external.py
+            return  # state of reported episodes: app/alerting/external.py
         if value is None:
             self.version += 1
             kind, _, of = name.partition("/")
@@ -55,7 +55,9 @@ class Decided:
             case Silence() as found:
                 matchers = Matchers.of(found.matchers)
                 if matchers.matches({}):
-                    raise StateError(f"a silence must have a matcher that not everything fits, got {found.matchers}")
+                    raise StateError(
+                        f"a silence must have a matcher that does not match everything, got {found.matchers}"
+                    )
                 self._silences[found.key] = _Silenced(found, matchers)
         self.version += 1
 
@@ -67,31 +69,31 @@ class Decided:
             self.overdue.pop(int(number), None)
         self.overdue_version += 1
 
-    def elsewhere(self, channel: str, silences: Iterable[Silence]) -> None:
-        """The silences that the receiver of a channel keeps, in place of those it kept before."""
-        known = [one.silence for one in self._elsewhere.get(channel, [])]
+    def set_receiver_silences(self, channel: str, silences: Iterable[Silence]) -> None:
+        """Replace the silences that the receiver of a channel has, such as Alertmanager's own."""
+        known = [one.silence for one in self._receiver_silences.get(channel, [])]
         found = []
         for silence in silences:
             try:
                 found.append(_Silenced(silence, Matchers.of(silence.matchers)))
             except AnomalyError:
-                continue  # of a newer version's syntax: it silences there
+                continue  # syntax of a newer version: it silences only there
         if [one.silence for one in found] != known:
-            self._elsewhere[channel] = found
+            self._receiver_silences[channel] = found
             self.version += 1
 
     def silences(self) -> list[Silence]:
-        """All there are."""
-        every = [*self._silences.values(), *(one for of in self._elsewhere.values() for one in of)]
+        """All of them, also ended ones."""
+        every = [*self._silences.values(), *(one for of in self._receiver_silences.values() for one in of)]
         return [one.silence for one in every]
 
     def silence(self, labels: Mapping[str, str], at: float, channel: str = "") -> Silence | None:
-        """The silence that covers these labels at this time and ends last; None without.
+        """The silence that matches these labels at this time and ends last, or None.
 
-        A channel is told what its own receiver silences: there it is shown as silenced.
+        Silences that the receiver of ``channel`` itself has do not count: the receiver applies them.
         """
-        elsewhere = (one for name, of in self._elsewhere.items() if name != channel for one in of)
-        every = [*self._silences.values(), *elsewhere]
+        others = (one for name, of in self._receiver_silences.items() if name != channel for one in of)
+        every = [*self._silences.values(), *others]
         covering = [
             one.silence
             for one in every

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.alerting.decided import Decided
+from app.alerting.current_decisions import CurrentDecisions
 from app.errors import AnomalyError, StateError
 from app.wire import decisions
 from app.wire.decisions import Acknowledgement, Feedback, Silence
@@ -11,7 +11,7 @@ LABELS = {"source": "pump-7", "severity": "high"}
 
 
 def taken(*some):
-    decided = Decided()
+    decided = CurrentDecisions()
     for one in some:
         decided.take(one.key.encode(), decisions.encode(one))
     return decided
@@ -41,35 +41,35 @@ def test_the_last_record_of_a_key_counts_and_one_without_a_value_takes_it_back()
 
 
 def test_each_change_is_seen_by_the_version():
-    decided = Decided()
+    decided = CurrentDecisions()
     seen = [decided.version]
     for one in (Acknowledgement("e", "ann", 1.0), Silence("s", ["source=pump-7"], 0.0, 9.0, "ann")):
         decided.take(one.key.encode(), decisions.encode(one))
         seen.append(decided.version)
-    decided.elsewhere("am", [Silence("x", ["source=fan"], 0.0, 9.0, "bob")])
+    decided.set_receiver_silences("am", [Silence("x", ["source=fan"], 0.0, 9.0, "bob")])
     seen.append(decided.version)
-    decided.elsewhere("am", [Silence("x", ["source=fan"], 0.0, 9.0, "bob")])  # nothing new
+    decided.set_receiver_silences("am", [Silence("x", ["source=fan"], 0.0, 9.0, "bob")])  # nothing new
     assert sorted(set(seen)) == seen and decided.version == seen[-1]
 
 
 def test_silences_of_a_receiver_hold_until_it_has_them_no_more():
-    decided = Decided()
-    decided.elsewhere(
+    decided = CurrentDecisions()
+    decided.set_receiver_silences(
         "am", [Silence("x", ["source=pump-7"], 0.0, 9.0, "bob"), Silence("y", ["source=~("], 0.0, 9.0, "b")]
     )
     assert decided.silence(LABELS, 5.0).id == "x" and len(decided.silences()) == 1
     assert decided.silence(LABELS, 5.0, "mail").id == "x" and decided.silence(LABELS, 5.0, "am") is None
-    decided.elsewhere("am", [])
+    decided.set_receiver_silences("am", [])
     assert decided.silence(LABELS, 5.0) is None
 
 
 def test_what_is_no_decision_is_refused_and_changes_nothing():
-    decided = Decided()
+    decided = CurrentDecisions()
     with pytest.raises(StateError):
         decided.take(b"silence/s", b"{}")
     with pytest.raises(AnomalyError):
         decided.take(b"silence/s", decisions.encode(Silence("s", ["source=~("], 0.0, 9.0, "ann")))
     for everything in ([], ["source=~.*"], ["source!=pump-7"]):
-        with pytest.raises(StateError, match="not everything fits"):
+        with pytest.raises(StateError, match="does not match everything"):
             decided.take(b"silence/s", decisions.encode(Silence("s", everything, 0.0, 9.0, "ann")))
     assert decided.silences() == [] and decided.version == 0

@@ -1,4 +1,4 @@
-"""What somebody may decide on episodes: the same checks for the command line and for the API."""
+"""Checks of new acknowledgements, feedback and silences: the same for the command line and the API."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from app.alerting.matchers import Matchers
 from app.errors import AnomalyError, ConfigurationError
 from app.wire.decisions import Silence
 
-LONGEST = 1000  # characters of a comment, and of a name
-MOST_MATCHERS = 100  # of up to LONGEST characters, and together
+MAX_TEXT = 1000  # characters of a comment or a name
+MOST_MATCHERS = 100  # of up to MAX_TEXT characters, and together
 MOST_CHARACTERS = 10_000
 LONGEST_SILENCE_S = 10 * 365 * 86_400.0
-# topic:partition:offset:index; for the index of episodes that no points have, see app/alerting/stopped.py
+# topic:partition:offset:index; the index of episodes without points: see app/alerting/silent_sources.py
 EPISODE = r"[a-zA-Z0-9._-]{1,249}(:[0-9]{1,19}){2}:([0-9]{1,19}|silent(-[0-9a-f]{16})?|external-[0-9a-f]{16})"
 
 
 class BadDecision(AnomalyError):
-    """It is refused. ``field`` names what is wrong, ``str()`` says what was expected."""
+    """A decision is refused. ``field``: the wrong field; ``str()``: what was expected."""
 
     def __init__(self, field: str, detail: str) -> None:
         super().__init__(detail)
@@ -30,26 +30,26 @@ class BadDecision(AnomalyError):
 
 
 def checked_episode(name: str) -> str:
-    """The id of an episode, whether there is such a one or not. Raises BadDecision."""
+    """The id of an episode, which need not exist. Raises BadDecision."""
     if not re.fullmatch(EPISODE, name):
         raise BadDecision("episode", f"expected the id of an episode, topic:partition:offset:index, got {name[:300]!r}")
     return name
 
 
-def checked_words(field: str, text: str, required: bool = False) -> str:
-    """A name, which is ``required``, or a comment. Raises BadDecision."""
-    text = text.encode(errors="replace").decode()  # arguments of a command may be no UTF-8
-    if len(text) > LONGEST or (required and not text.strip()):
-        raise BadDecision(field, f"expected 1 to {LONGEST} characters, got {len(text)}")
+def checked_text(field: str, text: str, required: bool = False) -> str:
+    """A name (``required``) or a comment. Raises BadDecision."""
+    text = text.encode(errors="replace").decode()  # arguments of a command need not be UTF-8
+    if len(text) > MAX_TEXT or (required and not text.strip()):
+        raise BadDecision(field, f"expected 1 to {MAX_TEXT} characters, got {len(text)}")
     return text
 
 
-def silence(texts: Sequence[str], now: float, ends_at: float, by: str, comment: str) -> Silence:
-    """A new one from now on, with an id of its own. Raises BadDecision."""
+def new_silence(texts: Sequence[str], now: float, ends_at: float, by: str, comment: str) -> Silence:
+    """A new silence that begins now. Raises BadDecision."""
     if not math.isfinite(ends_at) or not now < ends_at <= now + LONGEST_SILENCE_S:
         raise BadDecision("ends_at", "a silence must end later than now, and within ten years")
-    if any(len(one) > LONGEST for one in texts) or sum(map(len, texts)) > MOST_CHARACTERS:
-        raise BadDecision("matchers", f"expected at most {LONGEST} characters each, {MOST_CHARACTERS} in all")
+    if any(len(one) > MAX_TEXT for one in texts) or sum(map(len, texts)) > MOST_CHARACTERS:
+        raise BadDecision("matchers", f"expected at most {MAX_TEXT} characters each, {MOST_CHARACTERS} in all")
     try:
         matchers = Matchers.of([one.encode(errors="replace").decode() for one in texts])
     except ConfigurationError as error:
@@ -57,10 +57,10 @@ def silence(texts: Sequence[str], now: float, ends_at: float, by: str, comment: 
     if len(matchers.each) > MOST_MATCHERS:
         raise BadDecision("matchers", f"expected at most {MOST_MATCHERS}, got {len(matchers.each)}")
     if matchers.matches({}):
-        raise BadDecision("matchers", f"a silence must have a matcher that not everything fits, got {matchers}")
+        raise BadDecision("matchers", f"a silence must have a matcher that does not match everything, got {matchers}")
     return Silence(uuid4().hex[:12], [str(each) for each in matchers.each], now, ends_at, by, comment)
 
 
 def ended(one: Silence, now: float) -> Silence:
-    """The same, over since now."""
+    """The same silence, ended now."""
     return msgspec.structs.replace(one, starts_at=min(one.starts_at, now), ends_at=now)

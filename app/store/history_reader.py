@@ -1,4 +1,4 @@
-"""Reads the topics of the history from given positions, without a consumer group, and sees when one is made anew."""
+"""Reads the topics of the history from given positions, without a consumer group; notices when one is recreated."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from app.kafka.client import client_options
 from app.kafka.log_reader import LogReader, stopped
 from app.kafka.topic_ids import TopicsWithIds
 from app.settings import KafkaSettings
-from app.store.projection import Found, Place, Record
+from app.store.projection import PartitionRange, Place, TopicRecord
 
 ANSWER_S = 10.0
 DENIED = TopicAuthorizationFailedError.errno
 CONSUMER = {
     "group_id": None,
     "enable_auto_commit": False,
-    "auto_offset_reset": "none",  # a position that is not in the log is looked at again, not moved
+    "auto_offset_reset": "none",  # a position outside the log is checked by the projection, not reset
     "isolation_level": "read_committed",
     "max_partition_fetch_bytes": 256 << 10,
     "fetch_max_bytes": 4 << 20,
@@ -29,8 +29,8 @@ CONSUMER = {
 }
 
 
-class Reader:
-    """Of those topics that exist. All methods raise KafkaError, OSError or TimeoutError while brokers are away."""
+class HistoryReader:
+    """Reads those topics that exist. All methods raise KafkaError, OSError or TimeoutError if no broker answers."""
 
     def __init__(self, kafka: KafkaSettings, topics: list[str]) -> None:
         self._options, self._topics = client_options(kafka), topics
@@ -39,14 +39,14 @@ class Reader:
         self._known: dict[str, tuple[str, int]] = {}
         self._positions: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
-        self.denied: list[str] = []  # topics that this user may not see
+        self.denied: list[str] = []  # topics that this user may not read
 
-    async def start(self) -> dict[Place, Found]:
-        """Connect; every partition as it is now. None is made by asking for it."""
+    async def start(self) -> dict[Place, PartitionRange]:
+        """Connect; returns all partitions as they are now. Does not create topics."""
         self._admin = AnyBroker(**self._options, request_timeout_ms=int(ANSWER_S * 1000))
         async with asyncio.timeout(2 * ANSWER_S):
             await self._admin.start()
-            self._known = await self._look()
+            self._known = await self._topics_now()
             places = [TopicPartition(topic, one) for topic, (_, count) in self._known.items() for one in range(count)]
             if not places:
                 return {}
@@ -58,14 +58,14 @@ class Reader:
             ends = await self._consumer.end_offsets(places)
         self._ends = {(place.topic, place.partition): ends[place] for place in places}
         return {
-            (place.topic, place.partition): Found(self._known[place.topic][0], begins[place], ends[place])
+            (place.topic, place.partition): PartitionRange(self._known[place.topic][0], begins[place], ends[place])
             for place in places
         }
 
     async def changed(self) -> bool:
-        """Whether a topic was made, made anew, or got partitions since the start."""
+        """Whether a topic was created, recreated or got partitions since the start."""
         async with asyncio.timeout(ANSWER_S):
-            return await self._look() != self._known
+            return await self._topics_now() != self._known
 
     def seek(self, positions: Mapping[Place, int]) -> None:
         self._positions = dict(positions)
@@ -74,14 +74,14 @@ class Reader:
                 self._consumer.seek(TopicPartition(*place), at)
             self._consumer.resume(*self._consumer.assignment())
 
-    async def read(self, most: int, wait_s: float) -> tuple[list[Record], dict[Place, int]]:
-        """The next records, none after ``wait_s`` without; and the positions that moved, also by aborted records."""
+    async def read(self, most: int, wait_s: float) -> tuple[list[TopicRecord], dict[Place, int]]:
+        """The next records (none after ``wait_s``), and the positions that moved, also over aborted records."""
         if self._consumer is None:
             await asyncio.sleep(wait_s)
             return [], {}
         fetched = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=most)
         records = [
-            Record(one.topic, one.partition, one.key, one.value, one.timestamp / 1000)
+            TopicRecord(one.topic, one.partition, one.key, one.value, one.timestamp / 1000)
             for of_partition in fetched.values()
             for one in of_partition
         ]
@@ -94,7 +94,7 @@ class Reader:
         return records, moved
 
     def lag(self) -> int:
-        """Records that are not read yet."""
+        """Records not read yet."""
         if self._consumer is None:
             return 0
         for place in self._ends:
@@ -108,8 +108,8 @@ class Reader:
         if self._admin:
             await self._admin.close()
 
-    async def _look(self) -> dict[str, tuple[str, int]]:
-        """Id and number of partitions of each topic that exists."""
+    async def _topics_now(self) -> dict[str, tuple[str, int]]:
+        """topic -> (id, number of partitions), of those that exist."""
         answer = (await self._admin._send_request(TopicsWithIds(self._topics))).to_object()
         self.denied = [topic["topic"] for topic in answer["topics"] if topic["error_code"] == DENIED]
         return {

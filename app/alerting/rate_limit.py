@@ -1,15 +1,15 @@
-"""How many messages a channel is sent: a few at once, then so many a minute."""
+"""The rate limit of a channel: a burst of messages, then so many a minute."""
 
 from __future__ import annotations
 
 BURST = 5
 
 
-class Pace:
-    """A bucket of tokens, one for each message; ``now`` are seconds of any clock.
+class RateLimit:
+    """A token bucket, one token for each message; ``now``: seconds of any clock.
 
-    >>> pace = Pace(6.0)
-    >>> [pace.left(0.0)] + [pace.take(0.0) for _ in range(5)] + [pace.left(9.0), pace.left(10.0)]
+    >>> limit = RateLimit(6.0)
+    >>> [limit.left(0.0)] + [limit.take(0.0) for _ in range(5)] + [limit.left(9.0), limit.left(10.0)]
     [5, None, None, None, None, None, 0, 1]
     """
 
@@ -23,5 +23,5 @@ class Pace:
         return int(BURST - missing + 1e-9)
 
     def take(self, now: float) -> None:
-        """One is sent."""
+        """A message is sent."""
         self._full_at = max(self._full_at, now) + self._every_s
