@@ -96,9 +96,15 @@ class Pipeline:
             self._tables = [of(profile) for profile in self.profiles]
             sources = self.sources()
             for i, profile in enumerate(self.profiles):
-                self._compute(sources, i, np.zeros(0, POINT), np.zeros(0, CELL), part=profile.pairs)
+                self._compute(sources, i, np.zeros(0, POINT), np.zeros(0, CELL), profile.pairs)
                 for member, adapter in profile.adapters:
                     adapter.make(member.params)  # imports its library: a second, which no point must wait for
+
+    def compile_pass(self, name: Literal["learn", "part", "judge"]) -> None:
+        """Compile one of the passes, which all pipelines share, and no detector. To be called before ``compile``."""
+        self._tables = [tables.for_no_points(name, self.profiles[0])]
+        self._compute(self.sources(), 0, np.zeros(0, POINT), np.zeros(0, CELL), True)
+        self._tables = []
 
     def sources(self) -> Sources:
         """No sources yet: the state of one partition."""

@@ -96,12 +96,14 @@ def plain(profile: Profile) -> Tables:
     return Tables(*run, [rows.Row.of(p)], members, of, parts, kinds, weighing, [])
 
 
-def compiled(profile: Profile) -> Tables:
+def compiled(profile: Profile, address: Callable[..., int] = jit.address) -> Tables:
     """For compiled code. Compiles what these detectors need, unless it was."""
     groups, parts = _groups(profile)
     params = [_params(m) for m in profile.members]
-    of_members = [{**_of_member(profile, m), **_places(profile, m, own)} for m, own in zip(profile.members, params)]
-    of_profile = {**_of_profile(profile), **_window_place(profile)}
+    of_members = [
+        {**_of_member(profile, m), **_places(profile, m, own, address)} for m, own in zip(profile.members, params)
+    ]
+    of_profile = {**_of_profile(profile), **_window_place(profile, address)}
     return Tables(
         _learn,
         _part,
@@ -114,6 +116,12 @@ def compiled(profile: Profile) -> Tables:
         np.array(_weighing(profile)),
         params,
     )
+
+
+def for_no_points(name: str, profile: Profile) -> Tables:
+    """For compiled code with this pass alone, and without detectors, which only points need."""
+    others: dict[str, Any] = dict.fromkeys({"learn", "part", "judge"} - {name}, lambda *_: None)
+    return compiled(profile, lambda *_: 0)._replace(**others)
 
 
 def needed(profile: Profile) -> list[tuple]:
@@ -228,19 +236,19 @@ def _field(name: str, value: Any) -> tuple:
     return (name, "f8", (len(value),)) if isinstance(value, list) else (name, "i8" if isinstance(value, int) else "f8")
 
 
-def _window_place(profile: Profile) -> dict[str, int]:
+def _window_place(profile: Profile, address: Callable[..., int]) -> dict[str, int]:
     fields: Any = profile.cell.fields
-    code = {name: jit.address(*one) for name, one in _window_code(profile).items()}
+    code = {name: address(*one) for name, one in _window_code(profile).items()}
     return {"window": fields["window"][1], **code}
 
 
-def _places(profile: Profile, m: EnsembleMember, params: np.ndarray) -> dict[str, int]:
+def _places(profile: Profile, m: EnsembleMember, params: np.ndarray, address: Callable[..., int]) -> dict[str, int]:
     """Where a member's parts lie in a row; its parameters and its code, in memory."""
     fields: Any = profile.cell.fields
     section, start = fields[f"d{m.place}"][:2]
     found = {name: start + section.fields[name][1] for name in section.names}
     size = section.fields["state"][0].itemsize if m.fields else 0
-    code = {name: jit.address(*one) for name, one in _code(profile, m, params).items()}
+    code = {name: address(*one) for name, one in _code(profile, m, params).items()}
     return {**found, "state_bytes": size, "params": params.ctypes.data, **code}
 
 

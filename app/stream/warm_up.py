@@ -4,17 +4,19 @@ A cold cache costs seconds. Spent on the first batch they would hold up every pa
 leaves what it has compiled for the next: each detector and each function is kept by itself, as soon as it is compiled.
 
 numba compiles one function at a time, so at a first start a second process takes over a part: this module as a program.
-It begins with what the worker comes to last and goes through the detectors from the other end; where both want the same
-code one compiles it and the other waits (see ``app/compiled/code_cache.py``). What only recovery needs it compiles
-after that, while the worker joins the group: at a first start there is nothing to recover, and a worker that finds
-something all the same waits for that code when it calls it.
+It begins with what the worker comes to last, and goes through the detectors from the other end. The first one is the
+largest of the default, and the worker is still at it when the second process comes there: so that compiles the passes
+first, but for the one that the worker began with. Where both want the same code one compiles it and the other waits
+(see ``app/compiled/code_cache.py``). What only recovery needs it compiles after that, while the worker joins the group:
+at a first start there is nothing to recover, and a worker that finds something all the same waits for that code when it
+calls it.
 """
 
 import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 from types import SimpleNamespace
@@ -51,7 +53,7 @@ def warm(pipeline: Pipeline, helped: bool = False, rekeys: bool = False) -> None
         _start_helper()
     with _without_collections():
         if cold:
-            Pipeline(SIMPLE).compile()  # first what all profiles need: the helper takes detectors, too
+            Pipeline(SIMPLE).compile_pass("judge")  # the helper takes the other passes
         pipeline.compile()
         written = _run_batch(pipeline)
         if rekeys:
@@ -64,9 +66,19 @@ def help_to_warm(pipeline: Pipeline) -> None:
     """What ``warm`` compiles, the other way round; CPython stands in for detectors."""
     with _without_collections():
         written = _run_batch(Pipeline(SIMPLE, engine="python"))
-        for one in reversed(pipeline.to_compile()):
-            jit.address(*one)
+        needed = pipeline.to_compile()
+        first = [one for one in needed if one[0].__module__ == needed[0][0].__module__]  # the worker is at it
+        _compile(reversed(needed[len(first) :]))
+        if any(profile.pairs for profile in pipeline.profiles):
+            Pipeline(SIMPLE).compile_pass("part")
+        Pipeline(SIMPLE).compile_pass("learn")
+        _compile(reversed(first))
         _recover(Pipeline(SIMPLE), *written)
+
+
+def _compile(detectors: Iterable[tuple]) -> None:
+    for one in detectors:
+        jit.address(*one)
 
 
 def _run_batch(pipeline: Pipeline) -> tuple[list[bytes], list[bytes]]:

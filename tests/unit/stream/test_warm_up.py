@@ -86,7 +86,7 @@ def test_what_the_helping_process_compiles_is_what_the_worker_needs(tmp_path):
     assert said.startswith(f"{tmp_path}: {len(more)} functions compiled, in ")
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}, "other users can read it"
     of_the_hop = {f"{one.__module__}.{one.__name__}" for one in OF_THE_HOP}
-    assert len(done) > 10 and more - of_the_hop == {"app.scoring.passes.learn", "app.scoring.passes.judge"}
+    assert len(done) > 10 and more - of_the_hop == {"app.scoring.passes.judge"}
 
 
 def test_a_worker_that_finds_all_compiled_loads_only_what_it_needs_at_once():
