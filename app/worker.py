@@ -34,7 +34,7 @@ from app.stream.outbox import stop_at_lost_batch
 from app.stream.recovery import SnapshotTableManager
 from app.stream.silent_series import EVERY_S, SilentSeriesMonitor
 from app.stream.transport import BATCH_BYTES, App
-from app.stream.warm_up import warm
+from app.stream.warm_up import warm_up
 from app.stream.watchdog import Watchdog
 from app.web import View
 from app.web.status.probes import Health, not_ready
@@ -65,7 +65,7 @@ class Preflight(Service):
             log_hidden_limits(job.limits, needed_names(job.settings.kafka)[1:])
             for doubt in doubts(job.settings.kafka, found):
                 log.warning("%s", doubt)
-            warm(job.pipeline, helped=True, rekeys=job.settings.kafka.rekeys)
+            warm_up(job.pipeline, helped=True, rekeys=job.settings.kafka.rekeys)
             gc.freeze()  # all this stays: the collection after the first recovery need not look through it, .2 s
             gc.enable()  # off since the command began
             await self._view.start()

@@ -31,7 +31,7 @@ def compile_(configurations: dict[str, Any], into: Path | None) -> None:
         os.environ["FAUST_ANOMALY_CACHE"] = str(into)
     from app.compiled import code_cache, jit
     from app.pipeline import Pipeline
-    from app.stream.warm_up import warm
+    from app.stream.warm_up import warm_up
 
     if not jit.AVAILABLE:
         raise AnomalyError("compile: numba is not installed, so there is nothing to compile")
@@ -42,7 +42,7 @@ def compile_(configurations: dict[str, Any], into: Path | None) -> None:
     begin, before = time.monotonic(), len(list(folder.iterdir()))
     for name, settings in configurations.items():
         pipeline = Pipeline.of(settings)
-        warm(pipeline, rekeys=True)
+        warm_up(pipeline, rekeys=True)
         if left := pipeline.to_compile():
             raise AnomalyError(f"compile: {folder}: {len(left)} functions of {name} could not be kept: is it full?")
     if into:  # others will run it

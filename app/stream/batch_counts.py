@@ -1,4 +1,4 @@
-"""What the metrics count of one computed batch."""
+"""Counts of one computed batch, for the metrics."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from app.wire.dead_letters import DeadLetter
 
 @dataclass
 class BatchCounts:
-    """Points that an earlier owner emitted are counted as suppressed only; his dead letters and skipped records are
-    not counted.
+    """Points that an earlier owner emitted are counted as suppressed only; dead letters and skipped records that it
+    reported are not counted.
     """
 
     records: int = 0
@@ -35,7 +35,7 @@ class BatchCounts:
 
     def count(self, points: Points, outcome: Outcome, dead_letters: Sequence[DeadLetter], start: int) -> None:
         """Take in what is emitted: these dead letters, and the points from position ``start`` on."""
-        self.invalid.update(letter.label for letter in dead_letters)
+        self.invalid.update(one.label for one in dead_letters)
         if not len(outcome):
             return
         votes = outcome.votes[start:] == outcome.votes[start:]  # nan: left out

@@ -1,7 +1,7 @@
-"""The state of one partition, and the computing of its batches: records in, everything that is to be sent out.
+"""The state of one partition, and the computation of its batches: records in, everything to be sent out.
 
-Plain Python: no asyncio, no Kafka, no metrics, the clock handed in. Each call leaves state, open batches and snapshots
-at the same offset. app/stream/partition.py calls it and sends its output.
+Plain Python: no asyncio, no Kafka, no metrics; the clock is a parameter. After each call state, open batches and
+snapshots belong to the same offset. app/stream/partition.py calls it and sends its output.
 """
 
 from bisect import bisect_right
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from app.compiled.byte_columns import Column, Encoded, Header
 from app.pipeline import Pipeline
@@ -28,10 +29,10 @@ from app.wire.results import encode_columns, encode_episodes
 from app.wire.shapes import Shape
 
 EMPTY = Encoded.of([])
-# What snapshots may take of one batch. Common sources come nowhere near it: 4,000 are 6 MB and .1 s. One of 32 metrics
-# with trees each takes .2 s; a hundred of them due at once would hold up the partition for 20 s.
+# Limits of the snapshots of one batch. Common sources stay far below: 4,000 are 6 MB and .1 s. A source of 32 metrics
+# with tree detectors takes .2 s; a hundred of them due at once would delay the partition by 20 s.
 SNAPSHOT_BYTES, SNAPSHOT_S = 16 << 20, 0.25
-WALKED = 1000  # sources looked at with a batch, and as many again for each quarter of them that the batch may bring
+WALKED = 1000  # sources checked for silence with each batch, and four more for each of its points
 
 
 @dataclass
@@ -42,7 +43,7 @@ class BatchOutput:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     episodes: list[tuple[bytes, bytes]] = field(default_factory=list)
     results: Encoded = EMPTY
-    produced_at: Any = None  # Kafka timestamps of the answered records, seconds
+    produced_at: npt.NDArray[np.float64] | None = None  # Kafka timestamps of the answered records, epoch seconds
     snapshots: Encoded = EMPTY
     tombstones: list[tuple[bytes, None]] = field(default_factory=list)
     forgotten: int = 0  # sources
@@ -59,9 +60,9 @@ class PartitionState:
     keyed
         A record's key must be its source: see app/wire/reader.py.
     watermark
-        Everything up to it was emitted by earlier owners.
+        Everything up to it was emitted by earlier owners of the partition.
     clock
-        Seconds, for the time that snapshots may take.
+        Seconds; limits the time that snapshots take.
     origins
         Finds duplicates, with ``input.rekey``; None without.
     """
@@ -94,7 +95,7 @@ class PartitionState:
         )
         self._covers = sources.covers
         self._watermark = watermark
-        self._postponed: list[int] = []  # slots that were due for a snapshot when the budget was spent
+        self._postponed: list[int] = []  # slots that were due for a snapshot when the limit was reached
         self._clock = clock
 
     def compute_batch(self, records: Sequence[Record], end: int = 0) -> BatchOutput:
@@ -135,7 +136,7 @@ class PartitionState:
         return self._open(self.ledger.next, end)
 
     def begin(self) -> dict[str, Any]:
-        """What a successor begins with, as of now: the replay point, and the highest origins below it."""
+        """What a successor would begin with now: the replay point, and the highest origins below it."""
         if self._origins is None:
             return {"replay": self.ledger.replay_point}
         replay, origins = self._origins.at(self.ledger.replay_point, self.ledger.next)
@@ -148,7 +149,7 @@ class PartitionState:
         return output
 
     def silent(self, number: int = WALKED) -> list[int]:
-        """Slots, among the next ``number``, of sources that no reader of the log needs."""
+        """Slots, among the next ``number``, of sources that no successor needs."""
         below = self._needless_below
         return self.sources.silent(below, number) if below > 0 else []
 
@@ -162,12 +163,12 @@ class PartitionState:
         return BatchOutput(self.ledger.open(first, end))
 
     def _not_yet_learned(self, points: Points, counts: BatchCounts) -> Points:
-        """Without the points that a recovered snapshot holds: all of them, once replay has passed the last."""
+        """Leave out points that a recovered snapshot contains; once replay is over there are none."""
         if not len(points):
-            return points  # dead letters alone do not show where replay is
+            return points  # dead letters alone do not show how far replay is
         covered = self.sources.covered
         if points.offset[0] > self._covers:
-            covered.clear()  # not needed any more
+            covered.clear()  # replay is over
             return points
         keep = [i for i, (s, o) in enumerate(zip(points.series(), points.offset)) if o > covered.get(s, -1)]
         counts.replayed = len(keep)
@@ -181,14 +182,14 @@ class PartitionState:
         outcome: Outcome,
         dead_letters: list[DeadLetter],
     ) -> None:
-        """Fill in what is beyond the watermark; an earlier owner emitted the rest."""
+        """Fill in the output beyond the watermark; an earlier owner emitted the rest."""
         start = 0
         watermark = self._watermark
         written_at = self._reader.times(records)
         if records[0].offset <= watermark[0]:
             written_at = written_at[[record.offset > watermark[0] for record in records]]
             start = bisect_right(range(len(points)), watermark, key=lambda i: (points.offset[i], points.index[i]))
-            dead_letters = [letter for letter in dead_letters if (letter.offset, letter.index) > watermark]
+            dead_letters = [one for one in dead_letters if (one.offset, one.index) > watermark]
             output.counts.suppressed = start
         output.dead_letters = dead_letters
         output.results = encode_columns(points, outcome, self._topic, self.number, start, self._shape)
@@ -201,9 +202,9 @@ class PartitionState:
         output.counts.count(points, outcome, dead_letters, start)
 
     def _save(self, output: BatchOutput, due: list[int]) -> None:
-        """Snapshots of these slots, as they are at the end of the batch: at least one, and what the budget allows.
+        """Take snapshots of these slots at the end of the batch: at least one, and as many as the limits allow.
 
-        The others come first with the next batch; until then they hold the replay point.
+        The others are first in the next batch; until then they hold the replay point.
         """
         if self._postponed:
             due = list(dict.fromkeys([*filter(self.ledger.dirty, self._postponed), *due]))
@@ -223,11 +224,11 @@ class PartitionState:
 
     @property
     def _needless_below(self) -> int:
-        """No reader of the log needs a source whose last point is below this offset: see app/state/expiry.py."""
+        """No successor needs a source whose last point is below this offset: see app/state/expiry.py."""
         return self.replay_committed - 2 * self._forget_after
 
     def _forget(self, output: BatchOutput, slots: list[int]) -> None:
-        """Drop these sources; their tombstones follow whatever was sent for them before."""
+        """Drop these sources; their tombstones are sent after everything that was sent for them before."""
         if slots := [slot for slot in slots if not self.ledger.dirty(slot)]:
             before = len(self.sources.rows)
             output.tombstones += self.sources.forget(slots, self._needless_below)

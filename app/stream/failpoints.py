@@ -1,4 +1,4 @@
-"""Places where a test may kill the process, or stop it: between two steps of the commit protocol.
+"""Failpoints: places between two steps of the commit protocol where a test may kill or suspend the process.
 
 ``FAUST_ANOMALY_FAILPOINT=results_acked:3`` kills this process with SIGKILL the third time it reaches
 ``results_acked``; ``results_acked:3:stop`` stops it there with SIGSTOP, and SIGCONT makes it go on. Unset, which is
@@ -9,20 +9,20 @@ import os
 import signal
 
 NAMES = (
-    "computed",  # state has advanced, nothing is sent
-    "dead_letters_acked",  # dead letters and episodes are there, no result is
-    "results_half_sent",  # and acknowledged
+    "computed",  # state has advanced, nothing is sent yet
+    "dead_letters_acked",  # dead letters and episodes are acknowledged, no result is sent
+    "results_half_sent",  # half of them acknowledged
     "results_sent",
     "results_acked",
-    "snapshots_half_sent",  # and acknowledged
-    "snapshots_sent",  # tombstones are not
+    "snapshots_half_sent",  # half of them acknowledged
+    "snapshots_sent",  # tombstones are not sent yet
     "snapshots_acked",
     "before_commit",
     "after_commit",
     "in_recovery",
-    "recovered",  # and nothing read yet
+    "recovered",  # nothing is read yet
     "suppressing",  # a batch of which an earlier owner emitted some
-    "draining_revoked",  # snapshots are on their way
+    "draining_revoked",  # snapshots are in flight
     "draining_stopping",
 )
 OF_REKEY = (  # in the hop of input.rekey
@@ -41,12 +41,12 @@ if _name and (_name not in _every or _how not in ("", "stop")):
 
 
 def due(name: str) -> bool:
-    """The next ``reach(name)`` will not return, or not soon."""
+    """The next ``reach(name)`` will kill or suspend the process."""
     return name == _name and _left == 1
 
 
 def reach(name: str) -> None:
-    """Count one visit; die, or stop, on the visit that was asked for."""
+    """Count one visit; kill or suspend the process at the visit that was asked for."""
     global _left
     if name != _name:
         return

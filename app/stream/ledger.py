@@ -1,18 +1,18 @@
-"""Bookkeeping of one partition: what is answered, what is saved, and from where a successor must read again.
+"""Bookkeeping of one partition: which offsets are answered, which are saved, and where a successor must begin to read.
 
-No Kafka, no clock, no waiting, so that a model can drive it through every order of acks.
+No Kafka, no clock, no waiting, so that a test can try every order of acknowledgements.
 
-Three facts are true for ever, whoever wrote them: a result; a snapshot "state of this source after offset o",
-sent only when every result up to o is acknowledged; a commit, which carries two numbers:
+Three kinds of records stay true, whoever wrote them: a result; a snapshot "state of this source after offset o", sent
+only when every result up to o is acknowledged; and a commit, which has two numbers:
 
-position      every offset below it is answered, results acknowledged; lag tools read this one
-replay point  every point below it is inside an acknowledged snapshot; a successor reads from here
+position      every offset below it is answered, with results acknowledged; tools that show lag read this one
+replay point  every point below it is in an acknowledged snapshot; a successor reads from here
 
-A batch is *open* from its computation until everything it produced is acknowledged. Batches close in the order
-in which they were opened. A source is *dirty* from its first point that no snapshot holds; it leaves the queue
-when a snapshot is taken, and from then until that snapshot is acknowledged its batch *holds* the replay point
-at the first offset the snapshot covers. Taking, not acknowledging, ends the entry: so new entries always come
-with higher offsets than old ones, and the head of the queue is the oldest.
+A batch is *open* from its computation until everything it produced is acknowledged. Batches close in the order in which
+they were opened. A source is *dirty* from its first point that no snapshot contains. When a snapshot is taken, the
+source leaves the queue of dirty sources; until that snapshot is acknowledged, its batch *holds* the replay point at the
+first offset that the snapshot covers. Since an entry ends when the snapshot is taken, not when it is acknowledged, new
+entries always have higher offsets than old ones, and the head of the queue is the oldest.
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ FEW = 32  # points: below it a loop is faster than arrays
 
 @dataclass(slots=True)
 class OpenBatch:
-    """Offsets first..end-1, computed together. ``hold`` is the first offset that only its snapshots cover."""
+    """Offsets first..end-1, computed together. ``hold``: the first offset that only its snapshots cover."""
 
     first: int
     end: int
@@ -43,11 +43,11 @@ class Ledger:
     replay
         First offset that is read.
     answered
-        Every offset below it was answered by an earlier owner; >= replay.
+        Every offset below it was answered by an earlier owner; >= ``replay``.
     snapshot_every
         Points of one source after which it is due for a snapshot; >= 1.
     replay_records
-        Offsets after which an uncovered source is due, however few its points; >= 1.
+        Offsets after which a dirty source is due, however few points it had; >= 1.
     """
 
     def __init__(self, replay: int, answered: int, snapshot_every: int, replay_records: int) -> None:
@@ -89,7 +89,7 @@ class Ledger:
         return unique
 
     def _learned_few(self, slots: list[int], offsets: list[int]) -> Slots:
-        """The same, without arrays: ten times faster for a handful of points."""
+        """The same, without arrays: ten times faster for a few points."""
         touched = list(dict.fromkeys(slots))
         if touched:
             self._grow(max(touched) + 1)
@@ -146,7 +146,7 @@ class Ledger:
 
     @property
     def replay_point(self) -> int:
-        """The oldest offset that is neither inside an acknowledged snapshot nor free of points."""
+        """The oldest offset whose point is not in an acknowledged snapshot; the next offset without such points."""
         self._trim()
         point = self._dirty[0][1] if self._dirty else self.next
         for batch in self._open:
@@ -171,6 +171,6 @@ class Ledger:
             room = max(size, 2 * len(self._first)) - len(self._first)
             self._first = np.concatenate([self._first, np.full(room, -1, np.int64)])
             self._points = np.concatenate([self._points, np.zeros(room, np.int64)])
-        # Sources that start together must not be due together: each starts part of the way, by its slot.
+        # Sources that start together must not be due together: each starts with some points, by its slot.
         self._points[known:size] += np.arange(known, size) * 61 % max(1, self._every // 2)
         self._grown = size

@@ -332,7 +332,8 @@ class Partition(AssignedPartition):
             if end is not None:
                 self.results_end = end
                 metrics.results_delivered.inc(len(output.results))
-                metrics.end_to_end_latency.observe_many(time.time() - output.produced_at)
+                if output.produced_at is not None:
+                    metrics.end_to_end_latency.observe_many(time.time() - output.produced_at)
                 metrics.batch_duration.observe(now - batch.began)
                 metrics.stage_duration["results_ack"].observe(now - began)
                 failpoints.reach("results_acked")

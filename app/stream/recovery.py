@@ -1,8 +1,8 @@
-"""Faust's recovery service, made to take partitions over as app/stream/takeover.py says.
+"""Faust's recovery service with its tasks replaced: partitions are taken over by app/stream/takeover.py.
 
-The records are read by a consumer of our own without a group: a million snapshots of 1.4 kB in 8 s, of 7.8 kB in 33 s
-(tests/limits), where Faust's recovery, whose tasks are replaced here, reads 7,000 records/s. Order at the end: seek,
-flow resumed, partitions resumed. Faust's own order (partitions first) skips records.
+A consumer of our own without a group reads the records: a million snapshots of 1.4 kB in 8 s, of 7.8 kB in 33 s
+(tests/limits). Faust's recovery reads 7,000 records/s. The order at the end is: seek, resume the flow, resume the
+partitions. Faust's own order (partitions first) skips records.
 """
 
 import gc
@@ -19,6 +19,7 @@ from mode import Service
 from app.kafka.client import client_options
 from app.kafka.fetched import whole
 from app.kafka.log_reader import LogReader
+from app.settings import KafkaSettings
 from app.stream import failpoints
 from app.stream.crash import stop_process
 from app.stream.takeover import take_over
@@ -26,18 +27,18 @@ from app.stream.takeover import take_over
 log = logging.getLogger(__name__)
 
 
-def reader_of(kafka: Any) -> LogReader:
-    """What the logs of partitions are read with; not started. ``kafka`` are the settings."""
+def reader_of(kafka: KafkaSettings) -> LogReader:
+    """The consumer that reads the logs of partitions; not started."""
     reader = LogReader(
         **client_options(kafka),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        max_partition_fetch_bytes=2 << 20,  # twice as much was slower: such memory comes and goes by pages
+        max_partition_fetch_bytes=2 << 20,  # with twice as much recovery was slower
         fetch_max_wait_ms=50,
         isolation_level="read_committed",
         key_deserializer=whole,
     )
-    # So that it asks for these topics as it starts: it waits .1 s for each that it does not know when it needs it.
+    # It then asks for these topics at its start; later it would wait .1 s for each topic that it does not know.
     topics = {kafka.input_topic, kafka.log_topic, kafka.output_topic, kafka.changelog_topic}
     reader.assign([TopicPartition(topic, 0) for topic in topics])
     reader.pause(*reader.assignment())
@@ -45,7 +46,7 @@ def reader_of(kafka: Any) -> LogReader:
 
 
 class SnapshotRecovery(Recovery):
-    """Faust's recovery service with its work replaced; Faust still says when, after each rebalance."""
+    """Faust calls it after each rebalance; the work is ours."""
 
     @Service.task
     async def _slurp_changelogs(self) -> None:
@@ -86,7 +87,7 @@ class SnapshotRecovery(Recovery):
         if wanted or to_rekey:
             reader = reader_of(kafka)
             await reader.start()
-            gc.disable()  # what is loaded stays: looking through it again and again took two thirds of the time
+            gc.disable()  # what is loaded stays: collections that walk through it took two thirds of the time
             try:
                 committed = app.consumer.committed_with_metadata
                 await app.rekey_partitions.take_over(reader, committed, to_rekey)
@@ -120,9 +121,9 @@ class SnapshotRecovery(Recovery):
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
         self.add_future(app.committer.confirm())  # Faust's first commit comes 2 s later, and /readyz waits for one
-        # The recovered state is for good, and batches die by their reference counts: with Python's threshold of 700
-        # new objects the collector walked each batch in vain, 8 % of the worker's time. With 100,000 and more
-        # what aiokafka leaves in cycles would stay for minutes.
+        # The recovered state stays, and batches are freed by reference counts: with Python's threshold of 700 new
+        # objects the collector walked through each batch in vain, 8 % of the worker's time. With 100,000 and more,
+        # cycles that aiokafka leaves would stay for minutes.
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 10, 10)

@@ -1,4 +1,4 @@
-"""A worker that was asked to stop is gone within a bound, whatever hangs."""
+"""Limits how long a worker takes to stop, also when something hangs."""
 
 import asyncio
 import threading
@@ -8,12 +8,12 @@ import faust
 from app.errors import DeliveryError
 from app.stream.crash import stop_process
 
-BEYOND_SESSION_S = 5.0  # after one session the group takes what was ours away, so there is nothing to wait for
+BEYOND_SESSION_S = 5.0  # after one session the group assigns our partitions to others: no need to wait longer
 CANCELLED_S = 0.5
 
 
 class Worker(faust.Worker):
-    """Faust's process without the sleeps at its end: two seconds, for tasks that have nothing to do any more."""
+    """Faust's process without the two seconds of sleep at its end, which wait for tasks that have nothing to do."""
 
     def _gather_all(self) -> None:
         if tasks := asyncio.all_tasks(self.loop):
@@ -26,9 +26,9 @@ class Worker(faust.Worker):
 
 
 def end_within(session_timeout_s: float) -> None:
-    """End the process when it is still there after its session and a little.
+    """End the process if it still runs some seconds after its session has ended.
 
-    A thread waits for it, as what hangs may be the event loop. What was not committed by then is read again.
+    A thread waits, because the event loop itself may hang. What was not committed by then is read again.
     """
     limit_s = session_timeout_s + BEYOND_SESSION_S
     error = DeliveryError(

@@ -1,4 +1,4 @@
-"""What this package needs of the table of sources; tables/sources.py implements it."""
+"""Protocols of the table of sources; tables/sources.py implements them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Decides from observations when a running worker should end: no Kafka, no waiting, the clock handed in."""
+"""Decides from observations when a running worker should end: no Kafka, no waiting, the clock is a parameter."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,67 +8,67 @@ from app.errors import AnomalyError, HistoryLost, Stalled, TopicError
 from app.kafka import topics
 from app.settings import KafkaSettings
 
-SURE_S = 10.0  # how long a broker must report the same about topics and offsets: after its start it may know little
+SURE_S = 10.0  # how long a broker must report the same problem: just after its start it may know little
 STALL_S = 20.0  # how long records may wait without progress
-LONGEST_LOOK_S = 12.0
+LONGEST_CHECK_S = 12.0
 
 
 @dataclass(frozen=True)
 class PartitionProgress:
-    """One partition that the group gave to this worker."""
+    """How far one assigned partition is."""
 
-    next: int  # first offset not taken yet; while it is being recovered, how far that has come
+    next: int  # first offset not taken yet; during recovery, a count that shows its progress
     answered: int  # position: every offset below it is answered
     recovered: bool = True
-    fetched: int = 0  # the client's own position: beyond ``next`` also where no records are, as after a transaction
+    fetched: int = 0  # the client's own position: it also moves past offsets without records
     queued: bool = False  # fetched records wait to be taken
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What the brokers and this worker say of a topic at one moment; mappings are by its partitions."""
+    """What brokers and worker report of a topic at one moment; keys are partitions."""
 
     problems: Sequence[str] = ()  # of the topics, as app.kafka.topics reports them
     begin: Mapping[int, int] = field(default_factory=dict)
     end: Mapping[int, int] = field(default_factory=dict)
-    readable: Mapping[int, int] = field(default_factory=dict)  # end of what may be read: an open transaction holds more
+    readable: Mapping[int, int] = field(default_factory=dict)  # end without open transactions
     own: Mapping[int, PartitionProgress] = field(default_factory=dict)
     committed: Mapping[int, int] = field(default_factory=dict)  # by the group; not asked when there are own
-    taken: frozenset[int] = frozenset()  # partitions that some member of the group has; not asked when there are own
+    assigned: frozenset[int] = frozenset()  # to any member of the group; not asked when there are own
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Records past the group's positions that may be read, where there are any."""
+        """Readable records beyond the group's committed positions, where there are any."""
         lag = {n: end - max(self.committed.get(n, 0), self.begin.get(n, 0)) for n, end in self.readable.items()}
         return {number: records for number, records in lag.items() if records > 0}
 
 
 class UnchangedFor:
-    """How long a value has been the same, in seconds between looks.
+    """How long a value has been the same, in seconds between checks.
 
-    A process that was stopped and continues has not looked meanwhile: that time does not count.
+    The time in which the process was suspended does not count.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._value: object = None
-        self._looked = self._unchanged_s = 0.0
+        self._checked_at = self._unchanged_s = 0.0
 
     def seconds(self, value: object) -> float:
-        """Since ``value`` was first seen without another in between; 0.0 for None, which is never too long."""
+        """Since ``value`` was first seen without another in between; always 0.0 for None."""
         now = self._clock()
         if value is None or value != self._value:
             self._value, self._unchanged_s = value, 0.0
         else:
-            self._unchanged_s += min(now - self._looked, LONGEST_LOOK_S)
-        self._looked = now
+            self._unchanged_s += min(now - self._checked_at, LONGEST_CHECK_S)
+        self._checked_at = now
         return self._unchanged_s
 
 
 class StallDetector:
-    """Decides when this process must end, and why, by what is seen of one topic that it reads.
+    """Decides when this process must end, and why, by the observations of one topic that it reads.
 
-    ``topic``: that which is scored unless given; ``clock`` gives seconds.
+    ``topic``: the topic that is scored, unless given; ``clock`` gives seconds.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class StallDetector:
         waiting = {} if seen.own else seen.waiting
         if self._group.seconds(sorted(seen.committed.items()) if waiting else None) < STALL_S:
             return None
-        nobodys = sorted(waiting.keys() - seen.taken)
-        if not nobodys:
-            return None  # others have them: a worker more than there are partitions has nothing to do
+        unassigned = sorted(waiting.keys() - seen.assigned)
+        if not unassigned:
+            return None  # other members have them: there are more workers than partitions
         return Stalled(
             f"{self._topic}: {sum(waiting.values())} records wait, no progress for {STALL_S:g} s, and "
-            f"nobody in the group {self._kafka.group_id!r} works on partitions {', '.join(map(str, nobodys))}; this "
+            f"nobody in the group {self._kafka.group_id!r} works on partitions {', '.join(map(str, unassigned))}; this "
             "worker has none either. It ends, so that the group assigns them again: start it again. "
             "If that does not help, check whether this user may Read the group."
         )
@@ -134,7 +134,7 @@ class StallDetector:
 
 
 def recreated(found: str, processed: int) -> str:
-    """What to say of a log in which an offset that was processed is not where it was."""
+    """Message: an offset that was processed is not in the log any more."""
     return (
         f"{found}, but offset {processed} was processed: the topic was deleted and made again, "
         "or truncated. "
@@ -143,7 +143,7 @@ def recreated(found: str, processed: int) -> str:
 
 
 def deleted(name: str, expected: int, got: int, begin: int) -> str:
-    """What to say of a log that starts after what was to be read next."""
+    """Message: the log starts after the offset that was to be read next."""
     return (
         f"{name}: expected offset {expected}, got {got}, and the log starts at {begin}: {max(begin, got) - expected} "
         "records were deleted before they were read. Raise the topic's retention."

@@ -1,19 +1,20 @@
-"""What a new owner of partitions does with what the broker holds: the decisions of recovery, without Faust.
+"""How a new owner takes partitions over: the decisions of recovery, without Faust.
 
-For each partition taken over: the highest snapshot of every source is loaded from the changelog; raw-data is then
-read again from the replay point, each source skipping what its snapshot holds; and results are emitted only beyond
-the watermark. That is the highest of the last result in the partition of anomaly-results with the same number, the
-committed position, and what any snapshot covers: results are sent last and snapshots after them, so whatever lies
-at or below it was emitted, dead letters and episodes included. Points count as (offset, index).
+For each partition: the newest snapshot of every source is loaded from the changelog. raw-data is then read again from
+the replay point, and each source skips the points that its snapshot contains. Results are emitted only beyond the
+watermark. The watermark is the highest of three: the last result in the partition of anomaly-results with the same
+number, the committed position, and the offsets that snapshots cover. Results are sent last and snapshots after them, so
+everything up to the watermark was emitted, also dead letters and episodes. Positions of points are (offset, index).
 
-A partition stays in memory over a rebalance only if the group confirmed it in the generation just before and both
-logs end where this worker left them; otherwise another worker may have written in between.
+A partition stays in memory over a rebalance only if the group confirmed it in the generation just before, and both logs
+end where this worker left them; otherwise another worker may have written in between.
 
-Results and changelog are read as committed, whatever kafka.isolation_level says: workers use no transactions, so what
-an aborted one left there is nobody's, and what a committed one wrote is judged like any record. While a transaction is
-open there, its records and all that follow cannot be read; a new owner that did without them would repeat results.
+Results and changelog are always read as ``read_committed``, whatever kafka.isolation_level says. Workers use no
+transactions, so records of an aborted one do not count, and those of a committed one are checked like any record. While
+a transaction is open there, its records and all that follow cannot be read, and a new owner that started without them
+would repeat results.
 
-Whatever reads the logs is passed in (aiokafka's consumer, or the broker that tests/simulation makes up).
+The reader of the logs is a parameter: aiokafka's consumer, or the simulated broker of tests/simulation.
 """
 
 import asyncio
@@ -42,12 +43,12 @@ from app.stream.sources import PartitionSources
 from app.stream.stall_detector import recreated
 
 # Records read at the end of anomaly-results. The last result is the watermark, even as the 40,000th of one array,
-# unless an owner that was stopped past its session wrote after it: what it had in flight, seldom more than these. If
-# it was more, results between are repeated, byte for byte, as that owner's may be; none are lost.
+# unless an owner that was suspended for longer than its session wrote its batches in flight after it: seldom more than
+# these. With more, results in between are repeated byte for byte, as those of that owner may be; none are lost.
 RESULTS_TAIL = 20_000
 READ_AT_ONCE = 20_000  # records
-ASK_AGAIN_S, ANSWERED_S = 0.25, 5.0  # for a commit that must be there
-OPEN_S = 10.0  # for a transaction in our topics to end
+RETRY_S, COMMIT_S = 0.25, 5.0  # while a commit that must exist is not found
+OPEN_S = 10.0  # longest wait until a transaction in our topics ends
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +58,12 @@ class Start(NamedTuple):
 
     position: int  # every offset below it is answered
     replay: int  # the first offset to read
-    watermark: Position  # everything up to it has been emitted
-    origins: str | None = None  # the highest below the replay point, as app/stream/origins.py writes them
+    watermark: Position  # everything up to it was emitted
+    origins: str | None = None  # the highest origins below the replay point, as app/stream/origins.py writes them
 
 
 class Takeover:
-    """One partition on its way to a new owner: the records of its logs go in, where to start comes out.
+    """One partition that is taken over: takes the records of its logs, and says where to start.
 
     ``sources`` is filled with their state; ``topic_ids`` are the present ids by role, see app/stream/committer.py.
     """
@@ -125,7 +126,7 @@ class Takeover:
 
     @property
     def known(self) -> bool:
-        """Results or state of its own exist, so that the group must have committed: see Committer.begin."""
+        """Results or state of this group exist, so the group must have committed: see Committer.begin."""
         return bool(self.sources.covered) or self._emitted[0] >= 0
 
     @property
@@ -154,7 +155,7 @@ class Takeover:
 
     def _replay_point(self, commit: Any) -> tuple[int, str | None]:
         if not commit.metadata and not self.sources.covered:
-            return commit.offset, None  # set by a tool before the first start: begin there
+            return commit.offset, None  # set by a tool before the first start
         try:
             metadata = read_metadata(commit.metadata)
             if REKEYS in metadata:
@@ -173,7 +174,7 @@ class Takeover:
 
 
 def check_topics(log: str, kafka: KafkaSettings, ids: Mapping[str, str], committed: Mapping[str, Any]) -> None:
-    """Raises HistoryLost when a commit belongs to topics that had the names of ours.
+    """Raises HistoryLost when a commit refers to other topics that had the same names.
 
     ``log`` is the partition of the commit, for the message; ``ids`` and ``committed`` have ids by role.
     """
@@ -193,10 +194,10 @@ def check_topics(log: str, kafka: KafkaSettings, ids: Mapping[str, str], committ
 
 
 def other_rekey(log: str, how: str) -> str:
-    """Why a commit cannot be used; ``how`` is with or without."""
+    """Message: a commit cannot be used; ``how`` is "with" or "without"."""
     return (
-        f"{log}: the group has committed {how} input.rekey, and its state goes by the topic that was scored then. Set "
-        "it as it was, or use another kafka.group_id and output_topic."
+        f"{log}: the group has committed {how} input.rekey, and its state belongs to the topic that was scored then. "
+        "Set input.rekey as it was, or use another kafka.group_id and output_topic."
     )
 
 
@@ -206,14 +207,14 @@ FetchCommitted = Callable[[list[TopicPartition]], Awaitable[dict[TopicPartition,
 async def take_over(
     job: Job, partitions: Partitions, reader: Any, committed: FetchCommitted, wanted: list[int], generation: int
 ) -> None:
-    """Bring ``partitions`` to those ``wanted``, in the group's ``generation``; not active yet.
+    """Make ``partitions`` hold exactly those ``wanted`` in this ``generation`` of the group; not active yet.
 
     Parameters
     ----------
     reader
         A started aiokafka consumer without a group.
     committed
-        Gives what the group committed, for those partitions with a commit.
+        Gives the commits of the group, for those partitions that have one.
     """
     if not wanted:
         return
@@ -228,7 +229,7 @@ async def take_over(
 
 
 def _unchanged(partition: Partition, logs: "Logs", generation: int) -> bool:
-    """Nobody else can have written since this worker was confirmed as its owner."""
+    """No other worker can have written since the group confirmed this one as owner."""
     return (
         partition.generation + 1 == generation
         and partition.ledger.idle
@@ -263,7 +264,7 @@ async def _recovered(
                 take(records)
             failpoints.reach("in_recovery")
         if loading:
-            await asyncio.gather(*loading)  # of several partitions at once, while the next is fetched
+            await asyncio.gather(*loading)  # several partitions at once, while the next is fetched
     job.metrics.recovered_snapshots.inc(loaded)
     of_raw = {logs.raw(number): takeover for number, takeover in takeovers.items()}
     commits = await commits_of(committed, {partition: takeover.known for partition, takeover in of_raw.items()})
@@ -293,30 +294,30 @@ async def _recovered(
         if undivided := takeover.sources.rows.undivided:
             log.warning(
                 "partition %d: an earlier version saved %d sources with their metrics: those that points name in the "
-                "field metric are series of their own now, which begin anew",
+                "field metric are series of their own now, and start without state",
                 number, len(undivided),
             )  # fmt: skip
     return recovered
 
 
 async def commits_of(committed: FetchCommitted, known: Mapping[TopicPartition, bool]) -> dict[TopicPartition, Any]:
-    """What the group committed; asked again for some time where there is nothing, though it is known to have.
+    """The commits of the group; asks again for some time when one is missing that must exist.
 
-    Beside 40 kills and full disks of a broker three workers got no commit, and got it at their next start: presumably
-    a broker that has just started answers with what it knows to be replicated, less than it had acknowledged.
+    In a test with 40 kills and full disks of a broker three workers got no commit, and got it at their next start. A
+    broker that has just started presumably answers with less than it had acknowledged.
     """
     now = asyncio.get_running_loop().time
-    until = now() + ANSWERED_S
+    until = now() + COMMIT_S
     while True:
         commits = await committed(list(known))
         missing = any(must and partition not in commits for partition, must in known.items())
         if not missing or now() > until:
             return commits
-        await asyncio.sleep(ASK_AGAIN_S)
+        await asyncio.sleep(RETRY_S)
 
 
 class Logs:
-    """Where the three logs of some partitions begin and end, as the broker answered at one moment."""
+    """Start and end offsets of the three logs of some partitions, at one moment."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self.kafka = kafka
@@ -333,7 +334,7 @@ class Logs:
         return logs
 
     async def _readable(self, reader: Any, ours: Sequence[TopicPartition]) -> None:
-        """Wait until our topics can be read to these ends. StateError when a transaction stays open there."""
+        """Wait until our topics can be read to these ends. Raises StateError when a transaction stays open there."""
         now = asyncio.get_running_loop().time
         until = now() + OPEN_S
         while held := {
@@ -347,7 +348,7 @@ class Logs:
                     f"gone: `kafka-transactions.sh --bootstrap-server {server} abort --topic {log.topic} --partition "
                     f"{log.partition} --start-offset {stable}`, or wait for its transaction.timeout.ms"
                 )
-            await asyncio.sleep(ASK_AGAIN_S)
+            await asyncio.sleep(RETRY_S)
 
     def raw(self, number: int) -> TopicPartition:
         return TopicPartition(self.kafka.log_topic, number)
@@ -359,7 +360,7 @@ class Logs:
         return TopicPartition(self.kafka.changelog_topic, number)
 
     async def read(self, reader: Any, begin: dict[TopicPartition, int]) -> Any:
-        """Yield what is read of these partitions, each from its offset to its known end, as {partition: records}."""
+        """Yield {partition: records}, for each partition from its offset to its known end."""
         left = [partition for partition, offset in begin.items() if offset < self.end[partition]]
         reader.assign(list(left))
         for partition in left:

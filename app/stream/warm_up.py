@@ -1,15 +1,15 @@
-"""Everything that is compiled, compiled (or loaded from its cache) before the group is joined.
+"""Compiles everything, or loads it from the cache, before the group is joined.
 
-A cold cache costs seconds. Spent on the first batch they would hold up every partition. A worker killed meanwhile
-leaves what it has compiled for the next: each detector and each function is kept by itself, as soon as it is compiled.
+With a cold cache this takes seconds, which would delay every partition if they were part of the first batch. A worker
+that is killed meanwhile leaves what it has compiled for the next: each function is saved as soon as it is compiled.
 
-numba compiles one function at a time, so at a first start a second process takes over a part: this module as a program.
-It begins with what the worker comes to last, and goes through the detectors from the other end. The first one is the
-largest of the default, and the worker is still at it when the second process comes there: so that compiles the passes
-first, but for the one that the worker began with. Where both want the same code one compiles it and the other waits
-(see ``app/compiled/code_cache.py``). What only recovery needs it compiles after that, while the worker joins the group:
-at a first start there is nothing to recover, and a worker that finds something all the same waits for that code when it
-calls it.
+numba compiles one function at a time, so at a first start a second process, this module as a program, does a part. It
+goes through the detectors in the reverse order. The first detector is the largest of the default set, and the worker is
+still compiling it when the second process comes there: so that process compiles the passes first, except the one with
+which the worker began. Where both need the same function, one compiles it and the other waits (see
+``app/compiled/code_cache.py``). Then the second process compiles what only recovery needs, while the worker joins the
+group: at a first start there is usually nothing to recover, and a worker that has to recover waits for that code when
+it calls it.
 """
 
 import gc
@@ -42,10 +42,10 @@ SIMPLE = Detection(method="StandardAbsoluteDeviation")
 POINTS = 200  # more than any detector's default warm-up, so that both kinds of common results occur
 
 
-def warm(pipeline: Pipeline, helped: bool = False, rekeys: bool = False) -> None:
-    """Have all compiled. ``helped``: the settings are those that ``load`` finds, so another process may help.
+def warm_up(pipeline: Pipeline, helped: bool = False, rekeys: bool = False) -> None:
+    """Compile or load everything. ``helped``: the settings are those that ``load`` finds, so a second process may help.
 
-    ``rekeys``: also what the hop of ``input.rekey`` needs, and what reads behind it.
+    ``rekeys``: also what ``input.rekey`` needs.
     """
     cold = bool(pipeline.to_compile())
     helped = cold and helped and (os.cpu_count() or 1) > 1
@@ -62,8 +62,8 @@ def warm(pipeline: Pipeline, helped: bool = False, rekeys: bool = False) -> None
             _recover(pipeline, *written)
 
 
-def help_to_warm(pipeline: Pipeline) -> None:
-    """What ``warm`` compiles, the other way round; CPython stands in for detectors."""
+def help_warm_up(pipeline: Pipeline) -> None:
+    """Compile what ``warm_up`` does, in reverse order; batches run with detectors in CPython."""
     with _without_collections():
         written = _run_batch(Pipeline(SIMPLE, engine="python"))
         needed = pipeline.to_compile()
@@ -82,7 +82,7 @@ def _compile(detectors: Iterable[tuple]) -> None:
 
 
 def _run_batch(pipeline: Pipeline) -> tuple[list[bytes], list[bytes]]:
-    """Send points that nobody sees through all that a batch passes: batches of results, and of snapshots."""
+    """Run made-up points through all steps of a batch: record batches of results, and of snapshots."""
     points = Points(
         offset=list(range(POINTS)),
         index=[0] * POINTS,
@@ -102,7 +102,7 @@ def _run_batch(pipeline: Pipeline) -> tuple[list[bytes], list[bytes]]:
 
 
 def _rekey() -> None:
-    """Send points that nobody sees to the topic by source and back, and read the header of a result."""
+    """Encode a made-up point for the topic by source, read it back, and read the header of its result."""
     points = Points([0], [0], ["warm"], [0.0], [True], [0.0])
     [records] = encoded(points, 0, Times(np.zeros(1, np.int64), np.zeros(1, np.int64)), 1).values()
     list(framed(records, 1_000_000, 0))
@@ -127,7 +127,7 @@ def _recover(pipeline: Pipeline, results: list[bytes], snapshots: list[bytes]) -
 
 
 def _start_helper() -> None:
-    """What goes wrong there goes wrong here too, and is said here."""
+    """Its errors are not shown: the same error occurs in this process, too."""
     command = [sys.executable, "-P", "-m", __name__]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
@@ -136,7 +136,7 @@ def _start_helper() -> None:
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """Of garbage: a tenth of the time, as numba leaves many objects and few that are in circles."""
+    """Turn the garbage collector off: it takes a tenth of the time, and numba leaves few reference cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -147,4 +147,4 @@ def _without_collections() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    help_to_warm(Pipeline.of(load()))
+    help_warm_up(Pipeline.of(load()))

@@ -166,9 +166,9 @@ def import_program() -> None:
         importlib.import_module(name)
     from app.pipeline import Pipeline
     from app.settings import load
-    from app.stream.warm_up import warm
+    from app.stream.warm_up import warm_up
 
-    warm(Pipeline.of(load(environ={}, detection=DETECTION)))
+    warm_up(Pipeline.of(load(environ={}, detection=DETECTION)))
 
 
 def run(first: str, *arguments: str) -> None:

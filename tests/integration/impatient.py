@@ -127,6 +127,6 @@ if __name__ == "__main__":
     from app.stream import stall_detector, watchdog
 
     stall_detector.SURE_S, stall_detector.STALL_S, watchdog.EVERY_S = 1.0, 3.0, 0.5
-    watchdog.Pulse.__init__.__defaults__ = (3, *watchdog.Pulse.__init__.__defaults__[1:])
+    watchdog.EventLoopMonitor.__init__.__defaults__ = (3, *watchdog.EventLoopMonitor.__init__.__defaults__[1:])
     ALTERED[os.environ["ALTERED"]]()
     main()

@@ -13,7 +13,7 @@ from integration.run import SECTIONS
 
 from app.pipeline import Pipeline
 from app.settings import load
-from app.stream.warm_up import warm
+from app.stream.warm_up import warm_up
 
 PROFILES = [{}, *(SECTIONS["detection"] | detection for detection in DETECTIONS)]
 
@@ -27,4 +27,4 @@ def compile_once(locks: Path, first: int) -> None:
     for number in chain(range(first, len(PROFILES)), range(first)):
         with (locks / str(number)).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            warm(Pipeline.of(load(environ={}, detection=PROFILES[number])))
+            warm_up(Pipeline.of(load(environ={}, detection=PROFILES[number])))

@@ -132,7 +132,7 @@ def test_nothing_assigned_nothing_asked():
     ],
 )
 def test_what_would_be_lost_or_dropped_is_refused(commits, raw, said, monkeypatch):
-    monkeypatch.setattr(takeover, "ANSWERED_S", 0.0)
+    monkeypatch.setattr(takeover, "COMMIT_S", 0.0)
     with pytest.raises(HistoryLost, match=said):
         begun(commits, wanted=[2], raw=raw)
 

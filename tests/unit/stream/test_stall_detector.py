@@ -6,7 +6,7 @@ from app.errors import HistoryLost, Stalled, TopicError
 from app.settings import KafkaSettings
 from app.stream import watchdog
 from app.stream.stall_detector import (
-    LONGEST_LOOK_S,
+    LONGEST_CHECK_S,
     STALL_S,
     SURE_S,
     Observation,
@@ -14,7 +14,7 @@ from app.stream.stall_detector import (
     StallDetector,
     UnchangedFor,
 )
-from app.stream.watchdog import EVERY_S, Pulse
+from app.stream.watchdog import EVERY_S, EventLoopMonitor
 
 KAFKA = KafkaSettings(ack_timeout_s=10.0)
 LONG = STALL_S + KAFKA.ack_timeout_s
@@ -62,7 +62,7 @@ def test_a_group_that_never_committed_waits_from_the_start_of_the_log():
 @pytest.mark.parametrize(
     "looks",
     [
-        always(orphan(taken=frozenset({0}))),  # a worker more than there are partitions, the others slow or stuck
+        always(orphan(assigned=frozenset({0}))),  # a worker more than there are partitions, the others slow or stuck
         always(orphan(committed={0: 100, 1: 100})),  # nothing to do
         always(orphan(begin={0: 100, 1: 7}, committed={}, readable={0: 100, 1: 7})),  # an expired log of a new group
         always(orphan(readable={0: 40, 1: 90})),  # an open transaction holds the rest
@@ -110,7 +110,9 @@ def test_a_recovery_that_stands_still_and_one_that_reads():
         always(owns(next=90, answered=90, fetched=100)),  # the rest are marks of transactions
         always(owns(next=90, answered=90, fetched=90, readable=90)),  # an open transaction holds the rest
         always(owns(next=90, answered=90, fetched=90, readable=50)),  # read before kafka.isolation_level was changed
-        [owns(next=i, answered=0, end=10_000) for i in range(200)],  # taken; the acks have a deadline of their own
+        [
+            owns(next=i, answered=0, end=10_000) for i in range(200)
+        ],  # taken; the acknowledgements have a deadline of their own
         [owns(next=0, answered=i, end=10_000) for i in range(200)],  # the replay is long, or acks are slow
     ],
 )
@@ -166,20 +168,20 @@ def test_looks_that_take_long_count_whole():
     unchanged = UnchangedFor(clock)
     for _ in range(3):
         times.append(unchanged.seconds("same"))
-        clock.now += LONGEST_LOOK_S
-    assert times == [0.0, LONGEST_LOOK_S, 2 * LONGEST_LOOK_S]
-    assert watchdog.EVERY_S + watchdog.ANSWER_S == LONGEST_LOOK_S
+        clock.now += LONGEST_CHECK_S
+    assert times == [0.0, LONGEST_CHECK_S, 2 * LONGEST_CHECK_S]
+    assert watchdog.EVERY_S + watchdog.ANSWER_S == LONGEST_CHECK_S
 
 
-def beats(turns, limit_s=60):
+def beats(ticks, limit_s=60):
     """The second in which the pulse ends the process, given how often the loop turned by each second."""
-    ended, seconds = [], iter(range(1, len(turns) + 1))
-    pulse = Pulse(limit_s, ended.append)
+    ended, seconds = [], iter(range(1, len(ticks) + 1))
+    pulse = EventLoopMonitor(limit_s, ended.append)
 
     def pause(_):
         if (second := next(seconds, None)) is None:
             raise StopIteration
-        pulse.turns = turns[second - 1]
+        pulse.ticks = ticks[second - 1]
 
     try:
         pulse.watch(pause)
@@ -187,7 +189,7 @@ def beats(turns, limit_s=60):
         return None
     [error] = ended
     assert "did not turn for 60 s" in str(error)
-    return next(seconds, len(turns) + 1) - 1
+    return next(seconds, len(ticks) + 1) - 1
 
 
 def test_an_event_loop_that_stands_still_ends_the_process(capfd):

@@ -198,7 +198,7 @@ def test_a_commit_that_must_be_there_is_asked_for_again(known, answers, asked, m
         return given[-1]
 
     clock = SimpleNamespace(time=lambda: sum(waited))
-    monkeypatch.setattr(module, "ANSWERED_S", 3.5 * module.ASK_AGAIN_S)
+    monkeypatch.setattr(module, "COMMIT_S", 3.5 * module.RETRY_S)
     monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=lambda: clock))
     assert asyncio.run(commits_of(committed, {"raw": known})) == given[-1]
     assert len(given) == asked
@@ -222,14 +222,14 @@ class StableReader:
 
 
 def test_a_transaction_that_ends_in_our_topics_is_waited_for(monkeypatch):
-    monkeypatch.setattr(module, "ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
     logs = asyncio.run(Logs.of(StableReader(40, 40, 50), KafkaSettings(), [3]))
     assert logs.end[logs.results(3)] == 50
 
 
 def test_one_that_stays_open_is_named(monkeypatch):
     """Results beyond it cannot be read: an owner that did not know them would repeat them."""
-    monkeypatch.setattr(module, "ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
     monkeypatch.setattr(module, "OPEN_S", 0.01)
     with pytest.raises(StateError, match=r"\[3\]: another program has an open .*--start-offset 40"):
         asyncio.run(Logs.of(StableReader(40), KafkaSettings(), [3]))

@@ -18,7 +18,7 @@ from app.scoring import tables
 from app.settings import load
 from app.state import bulk_restore
 from app.stream import origins, output_watermark
-from app.stream.warm_up import warm
+from app.stream.warm_up import warm_up
 from app.wire import by_source, result_json
 from app.wire.results import encode_columns
 from tables.sources import SourcesTable
@@ -40,7 +40,7 @@ OF_THE_HOP = [
 
 def test_after_warming_nothing_is_left_to_compile():
     pipeline = Pipeline(load(environ={}).detection)
-    warm(pipeline)
+    warm_up(pipeline)
     before = [set(kernel.signatures) for kernel in KERNELS]
     sent, outcome = made(5, 600, detectors={"moving_average": {"warmup": 5}})
     list(record_batch.framed(encode_columns(sent, outcome, "raw-data", 3), 10_000, 0))
@@ -57,7 +57,7 @@ def test_after_warming_nothing_is_left_to_compile():
 
 
 def test_nor_behind_the_hop_by_source():
-    warm(Pipeline(load(environ={}).detection, engine="python"), rekeys=True)
+    warm_up(Pipeline(load(environ={}).detection, engine="python"), rekeys=True)
     before = [set(kernel.signatures) for kernel in [*OF_THE_HOP, *KERNELS[:4]]]
     sent, _ = made(5, 600)
     at = by_source.Times(np.array(sent.offset), np.full(600, 7))
@@ -91,8 +91,8 @@ def test_what_the_helping_process_compiles_is_what_the_worker_needs(tmp_path):
 
 def test_a_worker_that_finds_all_compiled_loads_only_what_it_needs_at_once():
     """A package that is loaded in vain costs each start up to half a second of computing."""
-    warm(Pipeline(load(environ={}).detection))
-    code = "import sys; from app.worker import app; from app.stream.warm_up import warm; warm(app.job.pipeline)\n"
+    warm_up(Pipeline(load(environ={}).detection))
+    code = "import sys; from app.worker import app; from app.stream.warm_up import warm_up; warm_up(app.job.pipeline)\n"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("ANOMALY_")}
     command = [sys.executable, "-c", f"{code}print(*(name for name in {LATER_OR_NEVER} if name in sys.modules))"]
     done = subprocess.run(command, env=environ, cwd=ROOT, check=True, capture_output=True, text=True)
