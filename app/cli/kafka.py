@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from app.local_kafka import LocalKafka, default_directory
+from app.local_kafka import PORT, LocalKafka, default_directory
 
 
 def directory_option(command: Callable) -> Callable:
@@ -33,7 +33,7 @@ def kafka() -> None:
 
 @kafka.command()
 @directory_option
-@click.option("--port", type=click.IntRange(0, 65535), help="0: a free one.  [default: 9092]")
+@click.option("--port", type=click.IntRange(0, 65535), help=f"0: a free one.  [default: {PORT}]")
 def start(directory: str, port: int | None) -> None:
     """Start it and print its address.
 
@@ -42,7 +42,7 @@ def start(directory: str, port: int | None) -> None:
     """
     if port is None:
         found = LocalKafka(directory, say=say).status()
-        port = found.port if found.pid else 9092
+        port = found.port if found.pid else PORT
     broker = LocalKafka(directory, port, say=say)
     if not broker.start():
         say("It was running already.")

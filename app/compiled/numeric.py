@@ -7,6 +7,8 @@ only (the polynomials of fdlibm, Sun Microsystems 1993: e_log.c, e_exp.c; within
 from math import frexp, inf, ldexp, nan, sqrt
 
 __all__ = [
+    "LN_2",
+    "LN_10",
     "MAX_DEVIATION",
     "MAX_VALUE",
     "MAX_VALUE_TEXT",
@@ -23,6 +25,7 @@ __all__ = [
     "whole",
 ]
 
+LN_2, LN_10 = 0.6931471805599453, 2.302585092994046
 MAX_DEVIATION = 1e9  # a deviation is cut here: no score is infinite
 MAX_VALUE, MAX_VALUE_TEXT = 1e150, "1e150"  # size of a value: its square, and so the variance of a window, stays finite
 

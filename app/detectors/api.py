@@ -63,10 +63,22 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
-from app.compiled.numeric import MAX_DEVIATION, deviation, exp, finite, floored, inf, log, nan, single, sqrt, whole
+from app.compiled.numeric import (
+    LN_10,
+    MAX_DEVIATION,
+    deviation,
+    exp,
+    finite,
+    floored,
+    inf,
+    log,
+    nan,
+    single,
+    sqrt,
+    whole,
+)
 from app.detectors.support.block_maxima import (
     BLOCK,
-    DECADE,
     MAXIMA,
     begin_maxima,
     end_block,
@@ -133,9 +145,9 @@ __all__ = [
     "CONSTANT",
     "DAY",
     "DAY_NEXT",
-    "DECADE",
     "FORECAST",
     "INTERVAL",
+    "LN_10",
     "MAXIMA",
     "MAX_DEVIATION",
     "MOMENTS",

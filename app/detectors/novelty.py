@@ -59,6 +59,7 @@ Examples
 
 from app.detectors.api import (
     FORECAST,
+    LN_10,
     MOMENTS,
     derived,
     deviation,
@@ -159,7 +160,6 @@ HALVED = 0.00034657359027997265  # log(2) / 2000: a peak counts half after 2000 
 SLOWNESS = 2.0 / 801.0  # share of the newest value in the slow mean
 LATELY = 0.4  # and in the mean of the last weeks
 MANY = 30  # points in an hour
-DECADE = 2.302585092994046  # log(10)
 
 
 def step(s, p, x, at, w):
@@ -209,7 +209,7 @@ def step(s, p, x, at, w):
         total = 0.0
     score = 0.0
     if _is_high(s, n, total):
-        score = max(0.0, total - log(1.0 + _repeats(s, n, total)) / DECADE - _early_allowance(s))
+        score = max(0.0, total - log(1.0 + _repeats(s, n, total)) / LN_10 - _early_allowance(s))
         _remember_peak(s, n, total)
     s.totals[n % HOLD] = single(total)
     s.peak = max(s.peak * DECAY, total)
@@ -298,14 +298,14 @@ def _rarity(s, c, size):
     # The longer one listens, the more one hears: the line rises with the logarithm of time.
     often = 0.6 * log((s.blocks + 1) / 20.0)
     if size > c.line:
-        return (log((known + 1) / (c.top + 1)) - often + (size - c.line) / c.scale) / DECADE
+        return (log((known + 1) / (c.top + 1)) - often + (size - c.line) / c.scale) / LN_10
     as_high = 0
     for i in range(known):
         if 0.1 * c.maxima[i] - 7.0 >= size:
             as_high += 1
     if as_high == known:
         return 0.0
-    return (log((known + 1) / (as_high + 1)) - often) / DECADE
+    return (log((known + 1) / (as_high + 1)) - often) / LN_10
 
 
 def _below(c, y):

@@ -62,8 +62,8 @@ from app.detectors.api import (
     CONSTANT,
     DAY,
     DAY_NEXT,
-    DECADE,
     INTERVAL,
+    LN_10,
     MAXIMA,
     PREDICTORS,
     SLOT,
@@ -382,9 +382,9 @@ def _sum(s, distance, size):
 
 def _required_surprise(s, p, n, metrics):
     """The surprise from which on an episode opens."""
-    need = p.threshold + log(1.0 + s.told) / DECADE
+    need = p.threshold + log(1.0 + s.told) / LN_10
     if metrics > 1:
-        need += log(float(metrics)) / DECADE
+        need += log(float(metrics)) / LN_10
     if n < OLD:
         need += YOUNG * (1.0 - n / OLD)
     return need
@@ -405,7 +405,7 @@ def _rarest(s, need, out, level, noise, same, lively):
             rarity = by_noise
     if same and s.runs >= 50 and s.run >= 3.0 * s.longest + 8.0:
         often = (s.repeats + 1.0) / (s.predictors.n + 2.0)
-        by_run = (-s.run * log(often) - log(s.predictors.n + 1.0)) / DECADE
+        by_run = (-s.run * log(often) - log(s.predictors.n + 1.0)) / LN_10
         if often < 0.3 and by_run > 3.0 and min(by_run, 6.0) > rarity:
             kind = STUCK
             rarity = min(by_run, 6.0)

@@ -15,7 +15,7 @@ Topics are not created by asking for them (``faust-anomaly topics --create`` mak
     broker    the class
 """
 
-from app.local_kafka.broker import LocalKafka, Status, default_directory
+from app.local_kafka.broker import PORT, LocalKafka, Status, default_directory
 from app.local_kafka.jars import LocalKafkaError
 
-__all__ = ["LocalKafka", "LocalKafkaError", "Status", "default_directory"]
+__all__ = ["PORT", "LocalKafka", "LocalKafkaError", "Status", "default_directory"]

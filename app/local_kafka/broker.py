@@ -17,6 +17,7 @@ from app.local_kafka.jars import LocalKafkaError, Say, class_path, java, locked
 from app.local_kafka.probe import HOST
 
 HEAP = "512m"
+PORT = 9092  # unless another is asked for
 START_S = 90.0  # 3.6 s with the format on four cores
 STOP_S = 30.0  # 0.5 s
 PROPERTIES = {
@@ -68,7 +69,7 @@ class LocalKafka:
     def __init__(
         self,
         directory: Path | str | None = None,
-        port: int = 9092,
+        port: int = PORT,
         properties: Mapping[str, str] | None = None,
         say: Say = print,
         users: Mapping[str, str] | None = None,

@@ -5,7 +5,7 @@ distance from that detector's past scores of this metric, in their standard devi
 above its past is cut before it is learned, so that one outlier does not hide the next.
 """
 
-from app.compiled.numeric import MAX_VALUE, deviation, exp, rounded, sqrt
+from app.compiled.numeric import LN_10, MAX_VALUE, deviation, exp, rounded, sqrt
 
 FIELDS = [("seen", "i8"), ("mean", "f8"), ("var", "f8")]  # seen: points learned since the detector (re)started
 VERSION = 1
@@ -13,7 +13,6 @@ VERSION = 1
 SETTLED = 20  # scores before any is cut
 CUT = 6.0  # standard deviations above the mean at which a score is learned
 SHORTEST = 0.001  # share of the newest score: a memory of about 1000 points
-DECADE = 2.302585092994046  # log(10)
 
 
 def on_line(z, k):
@@ -23,7 +22,7 @@ def on_line(z, k):
 
 def on_surprise(e, k):
     """The vote of a surprise e, a decimal logarithm of rarity: ten times rarer is ten times closer to 1."""
-    return rounded(max(0.0, 1.0 - 0.2 * exp(DECADE * (k - e)))) if e > 0.0 else 0.0
+    return rounded(max(0.0, 1.0 - 0.2 * exp(LN_10 * (k - e)))) if e > 0.0 else 0.0
 
 
 def above_past(c, raw):

@@ -31,8 +31,8 @@ References
 .. [2] R. F. Engle, C. W. J. Granger (1987), Co-Integration and Error Correction, Econometrica 55(2), section 2.
 """
 
-from app.compiled.numeric import log, sqrt
-from app.detectors.support.block_maxima import BLOCK, DECADE, MAXIMA, begin_maxima, end_block, size_of, surprise
+from app.compiled.numeric import LN_10, log, sqrt
+from app.detectors.support.block_maxima import BLOCK, MAXIMA, begin_maxima, end_block, size_of, surprise
 
 VERSION = 1
 LAST = 20  # errors that are looked at
@@ -208,7 +208,7 @@ def follow_mate(s, y, x, metrics, reported):
     score = 0.0
     says = NOTHING
     if s.open == 0 and s.together >= TOGETHER and size > s.size.above:
-        need = LINE + (log(1.0 + s.told) + log(1.0 * metrics)) / DECADE
+        need = LINE + (log(1.0 + s.told) + log(1.0 * metrics)) / LN_10
         if s.line.n < OLD:
             need += YOUNG * (1.0 - s.line.n / OLD)
         rarity = surprise(s.size, size)

@@ -12,11 +12,10 @@ References
    (exponential excesses over a high threshold).
 """
 
-from app.compiled.numeric import exp, log, whole
+from app.compiled.numeric import LN_10, exp, log, whole
 
 BLOCK = 50  # points
 BLOCKS = 128  # kept
-DECADE = 2.302585092994046  # log(10)
 TAIL = 0.1  # share of the maxima above the line
 MAXIMA = [
     ("maxima", "u1", (BLOCKS,)),  # 20 * (log + 6), rounded up
@@ -45,13 +44,13 @@ def surprise(c, size):
     if not size > c.above:
         return 0.0
     known = min(c.blocks, BLOCKS)
-    return (log((known + 1.0) / (c.top + 1.0)) + (log(size) - c.line) / c.scale) / DECADE
+    return (log((known + 1.0) / (c.top + 1.0)) + (log(size) - c.line) / c.scale) / LN_10
 
 
 def size_of(c, rarity):
     """The number whose surprise is ``rarity``."""
     known = min(c.blocks, BLOCKS)
-    return exp(min(c.line + c.scale * (rarity * DECADE - log((known + 1.0) / (c.top + 1.0))), 300.0))
+    return exp(min(c.line + c.scale * (rarity * LN_10 - log((known + 1.0) / (c.top + 1.0))), 300.0))
 
 
 def end_block(c):

@@ -8,13 +8,12 @@ dominate the statistics of days; a permanent change of level is learned all the 
 clipped value. Kernels: see ``detectors/api.py``.
 """
 
-from app.compiled.numeric import exp, floored, sqrt
+from app.compiled.numeric import LN_2, exp, floored, sqrt
 
 WEIGHTED = [("mean", "f8"), ("var", "f8"), ("weight", "f8"), ("seen", "i8")]
 SQUARES = [("square", "f8"), ("weight", "f8"), ("seen", "i8")]  # of errors: around 0, not around their mean
 SETTLED = 20  # values before clipping begins
 CUT = 6.0  # standard deviations from the mean at which a value is clipped
-LN_2 = 0.6931471805599453
 
 
 def decay_of(half_life):

@@ -15,12 +15,11 @@ References
    Annals of Statistics 51(2), section 3.
 """
 
-from app.compiled.numeric import exp, log, single, whole
+from app.compiled.numeric import LN_2, exp, log, single, whole
 
 BINS = 48
 OCTAVE = 6.0  # bins
 MIDDLE = 24.0  # the bin that begins at 1 unit
-LN_2 = 0.6931471805599453
 NORMAL = 40.0  # weight of the normal distribution on each side
 OLDER = 1.001001001001001  # times the weight of an error that of the next one is
 EDGES = 4  # errors after which the edges are recomputed

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from app.alerting.external import Report
 from app.scoring.severity import severity
+from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
 from app.state.sources import VALUE
 from app.web.api.routes import WRITE, route
 from app.web.api.services import Services
@@ -22,8 +23,12 @@ from app.wire.times import hint, seconds, unit_of
 
 AHEAD_S = 300.0  # of the clock of who sends it
 
-Source = Annotated[str, Meta(min_length=1, max_length=256, description="Name of a source.", examples=["pump-7"])]
-Metric = Annotated[str, Meta(max_length=128, description="Name of a metric; `value`, or empty: that of the source.")]
+Source = Annotated[
+    str, Meta(min_length=1, max_length=MAX_SOURCE_BYTES, description="Name of a source.", examples=["pump-7"])
+]
+Metric = Annotated[
+    str, Meta(max_length=MAX_METRIC_BYTES, description="Name of a metric; `value`, or empty: that of the source.")
+]
 Type = Annotated[str, Meta(min_length=1, max_length=100, description="What kind of anomaly it is.", examples=["spike"])]
 Score = Annotated[
     float, Meta(ge=0.0, le=1.0, description="Above 0.95 it is critical, above 0.9 high, above 0.8 medium, else low.")
@@ -69,10 +74,10 @@ async def alert(services: Services, body: Alert, request: web.Request) -> Report
         body.source, "" if body.metric == VALUE else body.metric, body.anomaly_type, _time(body.timestamp), body.value,
         body.is_anomaly, body.anomaly_score, by,
     )  # fmt: skip
-    if len(report.source.encode("utf-8", "replace")) > 256:
-        raise HttpProblem.at("/source", "expected at most 256 bytes", 422)
-    if len(report.metric.encode("utf-8", "replace")) > 128:
-        raise HttpProblem.at("/metric", "expected at most 128 bytes", 422)
+    if len(report.source.encode("utf-8", "replace")) > MAX_SOURCE_BYTES:
+        raise HttpProblem.at("/source", f"expected at most {MAX_SOURCE_BYTES} bytes", 422)
+    if len(report.metric.encode("utf-8", "replace")) > MAX_METRIC_BYTES:
+        raise HttpProblem.at("/metric", f"expected at most {MAX_METRIC_BYTES} bytes", 422)
     if (known := await services.reports.take(report)) is None:
         return Reported(None, "closed", None)
     return Reported(known.episode, "closed" if known.closed else "open", severity(known.peak_score))

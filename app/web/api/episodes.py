@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from app.alerting.decision_checks import BadDecision, checked_episode, checked_text
 from app.scoring.severity import NAMES as SEVERITIES
+from app.state.series import MAX_METRIC_BYTES
 from app.store.cursor import BadCursor
 from app.web.api.routes import ADMIN, READ, SOURCE, route
 from app.web.api.services import Services
@@ -34,7 +35,9 @@ Source = Annotated[str, Meta(description="Name of a source.", examples=["pump-7"
 Pattern = Annotated[
     str, Meta(max_length=LONGEST, description="Name of a source, or a pattern with * and ?.", examples=["pump-*"])
 ]
-Metric = Annotated[str, Meta(max_length=128, description="Name of a metric; empty: series that are whole sources.")]
+Metric = Annotated[
+    str, Meta(max_length=MAX_METRIC_BYTES, description="Name of a metric; empty: series that are whole sources.")
+]
 Severities = Annotated[
     str,
     Meta(

@@ -4,8 +4,8 @@ import math
 from datetime import UTC, datetime
 
 from app.web.problems import HttpProblem
+from app.wire.times import END_OF_TIME
 
-END_OF_TIME = 7_258_118_400.0  # 2200-01-01 UTC
 TIME = "epoch seconds, or ISO 8601, in UTC if there is no zone"
 
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any, NamedTuple, Protocol
 import msgspec
 
 from app.scoring.severity import severity
+from app.state.series import MAX_METRIC_BYTES, MAX_SOURCE_BYTES
 
 EVENTS = ("opened", "changed", "closed")
 SILENT = "silent"  # kind of the episodes of sources that stopped sending
-MAX_SOURCE, MAX_METRIC = 256, 128  # characters; a worker takes no name of more bytes
 MAX_ID = 300  # of an episode: the name of a topic has 249
 MAX_ANSWER = 200  # characters
 
@@ -27,9 +27,9 @@ class ShownResult(msgspec.Struct, omit_defaults=True):
     """The fields of one record of anomaly-results that the view shows; others are ignored."""
 
     id: str
-    source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
+    source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_BYTES)]
     timestamp: Timestamp
-    metric: Annotated[str, msgspec.Meta(max_length=MAX_METRIC)] | None = None
+    metric: Annotated[str, msgspec.Meta(max_length=MAX_METRIC_BYTES)] | None = None
     labels: dict[str, str | float | bool] | None = None
     value: float | None = None
     values: dict[str, float] | None = None
