@@ -26,7 +26,7 @@ RAW = 7  # partitions of raw-data where they may be others than those of the res
 class Campaign:
     """Rounds on one cluster, each followed by the checker.
 
-    ``say`` is told of every step; ``static``: workers have names of their own in the group.
+    ``say`` is told of every step; ``static``: workers have names of their own in the group; ``every_s``: of the load.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Campaign:
         real: Mapping[str, list[bytes]] | None = None,
         say: Callable[[str], None] = print,
         static: bool = False,
+        every_s: float = 0.004,
         fetch_max_wait_ms: int | None = None,
     ) -> None:
         self.tally = Tally()
@@ -47,7 +48,7 @@ class Campaign:
         self._kafka: dict[str, float] = {"session_timeout_s": session_s}
         if fetch_max_wait_ms is not None:
             self._kafka["fetch_max_wait_ms"] = fetch_max_wait_ms
-        self._session_s, self._static = session_s, static
+        self._static, self._every_s = static, every_s
 
     def play(self, each: Round) -> Tally:
         """One round: load, faults, the end in peace, the checker."""
@@ -86,7 +87,7 @@ class Campaign:
         began = time.monotonic()
         with Load(
             run.kafka.bootstrap_servers, run.kafka.input_topic, RAW if each.rekeys else each.partitions, self._per_s,
-            rng.randrange(2**32), real=self._real, keyed=not each.rekeys,
+            rng.randrange(2**32), real=self._real, keyed=not each.rekeys, every_s=self._every_s,
         ) as load:  # fmt: skip
             for number, fault in enumerate(each.faults, 1):
                 time.sleep(rng.uniform(0.2, 1.5))

@@ -18,14 +18,13 @@ from chaos.proxy import MODES
 from chaos.pulse import Pulse
 from integration.run import Run
 from integration.workers import Worker, wait_for
+from support.kafka_tools import HANG_S
 
 from app.stream import failpoints
 
 MOST_WORKERS = 4
 RARE = ("in_recovery", "recovered", "suppressing", "draining_revoked", "draining_stopping")  # once a worker, at best
-BACK_S = 120.0  # longest that a kill -9 may go unnoticed in the results
-FIRE_S = 300.0  # longest until an armed failpoint is reached
-REACH_S = 120.0  # longest until a worker is ready, or stops itself
+FIRE_S = 3 * HANG_S  # ends the wait for an armed failpoint; some need several occasions
 READY = "ready: generation"
 GENERATION = re.compile(r"ready: generation (\d+)")
 # Of workers: 1, no broker when it started; 2, no topics yet; 70, stopped by itself without a commit. Each says why.
@@ -86,7 +85,7 @@ class Chaos:
         for _ in range(2):
             self._start()
         for worker in self._workers:
-            worker.until_ready(REACH_S)
+            worker.until_ready(HANG_S)
 
     @property
     def size(self) -> int:
@@ -161,8 +160,8 @@ class Chaos:
             self.tally.moved += not same
 
     def _back_s(self, since: float) -> float:
-        back_s = self._pulse.back_s(since, BACK_S)
-        assert back_s is not None, f"no results in some partition for {BACK_S:g} s: {self._pulse.ends}"
+        back_s = self._pulse.back_s(since, HANG_S)
+        assert back_s is not None, f"no results in some partition for {HANG_S:g} s: {self._pulse.ends}"
         return back_s
 
     def _failpoints(self, name: str) -> None:
@@ -195,7 +194,7 @@ class Chaos:
             put_out = self._static
         worker.cont()
         if put_out:
-            self._until_ended(worker, REACH_S)
+            self._until_ended(worker, HANG_S)
             assert worker.code == 70 and explained(worker), f"{worker.log}: {worker.code}\n{worker.said[-3000:]}"
             if worker not in self._workers:
                 self.tally.exits[f"exit {worker.code}, its name was taken: {last_words(worker)}"] += 1
@@ -204,7 +203,7 @@ class Chaos:
         """A new worker that has stopped itself at this failpoint; None when it did not come so far."""
         victim, told = self._pick(), f"failpoint {name}: stopping"
         worker = self._replace(victim, victim.kill, FAUST_ANOMALY_FAILPOINT=f"{name}:{self._rng.randint(1, 5)}:stop")
-        self._until(lambda: told in worker.said or worker.code is not None, REACH_S)
+        self._until(lambda: told in worker.said or worker.code is not None, HANG_S)
         if told in worker.said:
             return worker
         worker.kill()
@@ -262,14 +261,14 @@ class Chaos:
 
     def _ready(self) -> Worker:
         """One that is in its group and works."""
-        until = time.monotonic() + REACH_S
+        until = time.monotonic() + HANG_S
         while time.monotonic() < until:
             self.mend()
             worker = self._pick()
             self._until_ready_or_ended(worker)
             if worker.code is None:
                 return worker
-        raise AssertionError(f"no worker became ready within {REACH_S:g} s")
+        raise AssertionError(f"no worker became ready within {HANG_S:g} s")
 
     def _start(self, **environ: str) -> Worker:
         """In the place of the worker that went last, if one did."""
@@ -294,7 +293,7 @@ class Chaos:
 
     def _end(self, worker: Worker) -> None:
         """SIGTERM; one that was only starting dies of it."""
-        taken = worker.term(60.0)
+        taken = worker.term()
         if taken > 15.0 or worker.code not in (0, -signal.SIGTERM):
             self.tally.exits[f"SIGTERM took {taken:.0f} s, exit {worker.code}: {last_words(worker)}"] += 1
 
@@ -317,14 +316,23 @@ class Chaos:
                     worker.process.terminate()
                     self._until_ended(worker, 6.0)
                 else:
-                    other = self._pick()
-                    other.kill()
-                    self._drop(other)
-                    if self._static:
-                        self._free.clear()  # under its old name it would come back without a rebalance
-                    self._start()
+                    self._hand_over(worker)
             self.mend(then)
         return True
+
+    def _hand_over(self, armed: Worker) -> None:
+        """Kill another amid its work. Who takes its place comes when the armed one has what it had, and takes half."""
+        other = self._pick()
+        self._until_ready_or_ended(other)
+        if other.code is not None:
+            return
+        before = generation(armed)
+        other.kill()
+        self._drop(other)
+        if self._static:
+            self._free.clear()  # under its old name it would come back without a rebalance
+        self._until(lambda: armed.code is not None or generation(armed) != before, HANG_S)
+        self._start()
 
     def _count_failpoint(self, then: str) -> None:
         """The armed worker has ended: at its failpoint, or before it came so far; then once more."""
@@ -342,7 +350,7 @@ class Chaos:
             self._armed = self._start(FAUST_ANOMALY_FAILPOINT=name), name
 
     def _until_ready_or_ended(self, worker: Worker) -> None:
-        self._until(lambda: READY in worker.said or worker.code is not None, REACH_S)
+        self._until(lambda: READY in worker.said or worker.code is not None, HANG_S)
 
     def _until_ended(self, worker: Worker, timeout_s: float) -> None:
         self._until(lambda: worker.code is not None, timeout_s)

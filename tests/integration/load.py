@@ -128,7 +128,7 @@ class Load:
     """Produces at a rate from a thread, as a context; ``handed`` counts records given to the client so far.
 
     ``sources`` are synthetic ones; ``real`` others, see ``real_series``. Without ``keyed`` records have no key, and go
-    to each partition in turn.
+    to each partition in turn. What is due is handed over every ``every_s``: the fewer requests, the less they cost.
     """
 
     def __init__(
@@ -141,8 +141,10 @@ class Load:
         sources: int = 80,
         real: Mapping[str, list[bytes]] | None = None,
         keyed: bool = True,
+        every_s: float = 0.004,
     ) -> None:
         self.handed = 0
+        self._every_s = every_s
         self._keyed = keyed
         self._servers, self._topic, self._partitions, self._per_s = servers, topic, partitions, per_s
         self._records = records(seed, sources, real)
@@ -186,7 +188,7 @@ class Load:
                         number, key = self.handed % self._partitions, None if value is not None else key
                     acks.append(await producer.send(self._topic, value, key, partition=number))
                     self.handed += 1
-                await asyncio.sleep(0.004)
+                await asyncio.sleep(self._every_s)
             for ack in acks:
                 await ack
 
