@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 # One more than the smallest machine has cores: tests of brokers wait for sessions and acknowledgements a third of the time.
 WORKERS ?= 3
+# Hundreds of processes of tests run the same modules: what one has read of them, the others load.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python3.14, \
     $(shell $(p) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $(p))))
 
