@@ -113,7 +113,11 @@ class KafkaSettings(SettingsSection):
     )
     fetch_min_bytes: int = setting(3000, "minimum bytes per fetch response", unit="bytes", at_least=1, at_most=2**30)
     fetch_max_wait_ms: int = setting(
-        5, "longest wait of a broker for fetch_min_bytes", unit="ms", at_least=0, at_most=60_000
+        8,
+        "longest wait of a broker for fetch_min_bytes; more takes less CPU at small loads, and results come later",
+        unit="ms",
+        at_least=0,
+        at_most=60_000,
     )
     max_poll_records: int = setting(
         4000, "most records in one batch of a partition", unit="records", at_least=1, at_most=1_000_000

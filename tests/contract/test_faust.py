@@ -33,7 +33,7 @@ from faust.tables.recovery import Recovery
 from faust.transport import conductor, consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage, Message
-from mode import Service
+from mode import Service, threads
 from mode import worker as mode_worker
 
 from app.settings import Settings
@@ -77,6 +77,11 @@ RELIED_ON = [
     (Recovery, "_set_recovery_started"),
     (Recovery, "_set_recovery_ended"),
     (Recovery, "_wait"),
+    (threads.MethodQueue, "Worker"),
+    (threads.MethodQueue, "_process_enqueued"),
+    (threads.MethodQueue, "_queue"),
+    (threads.MethodQueueWorker, "_method_queue_do_work"),
+    (threads.QueueServiceThread, "_method_queue"),
     (mode_worker.Worker, "_gather_all"),
     (mode_worker.Worker, "_sentinel_task"),
     (GroupCoordinator, "fetch_committed_offsets"),
@@ -116,6 +121,7 @@ def test_it_is_there(owner, name):
 
 
 ASSIGNED = [
+    (faust.App.on_init_dependencies, "self.sensors.add(self.monitor)"),
     (consumer.Consumer._commit_livelock_detector.fun, "await self.verify_all_partitions_active()"),
     (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._fetch_min_bytes = "),
     (aiokafka_consumer.AIOKafkaConsumer.__init__, "self._fetch_max_wait_ms = "),
