@@ -1,4 +1,4 @@
-"""Sources of raw-data, one file each; found by the file's name. CONTRIBUTING.md says how to add one."""
+"""Generators of example points, one file each, found by the file's name. CONTRIBUTING.md says how to add one."""
 
 import ast
 from collections.abc import Callable, Iterator

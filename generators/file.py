@@ -58,7 +58,7 @@ def records(
     if loop and None in paths:
         raise ConfigurationError("--loop: expected files, got -: standard input can be read only once")
     if loop and start is None and len(paths) > 1:
-        # Else the file that begins first would go round until its times reach the others'.
+        # Otherwise the file that begins first would repeat until its times reach those of the others.
         found = (each for each in _read(paths[0], fields) if isinstance(each, GeneratedRecord))
         start = next((each.timestamp for each in found), None)
     if len(paths) == 1:
@@ -82,7 +82,7 @@ def _path(file: str) -> Path | None:
 
 
 def _moved(path: Path | None, fields: Fields, start: float | None, loop: bool) -> Iterator[GeneratedRecord | Remark]:
-    """The file's points from ``start``; with ``loop`` again and again, a usual gap between end and beginning."""
+    """The file's points from ``start``; with ``loop`` again and again, a usual interval between end and beginning."""
     first = last = None
     move, points = 0.0, 0
     while True:

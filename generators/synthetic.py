@@ -22,7 +22,7 @@ Shape = Literal["sine", "trend", "constant"]
 Kind = Literal["spike", "drift", "stuck"]
 KINDS: tuple[Kind, ...] = ("spike", "drift", "stuck")
 DRIFT_POINTS, STUCK_POINTS = 40, 25
-NOISE_CUT = 3.0  # standard deviations; without a cut a normal point could lie anywhere
+NOISE_CUT = 3.0  # standard deviations; without it a normal point could have any value
 
 
 def records(

@@ -1,6 +1,6 @@
 """``faust-anomaly detect``: files through the pipeline of the worker, without Kafka.
 
-The results are those a worker gives with the same settings, byte for byte but for the id: FILE:0:ROW:0,
+The results are those a worker gives with the same settings, byte for byte, except for the id: FILE:0:ROW:0,
 where FILE is the file's name without its ending and ROW counts from 0 at the first row of data. Each file
 is its own partition: no state passes from one to the next.
 """

@@ -88,14 +88,14 @@ def evaluate(
 
 @dataclass(frozen=True)
 class EvaluationTotals:
-    """What one configuration reaches."""
+    """The figures of one configuration."""
 
     files: dict[str, EvaluationMetrics]
     total: EvaluationMetrics
 
 
 def _labelled(series: Sequence[ScoredSeries]) -> dict[str, list[ScoredSeries]]:
-    """By file, named from the folder on that all of them lie in; of files that nobody labelled only a remark."""
+    """By file, named from the folder on that all of them lie in; of files without labels only a remark."""
     by_file: dict[str, list[ScoredSeries]] = {}
     without = {each.file for each in series if each.windows is None}
     for each in series:

@@ -1,4 +1,4 @@
-"""Records of a generator to Kafka or to a file, as fast as asked for."""
+"""Sends the records of a generator to Kafka or to a file, at the rate that was asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.settings import KafkaSettings
 
 LOGGER = logging.getLogger("aiokafka")
-TURN = 500  # records after which others have a turn: Ctrl-C, acknowledgements, the progress line
+YIELD_EVERY = 500  # records after which the event loop handles Ctrl-C, acknowledgements and the progress line
 
 
 class Output(Protocol):
@@ -32,7 +32,7 @@ class Output(Protocol):
 
 @dataclass(frozen=True)
 class SendSchedule:
-    """When records go: at a rate a second, or in event time made faster by a factor, or at once (neither)."""
+    """When records are sent: at a rate per second, or in event time faster by a factor, or at once (neither)."""
 
     speed: float | None = None
     rate: float | None = None
@@ -49,7 +49,7 @@ class Totals:
     points: int = 0
     anomalies: int = 0  # points with a label
     unreadable: int = 0
-    taken: int | None = None  # by the other side, where it says so
+    taken: int | None = None  # accepted by the worker, where it says so
     refused: int = 0
     sources: set[str] = field(default_factory=set)
 
@@ -82,7 +82,7 @@ async def feed(
         totals.points += 1
         totals.anomalies += record.label != ""
         totals.sources.add(record.source)
-        if totals.points % TURN == 0:
+        if totals.points % YIELD_EVERY == 0:
             progress()
             await asyncio.sleep(0)
 
@@ -161,7 +161,7 @@ class KafkaOutput:
         return self
 
     async def __aexit__(self, kind: Any, *exception: Any) -> None:
-        # stop() sends what waits and waits for its acknowledgements, for ever when no broker answers.
+        # stop() sends what waits and waits for its acknowledgements, without end when no broker answers.
         stop = asyncio.ensure_future(self._producer.stop())
         await asyncio.wait([stop], timeout=self.kafka.ack_timeout_s)
         LOGGER.setLevel(self._level)

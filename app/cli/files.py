@@ -1,4 +1,4 @@
-"""The files ``detect`` reads and those it writes."""
+"""The files that ``detect`` reads, and those it writes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Input(NamedTuple):
 
     @property
     def source(self) -> str:
-        """Of a file without a column of sources; also the first part of its results' ids."""
+        """The source of a file without a column of sources; also the first part of its results' ids."""
         return self.relative.rpartition("/")[2].replace(":", "_") or "_"
 
     def open(self) -> AbstractContextManager[BinaryIO]:

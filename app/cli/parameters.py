@@ -1,4 +1,4 @@
-"""The keyword parameters of a generator as options of its command: what a new one needs no code for."""
+"""The keyword parameters of a generator as options of its command."""
 
 import inspect
 import re

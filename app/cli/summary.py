@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.pipeline.points import Points
 
 TOP = 10
-NAMED = 0.2  # share of points that are not judged from which on a series is named
+NAMED = 0.2  # a series is named if at least this share of its points is not judged
 
 
 @dataclass(order=True)
@@ -59,8 +59,8 @@ class Summary:
     empty: int = 0
     sources: int = 0
     unjudged: int = 0  # points at which no episode could open, as the detectors had not seen enough
-    named: list[NotJudged] = field(default_factory=list)  # that are named; at most TOP
-    waiting: int = 0  # how many of them there are
+    named: list[NotJudged] = field(default_factory=list)  # series that are named; at most TOP
+    waiting: int = 0  # number of series with such a share of points that are not judged
     top: list[EpisodeSummary] = field(default_factory=list)  # a heap
     _open: dict[int, tuple[tuple[int, int], EpisodeSummary]] = field(default_factory=dict)  # by the source's slot
     _counts: dict[int, NotJudged] = field(default_factory=dict)  # likewise
@@ -119,7 +119,7 @@ class Summary:
         return text + (f", {many(self.empty, 'row')} without a value" if self.empty else "")
 
     def lines(self) -> Iterator[str]:
-        """The episodes with the highest scores, in order of time; series of which a good part could not be judged."""
+        """The episodes with the highest scores, in order of time; series of which many points could not be judged."""
         if len(self.top) < self.episodes:
             yield f"The {len(self.top)} highest of {self.episodes:,} anomalies:"
         shown = sorted(self.top, key=lambda each: (each.source, each.timestamp))
@@ -136,7 +136,7 @@ class Summary:
             yield f"and likewise {self.waiting - len(self.named):,} more series"
 
     def _count(self, points: Points, outcome: Outcome) -> None:
-        """By source, points and those of them that are not judged."""
+        """Count, by source, points and those that are not judged."""
         kept = outcome.slot >= 0
         judged = outcome.judged
         self.unjudged += int((kept & ~judged).sum())

@@ -1,4 +1,4 @@
-"""A group of commands that are imported when they are asked for: what its help needs stands in its table."""
+"""A group of commands that are imported when they are called; its help needs only the table."""
 
 from collections.abc import Mapping
 from importlib import import_module

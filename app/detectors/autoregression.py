@@ -9,9 +9,9 @@ Score: float in [0, 1e9], root mean squares of its errors so far; 0.0 is the mos
 The model is x[t] = c + a[1] x[t-1] + .. + a[order] x[t-order], of least squares over all points, an older one weighted
 by ``forgetting_factor`` to the power of its age. The triangular factor of the weighted equations is kept and each
 point rotated into it: that is the same answer as the recursion of their inverse, which loses its accuracy and
-grows without bound while a source is constant. It is written in differences from the newest value, so that what
-points alike cannot tell apart is left out, and the last value predicted. A value far out is learned cut to 6 errors
-beside its prediction.
+grows without bound while a source is constant. It is written in differences from the newest value, so that
+coefficients that equal points do not determine are left out, and the last value is predicted. An outlier is learned
+with at most 6 errors from its prediction.
 
 References
 ----------

@@ -204,7 +204,7 @@ def step(s, p, x, at, w):
         _say(s, FROM_MEAN, slow, usual_slow)
     else:
         _say(s, SCATTERED, scatter, usual_noise)
-    # Else nobody would believe it: a number between others, near to what is usual.
+    # Otherwise the sentence would not be plausible: a number between others, near to what is usual.
     if s.said in (AT_THIS_HOUR, FROM_MEAN, AMONG_LAST, SO_FAR) and deviation(abs(s.figure), 0.0, s.usual) < 2.0:
         total = 0.0
     score = 0.0

@@ -6,8 +6,8 @@ one of these is rarer than ``threshold``:
 
 - *value*: the value lies outside the band. Its distance from the prediction, in distances of the band's edge, is ranked
   among the highest of each of the last 128 blocks of 50 points (``support/block_maxima.py``). Where a daily or weekly
-  course is expected it is told apart: *season*, a value that would be usual at another time; *missing*, a peak that was
-  expected and did not come.
+  course is expected there are two more kinds: *season*, a value that would be usual at another time; *missing*, a peak
+  that was expected and did not come.
 - *level*: the mean of the last 20 distances from the best predictor that does not follow the last values.
 - *noise*: the mean size of the last 20 errors.
 - *stuck*: a run of equal values, three times as long as any before, and improbable by how often values are equal.

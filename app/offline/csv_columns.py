@@ -12,7 +12,7 @@ No options are needed where names are the usual ones, or where the cells leave n
 - *Values*: all other columns with a name that hold numbers; several are one vector, or each a source of its own
   (``columns: sources``). Columns of text are left out, which is said.
 
-What can be one thing or another is refused with the option that settles it.
+A column with two possible meanings is refused, with the option that says which is right.
 
 A cell that is empty or says NA, NaN, null or None is missing, not zero; a row of missing cells is no point. A row with
 any other cell that cannot be read is refused as a whole: a point scored without the metric that failed would be
@@ -375,7 +375,7 @@ class CsvColumns:
         self._last_time = time
 
     def _names_series(self, at: int, free: Sequence[int]) -> bool:
-        """Text does, or the number of a thing beside other numbers, unless all rows have different ones."""
+        """Whether a column names series: text does, and so do whole numbers that repeat, beside other numbers."""
         if self._is_text(at):
             return True
         cells = self._cells[at]

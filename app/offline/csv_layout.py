@@ -75,7 +75,7 @@ def _rows(text: str, separator: str, limit: int) -> list[list[str]]:
                 rows.append(row)
                 if len(rows) >= limit:
                     break
-    except csv.Error:  # told when the row is read
+    except csv.Error:  # reported when the row is read
         pass
     return rows
 

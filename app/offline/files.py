@@ -241,7 +241,7 @@ def _add_labels(batch: RowBatch, records: Sequence[_Line]) -> None:
         if b"label" in record.value or b"anomaly" in record.value:
             try:
                 given = _decode_labelled(record.value)
-            except msgspec.DecodeError:  # it is told as a dead letter, or is several objects in one line
+            except msgspec.DecodeError:  # it is reported as a dead letter, or is several objects in one line
                 continue
             for index, each in enumerate(given if isinstance(given, list) else [given]):
                 if (kind := each.kind()) is not None:

@@ -1,6 +1,6 @@
-"""Lines of a file of text, whatever it is packed in: gzip, a byte order mark, UTF-16 or another encoding.
+"""Lines of a text file, also with gzip, a byte order mark, UTF-16 or another encoding.
 
-All that is given out is UTF-8, in blocks of whole lines, so that memory is bounded and a pipe is read as it comes.
+They are returned as UTF-8, in blocks of whole lines, so that memory is bounded and a pipe is read as data arrive.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Numbers as people and spreadsheets write them: ``1721992.3``, ``1,721,992.30``, ``1.721.992,30``, ``1 721 992``.
 
 Which character stands before the decimals is one decision for a whole file, made from a sample of it. ``1,234`` alone
-says nothing: it is refused.
+is ambiguous: it is refused.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class NumberFormat:
 def format_of(name: str, cells: Iterable[str], wanted: Decimal | None, continental: bool) -> NumberFormat:
     """The format of a file's numbers, from some of them.
 
-    ``continental``: what else the file shows (``;`` between cells, ``31.12.2023``) speaks for a decimal comma, so that
+    ``continental``: what else the file shows (``;`` between cells, ``31.12.2023``) suggests a decimal comma, so that
     ``1.234`` is as doubtful as ``1,234`` is without. Raises Ambiguous.
     """
     if wanted:

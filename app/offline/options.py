@@ -1,4 +1,4 @@
-"""How files are to be read, where that is not found out."""
+"""Options for reading files, where their cells do not show it."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ class FileOptions:
 
 
 class Ambiguous(ConfigurationError):
-    """What stands in a file can mean two things; more of its rows, or an option, can settle it."""
+    """A file can be read in two ways; more of its rows, or an option, can decide it."""

@@ -1,4 +1,4 @@
-"""Results of files kept in memory, by series, together with their labels: the input of ``evaluate`` and of the report.
+"""Results of files in memory, by series, together with their labels: the input of ``evaluate`` and of the report.
 
 It is not used where results are only written.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ReportedEpisode(NamedTuple):
-    """What people are told of an episode."""
+    """What the report shows of an episode."""
 
     explanation: str  # of its first point; if there are several metrics, one of them stands before it
     kind: str
@@ -64,7 +64,7 @@ class ScoredSeries:
     source: str
     time: np.ndarray  # f8[n] epoch seconds
     values: dict[str, np.ndarray]  # by metric, f8[n], NaN = not there; where bands are kept
-    windows: list[LabelledWindow] | None  # None: nobody labelled this file
+    windows: list[LabelledWindow] | None  # None: this file has no labels
     first: int  # points before this one do not count
     results: list[ConfigResult]  # by configuration
     metric: str = ""  # of the series, where it is not its whole source
@@ -102,7 +102,7 @@ class Recorder:
         self._count += len(batch.points) * len(outcomes)
         if self._most is not None and self._count > self._most:
             raise ConfigurationError(
-                f"more than {self._most:,} results: they are all kept for this; give fewer files or configurations"
+                f"more than {self._most:,} results, which are all held in memory: give fewer files or configurations"
             )
         if len(batch.points):
             self._batches.append((batch, outcomes))
@@ -168,14 +168,14 @@ class _File:
                 continue
             series = recorder.new_series(file, name, self.time[at], None if self.label is None else self.label[at])
             cells = self._cells(at) if recorder.bands else {}
-            series.values = {metric: _spread(self.value, *each) for metric, each in cells.items()}
+            series.values = {metric: _by_point(self.value, *each) for metric, each in cells.items()}
             for place, found in enumerate(columns):
-                told = {i: found.episodes[p] for i, p in enumerate(at.tolist()) if p in found.episodes}
+                episodes = {i: found.episodes[p] for i, p in enumerate(at.tolist()) if p in found.episodes}
                 points: dict[str, Any] = {field: column[at] for field, column in found.of_points.items()}
-                result = ConfigResult(**points, **recorder.rule(place, name), episodes=told)
+                result = ConfigResult(**points, **recorder.rule(place, name), episodes=episodes)
                 if recorder.bands:
-                    result.lower = {metric: _spread(found.lower, *each) for metric, each in cells.items()}
-                    result.upper = {metric: _spread(found.upper, *each) for metric, each in cells.items()}
+                    result.lower = {metric: _by_point(found.lower, *each) for metric, each in cells.items()}
+                    result.upper = {metric: _by_point(found.upper, *each) for metric, each in cells.items()}
                 series.results.append(result)
             yield series
 
@@ -184,7 +184,7 @@ class _File:
             return np.concatenate([getattr(part, name) for part in parts])
 
         ends = {opener: reason for part in parts for opener, reason in part.ends().items()}
-        told = {
+        episodes = {
             int(start) + i: ReportedEpisode(
                 _by_metric(part.explanation.get(i, ""), part.attribution.get(i, {})),
                 KINDS[part.kind[i]],
@@ -208,7 +208,7 @@ class _File:
             },
             column("lower") if bands else none,
             column("upper") if bands else none,
-            told,
+            episodes,
         )
 
     def _cells(self, at: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
@@ -224,7 +224,7 @@ class _File:
 
 
 def _by_metric(explanation: str, attribution: dict[str, float]) -> str:
-    """With the metric that was the oddest before it, where it is about all of them."""
+    """The explanation; one about all metrics begins with the most anomalous metric."""
     if not explanation.startswith(JOINTLY):
         return explanation
     return f"{max(attribution, key=lambda metric: attribution[metric])}: {explanation}"
@@ -240,7 +240,7 @@ class _Columns:
     episodes: dict[int, ReportedEpisode]
 
 
-def _spread(column: np.ndarray, cells: np.ndarray, places: np.ndarray, points: int) -> np.ndarray:
+def _by_point(column: np.ndarray, cells: np.ndarray, places: np.ndarray, points: int) -> np.ndarray:
     """f8[points]: the cells of one metric at the places of their points; NaN where a point has none."""
     whole = np.full(points, np.nan)
     whole[places] = column[cells]
@@ -266,7 +266,7 @@ class Labels:
 
     def of(self, file: str) -> list[tuple[float, float]] | None:
         """Intervals of a file; None where the labels do not mention it."""
-        entries = [name for name in self._intervals if _ends_alike(Path(name).parts, Path(file).parts)]
+        entries = [name for name in self._intervals if _same_ending(Path(name).parts, Path(file).parts)]
         if len(entries) > 1:
             found = " or ".join(entries)
             raise ConfigurationError(f"{self.path}: {file} may be {found}: give the file with its folder")
@@ -276,7 +276,7 @@ class Labels:
         windows = []
         for each in given if isinstance(given, list) else [given]:
             try:
-                begin, end = (parse_time(str(moment)) for moment in (each if isinstance(each, list) else []))
+                begin, end = (parse_time(str(time)) for time in (each if isinstance(each, list) else []))
             except ValueError as error:
                 where = f"{self.path}: {file}: expected [[start, end], ...]"
                 raise ConfigurationError(f"{where}, found {json.dumps(each)[:100]} ({error})") from None
@@ -286,7 +286,7 @@ class Labels:
         return windows
 
 
-def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
+def _same_ending(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether the longer path ends in the shorter one."""
     size = min(len(one), len(other))
     return size > 0 and one[-size:] == other[-size:]

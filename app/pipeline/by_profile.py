@@ -1,4 +1,4 @@
-"""A batch whose sources have different profiles: computed profile by profile, put together in the points' order."""
+"""Computes a batch whose sources have different profiles: one profile after the other, joined in their order."""
 
 from __future__ import annotations
 

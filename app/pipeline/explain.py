@@ -1,4 +1,4 @@
-"""What explains an anomaly: the score of each metric, and a sentence of the detector that voted for it most."""
+"""Explains anomalies: the score of each metric, and a sentence of the detector with the highest vote."""
 
 from __future__ import annotations
 

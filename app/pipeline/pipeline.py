@@ -1,4 +1,4 @@
-"""The points of one partition in, what was found in them out; nothing else enters.
+"""Scores the points of one partition: points in, an Outcome out, and no other input.
 
 The same points give the same Outcome and the same state however they are split into batches and
 whichever engine runs: no clock, no randomness, no environment.
@@ -83,7 +83,7 @@ class Pipeline:
         return 0
 
     def to_compile(self) -> list[tuple]:
-        """What of its detectors nobody has compiled yet: each time the arguments of ``jit.address``."""
+        """What of its detectors is not compiled yet: the arguments of ``jit.address``, for each."""
         if self.engine == "python":
             return []
         needed = dict.fromkeys(one for profile in self.profiles for one in tables.needed(profile))

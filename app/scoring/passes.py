@@ -309,8 +309,8 @@ def judge(
         point.alert = alert if p.by_alerts else best
         point.score = best
         if p.by_alerts and alert >= min(p.threshold, LINE):
-            # Who sorts by the anomaly score finds every opening, and the metric that it is about. From LINE up the
-            # threshold makes no difference, so the report can judge by other ones: app/offline/report/counts.js.
+            # Sorting by the anomaly score finds every opening, and its metric. From LINE up the threshold makes no
+            # difference, so the report can show other thresholds: app/offline/report/counts.js.
             point.score = max(best, min(alert, LINE))
             if alerted != point.joint:
                 values[alerted].score = max(values[alerted].score, alert if several else min(alert, LINE))

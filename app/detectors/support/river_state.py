@@ -4,7 +4,7 @@ An estimator is a graph of objects. ``dumps`` walks it and writes msgpack: numbe
 everything else as a list that begins with its kind. An object that is met again is written as a
 reference, so shared parts stay shared and cycles close. The same state gives the same bytes.
 
-What loading does, should somebody forge the bytes
+What loading does if the bytes are forged
 --------------------------------------------------
 Nothing is imported: a class must be loaded already, as it is once the estimator has been built.
 Nothing is called but ``cls.__new__`` and ``__setstate__`` of allow-listed classes; no ``__init__``, no
@@ -109,7 +109,7 @@ _named: dict[tuple[str, str], type] = {}
 
 
 def allow(cls: type) -> None:
-    """Let states hold objects of a class that is not River's, which somebody has named in the settings."""
+    """Let states hold objects of a class that is not River's, which is named in the settings."""
     _named[_address(cls)] = cls
 
 

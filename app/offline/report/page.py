@@ -103,7 +103,7 @@ def _band(lower: np.ndarray, upper: np.ndarray, decimals: int | None) -> list | 
 
 
 def _episodes(result: ConfigResult) -> list[tuple]:
-    """Of each episode: its first point, the point after its last, and what people are told of it."""
+    """Of each episode: its first point, the point after its last, and its texts."""
     starts = np.flatnonzero(result.opened)
     stops = np.flatnonzero(np.append(~result.inside & ~result.maintenance | result.opened, True))
     ends = stops[np.searchsorted(stops, starts, side="right")]
