@@ -1,7 +1,7 @@
 """How a parameter is declared: description, default, unit and range; the same for settings, detectors, generators and
 the options of alert channels.
 
-    settings      fetch_max_wait_ms: int = setting(5, "longest wait ..", unit="ms", at_least=0, at_most=60_000)
+    settings      fetch_max_wait_ms: int = setting(8, "longest wait ..", unit="ms", at_least=0, at_most=60_000)
     channels      class Options(ChannelOptions): topic: str = setting(..., "topic to publish to", expected="text")
     detectors     PARAMS = params(half_life=param(200.0, "age at which ..", unit="points", at_least=1))
     generators    def records(*, noise: Annotated[float, Parameter("standard deviation ..", at_least=0.0)] = 0.02)

@@ -2,7 +2,7 @@
 
 One worker with the default set, and the alerter in it. Noise of many sources at a steady rate, each record stamped with
 the moment it was due; now and then one source has a value far from all it had before, and a receiver notes when it is
-told. Broker, worker, load and receiver share the machine.
+notified. Broker, worker, load and receiver share the machine.
 """
 
 import asyncio
@@ -38,17 +38,17 @@ TICK_S = 0.005  # between two batches of the load
 @click.command()
 @click.option("--per-s", default=10_000, show_default=True, help="Points a second.")
 @click.option("--sources", default=500, show_default=True)
-@click.option("--faults", default=300, show_default=True, help="Values that somebody is to be told of.")
+@click.option("--faults", default=300, show_default=True, help="Values for which a notification is due.")
 @click.option("--faults-per-s", default=5.0, show_default=True)
 @click.option("--write-docs", is_flag=True, help="Write the table into docs/benchmarks.md.")
 def main(per_s: int, sources: int, faults: int, faults_per_s: float, write_docs: bool) -> None:
-    """How long it takes until somebody is told."""
+    """How long it takes until somebody is notified."""
     with tempfile.TemporaryDirectory() as folder, LocalKafka(Path(folder) / "kafka", port=0) as kafka:
         measured = measure(kafka.bootstrap_servers, Path(folder), per_s, sources, faults, faults_per_s)
         delays, others = asyncio.run(measured)
     delays.sort()
     lines = [
-        "| points a second | faults | told | of others | median | 99 of 100 | slowest |",
+        "| points a second | faults | notified | others | median | 99 of 100 | slowest |",
         "|---:|---:|---:|---:|---:|---:|---:|",
         f"| {per_s:,} | {faults:,} | {len(delays):,} | {others:,} | "
         f"{' | '.join(f'{delays[int(share * (len(delays) - 1))]:.2f} s' for share in (0.5, 0.99, 1.0))} |",
@@ -62,7 +62,7 @@ def main(per_s: int, sources: int, faults: int, faults_per_s: float, write_docs:
 async def measure(
     servers: str, folder: Path, per_s: int, sources: int, faults: int, faults_per_s: float
 ) -> tuple[list[float], int]:
-    """(seconds from each fault that was told to the receiver, other episodes that were told)."""
+    """(seconds from each fault to its notification, number of notifications of other episodes)."""
     receiver = Receiver(random.Random(1))
     url = await receiver.start()
     alerting = {
@@ -98,15 +98,15 @@ async def measure(
                 await asyncio.sleep(TICK_S)
             await producer.flush()
             until = time.time() + WAIT_S
-            while len(told := when(receiver, due)) < len(due) and time.time() < until:
+            while len(notified := when(receiver, due)) < len(due) and time.time() < until:
                 await asyncio.sleep(0.2)
     await receiver.stop()
     every = Counter(episode["episode"] for message in receiver.messages for episode in message["data"]["episodes"])
-    return [told[source] - due[source] for source in told], len(every) - len(told)
+    return [notified[source] - due[source] for source in notified], len(every) - len(notified)
 
 
 def when(receiver: Receiver, due: dict[str, float]) -> dict[str, float]:
-    """Source -> when it was told that an episode had begun with its fault."""
+    """Source -> time of the notification that an episode had begun with its fault."""
     found: dict[str, float] = {}
     for message in receiver.messages:
         for episode in message["data"]["episodes"]:

@@ -1,4 +1,4 @@
-"""Judges the episodes of one series: was each fault told in time, was it over in time, and how much else was told?
+"""Judges the episodes of one series: each fault found in time, over in time, and how many others?
 
 The time of an episode decides, not its score. What an episode says about itself is counted beside it: of what kind it
 is, and whether one about a value opens outside the band that it shows.
@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.drills.shapes import Case, Fault
 
-EARLY = 20  # points before a fault: an episode that opened there and is open when the fault begins has told it
+EARLY = 20  # points before a fault: an episode that opened there and is open when the fault begins has found it
 ENDLESS = 0.25  # share of the series: an episode about no fault that lasts so long is one that does not end
 
 
@@ -43,15 +43,15 @@ def faulty(case: Case, episodes: Sequence[Episode]) -> list[str]:
 
 
 def _is_about(episode: Episode, fault: Fault) -> bool:
-    end = fault.told_by if fault.over_by is None else fault.over_by
+    end = fault.found_by if fault.over_by is None else fault.over_by
     was_open = fault.first - EARLY <= episode.opened < fault.first <= episode.last
     return was_open or fault.first <= episode.opened <= end
 
 
 def _of_fault(fault: Fault, about: Sequence[Episode]) -> list[str]:
-    in_time = [each for each in about if each.opened <= fault.told_by]
+    in_time = [each for each in about if each.opened <= fault.found_by]
     if not in_time:
-        return [f"not told from {fault.first} to {fault.told_by}"]
+        return [f"not found from {fault.first} to {fault.found_by}"]
     why, last = [], max(each.last for each in about)
     if fault.metric is not None and in_time[0].metric != fault.metric:
         why.append(f"names {in_time[0].metric}, not {fault.metric}")
@@ -60,7 +60,7 @@ def _of_fault(fault: Fault, about: Sequence[Episode]) -> list[str]:
     if fault.open_until is not None and last < fault.open_until:
         why.append(f"open until {last}, the fault lasts until {fault.open_until}")
     if len(about) > fault.alerts:
-        why.append(f"told {len(about)} times from {fault.first}")
+        why.append(f"found {len(about)} times from {fault.first}")
     return why
 
 

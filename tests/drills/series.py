@@ -37,76 +37,76 @@ def made(name: str, seed: int, instance: int) -> Case:
 
 @drill
 def spike_in_noise(draw: Draw) -> Case:
-    """One value 10 to 15 standard deviations off: told within 1 point, over within 15; 2 others."""
+    """One value 10 to 15 standard deviations off: found within 1 point, over within 15; 2 others."""
     s = draw.noise()
     at = draw.place(s)
     s.x[at] += draw.sign() * draw.between(10, 15) * s.spread
-    return s.case(others=2).fault(at, told=1, over=15)
+    return s.case(others=2).fault(at, within=1, over=15)
 
 
 @drill
 def spike_in_daily(draw: Draw) -> Case:
-    """One value 12 to 18 standard deviations off a daily course: told within 1 point, over within 20; 2 others."""
+    """One value 12 to 18 standard deviations off a daily course: found within 1 point, over within 20; 2 others."""
     s = draw.daily()
     at = draw.place(s)
     s.x[at] += draw.sign() * draw.between(12, 18) * s.spread
-    return s.case(others=2).fault(at, told=1, over=20)
+    return s.case(others=2).fault(at, within=1, over=20)
 
 
 @drill
 def spike_in_walk(draw: Draw) -> Case:
-    """One value 12 to 16 usual steps off a slow walk: told within 1 point, over within 20; 3 others."""
+    """One value 12 to 16 usual steps off a slow walk: found within 1 point, over within 20; 3 others."""
     s = draw.walk()
     at = draw.place(s)
     s.x[at] += draw.sign() * draw.between(12, 16) * s.spread
-    return s.case(others=3).fault(at, told=1, over=20)
+    return s.case(others=3).fault(at, within=1, over=20)
 
 
 @drill
 def spike_in_counts(draw: Draw) -> Case:
-    """One count far above a Poisson course: told within 1 point, over within 15; 2 others."""
+    """One count far above a Poisson course: found within 1 point, over within 15; 2 others."""
     rate = draw.between(2, 30)
     s = Series(draw.random.poisson(rate, draw.whole(2600, 4200)).astype(float), draw.step(), rate, rate**0.5)
     at = draw.place(s)
     s.x[at] = round(rate + draw.between(12, 18) * s.spread)
-    return s.case(others=2).fault(at, told=1, over=15)
+    return s.case(others=2).fault(at, within=1, over=15)
 
 
 @drill
 def spike_in_short_history(draw: Draw) -> Case:
-    """One value 14 to 20 standard deviations off, after 100 to 180 points: told within 1, over within 15; 1 other."""
+    """One value 14 to 20 standard deviations off, after 100 to 180 points: found within 1, over within 15; 1 other."""
     s = draw.noise(draw.whole(210, 260))
     at = draw.whole(100, 180)
     s.x[at] += draw.sign() * draw.between(14, 20) * s.spread
-    return s.case(others=1).fault(at, told=1, over=15)
+    return s.case(others=1).fault(at, within=1, over=15)
 
 
 @drill
 def blip_of_constant(draw: Draw) -> Case:
-    """One other value in a constant: told within 1 point, over within 15; no others."""
+    """One other value in a constant: found within 1 point, over within 15; no others."""
     level = draw.one_of((0.0, 1.0, -40.0, 100.0, 21.5))
     s = Series(np.full(draw.whole(2600, 4200), level), draw.step(), level, 0.0)
     at = draw.place(s)
     s.x[at] += draw.sign() * draw.one_of((0.5, 3.0, 20.0))
-    return s.case(others=0).fault(at, told=1, over=15)
+    return s.case(others=0).fault(at, within=1, over=15)
 
 
 @drill
 def deploy_spikes(draw: Draw) -> Case:
-    """A spike of 1 to 3 points at six irregular times: each is told within 1 point, over 15 after it; 2 others."""
+    """A spike of 1 to 3 points at six irregular times: each is found within 1 point, over 15 after it; 2 others."""
     s = draw.noise(4200)
     height, at, case = draw.sign() * draw.between(10, 15) * s.spread, 1200, s.case(others=2)
     for _ in range(6):
         at, width = at + draw.whole(150, 650), draw.whole(1, 3)
         s.x[at : at + width] += height * draw.between(0.9, 1.1)
-        case.fault(at, told=1, over=width + 15)
+        case.fault(at, within=1, over=width + 15)
     case.values["value"] = s.rounded()
     return case
 
 
 @drill
 def sensor_dropout(draw: Draw) -> Case:
-    """1 to 4 points of 0, -1, -999 or 9999, at two times: each told within 1 point, over 15 after it; 2 others."""
+    """1 to 4 points of 0, -1, -999 or 9999, at two times: each found within 1 point, over 15 after it; 2 others."""
     s, sentinel = draw.daily(positive=True), draw.one_of((0.0, -1.0, -999.0, 9999.0))
     s = Series(20.0 + 5.0 * (s.x - s.level) / s.swing, s.step, 20.0, 5.0 * s.spread / s.swing, 5.0, decimals=2)
     places = [draw.place(s, 0.45, 0.55), draw.place(s, 0.7, 0.85)]
@@ -115,7 +115,7 @@ def sensor_dropout(draw: Draw) -> Case:
         s.x[at : at + width] = sentinel
     case = s.case(others=2)
     for at, width in zip(places, widths):
-        case.fault(at, told=1, over=width + 15)
+        case.fault(at, within=1, over=width + 15)
     return case
 
 
@@ -124,19 +124,19 @@ def sensor_dropout(draw: Draw) -> Case:
 
 @drill
 def short_outage(draw: Draw) -> Case:
-    """3 to 40 points of zero: told within 2 points, over 15 after it; 2 others."""
+    """3 to 40 points of zero: found within 2 points, over 15 after it; 2 others."""
     return outages(draw, count=1)
 
 
 @drill
 def same_outage_twice(draw: Draw) -> Case:
-    """The same outage again after days: both told within 2 points, over 15 after it; 2 others."""
+    """The same outage again after days: both found within 2 points, over 15 after it; 2 others."""
     return outages(draw, count=2)
 
 
 @drill
 def same_outage_a_third_time(draw: Draw) -> Case:
-    """The same outage three times: each told within 2 points, over 15 after it; 2 others."""
+    """The same outage three times: each found within 2 points, over 15 after it; 2 others."""
     return outages(draw, count=3)
 
 
@@ -149,31 +149,31 @@ def outages(draw: Draw, count: int) -> Case:
         s.x[at : at + width] = 0.0
     case = s.case(others=2)
     for at in places:
-        case.fault(at, told=2, over=width + 15)
+        case.fault(at, within=2, over=width + 15)
     return case
 
 
 @drill
 def long_outage(draw: Draw) -> Case:
-    """300 to 600 points of zero: told within 2, at most twice, open to its end, over 30 after it; 2 others."""
+    """300 to 600 points of zero: found within 2, at most twice, open to its end, over 30 after it; 2 others."""
     s, width = draw.noise(draw.whole(3400, 4400), away=True), draw.whole(300, 600)
     at = draw.place(s, 0.5, 0.7)
     s.x[at : at + width] = 0.0
-    return s.case(others=2).fault(at, told=2, over=width + 30, lasts=width - 5, alerts=2)
+    return s.case(others=2).fault(at, within=2, over=width + 30, lasts=width - 5, alerts=2)
 
 
 @drill
 def outage_in_daily(draw: Draw) -> Case:
-    """A daily course is zero for half an hour to 4 hours: told within 2 points, over 20 after it; 2 others."""
+    """A daily course is zero for half an hour to 4 hours: found within 2 points, over 20 after it; 2 others."""
     s = draw.daily(positive=True)
     at, width = draw.place(s), max(2, round(draw.between(1800, 14400) / s.step))
     s.x[at : at + width] = 0.0
-    return s.case(others=2).fault(at, told=2, over=width + 20)
+    return s.case(others=2).fault(at, within=2, over=width + 20)
 
 
 @drill
 def half_traffic(draw: Draw) -> Case:
-    """Half of the busy hours' traffic is missing for 2 to 4 hours: told within one, over 20 points after; 2 others."""
+    """Half of the busy hours' traffic is missing for 2 to 4 hours: found within one, over 20 points after; 2 others."""
     s = draw.daily(positive=True)
     s.x -= 0.8 * (s.level - s.swing)  # so that nights are quiet
     s.x = np.maximum(s.x, 0.0)
@@ -181,16 +181,16 @@ def half_traffic(draw: Draw) -> Case:
     day = draw.place(s) // s.per_day * s.per_day
     at = day + int(np.argmax(s.x[day : day + s.per_day])) - width // 2
     s.x[at : at + width] *= 0.5
-    return s.case(others=2).fault(at, told=round(3600 / s.step), over=width + 20)
+    return s.case(others=2).fault(at, within=round(3600 / s.step), over=width + 20)
 
 
 @drill
 def resumed_elsewhere(draw: Draw) -> Case:
-    """No points for 1 to 3 days, then a level 12 to 20 deviations away: told within 3, over within 300; 2 others."""
+    """No points for 1 to 3 days, then a level 12 to 20 deviations away: found within 3, over within 300; 2 others."""
     s = draw.noise()
     at = draw.place(s, 0.5, 0.65)
     s.x[at:] += draw.sign() * draw.between(12, 20) * s.spread
-    case = s.case(others=2).fault(at, told=3, over=300)
+    case = s.case(others=2).fault(at, within=3, over=300)
     case.time[at:] += draw.between(1, 3) * 86400.0 // s.step * s.step
     return case
 
@@ -200,54 +200,54 @@ def resumed_elsewhere(draw: Draw) -> Case:
 
 @drill
 def level_shift(draw: Draw) -> Case:
-    """A lasting shift by 10 to 15 standard deviations: told within 3, once or twice, over within 300; 2 others."""
+    """A lasting shift by 10 to 15 standard deviations: found within 3, once or twice, over within 300; 2 others."""
     s = draw.noise(draw.whole(3400, 4400))
     at = draw.place(s, 0.45, 0.65)
     s.x[at:] += draw.sign() * draw.between(10, 15) * s.spread
-    return s.case(others=2).fault(at, told=3, over=300, alerts=2)
+    return s.case(others=2).fault(at, within=3, over=300, alerts=2)
 
 
 @drill
 def shift_and_back(draw: Draw) -> Case:
-    """A lasting shift, back after 700 to 1500 points: both told within 3, once or twice, over within 300; 2 others."""
+    """A lasting shift, back after 700 to 1500 points: both found within 3, once or twice, over within 300; 2 others."""
     s, height, width = draw.noise(4200), draw.sign() * draw.between(10, 15), draw.whole(700, 1500)
     at = draw.place(s, 0.4, 0.5)
     s.x[at : at + width] += height * s.spread
-    case = s.case(others=2).fault(at, told=3, over=300, alerts=2)
-    return case.fault(at + width, told=3, over=300, alerts=2)
+    case = s.case(others=2).fault(at, within=3, over=300, alerts=2)
+    return case.fault(at + width, within=3, over=300, alerts=2)
 
 
 @drill
 def step_of_constant(draw: Draw) -> Case:
-    """Another constant from some point on: told within 2 points, once or twice, over within 300; 1 other."""
+    """Another constant from some point on: found within 2 points, once or twice, over within 300; 1 other."""
     level = round(10 ** draw.between(-1, 4), 3)
     s = Series(np.full(draw.whole(2800, 4200), level), draw.step(), level, 0.0)
     at = draw.place(s, 0.4, 0.65)
     s.x[at:] = round(level * draw.one_of((-1.0, 0.0, 0.7, 1.3, 2.0)), 3)
-    return s.case(others=1).fault(at, told=2, over=300, alerts=2)
+    return s.case(others=1).fault(at, within=2, over=300, alerts=2)
 
 
 @drill
 def latency_shift(draw: Draw) -> Case:
-    """A heavy-tailed latency becomes 3 to 5 times what it was: told within 40 points, over within 400; 3 others."""
+    """A heavy-tailed latency becomes 3 to 5 times what it was: found within 40 points, over within 400; 3 others."""
     s = draw.latency(draw.whole(3000, 4200))
     at = draw.place(s, 0.5, 0.65)
     s.x[at:] *= draw.between(3, 5)
-    return s.case(others=3).fault(at, told=40, over=400, alerts=4)
+    return s.case(others=3).fault(at, within=40, over=400, alerts=4)
 
 
 @drill
 def slow_leak(draw: Draw) -> Case:
-    """A level that drifts away by a standard deviation each 40 to 60 points: told within 12 of them; 6 others."""
+    """A level that drifts away by a standard deviation each 40 to 60 points: found within 12 of them; 6 others."""
     s, pace = draw.noise(3600), draw.between(40, 60)
     at, up = draw.place(s, 0.45, 0.55), draw.sign()
     s.x[at:] += up * s.spread * np.minimum(np.arange(len(s) - at) / pace, 22.0)
-    return s.case(others=6).fault(at, told=round(12 * pace), over=None, alerts=6)
+    return s.case(others=6).fault(at, within=round(12 * pace), over=None, alerts=6)
 
 
 @drill
 def counter_rate(draw: Draw) -> Case:
-    """A counter, long after a reset, counts 5 to 8 times as fast: told within 6 points, over 60 after it; 2 others."""
+    """A counter, long after a reset, counts 5 to 8 times as fast: found within 6 points, over 60 after it; 2 others."""
     n, mean = draw.whole(2600, 3600), 10.0 ** draw.between(0, 3)
     rate = mean * np.abs(1.0 + draw.between(0.05, 0.15) * draw.normal(n))
     at, width = int(draw.between(0.7, 0.85) * n), draw.whole(15, 40)
@@ -255,7 +255,7 @@ def counter_rate(draw: Draw) -> Case:
     reset = int(draw.between(0.35, 0.55) * n)
     x = np.cumsum(rate)
     x[reset:] -= x[reset]
-    return Series(x, draw.step(), 0.0, mean).case(others=2).fault(at, told=6, over=width + 60)
+    return Series(x, draw.step(), 0.0, mean).case(others=2).fault(at, within=6, over=width + 60)
 
 
 # Other noise, no noise
@@ -263,39 +263,39 @@ def counter_rate(draw: Draw) -> Case:
 
 @drill
 def stuck_in_noise(draw: Draw) -> Case:
-    """60 to 150 times the same value: told within 50 points, over 30 after it; 2 others."""
+    """60 to 150 times the same value: found within 50 points, over 30 after it; 2 others."""
     s, width = draw.noise(), draw.whole(60, 150)
     at = draw.place(s)
     s.x[at : at + width] = s.x[at]
-    return s.case(others=2).fault(at, told=50, over=width + 30)
+    return s.case(others=2).fault(at, within=50, over=width + 30)
 
 
 @drill
 def stuck_in_daily(draw: Draw) -> Case:
-    """A daily course stands still for half a day to a day: told within 8 hours, over 40 points after it; 2 others."""
+    """A daily course stands still for half a day to a day: found within 8 hours, over 40 points after it; 2 others."""
     s = draw.daily()
     at, width = draw.place(s), round(draw.between(0.5, 1.0) * s.per_day)
     s.x[at : at + width] = s.x[at]
-    return s.case(others=2).fault(at, told=s.per_day // 3, over=width + 40)
+    return s.case(others=2).fault(at, within=s.per_day // 3, over=width + 40)
 
 
 @drill
 def noisier(draw: Draw) -> Case:
-    """100 to 200 points of 4 to 6 times the usual noise: told within 30 points, over 60 after it; 3 others."""
+    """100 to 200 points of 4 to 6 times the usual noise: found within 30 points, over 60 after it; 3 others."""
     s, width = draw.noise(), draw.whole(100, 200)
     at = draw.place(s)
     s.x[at : at + width] += draw.between(4, 6) * s.spread * draw.normal(width)
-    return s.case(others=3).fault(at, told=30, over=width + 60, alerts=6)
+    return s.case(others=3).fault(at, within=30, over=width + 60, alerts=6)
 
 
 @drill
 def growing_oscillation(draw: Draw) -> Case:
-    """A slow oscillation grows to 12 standard deviations within 600 points: told within 500; 4 others."""
+    """A slow oscillation grows to 12 standard deviations within 600 points: found within 500; 4 others."""
     s, period = draw.noise(3600), draw.between(30, 80)
     at = draw.place(s, 0.5, 0.7)
     i = np.arange(len(s) - at)
     s.x[at:] += s.spread * np.minimum(i / 50.0, 12.0) * np.sin(2.0 * np.pi * i / period)
-    return s.case(others=4).fault(at, told=500, over=None, alerts=6)
+    return s.case(others=4).fault(at, within=500, over=None, alerts=6)
 
 
 # Days and weeks that are not as usual
@@ -303,47 +303,47 @@ def growing_oscillation(draw: Draw) -> Case:
 
 @drill
 def flat_day(draw: Draw) -> Case:
-    """A daily course is missing for a day: told within half a day, over 4 hours after it; 3 others."""
+    """A daily course is missing for a day: found within half a day, over 4 hours after it; 3 others."""
     s = draw.daily()
     at = draw.place(s, 0.65, 0.85) // s.per_day * s.per_day
     s.x[at : at + s.per_day] = s.level + s.spread * draw.normal(s.per_day)
-    return s.case(others=3).fault(at, told=s.per_day // 2, over=s.per_day * 7 // 6)
+    return s.case(others=3).fault(at, within=s.per_day // 2, over=s.per_day * 7 // 6)
 
 
 @drill
 def missing_batch(draw: Draw) -> Case:
-    """The peak of a daily job is missing once, in the third week: told 2 points after it, over within 30; 2 others."""
+    """The peak of a daily job is missing once, in the third week: found 2 points after it, over within 30; 2 others."""
     s, first, width = draw.batches(20)
     at = first + s.per_day * draw.whole(14, 18)
     s.x[at : at + width] = s.level + s.spread * draw.normal(width)
-    return s.case(others=2).fault(at, told=width + 2, over=30)
+    return s.case(others=2).fault(at, within=width + 2, over=30)
 
 
 @drill
 def misplaced_batch(draw: Draw) -> Case:
-    """A daily job runs 3 to 5 hours early once, in the third week: told within 2 points, over within 25; 2 others."""
+    """A daily job runs 3 to 5 hours early once, in the third week: found within 2 points, over within 25; 2 others."""
     s, first, width = draw.batches(20)
     usual = first + s.per_day * draw.whole(14, 18)
     at = usual - draw.whole(36, 60)
     peak = s.x[usual : usual + width].copy()
     s.x[usual : usual + width], s.x[at : at + width] = s.x[at : at + width].copy(), peak
-    return s.case(others=2).fault(at, told=2, over=25)
+    return s.case(others=2).fault(at, within=2, over=25)
 
 
 @drill
 def new_daily_job(draw: Draw) -> Case:
-    """A job begins to run daily: its first run told within 1 point, over within 20, learned after four; 4 others."""
+    """A job begins to run daily: its first run found within 1 point, over within 20, learned after four; 4 others."""
     s = draw.noise(288 * 20, step=300.0)
     height, width = draw.between(15, 40) * s.spread, draw.whole(1, 3)
     at = s.per_day * draw.whole(6, 8) + draw.whole(0, 287)
     for first in range(at, len(s) - width, s.per_day):
         s.x[first : first + width] += height * draw.between(0.95, 1.05)
-    return s.case(others=4).fault(at, told=1, over=20)
+    return s.case(others=4).fault(at, within=1, over=20)
 
 
 @drill
 def quiet_weekday(draw: Draw) -> Case:
-    """A working day of the fifth week is as quiet as a Sunday: told within 2 hours, over 8 hours after it; 2 others."""
+    """A working day of the fifth week is as quiet as a Sunday: found within 2 hours, over 8 hours after; 2 others."""
     s = draw.business(42)
     busy = s.x > 0.6 * s.level
     begins = np.flatnonzero(busy[1:] & ~busy[:-1]) + 1
@@ -352,16 +352,16 @@ def quiet_weekday(draw: Draw) -> Case:
     width = int(ends[ends > at][0]) - at
     quiet = np.flatnonzero(~busy)
     s.x[at : at + width] = s.x[quiet[quiet < at][-width:]]
-    return s.case(others=2).fault(at, told=8, over=width + 32)
+    return s.case(others=2).fault(at, within=8, over=width + 32)
 
 
 @drill
 def error_incident(draw: Draw) -> Case:
-    """Rare short bursts of errors, then 20 to 60 points of 20 to 60 %: told within 2, over 20 after it; 3 others."""
+    """Rare short bursts of errors, then 20 to 60 points of 20 to 60 %: found within 2, over 20 after it; 3 others."""
     s, width = draw.error_rate(draw.whole(3000, 4200)), draw.whole(20, 60)
     at = draw.place(s, 0.6, 0.8)
     s.x[at : at + width] = draw.between(20, 60) + 3.0 * draw.normal(width)
-    return s.case(others=3).fault(at, told=2, over=width + 20)
+    return s.case(others=3).fault(at, within=2, over=width + 20)
 
 
 # Several metrics
@@ -369,29 +369,29 @@ def error_incident(draw: Draw) -> Case:
 
 @drill
 def one_metric_of_eight(draw: Draw) -> Case:
-    """One of eight metrics 12 to 16 deviations off: told within 1 point, and named, over within 20; 3 others."""
+    """One of eight metrics 12 to 16 deviations off: found within 1 point, and named, over within 20; 3 others."""
     n, step = draw.whole(2000, 2600), draw.step()
     metrics = {f"m{k}": draw.noise(n, step=step) for k in range(8)}
     name = draw.one_of(list(metrics))
     at = draw.place(metrics[name])
     metrics[name].x[at] += draw.sign() * draw.between(12, 16) * metrics[name].spread
-    return together(metrics, others=3).fault(at, told=1, over=20, metric=name)
+    return together(metrics, others=3).fault(at, within=1, over=20, metric=name)
 
 
 @drill
 def all_metrics_at_once(draw: Draw) -> Case:
-    """Five metrics are zero for 10 to 40 points: told within 2 points, once or twice, over 20 after it; 3 others."""
+    """Five metrics are zero for 10 to 40 points: found within 2 points, once or twice, over 20 after it; 3 others."""
     n, step, width = draw.whole(2000, 2600), draw.step(), draw.whole(10, 40)
     metrics = {f"m{k}": draw.noise(n, step=step, away=True) for k in range(5)}
     at = int(draw.between(0.5, 0.8) * n)
     for one in metrics.values():
         one.x[at : at + width] = 0.0
-    return together(metrics, others=3).fault(at, told=2, over=width + 20, alerts=2)
+    return together(metrics, others=3).fault(at, within=2, over=width + 20, alerts=2)
 
 
 @drill
 def pair_parts(draw: Draw) -> Case:
-    """Two metrics that go together part for 4 to 8 hours: told within 20 points, over 60 after it; 3 others."""
+    """Two metrics that go together part for 4 to 8 hours: found within 20 points, over 60 after it; 3 others."""
     step = draw.one_of((300.0, 600.0))
     a = draw.daily(step=step)
     gain, spread = draw.one_of((-2.0, 0.5, 3.0)), abs(draw.between(0.5, 1.5)) * a.spread
@@ -400,12 +400,12 @@ def pair_parts(draw: Draw) -> Case:
     day = draw.place(a) // a.per_day * a.per_day
     at = day + int(np.argmax(np.abs(a.x[day : day + a.per_day] - a.level))) - width // 2  # where both are far out
     b.x[at : at + width] = 2.0 * b.level - b.x[at : at + width]
-    return together({"a": a, "b": b}, others=3).fault(at, told=20, over=width + 60)
+    return together({"a": a, "b": b}, others=3).fault(at, within=20, over=width + 60)
 
 
 @drill
 def pair_parts_in_range(draw: Draw) -> Case:
-    """Two metrics part for 60 to 180 points, each where it may well be: told within 40, over 80 after it; 3 others."""
+    """Two metrics part for 60 to 180 points, each where it may well be: found within 40, over 80 after it; 3 others."""
     a = draw.noise(draw.whole(3000, 4200), away=True)
     b, gain = draw.partner(a)
     width, late = draw.whole(60, 180), draw.whole(8, 40)
@@ -415,12 +415,12 @@ def pair_parts_in_range(draw: Draw) -> Case:
         (a.x[part][::-1], a.x[at - late : at - late + width], a.x[at - 1], a.level + 0.2 * (a.x[part] - a.level))
     )
     b.x[part] += gain * (instead - a.x[part])
-    return together({"a": a, "b": b}, others=3).fault(at, told=40, over=width + 80, alerts=2)
+    return together({"a": a, "b": b}, others=3).fault(at, within=40, over=width + 80, alerts=2)
 
 
 @drill
 def one_of_six_sent_alone(draw: Draw) -> Case:
-    """Metrics sent one by one, one is wrong 20 to 60 times: told within 2, named, open to its end; 6 others."""
+    """Metrics sent one by one, one is wrong 20 to 60 times: found within 2, named, open to its end; 6 others."""
     n, step, width = draw.whole(900, 1100), draw.step(), draw.whole(20, 60)
     metrics = {f"m{k}": draw.noise(n, step=step) for k in range(6)}
     place = draw.whole(0, 5)
@@ -429,7 +429,7 @@ def one_of_six_sent_alone(draw: Draw) -> Case:
     wrong.x[at : at + width] += draw.sign() * draw.between(12, 16) * wrong.spread
     case = one_by_one(metrics, others=6)
     first, last = 6 * at + place, 6 * width - 6 * 4
-    return case.fault(first, told=12, over=6 * (width + 15), lasts=last, alerts=2, metric=f"m{place}")
+    return case.fault(first, within=12, over=6 * (width + 15), lasts=last, alerts=2, metric=f"m{place}")
 
 
 # Nothing wrong

@@ -18,7 +18,7 @@ class Fault:
     """What an operator would call right about one fault. All are numbers of points from the start of the series."""
 
     first: int
-    told_by: int  # an episode must open from ``first`` to here
+    found_by: int  # an episode must open from ``first`` to here
     over_by: int | None  # no episode of it may be open later; None: it does not matter
     open_until: int | None = None  # one episode must last at least to here
     alerts: int = 3  # episodes about it, at most
@@ -39,10 +39,10 @@ class Case:
     def __len__(self) -> int:
         return len(self.time)
 
-    def fault(self, first: int, told: int, over: int | None, lasts: int | None = None, **more) -> Case:
-        """Add a fault: told, over and lasts are numbers of points after its first one."""
+    def fault(self, first: int, within: int, over: int | None, lasts: int | None = None, **more) -> Case:
+        """Add a fault: within, over and lasts are numbers of points after its first one."""
         over_by, open_until = (None if after is None else int(first + after) for after in (over, lasts))
-        self.faults.append(Fault(int(first), int(first + told), over_by, open_until, **more))
+        self.faults.append(Fault(int(first), int(first + within), over_by, open_until, **more))
         return self
 
     def rearranged(self, order: Sequence[int] | np.ndarray) -> Case:

@@ -45,7 +45,7 @@ def oracle(case, late=0, longer=0):
     """Tells each fault, at the last moment that is right and some points later."""
     found = []
     for fault in case.faults:
-        opened = fault.told_by + late
+        opened = fault.found_by + late
         end = opened if fault.over_by is None else max(opened, fault.over_by)
         found.append(Episode(opened, end + longer, fault.metric or "value"))
     return found
@@ -109,7 +109,7 @@ def test_a_seed_makes_the_same_finite_series_again(name):
         every = np.concatenate(list(case.values.values()))
         assert len(case) >= 200 and np.isfinite(case.time).all() and not np.isinf(every).any()
         assert np.isfinite(every).sum() == len(case) * (1 if case.one_by_one else len(case.values))
-        assert all(case.quiet_from <= fault.first <= fault.told_by < len(case) for fault in case.faults)
+        assert all(case.quiet_from <= fault.first <= fault.found_by < len(case) for fault in case.faults)
         assert all((fault.over_by or 0) < len(case) for fault in case.faults)
 
 
@@ -162,7 +162,7 @@ def test_detect_reports_the_episode_at_the_point_of_the_fault(tmp_path):
     for place, source in enumerate(("a", "b")):
         x = np.sin(np.arange(400.0) * 1.7) + 0.1 * Draw(3, place).normal(400)
         x[300 + place] += 100.0
-        given[source] = Series(x, 60.0, 0.0, 1.0).case(others=0).fault(300 + place, told=0, over=0)
+        given[source] = Series(x, 60.0, 0.0, 1.0).case(others=0).fault(300 + place, within=0, over=0)
     found = by_detect(given, config)
     assert {source: [(each.opened, each.last) for each in every] for source, every in found.items()} == {
         "a": [(300, 300)],
