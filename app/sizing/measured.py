@@ -48,7 +48,7 @@ class Memory(msgspec.Struct, forbid_unknown_fields=True):
     backlog_mb: float  # of a partition, while more records wait than can be scored
 
 
-class Adapter(msgspec.Struct, forbid_unknown_fields=True):
+class AdapterCost(msgspec.Struct, forbid_unknown_fields=True):
     """A detector of a library."""
 
     us: float  # of a point, with its share of the fits
@@ -87,7 +87,7 @@ class Measured(msgspec.Struct, forbid_unknown_fields=True):
     restart: Restart
     memory: Memory
     kernels_us: dict[str, float]  # of a point, by detector
-    adapters: dict[str, Adapter]
+    adapters: dict[str, AdapterCost]
     most: Range
     checks: list[Check]
 

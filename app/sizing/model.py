@@ -72,7 +72,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Figure:
+class SizingFigure:
     """One line of the answer. ``rests_on``: where it comes from."""
 
     name: str
@@ -83,11 +83,11 @@ class Figure:
 
 @dataclass
 class Sizes:
-    figures: list[Figure] = field(default_factory=list)
+    figures: list[SizingFigure] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def add(self, name: str, value: float, unit: str, rests_on: str) -> float:
-        self.figures.append(Figure(name, value, unit, rests_on))
+        self.figures.append(SizingFigure(name, value, unit, rests_on))
         return value
 
     def __getitem__(self, name: str) -> float:

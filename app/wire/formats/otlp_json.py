@@ -97,13 +97,13 @@ class ResourceMetrics(msgspec.Struct, Generic[One], gc=False):
     scopeMetrics: list[ScopeMetrics[One]] | None = None
 
 
-class Record(msgspec.Struct, Generic[One], gc=False):
+class OtlpRecord(msgspec.Struct, Generic[One], gc=False):
     resourceMetrics: list[ResourceMetrics[One]]
 
 
 # Numbers of 64 bits are text.
-_decode_record = msgspec.json.Decoder(Record[msgspec.Raw], strict=False).decode
-_decode_usual = msgspec.json.Decoder(Record[DataPoint], strict=False).decode
+_decode_record = msgspec.json.Decoder(OtlpRecord[msgspec.Raw], strict=False).decode
+_decode_usual = msgspec.json.Decoder(OtlpRecord[DataPoint], strict=False).decode
 _decode_point = msgspec.json.Decoder(DataPoint, strict=False).decode
 _decode_attributes = msgspec.json.Decoder(list[Attribute] | None).decode
 _NO_POINTS = DataPoints[DataPoint]()
@@ -135,7 +135,7 @@ class Format(Mapping):
         self._abouts: dict[tuple[Any, ...], About] = {}
         self._described = 0  # how many sets of attributes are known
 
-    def elements(self, record: Record[msgspec.Raw], raw: bytes, path: str) -> Iterable[Element]:
+    def elements(self, record: OtlpRecord[msgspec.Raw], raw: bytes, path: str) -> Iterable[Element]:
         found: list[Element] = []
         for i, of_resource in enumerate(record.resourceMetrics):
             resource = bytes(of_resource.resource.attributes if of_resource.resource else NONE)
@@ -247,7 +247,7 @@ class Format(Mapping):
             yield "wrong_type", f"{path}.resourceMetrics must be an array, got {shown(found.get('resourceMetrics'))}"
         else:
             try:
-                msgspec.convert(found, Record)
+                msgspec.convert(found, OtlpRecord)
             except msgspec.ValidationError as error:
                 yield "wrong_type", f"{path} must be metrics of OTLP: {error}"
 

@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 from app.local_kafka.jars import KAFKA
 from app.settings import load
 from app.sizing import footprint
-from app.sizing.measured import Adapter, Check, Cpu, Measured, Memory, Range, Restart
+from app.sizing.measured import AdapterCost, Check, Cpu, Measured, Memory, Range, Restart
 from app.sizing.model import Model
 from tests.bench.report import hardware
 from tests.bench.sizing.measured import Stage
@@ -34,7 +34,7 @@ def fitted(runs: dict[str, Any]) -> Measured:
     every = stages(runs)
     used, checks = [one for one in every if not one.checks], [one for one in every if one.checks]
     kernels = runs["kernels"]
-    adapters = {name: Adapter(**one) for name, one in runs["adapters"].items()}
+    adapters = {name: AdapterCost(**one) for name, one in runs["adapters"].items()}
     cpu = _cpu(used, kernels)
     found = Measured(
         machine=hardware(),
