@@ -178,21 +178,21 @@ class Metrics:
         self.commits = {outcome: commits.labels(outcome) for outcome in COMMIT_OUTCOMES}
 
         # The alerter.
-        self.episodes_open = gauge("episodes_open", "Open episodes that somebody is to be told of.")
+        self.episodes_open = gauge("episodes_open", "Open episodes of which somebody is to be notified.")
         self._notifications = counter(
             "notifications_total", "Messages that were sent, given up, or not sent because of a silence or rule.",
             "channel", "state",
         )  # fmt: skip
         self.notification_delay = histogram(
             "notification_delay_seconds",
-            "Time from the newest point that a message tells of until it was sent.",
+            "Time from the newest point in a message until it was sent.",
             _LATENCY_S,
         )
         self._channel_up = gauge("channel_up", "Whether the channel took its last message: 1, else 0.", "channel")
         self.alerter_skipped = counter("alerter_skipped_total", "Records that the alerter could not read.")
-        self.alerter_restarts = counter("alerter_restarts_total", "Times the alerter began anew after an error.")
+        self.alerter_restarts = counter("alerter_restarts_total", "Times the alerter restarted after an error.")
         self.alerter_partitions = gauge(
-            "alerter_assigned_partitions", "Partitions of the topic of anomalies of whose episodes this process tells."
+            "alerter_assigned_partitions", "Partitions of the topic of anomalies whose episodes this process sends."
         )
         self.alerter_lag = gauge(
             "alerter_lag_records", "Records of these partitions of the topic of anomalies not yet read."
@@ -200,7 +200,7 @@ class Metrics:
         feedback = gauge(
             "feedback_episodes",
             f"Episodes of which people said in the last {FEEDBACK_DAYS} days what they were, by verdict; the same in "
-            "each process that tells of episodes.",
+            "each alerter.",
             "verdict",
         )
         self.feedback = {verdict: feedback.labels(verdict) for verdict in VERDICTS}
