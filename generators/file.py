@@ -32,7 +32,7 @@ def records(
     loop: Annotated[bool, Parameter("repeat the files without end, with the times moved on")] = False,
     start: Annotated[float | None, Time("move the times so that each file begins at this time")] = None,
     time: Annotated[tuple[str, ...], Parameter("column of the time; of two: date and time of the day")] = (),
-    source: Annotated[tuple[str, ...], Parameter("column of the source; none: found out, or the file's name")] = (),
+    source: Annotated[tuple[str, ...], Parameter("column of the source; none: by its name, or the file's name")] = (),
     value: Annotated[tuple[str, ...], Parameter("column of a value; can be given several times")] = (),
     columns: Annotated[
         Literal["metrics", "sources"], Parameter("several columns are metrics of a source, or each is a source")
@@ -40,12 +40,14 @@ def records(
     time_unit: Annotated[
         Literal["s", "ms", "us", "ns"] | None, Parameter("unit of numeric times; none: by their size")
     ] = None,
-    time_format: Annotated[str | None, Parameter("form of the times as in strptime, or excel; none: found out")] = None,
-    timezone: Annotated[str | None, Parameter("zone of times that name none; none: UTC")] = None,
-    date_order: Annotated[
-        Literal["day-first", "month-first"] | None, Parameter("what 01/02/2023 is; none: found out")
+    time_format: Annotated[
+        str | None, Parameter("form of the times as in strptime, or excel; none: from the cells")
     ] = None,
-    decimal: Annotated[Literal["point", "comma"] | None, Parameter("what 1,234 is; none: found out")] = None,
+    timezone: Annotated[str | None, Parameter("zone of times without a zone; none: UTC")] = None,
+    date_order: Annotated[
+        Literal["day-first", "month-first"] | None, Parameter("how to read 01/02/2023; none: from the cells")
+    ] = None,
+    decimal: Annotated[Literal["point", "comma"] | None, Parameter("how to read 1,234; none: from the cells")] = None,
     encoding: Annotated[str | None, Parameter("encoding of a CSV that is not UTF-8 or UTF-16, as cp1252")] = None,
 ) -> Iterator[GeneratedRecord | Remark]:
     """The points of each file in its order, those of several files merged by time."""

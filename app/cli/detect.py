@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def columns_options(command: Callable) -> Callable:
     """Adds the options that say how a table is read, under their names in ``FileOptions`` and ``InputSettings``."""
     format_help = (
-        "Format of times, as for strptime: '%d.%m.%Y %H:%M'; excel: days since 1899-12-30.  [default: found out]"
+        "Format of times, as for strptime: '%d.%m.%Y %H:%M'; excel: days since 1899-12-30.  [default: from the cells]"
     )
     options = [
         click.option(
@@ -46,14 +46,16 @@ def columns_options(command: Callable) -> Callable:
             help="Unit of numeric times.  [default: by their size]",
         ),
         click.option("--time-format", metavar="FORMAT", help=format_help),
-        click.option("--timezone", metavar="NAME", help="Zone of times that name none: Europe/Berlin.  [default: UTC]"),
+        click.option("--timezone", metavar="NAME", help="Zone of times without a zone: Europe/Berlin.  [default: UTC]"),
         click.option(
             "--date-order",
             type=click.Choice(["day-first", "month-first"]),
-            help="What 01/02/2023 is.  [default: found out]",
+            help="How to read 01/02/2023.  [default: from the cells]",
         ),
-        click.option("--decimal", type=click.Choice(["point", "comma"]), help="What 1,234 is.  [default: found out]"),
-        click.option("--encoding", metavar="NAME", help="Of CSV that is not UTF-8 or UTF-16: cp1252."),
+        click.option(
+            "--decimal", type=click.Choice(["point", "comma"]), help="How to read 1,234.  [default: from the cells]"
+        ),
+        click.option("--encoding", metavar="NAME", help="Encoding of CSV that is not UTF-8 or UTF-16: cp1252."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -93,11 +95,12 @@ def detect(
 
     FILE may be a folder, for all files in it, or - for standard input; gzip is unpacked. Columns are found by the usual
     names: timestamp, source, value. Several columns of numbers are one vector; label, is_anomaly and the like are
-    not values; an empty cell is a missing value. What is read as what is said on stderr; what is in doubt is refused.
+    not values; an empty cell is a missing value. How columns are read is printed on stderr; a table that can be read in
+    two ways is refused.
 
     With --report the results are written only where --output says so. The report needs no network; where rows are
-    labelled (a column label, anomaly or is_anomaly, or --labels) it says how well they agree, and several --config
-    are compared in it.
+    labelled (a column label, anomaly or is_anomaly, or --labels) it compares episodes and labels, and several --config
+    with each other.
 
     A summary is printed on stderr.
     """

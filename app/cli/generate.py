@@ -36,21 +36,21 @@ class Generators(click.Group):
 def generate() -> None:
     """Write points to raw-data: made up, from files, or from a generator of your own.
 
-    Everything at once, unless --speed or --rate is given. With --post they are sent to a worker over HTTP.
+    All at once, unless --speed or --rate is given. With --post they are sent to a worker over HTTP.
     """
 
 
 COMMON = [
     click.Option(["--output"], metavar="PATH", help="NDJSON to a file, - for standard output, instead of Kafka."),
     click.Option(["--post"], metavar="URL", help="POST to a worker instead: http(s)://host:port/data or /detect."),
-    click.Option(["--token-file"], metavar="PATH", help="With --post: file with the token to show."),
+    click.Option(["--token-file"], metavar="PATH", help="With --post: file with the token to send."),
     click.Option(
         ["--retry-for"],
         type=DurationType(),
         default="1m",
         show_default=True,
         metavar="DURATION",
-        help="With --post: how long to try again what fails.",
+        help="With --post: how long to retry after errors.",
     ),
     click.Option(["--topic"], help="Topic to write to.  [default: kafka.input_topic]"),
     click.Option(

@@ -123,7 +123,7 @@ class CsvColumns:
         self._check_width()
 
     def interpretation(self) -> str:
-        """What is read as what, for the user."""
+        """How the columns are read, for the user."""
         zone = self.options.timezone or "UTC"
         time = "the number of the row (no column of times was found)"
         if self.time_at:

@@ -20,12 +20,12 @@ class RowBatch:
     labelled: bool = False  # the file says of its points whether they are anomalous
     bad: list[DeadLetter] = field(default_factory=list)  # the reason begins with FILE:LINE
     empty: int = 0  # rows that hold no value
-    notes: list[str] = field(default_factory=list)  # decisions about the file that may surprise
-    interpretation: str = ""  # with the first rows of a table: what is read as what
+    notes: list[str] = field(default_factory=list)  # decisions about the file that users may not expect
+    interpretation: str = ""  # with the first rows of a table: how its columns are read
 
 
 def with_notes(batches: Iterator[RowBatch], notes: list[str], interpretation: str) -> Iterator[RowBatch]:
-    """The batches, with what is to be said of the file in the first one."""
+    """The batches, the first with the notes on the file."""
     first = next(batches, None) or RowBatch()
     first.notes, first.interpretation = notes, interpretation
     yield first
