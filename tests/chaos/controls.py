@@ -18,7 +18,7 @@ from integration import logs
 from integration.load import Load
 from integration.oracle import Report
 from integration.run import PARTITIONS, Run
-from integration.workers import PROGRAM, wait_for
+from integration.workers import PROGRAM, Worker, wait_for
 from support import kafka_tools
 
 HERE = __file__.rpartition("/")[0]
@@ -31,6 +31,10 @@ def load_of(run: Run, per_s: float = PER_S) -> Load:
     return Load(run.kafka.bootstrap_servers, run.kafka.input_topic, PARTITIONS, per_s)
 
 
+def is_ready(worker: Worker) -> bool:
+    return "ready: generation" in worker.said
+
+
 def committed(run: Run) -> int:
     """Sum of the group's positions."""
     return sum(offset for offset, _ in logs.committed(run.kafka).values())
@@ -41,12 +45,12 @@ def replay_from_the_acked_position(run: Run) -> Report:
     environ = {"RECKLESS": "replay_from_the_acked_position"}
     environ |= {"ANOMALY_STATE__SNAPSHOT_EVERY": "10000", "ANOMALY_STATE__REPLAY_RECORDS": "1000000"}
     with load_of(run.make_topics()) as load:
-        worker = run.start(RECKLESS, ANOMALY_STATE__IDLE_SNAPSHOT_S="3600", **environ)  # a slow machine looks idle
-        wait_for(lambda: committed(run) > 2000, lambda: worker.said)
-        worker.kill()
-        run.start(RECKLESS, **environ).until_ready()
+        run.start(RECKLESS, ANOMALY_STATE__IDLE_SNAPSHOT_S="3600", **environ)  # a slow machine looks idle
+        run.until(lambda worker: committed(run) > 2000).kill()
+        run.start(RECKLESS, **environ)
+        run.until(is_ready)
         load.stop()
-    run.until_saved()
+    run.until_saved(run.revive)
     return run.check()
 
 
@@ -54,11 +58,12 @@ def snapshots_before_results(run: Run) -> Report:
     """Killed when half of a batch's results are there."""
     environ = {"RECKLESS": "snapshots_before_results", "ANOMALY_STATE__SNAPSHOT_EVERY": "1"}
     with load_of(run.make_topics()) as load:
-        worker = run.start(RECKLESS, FAUST_ANOMALY_FAILPOINT="results_half_sent:5", **environ)
-        assert worker.wait() == -signal.SIGKILL, worker.said
-        run.start(RECKLESS, **environ).until_ready()
+        run.start(RECKLESS, FAUST_ANOMALY_FAILPOINT="results_half_sent:5", **environ)
+        run.until(lambda worker: worker.code == -signal.SIGKILL)
+        run.start(RECKLESS, **environ)
+        run.until(is_ready)
         load.stop()
-    run.until_saved()
+    run.until_saved(run.revive)
     return run.check()
 
 
@@ -74,14 +79,14 @@ def zombie_beside_the_cleaner(run: Run, program: Sequence[str] = PROGRAM, **envi
     environ["ANOMALY_STATE__SNAPSHOT_EVERY"] = "1"
     environ["ANOMALY_KAFKA__ACK_TIMEOUT_S"] = "300"  # the zombie's wait for an ack goes on while it is stopped
     with load_of(run.make_topics(compacts=True)) as load:
-        zombie = run.start(program, FAUST_ANOMALY_FAILPOINT="results_acked:40:stop", **environ)
-        wait_for(lambda: "failpoint results_acked: stopping" in zombie.said, lambda: zombie.said)
-        other = run.start(program, **environ)
+        run.start(program, FAUST_ANOMALY_FAILPOINT="results_acked:9:stop", **environ)
+        zombie = run.until(lambda worker: "failpoint results_acked: stopping" in worker.said)
+        run.start(program, **environ)
         owned = set(range(PARTITIONS))
-        wait_for(lambda: {number for number, *_ in other.recoveries} == owned, lambda: other.said)
+        run.until(lambda worker: {number for number, *_ in worker.recoveries} == owned)
         time.sleep(1.0)
         load.stop()
-    run.until_saved()
+    run.until_saved(run.revive)
     before = logs.ends(run.kafka, run.kafka.changelog_topic)
     zombie.cont()
     wait_for(lambda: logs.ends(run.kafka, run.kafka.changelog_topic) != before, lambda: zombie.said)
@@ -90,7 +95,7 @@ def zombie_beside_the_cleaner(run: Run, program: Sequence[str] = PROGRAM, **envi
         # A segment is cleaned when it is full or old, and a record comes after it.
         one = [(n, b"other", json.dumps({"source": "other", "timestamp": i, "value": i}).encode()) for n in owned]
         loads.produce(run.kafka.bootstrap_servers, run.kafka.input_topic, one)
-        run.until_saved()
+        run.until_saved(run.revive)
         report = run.check()
         report.pop("results repeated", None)
         if report.faults:

@@ -32,11 +32,12 @@ def duplicates(run: Run) -> int:
 def killed_before_its_commit(run: Run, program: Sequence[str] = PROGRAM, **environ: str) -> Report:
     """Once, with a batch acknowledged by source: its successor writes it again."""
     with load_of(run) as load:
-        worker = run.start(program, FAUST_ANOMALY_FAILPOINT="rekey_acked:20", **environ)
-        assert worker.wait() == -signal.SIGKILL, worker.said
-        run.start(program, **environ).until_ready()
+        run.start(program, FAUST_ANOMALY_FAILPOINT="rekey_acked:20", **environ)
+        run.until(lambda worker: worker.code == -signal.SIGKILL)
+        run.start(program, **environ)
+        run.until(lambda worker: "ready: generation" in worker.said)
         load.stop()
-    run.until_saved()
+    run.until_saved(run.revive)
     return run.check()
 
 
@@ -47,6 +48,7 @@ def killed_in_the_hop(run: Run) -> Report:
         for victim in [run.start(FAUST_ANOMALY_FAILPOINT=f"{name}:9") for name in ("rekey_half_sent", "rekey_acked")]:
             assert victim.wait() == -signal.SIGKILL, victim.said
         _owns_all(run.workers[0])
+        wait_for(lambda: load.handed > 2000)
         load.stop()
     run.until_saved()
     return run.check()

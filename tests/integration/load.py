@@ -141,7 +141,7 @@ class Load:
         sources: int = 80,
         real: Mapping[str, list[bytes]] | None = None,
         keyed: bool = True,
-        every_s: float = 0.004,
+        every_s: float = 0.05,
     ) -> None:
         self.handed = 0
         self._every_s = every_s

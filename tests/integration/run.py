@@ -65,8 +65,24 @@ class Run:
 
     def start(self, program: Sequence[str] = PROGRAM, **environ: str) -> Worker:
         """A new process of the command ``worker``; does not wait for anything."""
+        self._latest = program, environ
         log = self._directory / f"worker-{len(self.workers)}.log"
         self.workers.append(Worker(log, [*program, "worker", "--config", str(self.config)], environ))
+        return self.workers[-1]
+
+    def revive(self) -> Worker:
+        """The worker that was started last; another in its place where it ended by itself, as a supervisor does it.
+
+        With sessions of two seconds, a slow machine makes workers lose theirs, and end without a commit.
+        """
+        if self.workers[-1].code == 70:
+            program, environ = self._latest
+            self.start(program, **environ)
+        return self.workers[-1]
+
+    def until(self, condition: Callable[[Worker], Any]) -> Worker:
+        """Wait until this is true of the worker that was started last, or of one in its place; returns that one."""
+        wait_for(lambda: condition(self.revive()), self._told)
         return self.workers[-1]
 
     def __enter__(self) -> Self:
@@ -90,7 +106,7 @@ class Run:
         """Wait until the lag is 0."""
         wait_for(lambda: self.lag() == 0, lambda: f"lag {self.lag()}\n{self._told()}", every_s=0.25)
 
-    def until_saved(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def until_saved(self, meanwhile: Callable[[], Any] = lambda: None) -> None:
         """Wait until the lag is 0 and the replay point is the end: idle, and everything saved."""
 
         def saved() -> bool:
