@@ -4,7 +4,7 @@ A command is one module of this folder; the table below is all that ``--help`` r
 and a command pays for its own imports only (Faust, numba and aiokafka take seconds).
 
 Exit codes: 0 done; 1 an error, in one line on stderr; 2 settings, topics or options are wrong: nothing was started, and
-it would be no use to try again; 130 stopped by Ctrl-C; 141 the reader of our output went away.
+trying again does not help; 130 stopped by Ctrl-C; 141 the reader of our output went away.
 """
 
 import os
@@ -20,27 +20,27 @@ from app.cli.table import TableGroup
 COMMANDS = {
     "demo": ("app.cli.demo:demo", "See it work: a broker, a worker, data and the web view."),
     "worker": ("app.cli.worker:worker", "Score raw-data from Kafka until stopped."),
-    "alerter": ("app.cli.alerter:alerter", "Tell people of episodes, without scoring."),
+    "alerter": ("app.cli.alerter:alerter", "Notify people of episodes, without scoring."),
     "detect": ("app.cli.detect:detect", "Score CSV or NDJSON files; needs no Kafka."),
     "evaluate": ("app.cli.evaluate:evaluate", "Compare what detect finds with labels."),
     "generate": ("app.cli.generate:generate", "Write points to raw-data, made up or from files."),
     "kafka": ("app.cli.kafka:kafka", "Start, stop or check a local Kafka broker."),
-    "alerts": ("app.cli.alerts:alerts", "Say who is told of anomalies, and why."),
-    "token": ("app.cli.token:token", "Make, list or revoke tokens of the view and the API."),
+    "alerts": ("app.cli.alerts:alerts", "Show who is notified of anomalies, and why."),
+    "token": ("app.cli.token:token", "Create, list or revoke tokens of the view and the API."),
     "topics": ("app.cli.topics:topics", "Create the topics, or check them."),
     "check": ("app.cli.check:check", "Check all that a worker or alerter needs, before it is started."),
     "probe": ("app.cli.probe:probe", "Ask the worker of this machine whether it lives, or is ready."),
     "backup": ("app.cli.backup:backup", "Copy the state of a group to a file."),
     "restore": ("app.cli.backup:restore", "Put such a copy back, also on another cluster."),
     "compile": ("app.cli.compile:compile_", "Compile ahead of the first start, as for an image."),
-    "size": ("app.cli.size:size", "Say what a load needs: workers, memory, partitions, disk."),
+    "size": ("app.cli.size:size", "Calculate what a load needs: workers, memory, partitions, disk."),
     "settings": ("app.cli.settings:settings", "Print every setting and where it came from."),
 }
 WRONG_BEFORE_START = (errors.ConfigurationError, errors.TopicError)
 
 
 class Commands(TableGroup):
-    """The commands of the table; whatever one of them raises on purpose becomes a line and an exit code."""
+    """The commands of the table; an error that one of them raises on purpose becomes a line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         _end_as_first_process()

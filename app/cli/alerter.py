@@ -1,4 +1,4 @@
-"""``faust-anomaly alerter``: tells people of episodes without scoring, beside workers or in place of theirs."""
+"""``faust-anomaly alerter``: notifies people of episodes without scoring, beside workers."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from app.cli.common import settings_option
 @settings_option
 @click.option("--loglevel", "-l", default="info", show_default=True, type=click.Choice(["info", "warning", "error"]))
 def alerter(settings: Any, loglevel: str) -> None:
-    """Tell people of episodes, as alerting.rules says, until stopped.
+    """Notify people of episodes by alerting.rules, until stopped.
 
     Several share the partitions of the topic of anomalies, also with those that run inside workers.
     """

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def backup(settings: "Settings", file: Path) -> None:
     """Copy the state of the group to FILE.
 
-    The copy has the changelog, the group's offsets, and the topics of alerting. Workers may run meanwhile. What it is
-    good for: docs/upgrades.md.
+    The copy has the changelog, the group's offsets, and the topics of alerting. Workers may run meanwhile. See
+    docs/upgrades.md.
     """
     from app.kafka import patches  # not at the top: --help does without
     from app.stream.copies import backup as out
@@ -28,7 +28,7 @@ def backup(settings: "Settings", file: Path) -> None:
     try:
         made = asyncio.run(out.backup(settings, file))
     except FileExistsError:
-        raise click.UsageError(f"{file}: there is a file already; a copy gets a new one") from None
+        raise click.UsageError(f"{file}: there is a file already; a backup needs a new file") from None
     except BaseException:
         file.unlink(missing_ok=True)  # it would be refused
         raise

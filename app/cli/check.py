@@ -1,7 +1,7 @@
-"""``faust-anomaly check``: all that a worker or an alerter needs, without joining a group or sending anything.
+"""``faust-anomaly check``: checks everything that a worker or an alerter needs, without joining a group.
 
-Each line is made by what the program itself asks at its start: the topics and permissions of app/kafka/topics.py, the
-channels, tokens and certificates as they are when they are made, the database of the history. Nothing is changed.
+The checks are those of the program at its start: topics and permissions (app/kafka/topics.py), channels, tokens,
+certificates, and the database of the history. Nothing is changed or sent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RETRY_S = 1.0
 
 
 class Line(NamedTuple):
-    """What was looked at. ``verdict`` LATER: waiting may help; DOUBT: a program starts all the same."""
+    """One checked item. ``verdict`` LATER: waiting may help; DOUBT: the program can start."""
 
     verdict: str
     said: str
@@ -37,14 +37,14 @@ Look = Callable[["Settings", str], Awaitable[list[Line]]]
 @click.command()
 @settings_option
 @click.option("--wait", "wait_s", type=click.FloatRange(0.0), default=0.0, metavar="SECONDS",
-              help="Wait so long for what may come up later: brokers, topics, the database.  [default: 0]")  # fmt: skip
+              help="Wait at most so long for brokers, topics and the database.  [default: 0]")  # fmt: skip
 @click.option("--for", "program", type=click.Choice([WORKER, ALERTER]), default=WORKER, show_default=True,
               help="The program that is to be started.")  # fmt: skip
 def check(settings: Settings, wait_s: float, program: str) -> None:
-    """Check all that a worker or alerter needs, before it is started.
+    """Check everything that a worker or alerter needs, before it is started.
 
     Settings, certificates, tokens, alert channels, brokers, topics, permissions and the database of the history are
-    looked at; no group is joined, nothing is made, changed or sent. A line for each says ok, or what is wrong and what
+    checked; no group is joined, nothing is created, changed or sent. A line for each says ok, or what is wrong and what
     to do. Exit code 0: it can start; 2: something is wrong, and waiting does not help; 1: brokers, topics or the
     database are not there, after waiting for them.
     """
@@ -110,7 +110,7 @@ async def of_detection(settings: Settings, program: str) -> list[Line]:
 
 
 async def of_files(settings: Settings, program: str) -> list[Line]:
-    """Tokens and certificates, and whether it may be served where it is to be."""
+    """Tokens and certificates, and whether the address of the server is allowed."""
     from app.web.security import exposure
     from app.web.security.guard import certificate_of, tokens_of
 
@@ -175,7 +175,7 @@ async def of_channels(settings: Settings, program: str) -> list[Line]:
 
 
 async def of_history(settings: Settings, program: str) -> list[Line]:
-    """The database: reached, of this group, of a version that is known, tables can be made."""
+    """The database: it answers, belongs to this group, has a known version, and tables can be created."""
     if not settings.storage.enabled or (program == WORKER and not settings.alerting.enabled):
         return []
     from app.errors import ConfigurationError, StoreError

@@ -1,4 +1,4 @@
-"""``faust-anomaly compile``: what a first start compiles, compiled before it, as when an image is built."""
+"""``faust-anomaly compile``: compiles before the first start, for example when an image is built."""
 
 from __future__ import annotations
 

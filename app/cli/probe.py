@@ -1,7 +1,7 @@
-"""``faust-anomaly probe``: ask the worker or alerter of this machine whether it lives, or is ready.
+"""``faust-anomaly probe``: asks the worker or alerter on this machine whether it is live, or ready.
 
-For health checks of containers and for scripts, which have no curl, and no certificate's name. It runs every few
-seconds, so it imports little: no Faust, aiohttp or numba, and of the settings only where the port is.
+For health checks in containers and scripts, without curl and without the host name of a certificate. It runs every few
+seconds, so it imports little: no Faust, aiohttp or numba, and only the settings of the port.
 """
 
 import json
@@ -24,7 +24,7 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 def probe(what: str, config: str | None) -> None:
     """Ask the worker or alerter on this machine: is it live, is it ready?
 
-    It is asked at the port that the settings name, dashboard.host and dashboard.port. Exit code 0: yes; 1: no, or it
+    It connects to dashboard.host and dashboard.port of the settings. Exit code 0: yes; 1: no, or it
     could not be asked, with the reason on stderr.
     """
     from app.errors import ConfigurationError  # not at the top: --help does without

@@ -12,21 +12,23 @@ from app.cli.common import settings_option
 
 @click.command()
 @settings_option
-@click.option("--records-per-s", type=float, required=True, help="Records a second, on the average.")
+@click.option("--records-per-s", type=float, required=True, help="Records per second, on average.")
 @click.option(
     "--series", type=int, required=True, help="Sources, and metrics of them that come in records of their own."
 )
-@click.option("--peak-records-per-s", type=float, help="The most for some minutes.  [default: the average]")
+@click.option("--peak-records-per-s", type=float, help="The maximum for some minutes.  [default: the average]")
 @click.option("--metrics", type=click.IntRange(1), default=1, show_default=True, help="Values in a record.")
 @click.option(
-    "--record-bytes", type=click.FloatRange(1.0), help="Key and value, not packed.  [default: those of the plain shape]"
+    "--record-bytes",
+    type=click.FloatRange(1.0),
+    help="Key and value, uncompressed.  [default: those of the plain shape]",
 )
 @click.option(
     "--producer-codec",
     type=click.Choice(["none", "gzip", "snappy", "lz4", "zstd"]),
     default="none",
     show_default=True,
-    help="What producers pack raw-data with.",
+    help="Codec of the producers of raw-data.",
 )
 @click.option("--raw-days", type=click.FloatRange(0.0), default=7.0, show_default=True, help="Retention of raw-data.")
 @click.option(
@@ -34,9 +36,15 @@ from app.cli.common import settings_option
 )
 @click.option("--replication-factor", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--partitions", type=click.IntRange(1), help="Of raw-data, if it has them.  [default: as many as fit]")
-@click.option("--headroom", type=float, default=0.4, show_default=True, help="Part of the capacity free at the peak.")
 @click.option(
-    "--core-speed", type=float, default=1.0, show_default=True, help="Of your cores beside the measured ones."
+    "--headroom", type=float, default=0.4, show_default=True, help="Share of the capacity that is free at the peak."
+)
+@click.option(
+    "--core-speed",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Speed of your cores, compared with the measured ones.",
 )
 @click.option(
     "--view/--no-view", default=None, help="View, alerting and history in workers.  [default: as settings say]"
@@ -44,7 +52,7 @@ from app.cli.common import settings_option
 @click.option("--episodes-per-1000", type=click.FloatRange(0.0), help="Episodes for 1,000 records.  [default: 0.27]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def size(settings: Any, as_json: bool, view: bool | None, series: int, **given: Any) -> None:
-    """Say what a load needs: workers, cores, memory, partitions, recovery time, topics, traffic of brokers.
+    """Calculate what a load needs: workers, cores, memory, partitions, recovery time, topics, traffic of brokers.
 
     Detectors, codec, input.rekey and limits are those of the settings. Costs were measured; the last line says where.
     """

@@ -93,7 +93,7 @@ class SignedForMsk(TokenProvider):
     async def fetch(self) -> tuple[str, float]:
         try:
             token, until_ms = await asyncio.to_thread(self._signer.generate_auth_token, self._region)
-        except Exception as error:  # whatever its library raises, such as without credentials
+        except Exception as error:  # its library raises errors of many kinds, such as without credentials
             raise AuthenticationFailedError(f"{MSK}://{self._region}: {type(error).__name__}: {error}") from error
         return token, until_ms / 1000.0 - time.time()
 

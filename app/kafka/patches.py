@@ -73,7 +73,7 @@ def apply_to_clients() -> None:
 
 
 def skip_marks_for_discovery() -> None:
-    """Let ``@app.agent`` and its like only make their agent.
+    """Let decorators such as ``@app.agent`` only create their agent.
 
     Faust also marks it, for programs that let Faust look through their modules for agents. For the mark the standard
     library looks up the file of every module that is loaded, a tenth of a second of a start.

@@ -39,7 +39,7 @@ def digits(number: float) -> str:
 
 
 def text(sizes: Sizes, of: Measured) -> str:
-    """One line for each figure, then what Kubernetes is told, warnings and where it is from."""
+    """One line for each figure, then resources for Kubernetes, warnings and the source of the costs."""
     rows = [(figure.name, value(figure.value, figure.unit), figure.rests_on) for figure in sizes.figures]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     lines = [f"{name:<{widths[0]}}  {shown:>{widths[1]}}  {rests}" for name, shown, rests in rows]

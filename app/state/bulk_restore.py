@@ -1,6 +1,6 @@
-"""Many snapshots at once, as a new owner of a partition finds them in the changelog.
+"""Restores many snapshots at once, as a new owner of a partition reads them from the changelog.
 
-Nearly all are of sources with the one metric "value", written under the present settings. Compiled code checks these
+Nearly all are of sources with the one metric "value", written with the present settings. Compiled code checks these
 as ``snapshot.loads`` does and copies their rows, without holding the GIL; models of adapters are kept as bytes until
 their source has its next point: 5 us for each source instead of 25, half of them without the GIL. All others go through
 ``snapshot.loads``.

@@ -1,8 +1,8 @@
 """The name of a series: its source, or its source and the one metric that its points name, as one text.
 
-The two are joined by the byte 0xFF, which no text in UTF-8 contains, so no two series have the same name, whatever
-characters their sources and metrics are made of, and the name of a source alone is the source. As text that byte is the
-lone surrogate that stands for it in Python (PEP 383), which no decoded text contains either.
+The two are joined by the byte 0xFF, which no text in UTF-8 contains, so no two series have the same name, with any
+characters in their sources and metrics, and the name of a source alone is the source. As text that byte is the lone
+surrogate by which Python represents it (PEP 383), which no decoded text contains either.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ others are restored. So, when settings or program are not those that wrote the s
     another format                                                       refused, naming the format
 
 In formats 1 and 2 rows of metrics are whole. Snapshots of format 1 are of sources only, with all their metrics, those
-too that their points named one by one. Since format 2 each of those is a series, which begins anew; the state of the
-source is there for its other points.
+too that their points named one by one. Since format 2 each of those is a series, which starts without state; the
+state of the source is used for its other points.
 
 The restored state of a detector is the one it would have under the new settings too, bit for bit; an open episode
 continues, and ends by the new threshold. A refused snapshot changes nothing.

@@ -10,15 +10,15 @@ Whoever writes, in each partition here
 - an owner begins at a committed position, and that is committed only when every record below it is acknowledged.
 
 So a record y is never here before the first x < y of the same input partition that belongs here: the owner that wrote y
-either wrote x before it, or began above x, when x had been acknowledged. Hence whatever comes after a higher origin is
-a duplicate, and what is not a duplicate is never dropped. tests/unit/stream/test_origins.py lets any number of owners
+either wrote x before it, or began above x, when x had been acknowledged. Hence every record after a higher origin is
+a duplicate, and no other record is dropped. tests/unit/stream/test_origins.py lets any number of owners
 write in any order.
 
 Whether a record is a duplicate depends on all records before it, so a successor that reads again from the replay point
-needs the highest origins of just that offset. They travel in the metadata of the commit, beside the replay point, which
-is lowered to an offset at which they were noted. A broker takes 4,096 bytes (offset.metadata.max.bytes): PARTITIONS
-input partitions fit, whatever their offsets are. The changelog was the other place: there a record of its own would
-need what the sources' snapshots need against late writers, and nothing would tie it to the commit.
+needs the highest origins at exactly that offset. They are in the metadata of the commit, beside the replay point, which
+is lowered to an offset at which they were noted. A broker accepts 4,096 bytes (offset.metadata.max.bytes): PARTITIONS
+input partitions fit, with any offsets. The alternative was the changelog: a record there would need the same protection
+against late writers as snapshots, and would not be tied to the commit.
 """
 
 import base64

@@ -1,11 +1,11 @@
-"""The last result that was emitted, found in what is read of the end of a partition of anomaly-results.
+"""Finds the last result that was emitted, in the records at the end of a partition of anomaly-results.
 
 A result begins with its id, {"id":"topic:partition:offset:index", as app/wire/results.py writes it. Recovery reads
-20,000 of them for each partition: compiled code reads the ids in the bytes of a fetch, in a tenth of the time; what
-begins otherwise is read as JSON, and must have such an id too.
+20,000 of them for each partition: compiled code reads the ids in the bytes of a fetch, in a tenth of the time; records
+that begin otherwise are read as JSON, and must have such an id too.
 
-Behind the hop of ``input.rekey`` ids do not tell where a point lies in the topic that is scored. There results have a
-header with the name of that topic, so that those of another group are refused, and the offset.
+With ``input.rekey`` ids do not contain the offset in the topic that is scored. There results have a header with the
+name of that topic, so that results of another group are refused, and with the offset.
 """
 
 from collections.abc import Iterable

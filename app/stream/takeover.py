@@ -9,7 +9,7 @@ everything up to the watermark was emitted, also dead letters and episodes. Posi
 A partition stays in memory over a rebalance only if the group confirmed it in the generation just before, and both logs
 end where this worker left them; otherwise another worker may have written in between.
 
-Results and changelog are always read as ``read_committed``, whatever kafka.isolation_level says. Workers use no
+Results and changelog are always read as ``read_committed``, independent of kafka.isolation_level. Workers use no
 transactions, so records of an aborted one do not count, and those of a committed one are checked like any record. While
 a transaction is open there, its records and all that follow cannot be read, and a new owner that started without them
 would repeat results.

@@ -1,17 +1,17 @@
-"""Points on their way through the topic by source: written by the hop of ``input.rekey``, read by what scores them.
+"""Records of the topic by source: written by the hop of ``input.rekey``, read by the partitions that score them.
 
-A record is one point, as it was understood: whatever ``input`` says of names and shapes applies before this topic and
-not behind it, so records stay readable when those settings change.
+A record is one point in a fixed shape: the names and shapes in ``input`` apply before this topic and not after it, so
+records stay readable when those settings change.
 
     key     pump-7                           the partition is that of Kafka's own clients for this key
     value   {"source":"pump-7","timestamp":1698399460.0,"value":90.4406}
             {"source":"pump-7","timestamp":1698399460.0,"metric":"temperature","value":45.2}
             {"source":"pump-7","timestamp":1698399460.0,"values":{"pressure":2.1,"temperature":45.2}}
-            and in each of them maybe "labels":{..}
+            each of them may have "labels":{..}
     header  origin = 3:5658:0:1698399460123  partition, offset and index of the point in the input topic, and the
                                              Kafka timestamp of its record in ms: that of the point has no other
 
-The origin is what the ids of results are made of, and what duplicates are found by: app/stream/origins.py.
+The ids of results are made of the origin, and duplicates are found by it: app/stream/origins.py.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ class BySourceReader:
             record, index = of[points.offset[position]], points.index[position]
             assert points.named is not None
             origin = self._input_topic, index >> INDEX_BITS, points.named[position], index & INDEX_MASK
-            told = f"{origin[0]}[{origin[1]}]@{origin[2]}: {InvalidPoint(label, reason)}"
-            letter = record.offset, index, told, label, record.key, record.value, ()
+            reason_with_origin = f"{origin[0]}[{origin[1]}]@{origin[2]}: {InvalidPoint(label, reason)}"
+            letter = record.offset, index, reason_with_origin, label, record.key, record.value, ()
             dead_letters.append(DeadLetter(*letter, origin=origin))
         return dead_letters
 

@@ -1,4 +1,4 @@
-"""What a point may be, however its record was shaped: source, key, time, names and numbers of values."""
+"""Checks of a point, for records of any shape: source, key, time, names and numbers of values."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Record(Protocol):
 class Checks:
     """Checks the parts of a point one by one; each raises InvalidPoint.
 
-    ``keyed``: a record's key must be its source. ``units``: in which numeric timestamps were read, where the settings
-    do not say it.
+    ``keyed``: a record's key must be its source. ``units``: units of numeric timestamps that were read, where the
+    settings name none.
     """
 
     def __init__(self, input: InputSettings, keyed: bool) -> None:

@@ -12,9 +12,9 @@ from app.state.series import MAX_METRIC_BYTES
 TO_DO = {
     "bad_metric": f"Correct the producer: a metric's name has 1 to {MAX_METRIC_BYTES} bytes.",
     "bad_source": "Correct the producer, or name the field of the source in input.source_field.",
-    "bad_timestamp": "Correct the producer, or say what timestamps are: input.timestamp_field, input.timestamp_unit.",
+    "bad_timestamp": "Correct the producer, or set input.timestamp_field and input.timestamp_unit.",
     "empty": "Correct the producer: a record is a JSON object or an array of them.",
-    "foreign": "Only workers write to the topic by source: find out who else does.",
+    "foreign": "Only workers may write to the topic by source: find the other program.",
     "invalid_json": "Correct the producer: records are JSON in UTF-8.",
     "key_mismatch": "Key the records by source, so that all of a source are in one partition, or set input.rekey.",
     "no_value": "Correct the producer, or name the fields with values in input.value_fields.",
@@ -23,7 +23,7 @@ TO_DO = {
     "out_of_range": f"Correct the producer: values are from -{MAX_VALUE_TEXT} to {MAX_VALUE_TEXT}.",
     "too_deep": "Correct the producer: records are nested too deeply.",
     "too_many_metrics": "Raise input.max_metrics, or send the metrics as several sources.",
-    "too_many_sources": "Raise state.max_sources, or find out which producer sends ever new names.",
+    "too_many_sources": "Raise state.max_sources, or find the producer that sends new names all the time.",
     "wrong_type": "Correct the producer, or name the right fields: input.source_field, input.value_fields.",
 }
 
@@ -54,7 +54,7 @@ class DeadLetter:
         """Key, value and headers of the dead letter; always the same for the same record and limit.
 
         ``topic`` and ``partition`` are those it was read from; ``limit``: bytes of the largest record batch that the
-        topic of dead letters takes, 4,096 or more.
+        topic of dead letters accepts, 4,096 or more.
         """
         limit = 2 * CUT_VALUE if limit is None else limit
         cut_value, cut_key, cut_headers = (min(cut, limit * cut // (2 * CUT_VALUE)) for cut in CUTS)

@@ -1,8 +1,8 @@
 """Fields of JSON objects by path: a msgspec type with only these fields, and a getter for each.
 
-All that is not named is skipped by msgspec, in C. A dot in a path parts two names or belongs to one, so each way to
-read it has a field of its own; the longest name that is there counts. Below a path with a star, and where one path
-leads into another, objects are decoded whole.
+msgspec skips all fields that are not named, in C. A dot in a path separates two names or is part of one, so each way to
+read it has a field of its own; the longest name that exists counts. Below a path with a star, and where one path is the
+beginning of another, objects are decoded whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 from app.settings.paths import Choice, Path
 
 NOTHING = msgspec.Raw(b"")
-MANY = 8  # ways, with which it pays to see first which names objects have
+MANY = 8  # from so many ways on it is faster to look first which names objects have
 _NOWHERE = {type(None)}
 
 

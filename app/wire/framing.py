@@ -1,8 +1,8 @@
-"""What producers put around JSON, and what stands there in place of it.
+"""Bytes around JSON that producers send, and formats that are not JSON.
 
-Read are a byte order mark; the prefix of a schema registry (it refers to a schema, which is not needed to read JSON);
-and several objects in one message, one a line (NDJSON) or one behind the other. What is no JSON is named as far as
-its first bytes tell.
+Accepted are a byte order mark; the prefix of a schema registry (its schema is not needed to read JSON); and several
+objects in one message, one on each line (NDJSON) or one after the other. Other formats are recognized by their first
+bytes and named in the dead letter.
 """
 
 from __future__ import annotations

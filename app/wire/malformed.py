@@ -1,7 +1,7 @@
-"""Why bytes are not a point: slow, and exact for the person who reads the dead letter.
+"""Finds why bytes are not a point: slowly, but exactly, for the person who reads the dead letter.
 
-msgspec reports place and type; the value is found here, and NaN is named. Reasons depend on the bytes alone, so
-that a record read again gives the same dead letter.
+msgspec reports place and type; this module adds the value, and recognizes NaN. Reasons depend on the bytes alone, so
+that a record that is read again gives the same dead letter.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LABELS = (
     "not_read", "out_of_range", "too_deep", "too_many_metrics", "wrong_type",
 )  # fmt: skip
 
-MAX_DEPTH = 128  # far from where any stack ends; a point needs 3
+MAX_DEPTH = 128  # far below the limit of any stack; a point needs 3
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _MOST_SHOWN = 80
-_MOST_SEARCHED = 10_000  # values looked at for one that is not finite
+_MOST_SEARCHED = 10_000  # values searched for one that is not finite
 _DIGITS_AS_0 = bytes.maketrans(b"123456789E", b"000000000e")
 _HUGE = (b"e000", b"e+000", b"0" * 300)  # one of them is in every number beyond all floats, digits as 0
 _NOWHERE = np.zeros(0, np.int64)

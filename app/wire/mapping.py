@@ -1,12 +1,12 @@
-"""Records of other shapes to points, as the settings say: paths, arrays of points, names made of several fields.
+"""Reads points from records of other shapes, by the settings: paths, arrays of points, names made of several fields.
 
     {"host": {"name": "web-1"}, "readings": [{"ts": 1698401060, "cpu": {"pct": "0.31"}}, ..]}
 
     input: {points_field: readings, source_field: host.name, timestamp_field: ts, value_fields: [cpu.pct],
             numbers_as_text: true}
 
-A record has one element, itself, or several; a field that an element lacks is taken from the record around it. What is
-read of a record depends on its bytes and on the settings alone.
+A record has one element, itself, or several. A field that an element does not have is taken from the record around it.
+The result depends on the bytes of the record and on the settings alone.
 """
 
 from __future__ import annotations

@@ -1,23 +1,22 @@
-"""Bytes of the input topic to points; what cannot be read becomes a dead letter.
+"""Reads points from the records of the input topic; a record that cannot be read becomes a dead letter.
 
-A record is an object, or an array of objects each of which is decoded on its own, so that one bad element
-does not spoil the others. Every record gives at least one point, dead letter or ``Skipped``, whatever its bytes are.
+A record is a JSON object, or an array of objects. Each element is decoded by itself, so that a bad one does not affect
+the others. Every record, with any bytes, gives at least one point, dead letter or ``Skipped``.
 
     {"source": "pump-7", "timestamp": 1698401060.0 | "2023-10-27T09:37:40Z", "value": 45.2}
     {"source": "pump-7", "metric": "temperature", "value": 45.2}
     {"source": "pump-7", "values": {"temperature": 45.2, "pressure": 2.1}}
 
-Rules: unknown fields are ignored; of a field given twice, the last counts; null means absent; source is
-preferred to sourceId, and that to entity_id; a whole number for a name is its text; a time without zone is UTC,
-and ``times`` says of a number what unit it is in. Refused are NaN and Infinity, text or true for a number,
-|value| > MAX_VALUE, times outside 1970..2200, bad UTF-8 and nesting deeper than 128, in ignored fields too. ``framing``
-says what may stand around JSON, ``keys`` what keys may look like. A record without a value, a tombstone, is skipped.
+Rules: unknown fields are ignored; if a field is given twice, the last one counts; null means absent; source is
+preferred to sourceId, and that to entity_id; a whole number as a name is converted to text; a time without zone is UTC,
+and ``times`` finds the unit of a numeric time. Refused are NaN and Infinity, text or true in place of a number, |value|
+> MAX_VALUE, times outside 1970..2200, bad UTF-8 and nesting deeper than 128, also in ignored fields. ``framing`` lists
+the bytes that may surround JSON, ``keys`` the accepted keys. A record without a value (a tombstone) is skipped.
 
-A whole batch is tried at once: one msgspec call for each record, then checks that run over lists in C (.4 us
-a record; record by record, 1.5 us). Where any of it fails, the batch is read record by record: that path is
-the reference, and a test compares the other with it. msgspec alone is not enough: it does not check the UTF-8 of
-skipped fields, and limits depth only by the stack that is left, so the same record could be a point in one
-process and a dead letter in another.
+A whole batch is read at once: one msgspec call for each record, then checks that run over lists in C (.4 us a record;
+record by record, 1.5 us). If any of it fails, the batch is read record by record: that path is the reference, and a
+test compares the other with it. msgspec alone is not enough: it does not check the UTF-8 of skipped fields, and limits
+depth only by the remaining stack, so that the same record could be a point in one process and a dead letter in another.
 """
 
 from __future__ import annotations
@@ -43,19 +42,19 @@ from app.wire.mapped import MappedReader
 from app.wire.mapped_batch import MappedBatch, merged
 from app.wire.times import END_OF_TIME
 
-MAX_DEAD_LETTERS = 100  # for elements of one record; one more stands for all elements after them
+MAX_DEAD_LETTERS = 100  # for elements of one record; one more is for all elements after them
 
 
 Elements = dict[int, Sequence[bytes]]
 NO_METRICS: list[str] = []
-# Why: no value; a row that is gone; NaN for a missing number, where the settings allow numbers as text; no number in a
-# shape where any may be; a histogram or summary.
+# Reasons: no value; a deleted row; NaN for a missing number, where the settings allow numbers as text; no number in a
+# shape in which every number is optional; a histogram or summary.
 SKIPPED = ("tombstone", "deleted", "nan", "no_number", "histogram")
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A record or element that is no point and no mistake; ``why`` is one of SKIPPED."""
+    """A record or element without a point that is not an error; ``why`` is one of SKIPPED."""
 
     offset: int
     index: int
@@ -63,7 +62,7 @@ class Skipped:
 
 
 class Decoded(NamedTuple):
-    """What the records of one partition hold.
+    """What was read from records of one partition.
 
     ``elements``: by offset, the elements of each record that has several, as they were sent.
     """
@@ -84,7 +83,7 @@ class Reader:
     topic, partition
         Named in reasons.
     keyed
-        A record's key must be its source. False where the topic has one partition: any key will do.
+        A record's key must be its source. False where the topic has one partition: then any key is accepted.
     """
 
     def __init__(self, input: InputSettings, topic: str, partition: int, keyed: bool) -> None:
@@ -117,12 +116,12 @@ class Reader:
 
     @property
     def single(self) -> bool:
-        """What ``Points.single`` is of the points it reads."""
+        """The value of ``Points.single`` of the points it reads."""
         return self._single
 
     @property
     def units(self) -> set[str]:
-        """In which numeric timestamps were read so far, where the settings do not say it."""
+        """Units of the numeric timestamps read so far, where the settings name none."""
         return self._checks.units
 
     def read(self, records: Sequence[Record]) -> Decoded:

@@ -1,12 +1,12 @@
-"""Numbers that are times, and the unit that they are in.
+"""Numeric times and their unit.
 
-Where the settings name no unit, each number is judged by its size alone, so that every process, and every replay, reads
-the same record alike: nothing is remembered of other records. The times from 1970 to 2200 in seconds, and those from
-March 1973 (10^8 s) to 2200 in the other units, do not overlap:
+Where the settings name no unit, it is found by the size of each number alone, without other records, so that every
+process and every replay reads a record in the same way. The times from 1970 to 2200 in seconds, and those from March
+1973 (10^8 s) to 2200 in the other units, do not overlap:
 
     s 0..7.26e9   ms 1e11..7.26e12   us 1e14..7.26e15   ns 1e17..7.26e18
 
-Numbers between these ranges are refused: there a time of early 1970 in one unit is one after 2200 in the next.
+Numbers between these ranges are refused: they would be early in 1970 in one unit, or after 2200 in the next.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def unit_of(number: float) -> str | None:
 
 
 def seconds(number: float, unit: str) -> float:
-    """Epoch seconds; of nanoseconds to the nearest microsecond, as floats of this size are no finer.
+    """Epoch seconds; nanoseconds are rounded to microseconds, which is the precision of floats of this size.
 
     >>> seconds(1698401060_123_000_000.0, "ns")
     1698401060.123
@@ -43,7 +43,7 @@ def seconds(number: float, unit: str) -> float:
 
 
 def all_seconds(numbers: list[float], unit: str) -> list[float]:
-    """As ``seconds``.
+    """``seconds`` of a list.
 
     >>> all_seconds([1698401060_123_000_000.0, 1698401060_123_456_789.0], "ns")
     [1698401060.123, 1698401060.123457]
@@ -55,7 +55,7 @@ def all_seconds(numbers: list[float], unit: str) -> list[float]:
 
 
 def hint(number: float, unit: str | None) -> str:
-    """What the reason adds of a number that is no time in this unit (None: it is found out)."""
+    """A hint for the reason, when a number is not a time in this unit (None: found by size)."""
     if unit is None:
         return "; set input.timestamp_unit" if number > 0.0 else ""
     better = unit_of(number)

@@ -1,4 +1,4 @@
-"""A copy is made."""
+"""Makes a copy."""
 
 from datetime import UTC, datetime
 from pathlib import Path

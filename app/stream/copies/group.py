@@ -1,4 +1,4 @@
-"""What a group has in Kafka: topics, records, commits, members; read for a copy, and written from one."""
+"""Reads and writes topics, records, commits and members of a group, for backup and restore."""
 
 import asyncio
 import time
@@ -77,10 +77,10 @@ async def ends_of(reader: LogReader, tp: TopicPartition) -> tuple[int, int]:
 async def whole(
     reader: LogReader, logs: list[TopicPartition], begin: Mapping[TopicPartition, int] | None = None
 ) -> AsyncIterator[Any]:
-    """Every record of these partitions, from their beginnings until there is none any more.
+    """Every record of these partitions, from their beginnings until there are no more.
 
-    An end that was known before is not enough: where others write, compaction may remove a record that was not read
-    yet, because of one of its key that lies beyond that end.
+    Reading to an end that was known before is not enough: while others write, compaction may remove a record that was
+    not read yet, because of a newer one of the same key beyond that end.
     """
     reader.assign(logs)
     at = dict(begin or await reader.beginning_offsets(logs))
@@ -97,7 +97,7 @@ async def whole(
 
 
 async def send(kafka: KafkaSettings, records: Iterable[tuple[str, CopyRecord]], made: CopyResult) -> None:
-    """Write them where they were, with their times; acknowledged when it returns."""
+    """Write records to their partitions, with their timestamps; returns when all are acknowledged."""
     codec = kafka.compression
     producer = AIOKafkaProducer(
         **client_options(kafka), acks="all", enable_idempotence=True, linger_ms=5, max_request_size=REQUEST_BYTES,
@@ -149,7 +149,7 @@ async def commits(kafka: KafkaSettings) -> Commits:
 
 
 async def commit(kafka: KafkaSettings, commits: Commits) -> None:
-    """In the name of the group, which has no member."""
+    """Commit for the group, which must have no members."""
     if not commits:
         return
     consumer = AIOKafkaConsumer(**client_options(kafka), group_id=kafka.group_id, enable_auto_commit=False)

@@ -1,4 +1,4 @@
-"""A copy is put back: before the log that it is of, or before another one."""
+"""Restores a copy, for the same log of the input topic or for another one."""
 
 import asyncio
 import time
