@@ -18,7 +18,7 @@ from app.errors import ConfigurationError
 from app.scoring import severity
 from app.settings import AlertingSettings, RuleSettings
 from app.settings.alerting import seconds
-from app.settings.sources import Given, Keys, near
+from app.settings.sources import GivenSettings, Keys, near
 
 LOG = "log"  # the channel that is always there
 ALL = "all"  # of severity
@@ -82,7 +82,7 @@ class Routes:
     routes: tuple[Route, ...]
 
     @classmethod
-    def of(cls, alerting: AlertingSettings, given: Given | None = None) -> Routes:
+    def of(cls, alerting: AlertingSettings, given: GivenSettings | None = None) -> Routes:
         """Of the settings; without rules one that sends all to the log.
 
         Parameters
@@ -95,7 +95,7 @@ class Routes:
         ConfigurationError
             With a line for each problem.
         """
-        given = Given(given.values, given.origins) if given else Given()
+        given = GivenSettings(given.values, given.origins) if given else GivenSettings()
         intervals: Named = {}
         for i, named in enumerate(alerting.time_intervals):
             at: Keys = ("alerting", "time_intervals", i)
@@ -141,7 +141,7 @@ class Routes:
         return found
 
 
-def _route(i: int, rule: RuleSettings, alerting: AlertingSettings, intervals: Named, given: Given) -> Route:
+def _route(i: int, rule: RuleSettings, alerting: AlertingSettings, intervals: Named, given: GivenSettings) -> Route:
     """A rule for use. What is wrong in it is added to the problems of ``given``."""
     at: Keys = ("alerting", "rules", i)
     channels = [LOG, *alerting.channels]
@@ -172,7 +172,7 @@ def _route(i: int, rule: RuleSettings, alerting: AlertingSettings, intervals: Na
     )
 
 
-def _conditions(rule: RuleSettings, severities: Sequence[str], at: Keys, given: Given) -> list[Condition]:
+def _conditions(rule: RuleSettings, severities: Sequence[str], at: Keys, given: GivenSettings) -> list[Condition]:
     for word in severities:
         if word not in severity.NAMES:
             what = f"must be only {ALL}, or some of {', '.join(severity.NAMES)}, got {word!r}"
@@ -196,7 +196,7 @@ def _like(label: str, pattern: str) -> Condition:
     return Condition(label, f"{label}: {pattern}", lambda value: fnmatchcase(value, pattern))
 
 
-def _intervals(mappings: Sequence[Any], at: Keys, given: Given) -> list[TimeInterval]:
+def _intervals(mappings: Sequence[Any], at: Keys, given: GivenSettings) -> list[TimeInterval]:
     found = []
     for i, mapping in enumerate(mappings):
         interval, problems = time_intervals.read(mapping)
@@ -206,7 +206,9 @@ def _intervals(mappings: Sequence[Any], at: Keys, given: Given) -> list[TimeInte
     return found
 
 
-def _named(names: Sequence[str], intervals: Named, at: Keys, given: Given) -> tuple[tuple[str, TimeInterval], ...]:
+def _named(
+    names: Sequence[str], intervals: Named, at: Keys, given: GivenSettings
+) -> tuple[tuple[str, TimeInterval], ...]:
     for i, name in enumerate(names):
         if name not in intervals:
             known = f" ({', '.join(intervals)})" if intervals else ""

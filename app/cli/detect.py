@@ -174,7 +174,7 @@ class Detect:
         for place, (name, total) in enumerate(zip(self.configurations, totals)):
             if len(totals) > 1:
                 click.echo(f"{name}:", err=True)
-            report([(file, found[place]) for file, found in rows], total, seconds)
+            print_summary([(file, found[place]) for file, found in rows], total, seconds)
         if totals[0].unreadable and not totals[0].points:
             raise AnomalyError("no row could be read as a point")
 
@@ -221,7 +221,7 @@ def progress(name: str, points: int, read: int, size: int) -> str:
     return f"{name}: {points:,} points" + (f", {100 * read // size} %" if size else "")
 
 
-def report(rows: list[tuple[str, Summary]], total: Summary, seconds: float) -> None:
+def print_summary(rows: list[tuple[str, Summary]], total: Summary, seconds: float) -> None:
     """The summary, on stderr: results may be on standard output."""
     for line in total.lines():
         click.echo(line, err=True)

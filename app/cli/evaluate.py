@@ -141,7 +141,9 @@ def _row(of: EvaluationMetrics) -> list[str]:
         f"{of.points:,}",
         str(of.windows),
         str(of.hit),
-        "-" if of.delay_points is None or of.delay_s is None else f"{of.delay_points:.1f} ({duration(of.delay_s)})",
+        "-"
+        if of.delay_points is None or of.delay_s is None
+        else f"{of.delay_points:.1f} ({duration_text(of.delay_s)})",
         str(of.alerts),
         "-" if of.false_alerts_per_1000 is None else f"{of.false_alerts_per_1000:.2f}",
         *(_number(each) for each in (of.precision, of.recall, of.f1)),
@@ -154,7 +156,7 @@ def _number(share: float | None) -> str:
     return "-" if share is None else f"{share:.3f}"
 
 
-def duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if abs(seconds) >= unit:
             return f"{seconds / unit:.1f} {name}"

@@ -40,7 +40,7 @@ class DurationType(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, (int, float)):
             return float(value)
-        seconds = duration(value)
+        seconds = parse_duration(value)
         if not seconds:
             self.fail(f"expected a duration as 90s, 30m, 2h, 1d12h or 1w, got {value!r}", param, ctx)
         return seconds
@@ -52,15 +52,15 @@ class AgoType(TimeType):
     name = "time or duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, str) and (ago := duration(value)):
+        if isinstance(value, str) and (ago := parse_duration(value)):
             return time.time() - ago
         return super().convert(value, param, ctx)
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Seconds of 90s, 2h, 1d12h; 0 for what is none.
 
-    >>> duration("1d12h") / 3600, duration("2"), duration("h")
+    >>> parse_duration("1d12h") / 3600, parse_duration("2"), parse_duration("h")
     (36.0, 0.0, 0.0)
     """
     if not re.fullmatch(r"([0-9]{1,6}[wdhms])+", text):

@@ -1,4 +1,4 @@
-"""Where Kafka's own clients put a key: its Murmur2 hash, modulo the number of partitions, by compiled code.
+"""The partition that Kafka's own clients choose for a key: Murmur2 hash modulo the number of partitions, compiled.
 
 tests/unit/compiled/test_murmur2.py compares with aiokafka's, which takes 5 us a key.
 """

@@ -1,7 +1,7 @@
-"""What compiled code does with addresses, in place of functions that do the same with objects in CPython.
+"""How compiled code reaches rows and detectors: by address, where CPython uses objects.
 
-A detector's state lies somewhere in the row of a metric, where is said by numbers in a table, and its code is called
-by address: so the loops over points know no detector, and are compiled once for all sets of them.
+Numbers in a table say where in the row of a metric a detector's state is, and its code is called by address: so the
+loops over points know no detector, and are compiled once for all sets of them.
 """
 
 from __future__ import annotations

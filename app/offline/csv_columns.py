@@ -87,7 +87,7 @@ class CsvColumns:
     ) -> None:
         self.name, self.source, self.options, self._sample = name, source, options, sample
         self.notes: list[str] = []  # decisions that may surprise
-        self.header = _made_up(header, sample) if headless else [cell.strip() for cell in header]
+        self.header = _generated_names(header, sample) if headless else [cell.strip() for cell in header]
         self.plain = [_plain(each) for each in self.header]
         self._cells = [self._sampled(at) for at in range(len(self.header))]
         self.max_metrics, self._unit = fields.max_metrics, fields.timestamp_unit
@@ -95,13 +95,13 @@ class CsvColumns:
         self._clock_digits = 0  # of a column of times of the day that has none of ``:``: 2 are hours, 4 are hhmm
         self.label_at = next((at for at in self._called(LABEL_NAMES[:3]) if not self._mostly(at, is_time)), None)
         self._refuse_times_as_names()
-        self.time_at = self._time_columns(options.time or given(fields.timestamp_field))
+        self.time_at = self._time_columns(options.time or _names_of(fields.timestamp_field))
         self.time = self._time_reader()
         used = {self.label_at, *self.time_at}
         wanted = fields.value_fields
         asked = [self._find(each, "input.value_fields or --value") for each in wanted]
         # Sources are chosen before values: a number may name one.
-        self.source_at = self._source_columns(options.source or given(fields.source_field), used | set(asked))
+        self.source_at = self._source_columns(options.source or _names_of(fields.source_field), used | set(asked))
         used |= {*self.source_at, *asked}
         candidates = asked or [at for at in range(len(self.header)) if at not in used and self._may_hold_values(at)]
         self.metric_at = None if wide or asked else self._metric_column(candidates)
@@ -358,7 +358,7 @@ class CsvColumns:
         chosen = {*used, self.metric_at, *(value_at for _, value_at in self.values)}
         return at not in chosen and self._is_text(at) and len(set(self._cells[at])) == 1
 
-    def passed(self, time: float) -> None:
+    def set_last_time(self, time: float) -> None:
         """The rows up to this time were read elsewhere."""
         self._last_time = time
 
@@ -502,7 +502,7 @@ class CsvColumns:
             raise InvalidPoint("bad_timestamp", f"column {column!r} must be {problem}") from None
 
 
-def given(name: str | None) -> tuple[str, ...]:
+def _names_of(name: str | None) -> tuple[str, ...]:
     return (name,) if name else ()
 
 
@@ -523,7 +523,7 @@ def _plain(name: str) -> str:
     return (without if without.strip() else name).lower().translate(str.maketrans("", "", " _-@./"))
 
 
-def _made_up(first_row: Sequence[str], sample: Sequence[Sequence[str]]) -> list[str]:
+def _generated_names(first_row: Sequence[str], sample: Sequence[Sequence[str]]) -> list[str]:
     """Names for columns that have none: timestamp, value; several values are column_1 and so on."""
     times = [is_time(cell) for cell in first_row]
     if not any(times):

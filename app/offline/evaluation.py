@@ -117,7 +117,7 @@ def runs(label: np.ndarray) -> list[LabelledWindow]:
     return [LabelledWindow(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
 
 
-def between(time: np.ndarray, intervals: Iterable[tuple[float, float]]) -> list[LabelledWindow]:
+def windows_between(time: np.ndarray, intervals: Iterable[tuple[float, float]]) -> list[LabelledWindow]:
     """Windows of intervals of time, both ends included; an interval without a point gives none.
 
     Times that go back inside an interval and leave it make several windows of it.

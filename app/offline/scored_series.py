@@ -15,7 +15,7 @@ import numpy as np
 
 from app.detectors.kinds import KINDS
 from app.errors import ConfigurationError
-from app.offline.evaluation import PROBATION, LabelledScores, LabelledWindow, between, probation, runs
+from app.offline.evaluation import PROBATION, LabelledScores, LabelledWindow, probation, runs, windows_between
 from app.offline.files import RowBatch
 from app.offline.times import parse_time
 from app.pipeline.explain import JOINTLY
@@ -117,7 +117,7 @@ class Recorder:
         windows = None if label is None else runs(label)
         intervals = self._labels.of(file) if self._labels else None
         if intervals is not None:
-            windows = between(time, intervals)
+            windows = windows_between(time, intervals)
         source, metric = parted(name)
         return ScoredSeries(file, source, time, {}, windows, probation(len(time), self._share), [], metric)
 

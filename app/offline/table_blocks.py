@@ -157,7 +157,7 @@ class BlockReader:
             raise Unusual from None
         label = self._texts(arrays, (columns.label_at,), lambda cells: label_of(cells[0]))
         if time is not None and rows:
-            columns.passed(float(time[-1]))
+            columns.set_last_time(float(time[-1]))
         row = np.arange(first_row, first_row + rows)
         if columns.wide:
             return Block(rows, int(rows - filled.sum()), *self._wide(table, there, row, time, source, label))

@@ -268,7 +268,7 @@ def _rfc_2822(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _moment(year: str, month: int, day: str, clock: Sequence[str | None]) -> datetime:
+def _datetime(year: str, month: int, day: str, clock: Sequence[str | None]) -> datetime:
     hour, minute, second, fraction, half, zone = clock
     y, h = int(year), int(hour or 0)
     if len(year) == 2:
@@ -305,12 +305,12 @@ def _month(name: str) -> int:
 
 def _year_first(text: str) -> datetime:
     year, _, month, day, *clock = _shape("year first", text)
-    return _moment(year, int(month), day, clock)
+    return _datetime(year, int(month), day, clock)
 
 
 def _day_first(text: str) -> datetime:
     day, _, month, year, *clock = _shape("day first", text)
-    return _moment(year, int(month), day, clock)
+    return _datetime(year, int(month), day, clock)
 
 
 def _dotted(text: str) -> datetime:
@@ -323,22 +323,22 @@ def _month_first(text: str) -> datetime:
     month, separator, day, year, *clock = _shape("day first", text)
     if separator == ".":
         raise ValueError
-    return _moment(year, int(month), day, clock)
+    return _datetime(year, int(month), day, clock)
 
 
 def _day_and_name(text: str) -> datetime:
     day, _, month, year, *clock = _shape("day, month's name", text)
-    return _moment(year, _month(month), day, clock)
+    return _datetime(year, _month(month), day, clock)
 
 
 def _name_and_day(text: str) -> datetime:
     month, _, day, year, *clock = _shape("month's name, day", text)
-    return _moment(year, _month(month), day, clock)
+    return _datetime(year, _month(month), day, clock)
 
 
 def _ctime(text: str) -> datetime:
     month, day, *clock, year = _shape("ctime", text)
-    return _moment(year, _month(month), day, clock)
+    return _datetime(year, _month(month), day, clock)
 
 
 def _excel(text: str) -> datetime:

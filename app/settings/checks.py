@@ -28,20 +28,20 @@ from app.settings.model import (
     Settings,
     SourceOverride,
 )
-from app.settings.sources import Given, Keys
+from app.settings.sources import GivenSettings, Keys
 
 
 class Trial(typing.NamedTuple):
     settings: Settings
-    given: Given
+    given: GivenSettings
     wrong: set[Keys]
 
-    def sound(self, *paths: Keys) -> bool:
-        """Whether no setting at, inside or around these paths is invalid."""
+    def is_valid(self, *paths: Keys) -> bool:
+        """Whether no setting at, inside or around these paths is wrong."""
         return not any(path[: len(bad)] == bad or bad[: len(path)] == path for path in paths for bad in self.wrong)
 
 
-def trial(sections: dict[str, Any], given: Given) -> Trial | None:
+def trial(sections: dict[str, Any], given: GivenSettings) -> Trial | None:
     """Settings without the invalid fields, which are added to the problems."""
     wrong: set[Keys] = set()
     sections = copy.deepcopy(sections)
@@ -96,7 +96,7 @@ def check_kafka(trial: Trial) -> None:
         topics["kafka", "group_id", "by source"] = kafka.by_source_topic
     seen: dict[str, Keys] = {}
     for keys, topic in topics.items():
-        if not trial.sound(keys[:2]):
+        if not trial.is_valid(keys[:2]):
             continue
         # Brokers refuse a.b beside a_b: their metrics would share a name.
         other = seen.setdefault(topic.replace(".", "_"), keys)
@@ -106,12 +106,12 @@ def check_kafka(trial: Trial) -> None:
             trial.given.problem(
                 said[:2], f"must differ from all other topics, got {topic!r}: {_topic_of(here)} is {named!r}"
             )
-    if kafka.security_protocol.startswith("SASL") and trial.sound(("kafka", "security_protocol")):
+    if kafka.security_protocol.startswith("SASL") and trial.is_valid(("kafka", "security_protocol")):
         token = kafka.sasl_mechanism == "OAUTHBEARER"
         signed = token and (kafka.sasl_oauth_token_endpoint or "").startswith("aws-msk:")
         needed = ("sasl_oauth_token_endpoint",) if token else ()
         for name in needed + (() if signed else ("sasl_username", "sasl_password")):
-            if not getattr(kafka, name) and trial.sound(("kafka", name)):
+            if not getattr(kafka, name) and trial.is_valid(("kafka", name)):
                 of = "kafka.sasl_mechanism is OAUTHBEARER" if name in needed else ""
                 trial.given.problem(
                     ("kafka", name), f"must be set when {of or f'kafka.security_protocol is {kafka.security_protocol}'}"
@@ -132,7 +132,7 @@ def check_input(trial: Trial) -> None:
     """Paths are valid, each field has one meaning, and max_metrics allows all value_fields."""
     settings = trial.settings.input
     for role, what in path_problems(settings):
-        if trial.sound(("input", role)):
+        if trial.is_valid(("input", role)):
             trial.given.problem(("input", role), what)
     defaults = not settings.format
     meanings = {
@@ -145,12 +145,12 @@ def check_input(trial: Trial) -> None:
     for role, names in meanings.items():
         for name in names:
             other = seen.setdefault(name, role)
-            if other == role and names.count(name) > 1 and trial.sound(("input", role)):
+            if other == role and names.count(name) > 1 and trial.is_valid(("input", role)):
                 trial.given.problem(("input", role), f"must name each field once, got {name!r} twice")
                 break
             if {other, role} == {"metric_field", "value_fields"} and not settings.value_fields:
                 continue
-            if other != role and trial.sound(("input", role), ("input", other)):
+            if other != role and trial.is_valid(("input", role), ("input", other)):
                 said = role if trial.given.has(("input", role)) else other
                 also = role if said == other else other
                 trial.given.problem(("input", said), f"must not name {name!r}, which is read as input.{also}")
@@ -159,7 +159,7 @@ def check_input(trial: Trial) -> None:
     if (
         vector
         and len(settings.value_fields) > most
-        and trial.sound(("input", "value_fields"), ("input", "max_metrics"))
+        and trial.is_valid(("input", "value_fields"), ("input", "max_metrics"))
     ):
         found = len(settings.value_fields)
         what = f"must be at most input.max_metrics = {most} names, got {found}"
@@ -168,12 +168,12 @@ def check_input(trial: Trial) -> None:
         trial.given.problem(
             ("input", "metric_field"), "must not be given with values_apart: each value has its own name"
         )
-    if settings.metric_field and len(settings.value_fields) > 1 and trial.sound(("input", "value_fields")):
+    if settings.metric_field and len(settings.value_fields) > 1 and trial.is_valid(("input", "value_fields")):
         what = f"must not be given with several value_fields, which have their own names, got {settings.metric_field!r}"
         trial.given.problem(("input", "metric_field"), what)
     unnamed = settings.value_fields and not (settings.values_apart or settings.metric_field or settings.format)
     for i, override in enumerate(trial.settings.sources):
-        if override.metric is not None and unnamed and trial.sound(("input", "value_fields")):
+        if override.metric is not None and unnamed and trial.is_valid(("input", "value_fields")):
             what = f"must not be given with input.value_fields: no field metric is read then, got {override.metric!r}"
             trial.given.problem(("sources", i, "metric"), what)
 
@@ -219,19 +219,19 @@ def check_detection(trial: Trial) -> None:
         whole = settings.detection.overridden(detection) if isinstance(detection, SourceOverride) else detection
         for name, member in detection.detectors.items():
             here = (*at, "detectors", name)
-            if not trial.sound((*here, "method")) or member.method == "ensemble":
+            if not trial.is_valid((*here, "method")) or member.method == "ensemble":
                 continue
             if member.members:
                 trial.given.problem((*here, "members"), f"must be given with method: ensemble, got {member.method!r}")
             for parameter, what in detector_problems(member.method, member.params, whole.allow_classes):
                 trial.given.problem((*here, parameter), what)
-        if trial.sound((*at, "drift")):
+        if trial.is_valid((*at, "drift")):
             for parameter, what in drift_problems(detection.drift):
                 trial.given.problem((*at, "drift", parameter), what)
-        if not trial.sound((*at, "detectors"), ("detection", "detectors")):
+        if not trial.is_valid((*at, "detectors"), ("detection", "detectors")):
             continue
         low, high = whole.range_lowest, whole.range_highest
-        if low is not None and high is not None and not low < high and trial.sound((*at, "range_lowest")):
+        if low is not None and high is not None and not low < high and trial.is_valid((*at, "range_lowest")):
             trial.given.problem((*at, "range_lowest"), f"must be below range_highest = {high!r}, got {low!r}")
         method = whole.effective_method
         if method == "ensemble":
@@ -241,7 +241,7 @@ def check_detection(trial: Trial) -> None:
             what = f"must be one of those of method auto, {', '.join(AUTO)}; for others give method: ensemble"
             trial.given.problem((*at, "detectors", others[0]), what)
         alone = method not in ("ensemble", "auto") and method not in whole.detectors
-        if alone and trial.sound((*at, "method")):
+        if alone and trial.is_valid((*at, "method")):
             for _, what in detector_problems(method, {}):
                 trial.given.problem((*at, "method"), what)
 
@@ -252,7 +252,7 @@ def check_calendar(trial: Trial) -> None:
         zone = trial.settings.detection.timezone if "timezone" not in detection.model_fields_set else detection.timezone
         problems = calendar_problems(detection.timezone, detection.holidays)
         for keys, what in [*problems, *span_problems(zone, detection.maintenance)]:
-            if trial.sound((*at, *keys)):
+            if trial.is_valid((*at, *keys)):
                 trial.given.problem((*at, *keys), what)
 
 
@@ -316,7 +316,7 @@ def check_state(trial: Trial) -> None:
     """A replay must cover fewer records than state.forget_after_records: app/state/expiry.py says why."""
     after, replay = ("state", "forget_after_records"), ("state", "replay_records")
     state = trial.settings.state
-    if trial.sound(after, replay) and state.forget_after_records < state.replay_records:
+    if trial.is_valid(after, replay) and state.forget_after_records < state.replay_records:
         said, other = (after, replay) if trial.given.has(after) else (replay, after)
         few = "must be at least" if said is after else "must be at most"
         limit = getattr(state, other[1])
@@ -371,7 +371,7 @@ def check_api(trial: Trial) -> None:
     api = trial.settings.api
     for one, needs in (("oidc_issuer", "oidc_audience"), ("oidc_audience", "oidc_issuer"),
                        ("tls_key_file", "tls_certificate_file")):  # fmt: skip
-        if getattr(api, one) and not getattr(api, needs) and trial.sound(("api", one), ("api", needs)):
+        if getattr(api, one) and not getattr(api, needs) and trial.is_valid(("api", one), ("api", needs)):
             trial.given.problem(("api", needs), f"must be set when api.{one} is")
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from app.errors import ConfigurationError
 from app.settings import sources
 from app.settings.messages import describe_error
-from app.settings.sources import Given
+from app.settings.sources import GivenSettings
 from app.settings.web import ApiSettings, DashboardSettings
 
 
@@ -36,7 +36,7 @@ def listening(config: str | Path | None = None, environ: Mapping[str, str] | Non
     """
     environ = os.environ if environ is None else environ
     path = config or environ.get(sources.FILE_VARIABLE)
-    given = sources.from_file(path) if path else Given()
+    given = sources.from_file(path) if path else GivenSettings()
     sources.from_environment(given, environ, SECTIONS, {})
     found = Listening()
     try:

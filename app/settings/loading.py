@@ -25,7 +25,7 @@ from app.settings import checks, sources
 from app.settings.alerting import ChannelSettings
 from app.settings.messages import SECRET, allowed, unit
 from app.settings.model import AUTO, SECTIONS, DetectorSettings, Settings, SourceOverride
-from app.settings.sources import Given, Keys, spell, unknown
+from app.settings.sources import GivenSettings, Keys, spell, unknown
 
 OTHER_NAMES = {"anomaly_detection": "detection"}
 
@@ -49,7 +49,7 @@ def load(config: str | Path | None = None, environ: Mapping[str, str] | None = N
     """
     environ = os.environ if environ is None else environ
     path = config or environ.get(sources.FILE_VARIABLE)
-    given = sources.from_file(path) if path else Given()
+    given = sources.from_file(path) if path else GivenSettings()
     _one_name(given)
     _begin_with_auto(given, environ)
     sources.from_environment(given, environ, SECTIONS, OTHER_NAMES)
@@ -59,7 +59,7 @@ def load(config: str | Path | None = None, environ: Mapping[str, str] | None = N
     return check(given)
 
 
-def check(given: Given) -> Settings:
+def check(given: GivenSettings) -> Settings:
     """Settings of what was given. Raises ConfigurationError with one line for each problem."""
     sections: dict[str, Any] = {}
     for name, value in given.values.items():
@@ -79,7 +79,7 @@ def check(given: Given) -> Settings:
     return trial.settings
 
 
-def _one_name(given: Given) -> None:
+def _one_name(given: GivenSettings) -> None:
     """Sections under their own names; a section under both is a problem."""
     for other, name in OTHER_NAMES.items():
         if other not in given.values:
@@ -92,7 +92,7 @@ def _one_name(given: Given) -> None:
         given.origins = {keys: where for keys, where in given.origins.items() if keys[0] != other} | moved
 
 
-def _begin_with_auto(given: Given, environ: Mapping[str, str]) -> None:
+def _begin_with_auto(given: GivenSettings, environ: Mapping[str, str]) -> None:
     """A variable for one detector changes it in method auto, where that would run without the variable."""
     names = [name for name in environ if name.startswith(sources.PREFIX)]
     if any("DETECTION__DETECTORS__" in name for name in names) and not any("DETECTION__METHOD" in n for n in names):
@@ -131,7 +131,7 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _rows(model: BaseModel, given: Given, at: Keys) -> Iterator[SettingRow]:
+def _rows(model: BaseModel, given: GivenSettings, at: Keys) -> Iterator[SettingRow]:
     for name, field in type(model).model_fields.items():
         value, keys = getattr(model, name), (*at, field.alias or name)
         if isinstance(model, SourceOverride) and name not in model.model_fields_set:
@@ -165,6 +165,6 @@ def _may_be_secret(name: str, option: Any, origin: str) -> bool:
     return bool(named) or origin.startswith(sources.PREFIX) or "://" in str(option)
 
 
-def _row(keys: Keys, value: Any, given: Given, *words: str) -> SettingRow:
+def _row(keys: Keys, value: Any, given: GivenSettings, *words: str) -> SettingRow:
     origin = given.origin(keys) if given.has(keys) else ""
     return SettingRow(spell(keys), value, origin or "default", *words)

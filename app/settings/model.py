@@ -33,7 +33,7 @@ from app.settings.fields import (
     TokenEndpoint,
     setting,
 )
-from app.settings.sources import Given
+from app.settings.sources import GivenSettings
 from app.settings.web import ApiSettings, DashboardSettings
 
 DEAD_LETTERS, CHANGELOG, BY_SOURCE = "-dead-letters", "-sources-changelog", "-by-source"
@@ -497,7 +497,7 @@ class Settings(BaseModel):
     dashboard: DashboardSettings = DashboardSettings()
     api: ApiSettings = ApiSettings()
 
-    _given: Given = PrivateAttr(default_factory=Given)
+    _given: GivenSettings = PrivateAttr(default_factory=GivenSettings)
 
     @model_validator(mode="after")
     def _name_topics(self) -> Settings:

@@ -42,8 +42,8 @@ class SettingProblem(NamedTuple):
 
 
 @dataclass
-class Given:
-    """Nested values, the origin of each (containers too), and what could not be read."""
+class GivenSettings:
+    """Settings as given: nested values, the origin of each (containers too), and the problems found so far."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Keys, str] = field(default_factory=dict)
@@ -119,9 +119,9 @@ Loader.add_implicit_resolver(
 )
 
 
-def parse(text: str, name: str = "") -> Given:
+def parse(text: str, name: str = "") -> GivenSettings:
     """Values and lines of a YAML text. Raises ConfigurationError naming the line."""
-    given = Given()
+    given = GivenSettings()
     try:
         loader = Loader(text)
         root = loader.get_single_node()
@@ -163,7 +163,7 @@ def _nodes(node: yaml.Node, keys: Keys, above: tuple[yaml.Node, ...]) -> Iterato
             yield from _nodes(value, (*keys, i), (*above, node))
 
 
-def from_file(path: str | Path) -> Given:
+def from_file(path: str | Path) -> GivenSettings:
     """A YAML file. Raises ConfigurationError when it cannot be read at all."""
     try:
         text = Path(path).read_text("utf-8")
@@ -178,7 +178,7 @@ def from_file(path: str | Path) -> Given:
 
 
 def from_environment(
-    given: Given, environ: Mapping[str, str], models: Mapping[str, Any], also: Mapping[str, str]
+    given: GivenSettings, environ: Mapping[str, str], models: Mapping[str, Any], also: Mapping[str, str]
 ) -> None:
     """Put every ANOMALY_SECTION__FIELD into ``given``. An empty variable counts as not given.
 
@@ -232,7 +232,7 @@ def _names_a_file(values: Any, words: list[str], models: Mapping[str, Any], also
     return "" if own else FROM_FILE.upper()
 
 
-def _put_content(given: Given, keys: Keys, annotation: Any, variable: str, path: Path) -> None:
+def _put_content(given: GivenSettings, keys: Keys, annotation: Any, variable: str, path: Path) -> None:
     """The value in a file, without its last line end."""
     origin = f"{variable}={path}"
     try:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from app.alerting.channels.api import BaseChannel, Context
 from app.errors import ConfigurationError
 from app.settings.messages import SECRET, describe_error
-from app.settings.sources import DELIMITER, PREFIX, Given, Keys, SettingProblem, kind, spell, unknown
+from app.settings.sources import DELIMITER, PREFIX, GivenSettings, Keys, SettingProblem, kind, spell, unknown
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -62,7 +62,7 @@ def make(settings: Settings, context: Context) -> dict[str, BaseChannel]:
     return made
 
 
-def _secrets(module: ModuleType, values: Mapping[str, Any], at: Keys, given: Given) -> Iterator[SettingProblem]:
+def _secrets(module: ModuleType, values: Mapping[str, Any], at: Keys, given: GivenSettings) -> Iterator[SettingProblem]:
     """What is wrong with where secrets come from: not from the YAML file, which is often in a repository."""
     for key in secrets(module):
         where = given.origin((*at, key))
@@ -82,7 +82,7 @@ def secrets(module: ModuleType) -> list[str]:
     return [name for name, field in fields if "SecretStr" in str(field.annotation)]
 
 
-def _options(module: ModuleType, values: Mapping[str, Any], at: Keys, given: Given) -> Iterator[SettingProblem]:
+def _options(module: ModuleType, values: Mapping[str, Any], at: Keys, given: GivenSettings) -> Iterator[SettingProblem]:
     try:
         module.Options.model_validate(values)
     except ValidationError as error:

@@ -5,7 +5,7 @@ everything else as a list that begins with its kind. An object that is met again
 reference, so shared parts stay shared and cycles close. The same state gives the same bytes.
 
 What loading does if the bytes are forged
---------------------------------------------------
+-----------------------------------------
 Nothing is imported: a class must be loaded already, as it is once the estimator has been built.
 Nothing is called but ``cls.__new__`` and ``__setstate__`` of allow-listed classes; no ``__init__``, no
 function, no factory. Allow-listed are the packages of River in PACKAGES (not those that read files, the

@@ -18,13 +18,13 @@ from app.offline.evaluation import (
     LabelledScores,
     LabelledWindow,
     best_f1,
-    between,
     delay_f1,
     evaluation_metrics,
     mask,
     nab,
     probation,
     runs,
+    windows_between,
 )
 
 
@@ -66,14 +66,14 @@ def test_runs_hold_exactly_what_is_marked(marks):
 
 def test_intervals_of_time_hold_both_their_ends():
     time = np.array([0.0, 10.0, 20.0, 30.0, 40.0])
-    assert between(time, [(30, 40), (5, 20)]) == [(1, 3), (3, 5)], "neighbours stay two"
-    assert between(time, [(21, 29)]) == []
-    assert between(time, [(0, 20), (10, 30)]) == [(0, 3), (3, 4)], "no point is in two"
+    assert windows_between(time, [(30, 40), (5, 20)]) == [(1, 3), (3, 5)], "neighbours stay two"
+    assert windows_between(time, [(21, 29)]) == []
+    assert windows_between(time, [(0, 20), (10, 30)]) == [(0, 3), (3, 4)], "no point is in two"
 
 
 def test_times_that_go_back_keep_points_outside_an_interval_outside():
     time = np.array([0.0, 10.0, 20.0, 0.0, 10.0, 20.0])
-    assert between(time, [(10, 20)]) == [(1, 3), (4, 6)]
+    assert windows_between(time, [(10, 20)]) == [(1, 3), (4, 6)]
 
 
 # --- points and alerts, counted by hand
