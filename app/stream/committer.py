@@ -44,6 +44,19 @@ class CommitPoint(NamedTuple):
     metadata: Mapping[str, Any]  # without version and topic ids
 
 
+class CommittedOffset(Protocol):
+    """What the group has committed of one partition."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def metadata(self) -> str: ...
+
+
+FetchCommitted = Callable[[list[TopicPartition]], Awaitable[Mapping[TopicPartition, CommittedOffset]]]
+
+
 class Committable(Protocol):
     """What the committer needs of a partition."""
 

@@ -23,7 +23,7 @@ from app.kafka.record_batch import CODECS, framed
 from app.stream.crash import describe, stop_process
 
 Header = tuple[str, bytes]
-Record = tuple[bytes | None, bytes | None, Sequence[Header]]
+Record = tuple[bytes | None, bytes | None] | tuple[bytes | None, bytes | None, Sequence[Header]]  # key, value, headers
 
 
 ROOM = 100  # bytes around the records of a batch
@@ -72,7 +72,7 @@ class Outbox:
     def _producer(self) -> AIOKafkaProducer:
         return self._started()
 
-    async def send(self, topic: str, partition: int, records: Sequence[tuple[Any, ...]] | Encoded) -> list[Sent]:
+    async def send(self, topic: str, partition: int, records: Sequence[Record] | Encoded) -> list[Sent]:
         """Hand over records (key, value) or (key, value, headers), in order; does not wait for acknowledgements.
 
         One caller at a time for each partition: while several wait for aiokafka to accept a batch, it adds up their
@@ -128,7 +128,7 @@ class Outbox:
                 )
             yield batch
 
-    def _batches(self, topic: str, records: Iterable[tuple[Any, ...]]) -> Iterable[Any]:
+    def _batches(self, topic: str, records: Iterable[Record]) -> Iterable[Any]:
         now_ms = int(time.time() * 1000)
         batch = None
         for key, value, *headers in records:

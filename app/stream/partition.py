@@ -11,8 +11,9 @@ result is the watermark that shows a successor which points are done: see app/st
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiokafka.structs import TopicPartition
 
@@ -24,6 +25,7 @@ from app.stream.compute import BatchOutput, PartitionState
 from app.stream.crash import guard
 from app.stream.job import Job
 from app.stream.ledger import Ledger
+from app.stream.outbox import Record as OutgoingRecord
 from app.stream.outbox import Sent
 from app.stream.stall_detector import deleted, recreated
 from app.wire import times
@@ -182,7 +184,7 @@ class AssignedPartition:
         records = [one.record(self.log.topic, self.number, limit) for one in dead_letters]
         return await self._send_to_other(kafka.dead_letters_topic, records)
 
-    async def _send_to_other(self, topic: str, records: list[Any]) -> list[Sent]:
+    async def _send_to_other(self, topic: str, records: Sequence[OutgoingRecord]) -> list[Sent]:
         """Send to a topic that may have another number of partitions than the input."""
         if not records:
             return []

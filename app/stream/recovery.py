@@ -23,6 +23,7 @@ from app.settings import KafkaSettings
 from app.stream import failpoints
 from app.stream.crash import stop_process
 from app.stream.takeover import take_over
+from app.stream.transport import App
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class SnapshotRecovery(Recovery):
                 stop_process(error)
 
     async def _load(self, generation: int) -> None:
-        app: Any = self.app
+        app: App = self.app
         kafka, partitions, metrics = app.job.settings.kafka, app.partitions, app.job.metrics
         began = time.monotonic()
         assigned = app.consumer.assignment()
@@ -102,7 +103,7 @@ class SnapshotRecovery(Recovery):
         metrics.rekey_partitions.set(app.job.partitions_of[kafka.input_topic] if kafka.rekeys else 0)
 
     async def _resume(self, generation: int) -> None:
-        app: Any = self.app
+        app: App = self.app
         consumer, partitions = app.consumer, app.partitions
         await app.on_rebalance_complete.send()
         self._set_recovery_ended()

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from aiokafka.structs import TopicPartition
 
@@ -22,13 +21,13 @@ from app.compiled.byte_columns import Encoded
 from app.errors import HistoryLost, StateError, TopicError
 from app.stream import failpoints
 from app.stream.assignment import Assignment
-from app.stream.committer import REKEYS, CommitPoint, read_metadata, topic_ids
+from app.stream.committer import REKEYS, CommitPoint, CommittedOffset, FetchCommitted, read_metadata, topic_ids
 from app.stream.crash import guard
 from app.stream.job import Job
 from app.stream.outbox import Sent
 from app.stream.partition import AssignedPartition, joined
 from app.stream.stall_detector import recreated
-from app.stream.takeover import FetchCommitted, check_topics, commits_of, other_rekey
+from app.stream.takeover import PartitionReader, check_topics, commits_of, other_rekey
 from app.wire.by_source import PARTITIONS, Times, encoded
 from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Reader, Record
@@ -119,7 +118,7 @@ class RekeyPartition(AssignedPartition):
 class RekeyPartitions(Assignment[RekeyPartition]):
     """Those of the input topic, with ``input.rekey``; without it there are none."""
 
-    async def take_over(self, reader: Any, committed: FetchCommitted, wanted: list[int]) -> None:
+    async def take_over(self, reader: PartitionReader, committed: FetchCommitted, wanted: list[int]) -> None:
         """Replace all by these partitions, from the offsets that the group has committed; not active yet.
 
         ``reader``: a started consumer without a group; ``committed`` gives what the group committed. Raises HistoryLost
@@ -136,7 +135,7 @@ class RekeyPartitions(Assignment[RekeyPartition]):
             self[number] = RekeyPartition(number, position, self._job)
             self[number].start()
 
-    async def _positions(self, reader: Any, committed: FetchCommitted, wanted: list[int]) -> dict[int, int]:
+    async def _positions(self, reader: PartitionReader, committed: FetchCommitted, wanted: list[int]) -> dict[int, int]:
         kafka = self._job.settings.kafka
         logs = {number: TopicPartition(kafka.input_topic, number) for number in wanted}
         begin, end = await reader.beginning_offsets(list(logs.values())), await reader.end_offsets(list(logs.values()))
@@ -156,7 +155,7 @@ class RekeyPartitions(Assignment[RekeyPartition]):
             )
         return {number: self._position(begin[tp], end[tp], commits.get(tp), tp) for number, tp in logs.items()}
 
-    def _position(self, begin: int, end: int, commit: Any, tp: TopicPartition) -> int:
+    def _position(self, begin: int, end: int, commit: CommittedOffset | None, tp: TopicPartition) -> int:
         """The first offset that is not known to be written by source."""
         name, kafka = f"{tp.topic}[{tp.partition}]", self._job.settings.kafka
         if commit is None:

@@ -20,8 +20,8 @@ The reader of the logs is a parameter: aiokafka's consumer, or the simulated bro
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from aiokafka.structs import TopicPartition
@@ -32,7 +32,14 @@ from app.kafka.fetched import Fetched
 from app.settings import KafkaSettings
 from app.stream import failpoints
 from app.stream.assignment import Partitions
-from app.stream.committer import METADATA_VERSION, REKEYS, read_metadata, topic_ids
+from app.stream.committer import (
+    METADATA_VERSION,
+    REKEYS,
+    CommittedOffset,
+    FetchCommitted,
+    read_metadata,
+    topic_ids,
+)
 from app.stream.compute import PartitionState
 from app.stream.job import Job
 from app.stream.ledger import Ledger
@@ -51,6 +58,27 @@ RETRY_S, COMMIT_S = 0.25, 5.0  # while a commit that must exist is not found
 OPEN_S = 10.0  # longest wait until a transaction in our topics ends
 
 log = logging.getLogger(__name__)
+
+
+class PartitionReader(Protocol):
+    """What is needed of a started consumer without a group: see app/kafka/log_reader.py."""
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+
+    async def last_stable_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+
+    def assign(self, partitions: list[TopicPartition]) -> None: ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+
+    def pause(self, partition: TopicPartition) -> None: ...
+
+    async def position(self, partition: TopicPartition) -> int: ...
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> Mapping[TopicPartition, Sequence[Any]]:
+        """Records, or one ``Fetched`` for each fetch: see app/kafka/fetched.py."""
 
 
 class Start(NamedTuple):
@@ -99,7 +127,7 @@ class Takeover:
                 "another kafka.group_id all sources start without state"
             ) from error
 
-    def start(self, begin: int, end: int, commit: Any) -> Start:
+    def start(self, begin: int, end: int, commit: CommittedOffset | None) -> Start:
         """Where to begin.
 
         Parameters
@@ -133,7 +161,7 @@ class Takeover:
     def _name(self) -> str:
         return f"{self._kafka.log_topic}[{self._number}]"
 
-    def _committed(self, begin: int, commit: Any) -> tuple[int, int, str | None]:
+    def _committed(self, begin: int, commit: CommittedOffset | None) -> tuple[int, int, str | None]:
         """(position, replay point, origins) by the group's commit, or the log's begin without one."""
         nothing = "" if self._kafka.rekeys else None
         group = self._kafka.group_id
@@ -153,7 +181,7 @@ class Takeover:
             )
         return commit.offset, replay, nothing if origins is None else origins
 
-    def _replay_point(self, commit: Any) -> tuple[int, str | None]:
+    def _replay_point(self, commit: CommittedOffset) -> tuple[int, str | None]:
         if not commit.metadata and not self.sources.covered:
             return commit.offset, None  # set by a tool before the first start
         try:
@@ -201,11 +229,13 @@ def other_rekey(log: str, how: str) -> str:
     )
 
 
-FetchCommitted = Callable[[list[TopicPartition]], Awaitable[dict[TopicPartition, Any]]]
-
-
 async def take_over(
-    job: Job, partitions: Partitions, reader: Any, committed: FetchCommitted, wanted: list[int], generation: int
+    job: Job,
+    partitions: Partitions,
+    reader: PartitionReader,
+    committed: FetchCommitted,
+    wanted: list[int],
+    generation: int,
 ) -> None:
     """Make ``partitions`` hold exactly those ``wanted`` in this ``generation`` of the group; not active yet.
 
@@ -239,7 +269,12 @@ def _unchanged(partition: Partition, logs: "Logs", generation: int) -> bool:
 
 
 async def _recovered(
-    job: Job, partitions: Partitions, reader: Any, logs: "Logs", committed: FetchCommitted, numbers: list[int]
+    job: Job,
+    partitions: Partitions,
+    reader: PartitionReader,
+    logs: "Logs",
+    committed: FetchCommitted,
+    numbers: list[int],
 ) -> dict[int, Partition]:
     kafka, state = logs.kafka, job.settings.state
     ids = topic_ids(kafka, job.topic_ids)
@@ -300,7 +335,9 @@ async def _recovered(
     return recovered
 
 
-async def commits_of(committed: FetchCommitted, known: Mapping[TopicPartition, bool]) -> dict[TopicPartition, Any]:
+async def commits_of(
+    committed: FetchCommitted, known: Mapping[TopicPartition, bool]
+) -> Mapping[TopicPartition, CommittedOffset]:
     """The commits of the group; asks again for some time when one is missing that must exist.
 
     In a test with 40 kills and full disks of a broker three workers got no commit, and got it at their next start. A
@@ -325,7 +362,7 @@ class Logs:
         self.end: dict[TopicPartition, int] = {}
 
     @classmethod
-    async def of(cls, reader: Any, kafka: KafkaSettings, numbers: Iterable[int]) -> "Logs":
+    async def of(cls, reader: PartitionReader, kafka: KafkaSettings, numbers: Iterable[int]) -> "Logs":
         logs = cls(kafka)
         every = [log(number) for number in numbers for log in (logs.raw, logs.results, logs.changelog)]
         logs.begin = await reader.beginning_offsets(every)
@@ -333,7 +370,7 @@ class Logs:
         await logs._readable(reader, [log for log in every if log.topic != kafka.input_topic])
         return logs
 
-    async def _readable(self, reader: Any, ours: Sequence[TopicPartition]) -> None:
+    async def _readable(self, reader: PartitionReader, ours: list[TopicPartition]) -> None:
         """Wait until our topics can be read to these ends. Raises StateError when a transaction stays open there."""
         now = asyncio.get_running_loop().time
         until = now() + OPEN_S
@@ -359,7 +396,9 @@ class Logs:
     def changelog(self, number: int) -> TopicPartition:
         return TopicPartition(self.kafka.changelog_topic, number)
 
-    async def read(self, reader: Any, begin: dict[TopicPartition, int]) -> Any:
+    async def read(
+        self, reader: PartitionReader, begin: dict[TopicPartition, int]
+    ) -> AsyncIterator[Mapping[TopicPartition, Sequence[Any]]]:
         """Yield {partition: records}, for each partition from its offset to its known end."""
         left = [partition for partition, offset in begin.items() if offset < self.end[partition]]
         reader.assign(list(left))

@@ -37,7 +37,7 @@ from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import KafkaSettings, Settings
 from app.stream.assignment import Partitions
-from app.stream.committer import Committer
+from app.stream.committer import CommittedOffset, Committer
 from app.stream.crash import stop_process
 from app.stream.dead_letter_log import DeadLetterLog
 from app.stream.job import Job
@@ -186,7 +186,9 @@ class Consumer(driver.Consumer):
         """Call a method of the aiokafka consumer, which lives in a thread with a loop of its own."""
         return await self._thread.call_thread(getattr(self._thread._ensure_consumer(), method), *args)
 
-    async def committed_with_metadata(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Any]:
+    async def committed_with_metadata(
+        self, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, CommittedOffset]:
         """What the group has committed: partition -> OffsetAndMetadata, for those with a commit."""
         coordinator = self._thread._ensure_consumer()._coordinator
         found = await self._thread.call_thread(coordinator.fetch_committed_offsets, list(partitions))

@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
@@ -41,6 +41,9 @@ from app.kafka.log_reader import LogReader
 from app.settings import KafkaSettings
 from app.stream.crash import DENIED, stop_process
 from app.stream.stall_detector import LONGEST_CHECK_S, Observation, PartitionProgress, StallDetector
+
+if TYPE_CHECKING:
+    from app.stream.transport import App
 
 EVERY_S = 2.0  # between two checks
 ANSWER_S = LONGEST_CHECK_S - EVERY_S
@@ -76,7 +79,7 @@ class EventLoopMonitor:
 class Watchdog(Service):
     """Checks every two seconds, from before the group is joined until the process ends."""
 
-    def __init__(self, app: Any, **options: Any) -> None:
+    def __init__(self, app: "App", **options: Any) -> None:
         self._app = app
         self._kafka = app.job.settings.kafka
         self._stall_detectors = {
