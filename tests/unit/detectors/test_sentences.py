@@ -1,8 +1,8 @@
 """What the default set says of anomalies is true: ``claims.py`` recomputes every sentence from the raw points."""
 
-import json
 from functools import cache
 
+import msgspec
 import numpy as np
 import pytest
 from support.claims import PATTERNS, SENTENCES, Series, false, joint, parsed, subject
@@ -36,7 +36,7 @@ def results(time, metrics):
     if names != ["value"]:
         points.metrics, points.start = names * n, list(range(0, len(names) * n + 1, len(names)))
     outcome = pipeline().run(pipeline().sources(), points)
-    return [json.loads(result) for _, result in encode_results(points, outcome, "raw-data", 0)]
+    return [msgspec.json.decode(result) for _, result in encode_results(points, outcome, "raw-data", 0)]
 
 
 class Told:
