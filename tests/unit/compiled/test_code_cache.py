@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 def python(code, cache):
     """Another process with a cache of its own."""
     environ = {**os.environ, "FAUST_ANOMALY_CACHE": str(cache), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environ["NUMBA_OPT"] = "0"  # what is compiled when is the question here, not how fast it runs
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, "-c", COMPILED + code], env=environ, stdout=pipe, stderr=pipe, text=True)
 
@@ -84,10 +85,18 @@ def test_a_detector_is_compiled_once_whatever_stands_beside_it(tmp_path):
     assert run_python(of_set("zscore", "cusum") + NAMES, tmp_path) == []
 
 
-def test_the_passes_are_compiled_once_for_all_sets(tmp_path):
-    first = run_python(SMALL + NAMES, tmp_path)
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A cache with what SMALL needs, and the names of what was compiled for it."""
+    cache = tmp_path_factory.mktemp("small")
+    return cache, run_python(SMALL + NAMES, cache)
+
+
+def test_the_passes_are_compiled_once_for_all_sets(small, tmp_path):
+    cache, first = small
     assert set(first) == PASSES | WINDOW | of_detector("zscore")
-    assert len(first) == len(os.listdir(tmp_path)) == 6
+    assert len(first) == len(os.listdir(cache)) == 6
+    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     code = PIPELINES + "Pipeline(detection('iqr', ensemble='max')).compile()\n"
     assert set(run_python(code + NAMES, tmp_path)) == of_detector("iqr")
 
@@ -118,8 +127,8 @@ def test_a_process_that_is_killed_while_it_compiles_holds_nobody_up(tmp_path):
     assert run_python(NUMBERS, tmp_path) == ["True"]
 
 
-def test_code_cached_by_two_processes_stays_apart(tmp_path):
-    run_python(SMALL, tmp_path)
+def test_code_cached_by_two_processes_stays_apart(small, tmp_path):
+    shutil.copytree(small[0], tmp_path, dirs_exist_ok=True)
     run_python(LARGE, tmp_path)
     assert run_python(LARGE + SMALL + AGREE + COUNT, tmp_path) == ["True", "0"]
 
