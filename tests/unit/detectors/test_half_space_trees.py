@@ -3,6 +3,7 @@
 import csv
 import math
 import random
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ GIVEN = [
 each = pytest.mark.parametrize("given", GIVEN, ids=str)
 
 
+@cache
 def synthetic():
     rng = random.Random(4)
     series = awkward()
@@ -38,6 +40,7 @@ def synthetic():
     return series
 
 
+@cache
 def real():
     found = {}
     for path in sorted(SERIES.glob("*.csv")):
@@ -49,16 +52,21 @@ def real():
 
 def rivers(given, values):
     """Scores of River's own objects."""
+    return _rivers(tuple(given.items()), np.array(values).tobytes())
+
+
+@cache
+def _rivers(given, values):
     from river import anomaly, preprocessing
 
     names = ("n_trees", "height", "window_size", "seed")
     defaults = {name: KERNEL.params.declared[name].default for name in (*names, "margin")}
-    p = defaults | given
+    p = defaults | dict(given)
     limits = {"value": (-p["margin"], 1.0 + p["margin"])}
     trees = anomaly.HalfSpaceTrees(**{name: p[name] for name in names}, limits=limits)
     own = preprocessing.MinMaxScaler() | trees
     scores = []
-    for x in values:
+    for x in np.frombuffer(values).tolist():
         scores.append(own.score_one({"value": x}))
         own.learn_one({"value": x})
     return scores

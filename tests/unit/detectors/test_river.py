@@ -5,8 +5,6 @@ import random
 import statistics
 import subprocess
 import sys
-import time
-from itertools import pairwise
 from statistics import NormalDist
 
 import pytest
@@ -375,26 +373,3 @@ def test_warmup_covers_the_points_without_a_score():
 def test_a_wrong_parameter_is_named(name, given, named):
     with pytest.raises(ConfigurationError, match=f"here.{named}"):
         detectors.find(name).params.check("here", given)
-
-
-def test_times_are_worth_a_look(capsys):
-    for name in CASES:
-        adapter, params, model = made(name, {})
-        values = series(2000)
-        scored(adapter, model, values[:1000])
-        times = [time.perf_counter()]
-        scored(adapter, model, values[1000:])
-        times.append(time.perf_counter())
-        for _ in range(10):
-            data = adapter.dumps(model)
-        times.append(time.perf_counter())
-        for _ in range(10):
-            adapter.loads(data, params)
-        times.append(time.perf_counter())
-        point, dump, load = (1e6 * (b - a) for a, b in pairwise(times))
-        with capsys.disabled():
-            print(
-                f"\n{name}: {point / 1000:.2f} us a point, dumps {dump / 10:.0f} us, loads {load / 10:.0f} us, "
-                f"{len(data)} bytes",
-                end="",
-            )
