@@ -1,6 +1,7 @@
 """Laws that hold for every registered detector: a new one is tested by existing."""
 
 import doctest
+from functools import cache
 
 import numpy as np
 import pytest
@@ -31,6 +32,42 @@ KERNELS = sorted(detectors.KERNELS)
 every_detector = pytest.mark.parametrize("method", KERNELS)
 
 
+def in_one_batch(method, engine, made):
+    """Results and state after these points."""
+    pipeline = alone(method, engine)
+    sources = pipeline.sources()
+    return columns([pipeline.run(sources, made)]), states(sources)
+
+
+def in_batches(method, engine, made, cuts):
+    """Results and state after these points, cut before each of these numbers."""
+    pipeline = alone(method, engine)
+    sources = pipeline.sources()
+    return columns([pipeline.run(sources, batch) for batch in batches(made, cuts)]), states(sources)
+
+
+@cache
+def awkward_points(method):
+    return fit_for(method, together(awkward()))
+
+
+@cache
+def awkward_run(method, engine="numba"):
+    return in_one_batch(method, engine, awkward_points(method))
+
+
+@cache
+def some_vectors():
+    rng = np.random.default_rng(2)
+    names = [f"s{k}" for k in rng.integers(0, 3, 90)]
+    return vectors([{m: rng.normal() for m in "pqr" if rng.random() < 0.7} or {"p": 0.0} for _ in names], names)
+
+
+@cache
+def run_of_vectors(method):
+    return in_one_batch(method, "numba", some_vectors())
+
+
 @every_detector
 def test_its_docstring_runs(method):
     module = detectors.KERNELS[method].module
@@ -40,13 +77,7 @@ def test_its_docstring_runs(method):
 
 @every_detector
 def test_compiled_and_plain_code_agree_in_every_bit(method):
-    corpus = fit_for(method, together(awkward()))
-    found = []
-    for engine in ("numba", "python"):
-        pipeline = alone(method, engine)
-        sources = pipeline.sources()
-        found.append((columns([pipeline.run(sources, corpus)]), states(sources)))
-    assert found[0] == found[1]
+    assert awkward_run(method, "numba") == awkward_run(method, "python")
 
 
 def faults(method):
@@ -80,26 +111,14 @@ def test_a_detector_that_answers_inf_is_seen(monkeypatch):
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(1, 13 * 150), max_size=12))
 def test_results_and_state_do_not_depend_on_the_batches(method, cuts):
-    pipeline, corpus = alone(method), fit_for(method, together(awkward()))
-    whole, parts = pipeline.sources(), pipeline.sources()
-    once = columns([pipeline.run(whole, corpus)])
-    split = columns([pipeline.run(parts, batch) for batch in batches(corpus, cuts)])
-    assert split == once
-    assert states(parts) == states(whole)
+    assert in_batches(method, "numba", awkward_points(method), cuts) == awkward_run(method)
 
 
 @every_detector
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(1, 90), max_size=12), engine=st.sampled_from(["numba", "python"]))
 def test_nor_do_those_of_vectors(method, cuts, engine):
-    rng = np.random.default_rng(2)
-    names = [f"s{k}" for k in rng.integers(0, 3, 90)]
-    made = vectors([{m: rng.normal() for m in "pqr" if rng.random() < 0.7} or {"p": 0.0} for _ in names], names)
-    whole, parts = alone(method).sources(), alone(method, engine).sources()
-    once = columns([alone(method).run(whole, made)])
-    split = columns([alone(method, engine).run(parts, batch) for batch in batches(made, cuts)])
-    assert split == once
-    assert states(parts) == states(whole)
+    assert in_batches(method, engine, some_vectors(), cuts) == run_of_vectors(method)
 
 
 @every_detector
