@@ -1,5 +1,6 @@
 """What tests of several kinds share: compiled code, a real broker, and names of their own for each test."""
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             java_options(compiled, make=True)
         compile_once(compiled, first=number)
         os.environ["JDK_JAVA_OPTIONS"] += java_options(compiled)
+    gc.freeze()  # thousands of tests and all modules stay: no garbage collection need look through them
 
 
 @pytest.fixture(scope="session")
