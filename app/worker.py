@@ -1,7 +1,7 @@
-"""The worker, put together: settings, pipeline, tables, agents and web view on one Faust application.
+"""Puts the worker together: settings, pipeline, tables, agents and web view on one Faust application.
 
-``faust -A app worker`` and ``faust-anomaly worker`` both run the ``app`` made here. Whatever can be wrong before
-joining the group (settings, topics, a port in use) is found by ``Preflight``, which Faust starts first.
+``faust -A app worker`` and ``faust-anomaly worker`` both run the ``app`` made here. ``Preflight``, which Faust starts
+first, finds problems before the group is joined: settings, topics, permissions, a port in use.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ from app.web.status.probes import Health, not_ready
 from tables.sources import SourcesTable
 
 COMMIT_EVERY_S = 1.0
-HISTORY_AFTER_S = 10.0  # a worker that starts has records to catch up with
+HISTORY_AFTER_S = 10.0  # a worker that starts first has to catch up
 
 log = logging.getLogger(__name__)
 
 
 class Preflight(Service):
-    """Checks what can be wrong, compiles the detectors and opens the port, before the group is joined."""
+    """Checks settings and topics, compiles the detectors and opens the port, before the group is joined."""
 
     def __init__(self, app: App, view: View, keeper: "HistoryKeeper", **options: Any) -> None:
         self._app, self._view, self._keeper = app, view, keeper
@@ -81,9 +81,9 @@ class Preflight(Service):
 
 
 class HistoryKeeper:
-    """The history beside a worker. Loading SQLAlchemy takes half a second, which the worker first needs for itself.
+    """Keeps the history in a worker. Loading SQLAlchemy takes half a second, so it is done after the start.
 
-    A database that somebody named is looked at at once, so that a wrong name stops the program before it joins.
+    A database that the settings name is checked at once, so that a wrong name stops the worker before it joins.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -202,9 +202,9 @@ def make(settings: Settings) -> App:
 
 
 def health(app: App, watchdog: Watchdog, alerter: Alerter | None, keeper: HistoryKeeper) -> Health:
-    """Alive: the watchdog, which ends a process that gets nowhere, does its rounds.
+    """Live: the watchdog makes its checks, and ends a process without progress.
 
-    Ready: in the group, recovered, and the group took a commit within the session timeout.
+    Ready: in the group, recovered, and the group accepted a commit within the session timeout.
     """
     partitions, rekey_partitions = app.partitions, app.rekey_partitions
     limit_s = app.job.settings.kafka.session_timeout_s
@@ -253,9 +253,9 @@ def _attach_timers(app: App) -> None:
             end = app.consumer.readable_end(TopicPartition(kafka.log_topic, number)) or ledger.position
             job.metrics.lag(number, ledger.position, end)
             job.metrics.replay_backlog(number, ledger.position - ledger.replay_point)
-        for number, owned in app.rekey_partitions.items():
-            end = app.consumer.readable_end(TopicPartition(kafka.input_topic, number)) or owned.position
-            job.metrics.rekey_lag(number, owned.position, end)
+        for number, rekeyed in app.rekey_partitions.items():
+            end = app.consumer.readable_end(TopicPartition(kafka.input_topic, number)) or rekeyed.position
+            job.metrics.rekey_lag(number, rekeyed.position, end)
 
 
 def _credentials(settings: Settings) -> Any:

@@ -1,21 +1,21 @@
-"""The table of series: one row of state each, kept in memory, saved as snapshots in a compacted changelog.
+"""The table of series: one row of state for each, in memory, saved as snapshots in a compacted changelog.
 
 A series is a source, or a source and one metric (app/state/series.py); it is called a source here, as most are.
 
-It is a class of its own over the changelog, not an ``app.Table``. Faust writes a table's changelog record when the
-value is set, before the results it belongs to are acknowledged, and commits without waiting for either; and it
-keys the record by the table's key alone. Here a snapshot may leave only after its results are acknowledged, and
-its key must name the ownership that wrote it (below). An ``app.Table`` offers no place for either rule.
+This is a class of its own and not an ``app.Table``. Faust writes a table's changelog record when the value is set,
+before the results it belongs to are acknowledged, and commits without waiting for either; and the key of the record is
+only the key of the table. Here a snapshot may be sent only after its results are acknowledged, and its key must contain
+the ownership that wrote it (below). An ``app.Table`` allows neither.
 
-The key of a changelog record is the name of the series, a zero byte and eight random bytes, drawn each time a
-partition is taken over. Compaction keeps the last record of a key, so with names alone for keys the late snapshot of a
-worker that was stopped and went on would replace the new owner's: measured, 10 of 10 sources lost their state. With a
-key of its own a late snapshot only exists beside the good one, and recovery takes the one that covers more. Keys of
-earlier owners get a tombstone, each after the snapshot that replaces it.
+The key of a changelog record is the name of the series, a zero byte and eight random bytes, which are new each time a
+partition is taken over. Compaction keeps the last record of a key. If keys were names alone, the late snapshot of a
+worker that was suspended and continued would replace the snapshot of the new owner: in a test 10 of 10 sources lost
+their state. With a key of its own a late snapshot only exists beside the other, and recovery takes the one that covers
+more. Keys of earlier owners get a tombstone, each after the snapshot that replaces it.
 
-A source that is no longer live (app/state/expiry.py) is dropped, with a tombstone for every record there is of it, when
-it has been silent for twice as long and the group's replay point lies beyond that: any successor then begins where the
-source, if it returns, starts without state. A zombie's late snapshot of it is dropped in its turn.
+A source that is no longer live (app/state/expiry.py) is dropped, with a tombstone for each of its records, when it has
+been silent for twice as long and the group's replay point is beyond that: a successor then begins at an offset where
+the source, if it returns, starts without state. A late snapshot of a suspended worker is dropped in the same way.
 """
 
 import os
@@ -44,13 +44,13 @@ class ChangelogSources:
         self._earlier: dict[str, tuple[bytes, ...]] = {}
         self._alone: dict[bytes, tuple[bytes, ...]] = {}
         self._holder: dict[str, bytes] = {}  # of sources with several such: which of them covers most
-        self._unsaved: set[str] = set()  # sources whose highest snapshot has got a tombstone, while lower ones live
-        self._walked = 0  # slots of the present round that were looked at for silence
+        self._unsaved: set[str] = set()  # sources whose highest snapshot has a tombstone, while lower ones exist
+        self._walked = 0  # slots of the present round that were checked for silence
 
     def load(self, records: RecordColumns) -> None:
-        """Take in records of the changelog, in its order. Raises StateError when one is damaged, with its offset.
+        """Load records of the changelog, in its order. Raises StateError when one is damaged, with its offset.
 
-        Another ChangelogSources may do so at the same time, in another thread.
+        Another ChangelogSources may load at the same time, in another thread.
         """
         found = bulk_restore.examine(self.rows, records, TAG)
         highest: dict[str, int] = {}  # source -> the record with its snapshot
@@ -87,7 +87,7 @@ class ChangelogSources:
     def _enter(self, highest: dict[str, int], at: int, key: bytes | None, value: bytes | None) -> None:
         name, ownership = (key or b"")[:-TAG], (key or b"")[-TAG:]
         source = series.from_any_bytes(name)
-        if value is None:  # of any key: a record that is not ours may be taken out by one
+        if value is None:  # of any key: a foreign record can be removed by a tombstone
             if left := tuple(other for other in self._earlier.pop(source, ()) if other != ownership):
                 self._earlier[source] = left
                 if self._holder.get(source) == ownership:
@@ -97,13 +97,13 @@ class ChangelogSources:
             raise StateError(f"the key must be a source and {TAG} bytes of ownership, got {key!r}")
         offset = bulk_restore.peek(value, name)
         if offset is None:
-            found, _ = snapshot.peek(value)  # says what is wrong with it
+            found, _ = snapshot.peek(value)  # raises what is wrong with it
             raise StateError(f"the snapshot of {series.shown(found)} has the key {key!r}")
         if self._is_higher(source, ownership, offset):
             highest[source] = at
 
     def _is_higher(self, source: str, ownership: bytes, offset: int) -> bool:
-        """Whether a snapshot covers more than those before it, when it is noted that it is there."""
+        """Note that a snapshot exists; True if it covers more than those before it."""
         others = self._earlier.get(source, ())
         if ownership not in others:
             alone = self._alone.setdefault(ownership, (ownership,))
@@ -118,10 +118,10 @@ class ChangelogSources:
 
     @property
     def unsaved(self) -> list[int]:
-        """Slots of sources, recovered whole, that the cleaner may take out of the changelog at any time.
+        """Slots of recovered sources whose snapshots compaction may remove from the changelog at any time.
 
-        An owner that was stopped past its session may write a snapshot that covers more than its successor's, under
-        a key for which the successor, that read of it before, then writes a tombstone.
+        An owner that was suspended for longer than its session may write a snapshot that covers more than that of its
+        successor, with a key for which the successor then writes a tombstone.
         """
         return [self.rows.slots[source] for source in sorted(self._unsaved) if source in self.rows.slots]
 
@@ -139,7 +139,7 @@ class ChangelogSources:
         return [(series.to_bytes(name) + other, None) for name in names for other in self._earlier.pop(name, ())]
 
     def silent(self, below: int, number: int) -> list[int]:
-        """Slots, among the next so many on an endless round, whose source had its last point before ``below``."""
+        """Slots, among the next ``number`` of an endless round, whose source had its last point before ``below``."""
         rows, names = self.rows.rows, self.rows.names
         first = self._walked if self._walked < rows.count else 0
         self._walked = first + number
@@ -147,10 +147,10 @@ class ChangelogSources:
         return [slot for slot in (np.flatnonzero(last < below) + first).tolist() if names[slot]]
 
     def forget(self, slots: Iterable[int], below: int) -> list[tuple[bytes, None]]:
-        """Drop those whose last point lies before ``below``: changelog records that remove all there is of them.
+        """Drop those whose last point is before ``below``: changelog records that remove everything about them.
 
-        All points of these sources must be inside snapshots. What an earlier owner wrote of a source and what we
-        wrote are never there at once: the former gets its tombstone with our first snapshot.
+        All points of these sources must be in snapshots. Records of an earlier owner and our own never exist at the
+        same time: the former get their tombstones with our first snapshot.
         """
         records: list[tuple[bytes, None]] = []
         for slot in slots:

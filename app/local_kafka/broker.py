@@ -1,4 +1,4 @@
-"""The broker of one directory: its files, its process."""
+"""The local broker of one directory: its files and its process."""
 
 import base64
 import os
@@ -58,7 +58,7 @@ class Status:
 
 
 class LocalKafka:
-    """Apache Kafka, one node, loopback only, all it has in one directory.
+    """Apache Kafka with one node, on loopback only, with all its files in one directory.
 
     ``port`` 0 takes a free one. ``properties`` go into ``server.properties`` and win over ours. ``users`` (name ->
     password) may log in by SCRAM-SHA-512 from the first start on, on listeners that ask for it. ``say`` gets
@@ -123,7 +123,7 @@ class LocalKafka:
             raise LocalKafkaError(f"{self.directory}: cannot hold a broker's data: {error}") from error
 
     def stop(self, timeout_s: float = STOP_S) -> bool:
-        """Ask it to end, and kill it when it has not within ``timeout_s``. False: it was not running."""
+        """Stop it with SIGTERM, and kill it if it still runs after ``timeout_s``. False: it was not running."""
         running = self._running()
         if running is None:
             return False
@@ -135,7 +135,7 @@ class LocalKafka:
         return True
 
     def kill(self) -> None:
-        """SIGKILL: for the broker and its data, what a power cut is to a process."""
+        """Kill it at once (SIGKILL)."""
         if (running := self._running()) is not None:
             os.kill(running.pid, signal.SIGKILL)
             if not self._ended(running.pid, STOP_S):
@@ -148,7 +148,7 @@ class LocalKafka:
         return Status(self.directory, running.pid, running.port, self._answers(running.port))
 
     def _running(self) -> probe.Broker | None:
-        """The process that the pid file names, if it lives and its command line says this directory."""
+        """The process of the pid file, if it runs and its command line names this directory."""
         try:
             pid = int(self._pid_file.read_text())
         except (FileNotFoundError, ValueError):
@@ -209,7 +209,7 @@ class LocalKafka:
         )
 
     def _format(self, jars: str) -> None:
-        """Make ``data``, under another name first: it is there as a whole or not at all."""
+        """Create ``data`` under another name, then rename it: it exists completely or not at all."""
         if (self._data / "meta.properties").is_file():
             return
         if self._data.is_dir() and any(self._data.iterdir()):
@@ -272,7 +272,7 @@ class LocalKafka:
 
 
 def default_directory() -> Path:
-    """Where state of a user's programs lives, not the current directory."""
+    """The folder for state of a user's programs, not the current directory."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "faust-anomaly" / "kafka"
 

@@ -47,7 +47,7 @@ def java() -> Path:
 
 
 def class_path(say: Say, cache: Path | None = None) -> str:
-    """Kafka's jars as Java wants them, fetched when they are not in ``cache`` yet (22 s, else 1 ms).
+    """The class path of Kafka's jars, downloaded unless they are in ``cache`` (22 s, else 1 ms).
 
     Raises
     ------
@@ -82,7 +82,7 @@ def default_cache() -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Only one process at a time; the lock ends with the process."""
+    """A lock for one process at a time; it ends with the process."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -129,7 +129,7 @@ def _fetch(jars: Path, say: Say) -> None:
 
 
 def _progress(say: Say) -> Callable:
-    """For jgo: called with each file's name and size, gives a context in which chunks are counted."""
+    """For jgo: takes the name and size of each file, and returns a context that counts its chunks."""
     fetched, reported = 0, time.monotonic()
 
     @contextmanager

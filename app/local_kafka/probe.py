@@ -1,4 +1,4 @@
-"""Checks from outside: which ports are free, which of our brokers run, whether Kafka answers."""
+"""Checks which ports are free, which local brokers run, and whether Kafka answers."""
 
 import os
 import random
@@ -39,7 +39,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port(preferred: int = 0) -> int | None:
-    """A port nobody listens on: the preferred one if it is so. None when there is none among 200."""
+    """A free port, the preferred one if it is free. None when none of 200 is."""
     if preferred and is_free(preferred):
         return preferred
     return next(filter(is_free, random.sample(FREE_PORTS, 200)), None)
@@ -72,7 +72,7 @@ def ask_metadata(port: int, timeout_s: float = 2.0) -> tuple[str, int] | None:
 
 
 def mark(port: int, directory: Path) -> str:
-    """The argument by which a broker's process is known as ours."""
+    """The argument that identifies the process of a local broker."""
     return f"{MARK}{port}:{directory}"
 
 

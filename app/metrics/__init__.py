@@ -1,8 +1,8 @@
 """The worker's Prometheus metrics, in their own registry.
 
-Every attribute of `Metrics` is incremented once a batch, never once a record. No metric has a label per
-source; labels are from small fixed sets, or the partitions of this worker. Faust's own Prometheus sensor was
-left out: unprefixed names, milliseconds, counters as gauges, no lag.
+Every attribute of `Metrics` is incremented once a batch, never once a record. No metric has a label for each source;
+labels are from small fixed sets, or the partitions of this worker. Faust's own Prometheus sensor is not used: its names
+have no prefix, times are in milliseconds, counters are gauges, and there is no lag.
 
 A plain attribute is a prometheus_client object (`.inc(n)`, `.set(v)`, `.observe(v)`); an attribute with a
 label of known values is a dict of them (`metrics.commits["refused"].inc()`: a misspelt value is a KeyError).
@@ -57,7 +57,7 @@ SEVERITIES = ("low", "medium", "high", "critical")
 REFUSED = ("401", "403", "429")
 COMMIT_OUTCOMES = ("accepted", "refused", "failed")
 NOTIFICATION_STATES = ("sent", "failed", "muted")
-FEEDBACK_DAYS = 7  # of what people said lately
+FEEDBACK_DAYS = 7  # for the metric of feedback
 
 _RECORDS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 _STAGE_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

@@ -1,4 +1,4 @@
-"""What a process may use of its machine, and how long its certificates are good: figures for its metrics."""
+"""The memory limit of this process and the expiry of its certificates, for metrics."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,8 @@ _UNLIMITED = 1 << 60  # version 1 of control groups writes a number near 2^63 wh
 def memory_limit_bytes(root: Path = Path("/")) -> float:
     """Memory that this process can have: the least of its control groups' limits and of the machine; NaN if unknown.
 
-    A container sees its own control group as the root of the tree, and a service of systemd its place in it: so each
-    folder on the way up is looked at. ``root``: where proc and sys are.
+    A container sees its own control group as the root of the tree, a service of systemd sees its path in it: so all
+    parent folders are read. ``root``: where proc and sys are.
     """
     limits = [_total(root / "proc/meminfo")]
     for line in _lines(root / "proc/self/cgroup"):  # 0::/system.slice/x.service, or 9:memory:/docker/ab

@@ -1,4 +1,4 @@
-"""How many workers, cores, bytes: calculated from what was measured (measured.json) and from settings.
+"""Calculates workers, cores and bytes for a load, from measured costs (measured.json) and settings.
 
 ``measured``   what a record, a batch, a snapshot, a series cost; written by ``python -m tests.bench.sizing``
 ``footprint``  bytes of state, snapshots and results with these settings, made by the program itself

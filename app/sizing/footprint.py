@@ -1,4 +1,4 @@
-"""Bytes of state, snapshots, results and events with these settings: of some points that are scored for that.
+"""Bytes of state, snapshots, results and events with these settings, found by scoring some points.
 
 The points are noise of three decimals from sources of similar names; other values pack better or worse.
 """

@@ -1,4 +1,4 @@
-"""What was measured, as ``python -m tests.bench.sizing --write`` left it beside this file."""
+"""Measured costs, as ``python -m tests.bench.sizing --write`` writes them to measured.json."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FILE = "measured.json"
 
 
 class Cpu(msgspec.Struct, forbid_unknown_fields=True):
-    """CPU time of a worker. us are microseconds of one core of the machine that is named."""
+    """CPU time of a worker; us: microseconds of one core of the named machine."""
 
     idle_cores: float  # without a record
     idle_partition_cores: float  # more, for each partition
@@ -56,7 +56,7 @@ class AdapterCost(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Range(msgspec.Struct, forbid_unknown_fields=True):
-    """Within which a worker was measured."""
+    """The ranges in which a worker was measured."""
 
     records_per_s: float
     series: float
@@ -65,7 +65,7 @@ class Range(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Check(msgspec.Struct, forbid_unknown_fields=True):
-    """A measurement that was not used to make the model, beside what the model says."""
+    """A measurement that was not used for the model, and the calculated figure."""
 
     case: str
     what: str
@@ -75,7 +75,7 @@ class Check(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def error(self) -> float:
-        """Of the prediction, as a share of what was measured."""
+        """Error of the calculation, as a share of the measured figure."""
         return self.predicted / self.measured - 1.0
 
 
@@ -93,5 +93,5 @@ class Measured(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def load() -> Measured:
-    """What this version of the program comes with."""
+    """The measurements that this version of the program includes."""
     return msgspec.json.decode(resources.files(__package__).joinpath(FILE).read_bytes(), type=Measured)

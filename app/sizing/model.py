@@ -44,7 +44,7 @@ WEEK_DAYS = WEEK_MS / 1000 / DAY_S  # all events are kept so long, and records i
 
 @dataclass(frozen=True)
 class Need:
-    """What is asked for.
+    """The load.
 
     ``records_per_s`` is the mean, ``peak_per_s`` the most for minutes, None: the mean; ``record_bytes`` value and key
     of a record before it is packed, None: of the plain shape; ``headroom`` the part of all workers' capacity that is
@@ -73,7 +73,7 @@ class Need:
 
 @dataclass(frozen=True)
 class SizingFigure:
-    """One line of the answer. ``rests_on``: where it comes from."""
+    """One calculated figure. ``rests_on``: what it is calculated from."""
 
     name: str
     value: float
@@ -134,7 +134,7 @@ class Model:
         return cost / speed
 
     def fixed_cores(self, partitions: float, view: bool, speed: float = 1.0) -> float:
-        """Whatever the rate."""
+        """CPU time at any rate."""
         cpu = self.of.cpu
         more = cpu.idle_partition_cores * max(0.0, partitions - LEAST_PARTITIONS) + cpu.view_cores * view
         return (cpu.idle_cores + more) / speed
@@ -226,7 +226,7 @@ def between(known: dict[int, float], n: float) -> float:
 
 
 def size(need: Need, model: Model) -> Sizes:
-    """What is needed.
+    """Calculate what a load needs.
 
     Raises ConfigurationError where the load cannot be met, or a value of ``need`` is out of its range.
     """
@@ -270,7 +270,7 @@ def check(need: Need) -> None:
 
 
 def _workers(need: Need, model: Model) -> tuple[int, int]:
-    """The fewest whose free capacity at the peak is the headroom, and partitions for them."""
+    """The smallest number of workers with the headroom free at the peak, and their partitions."""
     for workers in range(1, MOST_WORKERS + 1):
         partitions = need.partitions or _partitions(workers)
         if workers > partitions:
@@ -366,7 +366,7 @@ def _topics(sizes: Sizes, need: Need, model: Model, workers: int, partitions: in
 
 
 def _doubt(sizes: Sizes, need: Need, model: Model, workers: int, partitions: int) -> None:
-    """What the figures leave out."""
+    """Limits of the calculation."""
     settings = model.settings
     if settings.sources:
         sizes.warnings.append("sources: series with settings of their own are counted as those of detection")

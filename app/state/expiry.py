@@ -1,7 +1,7 @@
-"""When a silent source is forgotten, and how many sources a partition has at one moment.
+"""Decides when a silent source is forgotten, and how many sources a partition has at one moment.
 
-Both follow from the partition's records alone, so that a replay, another worker or a file read by ``detect`` come
-to the same results. A source is *live* at an offset if its last point is at most ``after`` offsets before it. A later
+Both depend on the partition's records alone, so that a replay, another worker or a file read by ``detect`` gives the
+same results. A source is *live* at an offset if its last point is at most ``after`` offsets before it. A later
 point resets the source, as if it had never been seen: window, metrics and models. Offsets are used in place of time
 because the state may depend on nothing else: event times run backwards, and a replay has another clock.
 
@@ -95,7 +95,7 @@ def expired(sources: Sources, slots: np.ndarray, offsets: np.ndarray, after: int
 
 
 class SourceQuota:
-    """How many sources are live while the points of a batch pass, and whether one more may be.
+    """Counts the live sources at each point of a batch, and decides whether one more is allowed.
 
     The count changes between records only: all new sources of one record (an array, in a topic of one partition)
     see the same count. So it does not depend on which of them a replay skips because their snapshots hold the

@@ -22,7 +22,7 @@ NONE = -1
 
 
 class Stored(bytes):
-    """A model of an adapter as it was saved; it is loaded when its source has its next point."""
+    """A model of an adapter as it was saved; it is loaded at the next point of its source."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ class Sources:
         self.cells = [kind(profile.cell) for profile in profiles]  # by profile: rows of metrics
         # by profile: for each adapter, models by row of metric; None until the first point
         self.models: list[list[list[Any]]] = [[[] for _ in profile.adapters] for profile in profiles]
-        self.pairs = kind(PAIR)  # rows of metrics of sources with several: what each has to do with others
+        self.pairs = kind(PAIR)  # rows of metrics, of sources with several metrics: their relation to other metrics
         self._pairs: dict[int, list[int]] = {}  # slot -> those rows, in the order of its metrics; only of such sources
         self._pair_of: list[dict[int, int]] = [{} for _ in profiles]  # by profile: row of a metric -> such a row
         self.keep: list[Any] = [kind(profile.cell) for profile in profiles]  # copy of a row, empty row
