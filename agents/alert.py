@@ -1,8 +1,7 @@
-"""anomalies to people: each episode to the channels that the rules name, through the topic of notifications.
+"""From the topic of anomalies to people: notifications of each episode through the channels that the rules name.
 
-What is told, to whom and when is decided in app/alerting; this hop runs it beside the scoring of a worker. It is a
-consumer group of its own, so that a rebalance of the workers does not hold it up, and ``faust-anomaly alerter`` is the
-same without scoring.
+app/alerting decides what is sent to whom and when; this agent runs it in a worker. It is a separate consumer group, so
+a rebalance of the workers does not delay it. ``faust-anomaly alerter`` does the same without scoring.
 """
 
 from typing import Any

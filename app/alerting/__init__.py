@@ -1,1 +1,1 @@
-"""Telling people of episodes: routes, groups, silences, messages, channels, and the record of who was told."""
+"""Notifications of episodes: routes, groups, silences, messages, channels, and the record of what was sent."""

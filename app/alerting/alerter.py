@@ -96,8 +96,8 @@ class Alerter:
             history=partial(last_points, settings.kafka),
         )
         self._routes = Routes.of(settings.alerting, settings._given)
-        for doubt in self._routes.doubts():
-            log.warning("%s", doubt)
+        for warning in self._routes.warnings():
+            log.warning("%s", warning)
         self._channels = channels.make(settings, context)
         metrics.channels(self._channels)
         self._task: asyncio.Task[None] | None = None

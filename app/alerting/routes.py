@@ -54,7 +54,7 @@ class Route:
     actives: tuple[tuple[str, TimeInterval], ...] = ()
 
     def muted(self, at: float) -> str:
-        """By which time interval nobody is told at a time, epoch s, in words; "" if that is none."""
+        """The time interval that mutes the rule at this time (epoch s), in words; "" if none does."""
         if self.actives and not any(interval.covers(at) for _, interval in self.actives):
             return f"outside {' and '.join(dict.fromkeys(words for words, _ in self.actives))}"
         return next((words for words, interval in self.mutes if interval.covers(at)), "")
@@ -128,7 +128,7 @@ class Routes:
                     taker = taker or route.name
         return found
 
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Rules that never take an episode, as an earlier one takes all that they match; in words, for a warning."""
         found = []
         for i, route in enumerate(self.routes):

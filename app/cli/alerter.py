@@ -16,7 +16,7 @@ from app.cli.common import settings_option
 def alerter(settings: Any, loglevel: str) -> None:
     """Notify people of episodes by alerting.rules, until stopped.
 
-    Several share the partitions of the topic of anomalies, also with those that run inside workers.
+    Several alerters share the partitions of the topic of anomalies, also with those inside workers.
     """
     from app.alerting.alerter import Alerter
     from app.metrics import Metrics

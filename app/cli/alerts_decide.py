@@ -1,4 +1,4 @@
-"""``faust-anomaly alerts ack``, ``silence`` and ``feedback``: what people decide, for every alerter to read."""
+"""``faust-anomaly alerts ack``, ``silence`` and ``feedback``: write decisions of people for all alerters."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _user() -> str:
 
 def _of_somebody(command: Callable) -> Callable:
     """Adds ``--by`` and ``--comment``."""
-    command = click.option("--comment", default="", callback=_short, help="Why, for those who read it later.")(command)
+    command = click.option("--comment", default="", callback=_short, help="Why, for later readers.")(command)
     return click.option(
-        "--by", default=_user, callback=_short, show_default="the login name", help="Who says so."
+        "--by", default=_user, callback=_short, show_default="the login name", help="Who decides."
     )(command)  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def _short(ctx: click.Context, param: click.Parameter, text: str) -> str:
 @_of_somebody
 @settings_option
 def ack(settings: Settings, episode: str, by: str, comment: str) -> None:
-    """Acknowledge EPISODE: it is not repeated any more, and its end is still told.
+    """Acknowledge EPISODE: its notification is not repeated; its end is still notified.
 
     EPISODE is its id, as messages and `faust-anomaly alerts history` show it.
     """
@@ -79,13 +79,13 @@ def ack(settings: Settings, episode: str, by: str, comment: str) -> None:
 @_of_somebody
 @settings_option
 def feedback(settings: Settings, episode: str, verdict: Any, by: str, comment: str) -> None:
-    """Say what EPISODE was, for the history.
+    """Give feedback for the history: what EPISODE was.
 
     \b
-    anomaly     it was one
-    expected    it was unusual, and known before
-    new_normal  it will stay so
-    not_useful  nobody needed to hear of it
+    anomaly     it was an anomaly
+    expected    it was unusual, but expected
+    new_normal  it is normal from now on
+    not_useful  nobody needed the notification
     """
     from app.wire.decisions import Feedback
 
@@ -97,7 +97,7 @@ def feedback(settings: Settings, episode: str, verdict: Any, by: str, comment: s
 @click.argument("matcher", nargs=-1)
 @click.option("--for", "for_s", type=DurationType(), help="How long, as 30m, 2h or 1d12h.")
 @click.option("--end", metavar="ID", help="End this silence now.")
-@click.option("--list", "lists", is_flag=True, help="List the silences that hold.")
+@click.option("--list", "lists", is_flag=True, help="List the silences in force.")
 @_of_somebody
 @settings_option
 def silence(
@@ -109,14 +109,14 @@ def silence(
     by: str,
     comment: str,
 ) -> None:
-    r"""Tell nobody of what matches, for some time.
+    r"""Silence matching episodes for some time: no notifications.
 
-    Each MATCHER is as Alertmanager's, with = != =~ !~ on source, metric, severity, kind, episode or a label
+    A MATCHER is written as in Alertmanager, with = != =~ !~ on source, metric, severity, kind, episode or a label
     of the points; all have to match:
 
         faust-anomaly alerts silence 'source=~"pump-.*"' severity=low --for 2h --comment "new seals"
 
-    The end of what was told of before is still told.
+    The end of an episode that was notified before is still notified.
     """
     if bool(matcher) + bool(end) + lists != 1:
         raise click.UsageError("give matchers and --for, or --end ID, or --list")
@@ -164,7 +164,7 @@ def _list(settings: Settings) -> None:
             f"by {plain(one.by)}{_because(one.comment)}"
         )
     if not found:
-        click.echo("no silence holds", err=True)
+        click.echo("no silence is in force", err=True)
 
 
 def _write(settings: Settings, decision: Any) -> None:

@@ -1,4 +1,4 @@
-"""``faust-anomaly alerts history``: episodes, who was told of them and what they answered, from the database."""
+"""``faust-anomaly alerts history``: episodes, their notifications and decisions, from the database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.store.queries import StoredDecision, StoredEpisode, StoredNotification
 
 SEVERITIES = ("low", "medium", "high", "critical")  # a test compares them with app.metrics
-COLUMNS = ("opened", "lasted", "severity", "kind", "series", "episode", "told", "said")
+COLUMNS = ("opened", "lasted", "severity", "kind", "series", "episode", "notified", "decisions")
 WIDEST = 40  # characters of a column
 INDENT = "    "
 
@@ -30,9 +30,9 @@ INDENT = "    "
 @click.option("--source", default="", help="Name of the source, or a pattern with * and ?.")
 @click.option("--severity", multiple=True, type=click.Choice(SEVERITIES), help="Repeat it for several.")
 @click.option("--kind", default="", help="Kind of the episode, as value or pair.")
-@click.option("--state", type=click.Choice(["open", "closed"]), help="Whether it goes on.")
+@click.option("--state", type=click.Choice(["open", "closed"]), help="Open or closed.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Most episodes.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all there is.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything.")
 @settings_option
 def history(
     settings: Settings,
@@ -46,22 +46,22 @@ def history(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List episodes, the newest first, who was told of them and what they answered; all about one with EPISODE.
+    """List episodes, newest first, with their notifications and decisions; with EPISODE, everything about that one.
 
-    Reads the database of the history (storage.url), and needs no Kafka.
+    Reads the database of the history (storage.url). Needs no Kafka.
     """
     filters = {"since": since, "until": until, "source": source, "severity": severity, "kind": kind, "state": state}
-    found, more, told, said = asyncio.run(_asked(settings, episode, limit, filters))
+    found, more, sent, decided = asyncio.run(_queried(settings, episode, limit, filters))
     if episode and not found:
         click.echo(f"episode {plain(episode)}: not in the history", err=True)
         click.get_current_context().exit(1)
     if as_json:
         for one in found:
-            click.echo(_object(one, told.get(one.id, []), said.get(one.id, [])))
+            click.echo(_object(one, sent.get(one.id, []), decided.get(one.id, [])))
     elif episode:
-        click.echo("\n".join(_page(found[0], told.get(episode, []), said.get(episode, []))))
+        click.echo("\n".join(_page(found[0], sent.get(episode, []), decided.get(episode, []))))
     elif found:
-        rows = [_row(one, told.get(one.id, []), said.get(one.id, [])) for one in found]
+        rows = [_row(one, sent.get(one.id, []), decided.get(one.id, [])) for one in found]
         widths = [min(max(map(len, column)), WIDEST) for column in zip(COLUMNS, *rows)]
         for row in (COLUMNS, *rows):
             click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
@@ -71,7 +71,7 @@ def history(
         click.echo(f"these are the newest {limit}: more with --limit, or before these with --until", err=True)
 
 
-async def _asked(
+async def _queried(
     settings: Settings, episode: str | None, limit: int, filters: dict[str, Any]
 ) -> tuple[list[StoredEpisode], bool, dict[str, list[StoredNotification]], dict[str, list[StoredDecision]]]:
     from app.store.database import Database  # not at the top: --help does without
@@ -87,28 +87,28 @@ async def _asked(
         else:
             page = await queries.episodes(limit, **filters)
             found, more = page.episodes, bool(page.cursor)
-        told: dict[str, list[StoredNotification]] = {}
-        said: dict[str, list[StoredDecision]] = {}
+        sent: dict[str, list[StoredNotification]] = {}
+        decided: dict[str, list[StoredDecision]] = {}
         for begin in range(0, len(found), 500):
             names = [one.id for one in found[begin : begin + 500]]
             for message in await queries.notifications(*names):
-                told.setdefault(message.episode, []).append(message)
+                sent.setdefault(message.episode, []).append(message)
             for decision in await queries.decisions(*names):
-                said.setdefault(decision.episode or "", []).append(decision)
-        return found, more, told, said
+                decided.setdefault(decision.episode or "", []).append(decision)
+        return found, more, sent, decided
     finally:
         await database.close()
 
 
-def _object(one: StoredEpisode, told: list[StoredNotification], said: list[StoredDecision]) -> str:
+def _object(one: StoredEpisode, sent: list[StoredNotification], decided: list[StoredDecision]) -> str:
     import msgspec
 
     every = msgspec.to_builtins(one)
-    every |= {"notifications": msgspec.to_builtins(told), "decisions": msgspec.to_builtins(said)}
+    every |= {"notifications": msgspec.to_builtins(sent), "decisions": msgspec.to_builtins(decided)}
     return json.dumps(every)  # ASCII: nothing in it moves a cursor
 
 
-def _row(one: StoredEpisode, told: list[StoredNotification], said: list[StoredDecision]) -> tuple[str, ...]:
+def _row(one: StoredEpisode, sent: list[StoredNotification], decided: list[StoredDecision]) -> tuple[str, ...]:
     return (
         _time(one.opened_at),
         _lasted(one),
@@ -116,18 +116,18 @@ def _row(one: StoredEpisode, told: list[StoredNotification], said: list[StoredDe
         plain(one.kind),
         plain(_series(one)),
         plain(one.id),
-        ", ".join(_channels(told)) or "nobody",
-        ", ".join(f"{plain(each.by)}: {each.verdict or each.decision}" for each in said),
+        ", ".join(_channels(sent)) or "nobody",
+        ", ".join(f"{plain(each.by)}: {each.verdict or each.decision}" for each in decided),
     )
 
 
-def _channels(told: Iterable[StoredNotification]) -> list[str]:
-    """Each channel once, with what came of its last message if that is not sent."""
-    last = {each.channel: each for each in told}
+def _channels(sent: Iterable[StoredNotification]) -> list[str]:
+    """Each channel once, with the state of its last notification unless that is sent."""
+    last = {each.channel: each for each in sent}
     return [plain(name) + ("" if each.state == "sent" else f" ({each.state})") for name, each in last.items()]
 
 
-def _page(one: StoredEpisode, told: list[StoredNotification], said: list[StoredDecision]) -> list[str]:
+def _page(one: StoredEpisode, sent: list[StoredNotification], decided: list[StoredDecision]) -> list[str]:
     lines = [
         f"{plain(one.id)}: {plain(one.severity)}, {plain(one.kind)}, {plain(_series(one))}",
         f"{INDENT}opened {_time(one.opened_at)}"
@@ -142,14 +142,14 @@ def _page(one: StoredEpisode, told: list[StoredNotification], said: list[StoredD
         lines.append(f"{INDENT}{plain(one.sentence)}")
     if one.labels:
         lines.append(f"{INDENT}labels " + plain(", ".join(f"{name}={value}" for name, value in one.labels.items())))
-    lines.append("told:" if told else "told: nobody")
-    for each in told:
+    lines.append("notified:" if sent else "notified: nobody")
+    for each in sent:
         attempts = f" after {each.attempts} attempts" if each.attempts > 1 else ""
         answer = f": {plain(each.answer)}" if each.answer else ""
         at = _time(each.done_at or each.created_at)
         lines.append(f"{INDENT}{at}  {plain(each.channel)}  {each.why}  {each.state}{attempts}{answer}")
-    lines.append("said:" if said else "said: nothing")
-    for decision in said:
+    lines.append("decisions:" if decided else "decisions: none")
+    for decision in decided:
         comment = f": {plain(decision.comment)}" if decision.comment else ""
         what = decision.verdict or decision.decision
         lines.append(f"{INDENT}{_time(decision.at)}  {plain(decision.by)}  {what}{comment}")

@@ -1,4 +1,4 @@
-"""``faust-anomaly alerts route``: which rules take an episode, whom they tell, and why."""
+"""``faust-anomaly alerts route``: which rules take an episode, which channels they notify, and why."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ EXPECTED = """one JSON object with source, metric, severity, kind and labels, or
 
 @click.command()
 @click.argument("episode", nargs=-1, required=True, metavar="EPISODE...")
-@click.option("--at", type=TimeType(), default="now", show_default=True, help="Time of the message, for what mutes it.")
+@click.option(
+    "--at", type=TimeType(), default="now", show_default=True, help="Time of the notification, for time intervals."
+)
 @settings_option
 def route(settings: Settings, episode: tuple[str, ...], at: float) -> None:
-    """Say which rules take an episode, whom they tell, and why.
+    """Show which rules take an episode, which channels they notify, and why.
 
     EPISODE is one JSON object, as an event in the topic of anomalies:
 
@@ -28,31 +30,31 @@ def route(settings: Settings, episode: tuple[str, ...], at: float) -> None:
 
     or labels: source=pump-7 severity=critical room=b
 
-    The first rule that matches takes it, and those after it if it says continue. A rule with severity: all
-    takes what matches it in any case.
+    The first matching rule takes it, and rules after it if it says continue. A rule with severity: all
+    takes every matching episode.
     """
     from app.alerting.routes import Routes  # not at the top: --help does without
 
     labels = labels_of(episode)
     routes = Routes.of(settings.alerting, settings._given)
-    for doubt in routes.doubts():
-        click.echo(f"warning: {doubt}", err=True)
+    for warning in routes.warnings():
+        click.echo(f"warning: {warning}", err=True)
     rows: list[tuple[str, ...]] = []
-    told: list[str] = []
+    notified: list[str] = []
     for each, taken, why in routes.explain(labels):
         muted = each.muted(at) if taken else ""
         if taken and not muted:
-            told += each.channels
+            notified += each.channels
         why += f"; muted now: {muted}" if muted else ""
         rows.append((each.name, "yes" if taken else "no", ", ".join(each.channels), why))
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    if told:
-        click.echo(f"told: {', '.join(dict.fromkeys(told))}")
+    if notified:
+        click.echo(f"notified: {', '.join(dict.fromkeys(notified))}")
     else:
         taking = any(taken == "yes" for _, taken, *_ in rows)
-        click.echo(f"nobody is told: {'it is muted' if taking else 'no rule takes it'}")
+        click.echo(f"nobody is notified: {'it is muted' if taking else 'no rule takes it'}")
 
 
 def labels_of(words: tuple[str, ...]) -> dict[str, str]:
@@ -91,7 +93,7 @@ def _of_pairs(words: tuple[str, ...]) -> dict[str, str]:
     labels = {}
     for word in words:
         try:
-            one = parse_one(word.encode(errors="replace").decode())  # arguments may be no UTF-8
+            one = parse_one(word.encode(errors="replace").decode())  # arguments need not be UTF-8
         except ConfigurationError as error:
             raise click.UsageError(f"must be {EXPECTED}, got {word!r}: {error}") from error
         if one.operator != "=":

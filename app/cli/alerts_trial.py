@@ -1,4 +1,4 @@
-"""``faust-anomaly alerts test``: whether a channel reaches somebody, tried out."""
+"""``faust-anomaly alerts test``: sends a test message through a channel."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @click.argument("channel")
 @settings_option
 def trial(settings: Settings, channel: str) -> None:
-    """Send a marked test message by CHANNEL, and print what came back.
+    """Send a marked test message through CHANNEL, and print the answer.
 
-    CHANNEL is a name in alerting.channels, or log. Exit code 1: it was not taken. It is tried once, and needs no Kafka.
+    CHANNEL is a name in alerting.channels, or log. Exit code 1: it was not accepted. One attempt; needs no Kafka.
     """
     from app.alerting.channels.api import MessageRejected, Retry  # not at the top: --help does without
 
@@ -35,9 +35,9 @@ def trial(settings: Settings, channel: str) -> None:
         after = getattr(error, "after_s", None)
         later = "; an alerter gives it up" if isinstance(error, MessageRejected) else "; an alerter tries it again"
         later += f" after {after:g} s, as it asks" if after is not None else ""
-        click.echo(f"{channel}: not taken: {error}{later}", err=True)
+        click.echo(f"{channel}: not accepted: {error}{later}", err=True)
         sys.exit(1)
-    click.echo(f"{channel}: taken in {time.monotonic() - began:.2g} s: {answer.said}")
+    click.echo(f"{channel}: accepted in {time.monotonic() - began:.2g} s: {answer.said}")
     if answer.reference:
         click.echo(f"reference: {answer.reference}")
 

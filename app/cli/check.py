@@ -150,7 +150,7 @@ async def of_channels(settings: Settings, program: str) -> list[Line]:
     context = channels.Context(outgoing.session, outgoing.check, log_file=alerting.anomaly_log_file)
     try:
         routes = Routes.of(alerting, settings._given)
-        lines = [Line(DOUBT, f"alerting: {doubt}") for doubt in routes.doubts()]
+        lines = [Line(DOUBT, f"alerting: {warning}") for warning in routes.warnings()]
     except ConfigurationError as error:
         lines = [Line(WRONG, line) for line in str(error).splitlines()]
     try:
@@ -229,5 +229,5 @@ async def of_kafka(settings: Settings, program: str) -> list[Line]:
     if not any(" may not " in problem for problem in found.problems):
         lines.append(Line(OK, f"permissions: {many(len(needed), 'right')} on topics and groups"))
     if program == WORKER:
-        lines += [Line(DOUBT, doubt) for doubt in topics.doubts(kafka, found.topics)]
+        lines += [Line(DOUBT, warning) for warning in topics.doubts(kafka, found.topics)]
     return lines

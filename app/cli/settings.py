@@ -16,8 +16,8 @@ def settings(settings: Any) -> None:
     from app.alerting.routes import Routes  # not at the top: --help does without
     from app.settings import as_text, describe
 
-    for doubt in Routes.of(settings.alerting, settings._given).doubts():
-        click.echo(f"warning: {doubt}", err=True)
+    for warning in Routes.of(settings.alerting, settings._given).warnings():
+        click.echo(f"warning: {warning}", err=True)
     head = ("setting", "value", "from", "unit", "range", "what it is")
     rows = [head, *(row._replace(value=as_text(row.value)) for row in describe(settings))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]

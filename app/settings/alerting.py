@@ -1,4 +1,4 @@
-"""The section ``alerting``: who is told of which episodes, and how."""
+"""The section ``alerting``: who is notified of which episodes, and how."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def seconds(duration: str) -> float:
 
 
 class ChannelSettings(SettingsSection):
-    """A way to reach somebody, and the settings of its type as further fields."""
+    """A channel, with the settings of its type as further fields."""
 
     model_config = ConfigDict(extra="allow")
-    FURTHER: ClassVar[Any] = str  # in variables: what a text means is known by its channel
+    FURTHER: ClassVar[Any] = str  # in variables: the type of the channel interprets the text
     type: DetectorName = setting("", "type of channel; none: the name of this entry", expected="a type of channel")
     messages_per_minute: float | None = setting(
         None,
-        "most messages a minute, after a few at once; what is more goes into one message; none: as its type says",
+        "most messages a minute, after a short burst; more are joined into one; none: the default of its type",
         expected="a number above 0",
         above=0.0,
     )
@@ -71,11 +71,11 @@ SPANS = "time intervals as Alertmanager has them: weekdays, times, days_of_month
 
 
 class NamedIntervals(SettingsSection):
-    """Spans of time that rules name."""
+    """Time intervals with a name, for rules."""
 
     INSTEAD: ClassVar[dict[str, str]] = {"time_zone": "location, in each of time_intervals"}
-    name: str = setting(..., "what rules call it", expected="a name", min_length=1)
-    time_intervals: list[dict[str, Any]] = setting(..., "its spans", expected=SPANS, min_length=1)
+    name: str = setting(..., "name that rules use", expected="a name", min_length=1)
+    time_intervals: list[dict[str, Any]] = setting(..., "the intervals", expected=SPANS, min_length=1)
 
 
 class RuleSettings(SettingsSection):
@@ -94,7 +94,7 @@ class RuleSettings(SettingsSection):
     channels: list[DetectorName] = setting(..., "names of channels", expected="names of channels", min_length=1)
     severity: Texts = setting(
         [],
-        "severities; all: also what an earlier rule took; none: any that no earlier rule took",
+        "severities; all: also episodes that an earlier rule took; none: any that no earlier rule took",
         expected="all, or some of low, medium, high, critical",
     )
     source: str | None = setting(None, "pattern of source names", expected=PATTERN, min_length=1)
@@ -107,7 +107,7 @@ class RuleSettings(SettingsSection):
     continue_: bool = Field(
         False,
         alias="continue",
-        description="rules after this one are asked too",
+        description="later rules can match too",
         json_schema_extra={"allowed": "true or false"},
     )
     group_by: list[str] = setting(
@@ -116,19 +116,19 @@ class RuleSettings(SettingsSection):
     group_wait: Duration = setting("0s", "wait before the first message of a group", expected=DURATION)
     group_interval: Duration = setting("5m", "wait before a group's next message", expected=DURATION)
     repeat_interval: Duration = setting(
-        "4h", "time after which an open episode that nobody acknowledged is told again; 0s: never", expected=DURATION
+        "4h",
+        "time after which the notification of an open episode without acknowledgement is repeated; 0s: never",
+        expected=DURATION,
     )
-    mute: list[dict[str, Any]] = setting([], "when nobody is told", expected=SPANS)
-    mute_time_intervals: list[str] = setting(
-        [], "the same, by their names", expected="names in alerting.time_intervals"
-    )
+    mute: list[dict[str, Any]] = setting([], "time intervals without notifications", expected=SPANS)
+    mute_time_intervals: list[str] = setting([], "the same, as names", expected="names in alerting.time_intervals")
     active_time_intervals: list[str] = setting(
-        [], "when somebody is told; none: at any time", expected="names in alerting.time_intervals"
+        [], "time intervals with notifications; none: always", expected="names in alerting.time_intervals"
     )
 
 
 class SilentSettings(SettingsSection):
-    """When sources that stop to send points are told of."""
+    """When a source that stops sending is reported."""
 
     match: str = setting("*", "pattern of source names", expected=PATTERN, min_length=1)
     metric: str | None = setting(
@@ -137,23 +137,23 @@ class SilentSettings(SettingsSection):
         expected=PATTERN,
         min_length=1,
     )
-    enabled: bool = setting(True, "tell of them")
+    enabled: bool = setting(True, "report such sources")
     after_s: float = setting(
         300.0,
-        "time without a point before anybody is told; longer where three times the longest usual pause is longer",
+        "time without a point before it is reported; at least three times the longest usual pause",
         unit="s",
         at_least=10.0,
         at_most=10.0**7,
     )
 
     def applies_to(self, source: str, metric: str) -> bool:
-        """Whether it is for a series; ``metric`` is "" for one that is a whole source."""
+        """Whether it applies to a series; ``metric`` is "" for a whole source."""
         wanted = self.metric is None or (metric != "" and fnmatchcase(metric, self.metric))
         return wanted and fnmatchcase(source, self.match)
 
 
 class AlertingSettings(SettingsSection):
-    """Who is told of which episodes, and how."""
+    """Who is notified of which episodes, and how."""
 
     INSTEAD: ClassVar[dict[str, str]] = {
         "route": "alerting.rules, a list: the first that matches takes an episode",
@@ -161,25 +161,25 @@ class AlertingSettings(SettingsSection):
         "receivers": "alerting.channels, by name",
         "inhibit_rules": "the channel alertmanager: what inhibits what is said there",
         "mute_time_intervals": "alerting.time_intervals",
-        "templates": "nothing: the words of messages are the program's",
+        "templates": "nothing: the texts of messages are fixed",
         "global": "the settings of each of alerting.channels",
     }
     enabled: bool = setting(True, "run an alerter in each worker; false: none, or `faust-anomaly alerter`")
     rules: list[RuleSettings] = setting(
         [],
-        "which episodes go to which channels: the first rule that matches, and those after it if it says continue; "
+        "which episodes go to which channels: the first rule that matches, and later ones if it says continue; "
         "none: all go to the channel log",
         expected="mappings, each with channels",
     )
     time_intervals: list[NamedIntervals] = setting(
-        [], "spans of time that rules name", expected="mappings, each with name and time_intervals"
+        [], "named time intervals, for rules", expected="mappings, each with name and time_intervals"
     )
     channels: dict[DetectorName, ChannelSettings] = setting(
-        {}, "channels by name: type, and the settings of the type", expected="channels by name"
+        {}, "channels by name: type, and the options of the type", expected="channels by name"
     )
     silent: list[SilentSettings] = setting(
         [],
-        "sources that stop to send points: match, maybe metric, enabled, after_s; the first match wins",
+        "sources that stop sending: match, maybe metric, enabled, after_s; the first match wins",
         expected="mappings, each with match, enabled or after_s",
     )
     anomaly_log_file: str | None = setting(
@@ -192,20 +192,24 @@ class AlertingSettings(SettingsSection):
         None, "address of the web view, for links in messages; none: no links", expected="http(s)://host[:port][/path]"
     )
     min_interval_s: float = setting(
-        300.0, "time in which a series is told of once for each severity", unit="s", at_least=0.0, at_most=86_400.0
+        300.0,
+        "least time between two notifications of one series and severity",
+        unit="s",
+        at_least=0.0,
+        at_most=86_400.0,
     )
     max_age_s: float = setting(
         3600.0,
-        "age of an episode's last point above which nobody is told any more, as in a replay",
+        "no notifications of episodes whose last point is older, as in a replay",
         unit="s",
         at_least=1.0,
         at_most=10.0**9,
     )
     give_up_after_s: float = setting(
-        86_400.0, "time after which a message that its channel does not take is given up", unit="s", at_least=60.0
+        86_400.0, "time after which a message is given up if its channel does not accept it", unit="s", at_least=60.0
     )
     allowed_addresses: list[AllowedAddress] = setting(
         [],
-        "private hosts and networks that channels may connect to; others, as 10.0.0.0/8, are refused",
+        "private hosts and networks that channels may connect to, as 10.0.0.0/8; by default none",
         expected="host names, addresses or networks, separated by commas",
     )

@@ -1,4 +1,4 @@
-"""Where this program listens, read without all the other settings: for `faust-anomaly probe`, which must be cheap."""
+"""Where this program listens, read without all other settings: `faust-anomaly probe` must start fast."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECTIONS = {name: field.annotation for name, field in Listening.model_fields.ite
 
 
 def listening(config: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Listening:
-    """The sections ``dashboard`` and ``api``, as ``load`` gives them. What is wrong elsewhere is not looked at.
+    """The sections ``dashboard`` and ``api``, as ``load`` gives them. Other sections are not checked.
 
     Raises
     ------

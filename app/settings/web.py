@@ -31,22 +31,20 @@ class DashboardSettings(SettingsSection):
 
 
 class ApiSettings(SettingsSection):
-    """Of the port that ``dashboard`` listens on: who may ask, and how much."""
+    """The API on the port of ``dashboard``: who may use it, and how much."""
 
-    writes: bool = setting(True, "take points, alerts and decisions over HTTP, beside answering questions")
+    writes: bool = setting(True, "accept points, alerts and decisions over HTTP; false: read only")
     tokens_file: str | None = setting(
-        None, "file with the hashes of tokens, as `faust-anomaly token` writes it; none: nobody is asked for a token",
+        None, "file with the hashes of tokens, written by `faust-anomaly token`; none: no token is required",
         expected=FILE, min_length=1,
     )  # fmt: skip
     tls_certificate_file: str | None = setting(
         None, "certificate chain, PEM; read again when it changes; none: no TLS", expected=FILE, min_length=1
     )
     tls_key_file: str | None = setting(
-        None, "its private key, PEM; none: it is in the certificate's file", expected=FILE, min_length=1
+        None, "its private key, PEM; none: in the file of the certificate", expected=FILE, min_length=1
     )
-    plaintext: bool = setting(
-        False, "listen beyond loopback without TLS: tokens are readable on the way, unless something else encrypts"
-    )
+    plaintext: bool = setting(False, "allow listening beyond loopback without TLS: tokens are readable on the network")
     probes_open: bool = setting(True, "answer /livez and /readyz without a token")
     metrics_open: bool = setting(True, "answer /metrics without a token")
     cors_origins: list[Origin] = setting(
@@ -61,12 +59,12 @@ class ApiSettings(SettingsSection):
         expected="addresses or networks, separated by commas",
     )
     oidc_issuer: IssuerAddress | None = setting(
-        None, "OpenID Connect issuer whose access tokens are accepted, too", expected="https://host[/path]"
+        None, "OpenID Connect issuer whose access tokens are accepted too", expected="https://host[/path]"
     )
-    oidc_audience: str | None = setting(None, "audience that such tokens must be for", expected="text", min_length=1)
+    oidc_audience: str | None = setting(None, "audience that these tokens must have", expected="text", min_length=1)
     oidc_roles_claim: str = setting(
         "roles",
-        "claim of such tokens that lists read, write or admin; or its path, as realm_access.roles",
+        "claim of these tokens that lists read, write or admin; or its path, as realm_access.roles",
         expected="text",
         min_length=1,
     )
@@ -81,7 +79,7 @@ class ApiSettings(SettingsSection):
     max_points: int = setting(10_000, "points in one request", unit="points", at_least=1, at_most=1_000_000)
     max_point_rate: float = setting(
         10_000.0,
-        "points that one client may send, with a burst of as many",
+        "points per second of one client; a burst may have one second's worth",
         unit="points/s",
         above=0.0,
         at_most=10.0**7,

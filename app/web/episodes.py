@@ -1,7 +1,7 @@
-"""Episodes as the API shows them: of the history, of recent events, and what people have decided on them.
+"""Episodes as the API shows them: from the history and from recent events, with the decisions on them.
 
-The history knows all of them, and may be off, down or behind; what this process has read lately is newer and knows few.
-A page is made of both: of an episode that both know, the later state counts.
+The history has all of them, but may be off, down or behind. The recent events in memory are newer, but few. A page
+joins both: of an episode that both have, the later state counts.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ class CoveringSilence(msgspec.Struct):
 
 
 class ChannelNotification(msgspec.Struct):
-    """What one channel was last told of an episode, or why it was not."""
+    """The last notification of one channel about an episode, or why it got none."""
 
     channel: str
     state: str  # queued, sent, failed, muted
     why: str  # opened, raised, repeated, closed
     at: float
-    said: str  # what it answered, or why it was not told
+    said: str  # the answer, or why nothing was sent
 
 
 class Episode(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -259,7 +259,7 @@ class Episodes:
         if others:  # it has not read them yet, or knows better that they are not what is asked for
             known = await history.episodes(len(others), whole=True, names=list(others))
             found |= {one.id: of_history(one) for one in known.episodes}
-        await self._tell(history, found)
+        await self._add_notifications(history, found)
         return [
             *(self._joined(one) for one in found.values()),
             *(one for name, one in others.items() if name not in found),
@@ -269,10 +269,10 @@ class Episodes:
         shown = self._recent.episode(stored.episode)
         return joined(stored, of_recent(stored.episode, shown)) if shown else stored
 
-    async def _tell(self, history: History, found: dict[str, Episode]) -> None:
-        for word in await history.notifications(*found) if found else ():
-            at = word.done_at or word.created_at
-            found[word.episode].told.append(ChannelNotification(word.channel, word.state, word.why, at, word.answer))
+    async def _add_notifications(self, history: History, found: dict[str, Episode]) -> None:
+        for one in await history.notifications(*found) if found else ():
+            at = one.done_at or one.created_at
+            found[one.episode].told.append(ChannelNotification(one.channel, one.state, one.why, at, one.answer))
 
     def _recent_ones(self, wanted: EpisodeFilter, before: Place | None) -> Iterable[tuple[str, ShownEpisode]]:
         """Those that may be meant, the last opened first."""
@@ -291,7 +291,7 @@ class Episodes:
             if (stored := await history.episode(name)) is None:
                 return None
             found = {name: of_history(stored)}
-            await self._tell(history, found)
+            await self._add_notifications(history, found)
             return found[name]
 
         stored = await self._asked(ask)

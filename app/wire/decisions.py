@@ -1,6 +1,6 @@
-"""Records of the topic of decisions: what people said of episodes. Every alerter reads them all.
+"""Records of the topic of decisions: what people decided on episodes. Every alerter reads all of them.
 
-The key is ``Decision.key``, so that the last decision of a kind counts. A record without a value takes one back.
+The key is ``Decision.key``, so the last decision of a kind counts. A tombstone deletes one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ VERDICTS = ("anomaly", "expected", "new_normal", "not_useful")
 
 
 class Acknowledgement(msgspec.Struct, tag_field="decision", tag="acknowledgement", omit_defaults=True):
-    """Somebody takes care of an episode: it is not repeated, and its end is still told."""
+    """Somebody takes care of an episode: its notification is not repeated; its end is still notified."""
 
     episode: str
     by: str
@@ -28,7 +28,7 @@ class Acknowledgement(msgspec.Struct, tag_field="decision", tag="acknowledgement
 
 
 class Silence(msgspec.Struct, tag_field="decision", tag="silence", omit_defaults=True):
-    """What matches is not told for some time; the end of what was told before is."""
+    """No notifications of matching episodes for some time; the end of an episode notified before is still notified."""
 
     id: str
     matchers: list[str]  # as Alertmanager writes them: source=~"pump-.*"
@@ -43,7 +43,7 @@ class Silence(msgspec.Struct, tag_field="decision", tag="silence", omit_defaults
 
 
 class Feedback(msgspec.Struct, tag_field="decision", tag="feedback", omit_defaults=True):
-    """What an episode was, by somebody who knows."""
+    """What an episode was, in somebody's judgement."""
 
     episode: str
     verdict: Literal["anomaly", "expected", "new_normal", "not_useful"]
@@ -67,7 +67,7 @@ def encode(decision: Decision) -> bytes:
 
 
 def decode(record: bytes) -> Decision:
-    """Raises StateError if it is none."""
+    """Raises StateError if it is not a decision."""
     try:
         return _decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,8 +1,8 @@
-"""Records of the topic of anomalies as readers see them: what an episode is, and was when something happened to it.
+"""Records of the topic of anomalies, as readers see them: the events of episodes.
 
-A record is an event: the episode opened, changed (its severity rose, or a minute passed), or closed. The last event of
-a series says whether an episode is open there. Events of one series that happened at one place of the log are the same;
-``Event.place`` orders them, so that what a crash has repeated is known by it.
+An episode opened, changed (its severity rose, or a minute passed), or closed. The last event of a series says whether
+an episode is open there. Events of one series at the same place of the log are the same event; ``Event.place`` orders
+them, and shows which ones a crash has repeated.
 
 app/wire/results.py writes them, in either shape of the settings (``output``); here both are read.
 """
@@ -22,9 +22,9 @@ from app.wire import external
 
 OPENED, CHANGED, CLOSED = "opened", "changed", "closed"
 EVENTS = (OPENED, CHANGED, CLOSED)
-SILENT = "silent"  # the kind of episodes that no points have: made by app/alerting/silent_sources.py
-EXTERNAL = "external"  # the kind of those that other programs report: app/alerting/external.py
-LABELS = ("source", "metric", "severity", "kind")  # of an episode, beside those of its points
+SILENT = "silent"  # kind of episodes without points: made by app/alerting/silent_sources.py
+EXTERNAL = "external"  # kind of episodes that other programs report: app/alerting/external.py
+LABELS = ("source", "metric", "severity", "kind")  # of an episode, in addition to those of its points
 
 Time = float | str
 Numbers = float | dict[str, float] | None
@@ -46,7 +46,7 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     peak_score: float  # highest alert score so far, 0..1
     offset: int = -1  # place in the log at which it happened
     index: int = -1  # of the point in its record; -1: before its points, at the end of a series that fell silent
-    reason: str = ""  # why it ended
+    reason: str = ""  # why it closed
     value: float | None = None
     values: dict[str, float] = {}  # of a vector, by metric
     expected: Numbers = None
@@ -67,7 +67,7 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def thread(self) -> str:
-        """Events of the same one are in the order of their places: of a series, or of one time without points."""
+        """Events of one thread are in the order of their places. A thread is a series, or a single silent episode."""
         if self.kind == EXTERNAL:
             return external.thread(self.episode)
         return self.series if self.kind != SILENT else self.episode
@@ -77,7 +77,7 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.offset, self.index
 
     def named(self) -> dict[str, str]:
-        """Labels that routes and silences are matched with, as text."""
+        """Labels for routes and silences, as text."""
         of_points = {name: text(value) for name, value in self.labels.items()}
         return of_points | {name: getattr(self, name) for name in LABELS} | {"episode": self.episode}
 
@@ -97,7 +97,7 @@ def text(value: Any) -> str:
 
 
 def decode(record: bytes) -> Event:
-    """An event from the value of a record. Raises InvalidPoint with the reason if it is none."""
+    """An event from the value of a record. Raises InvalidPoint with the reason if it is not an event."""
     try:
         event = _decode(record)
     except msgspec.DecodeError:
@@ -131,5 +131,5 @@ def _not_one(record: bytes, error: Exception) -> InvalidPoint:
 
 
 def seconds(time: Time) -> float:
-    """Epoch seconds of a time of either shape. Raises ValueError for text that is none."""
+    """Epoch seconds of a time of either shape. Raises ValueError for other text."""
     return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else float(time)

@@ -1,7 +1,7 @@
-"""Episodes that other programs report: what is known of each, between two reports.
+"""State of the episodes that other programs report, between two reports.
 
-Records of the topic of decisions, which every server mirrors, so that the reports of one anomaly may come to any of
-them. One record for each source, metric and type of anomaly; the last one counts.
+These are records of the topic of decisions, which every server reads, so the reports of one anomaly may come to any
+server. One record for each source, metric and type of anomaly; the last one counts.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class External(msgspec.Struct, tag_field="decision", tag="external", omit_defaul
     """The last episode of one source, metric and type. Times are epoch seconds."""
 
     source: str
-    metric: str  # "" of what is no metric of the source
+    metric: str  # "" if it is of the source itself
     anomaly_type: str
     number: int  # of the episode: later ones have higher numbers
     opened_at: float
     timestamp: float  # of the last report
-    heard_at: float  # when that came, by the clock of who took it
+    heard_at: float  # when that came, by the server's clock
     points: int  # reports of it so far, at least
     peak_score: float
     told_at: float  # timestamp of the last event
@@ -43,7 +43,7 @@ class External(msgspec.Struct, tag_field="decision", tag="external", omit_defaul
 
     @property
     def episode(self) -> str:
-        """Its id, which is as those of other episodes: topic:partition:offset:index."""
+        """Its id, in the form of all episodes: topic:partition:offset:index."""
         return f"external:0:{self.number}:external-{self.name}"
 
 
@@ -53,12 +53,12 @@ def name(source: str, metric: str, anomaly_type: str) -> str:
 
 
 def record_key(episode: str) -> bytes:
-    """Of events in the topic of anomalies: that of no series, the same for all episodes of source, metric and type."""
+    """Key of its events in the topic of anomalies: the same for all episodes of source, metric and type."""
     return series.to_bytes(thread(episode))
 
 
 def thread(episode: str) -> str:
-    """As the name of a series that no source can have."""
+    """In the form of a series name, which no source can have."""
     return series.joined("", episode.rpartition(":")[2])
 
 
@@ -71,7 +71,7 @@ def encode(external: External) -> bytes:
 
 
 def decode(record: bytes) -> External:
-    """Raises StateError if it is none."""
+    """Raises StateError if it is not such a state."""
     try:
         return _decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
-"""Records of the topic of notifications: what was told to whom, or why not. The alerter's outbox, and its memory.
+"""Records of the topic of notifications: what was sent to whom, or why not. The outbox and the state of alerters.
 
-The key is the notification's id. It is written before it is sent (``queued``), and again with what came of it. So what
-was queued when a process ended is sent by the next one, with the same id and the same words.
+The key is the notification's id. A record is written before sending (``queued``), and another one with the outcome. So
+a notification that was queued when a process ended is sent by the next one, with the same id and the same text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FAILED: Final = "failed"
 MUTED: Final = "muted"
 
 State = Literal["queued", "sent", "failed", "muted"]
-# episodes: of what is told; the others are about the alerter itself
+# episodes: of episodes; the others are about the alerter itself
 About = Literal["episodes", "channel_down", "channel_up", "test"]
 
 
@@ -28,24 +28,24 @@ class News(msgspec.Struct, omit_defaults=True):
 
     event: Event
     why: Literal["opened", "raised", "repeated", "closed"]  # raised: its severity; repeated: it is still open
-    began: Event | None = None  # what opened it, where that is another event: for the words at the end
+    began: Event | None = None  # what opened it, if that is another event: for the text at the end
 
 
 class Notification(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One message to one channel."""
 
-    id: str  # the same on each attempt; receivers can know a repeated one by it
+    id: str  # the same on each attempt, so receivers can recognize a repeated one
     state: State
     channel: str  # its name in alerting.channels
     route: str = ""  # which rule: rules[0]
     about: About = "episodes"
     news: list[News] = []  # worst first; one, or a digest of many
-    text: str = ""  # where it is not about episodes
+    text: str = ""  # if it is not about episodes
     created_at: float  # epoch seconds by the alerter's clock, and so the next one
     done_at: float = 0.0  # when it was sent, or given up
     attempts: int = 0
-    answer: str = ""  # what the receiver said, or why it was muted or given up
-    reference: str = ""  # what the channel needs to update it or to answer it, as Slack's ts
+    answer: str = ""  # of the receiver, or why it was muted or given up
+    reference: str = ""  # what the channel needs to update or answer the message, as Slack's ts
 
 
 _encode = msgspec.json.Encoder().encode
@@ -57,7 +57,7 @@ def encode(notification: Notification) -> bytes:
 
 
 def decode(record: bytes) -> Notification:
-    """Raises StateError if it is none."""
+    """Raises StateError if it is not a notification."""
     try:
         return _decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

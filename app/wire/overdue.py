@@ -1,7 +1,7 @@
-"""Records of the topic of decisions that workers write: which series of a partition have stopped to send points.
+"""Records of the topic of decisions that workers write: which series of a partition have stopped sending.
 
-One record for each partition of what is scored, under the key ``Overdue.key``; the last one counts. It is also the
-memory of the next owner of the partition: what is overdue stays so over a restart, until there is a point.
+One record for each partition of what is scored, under the key ``Overdue.key``; the last one counts. The next
+owner of the partition reads it, so a series stays overdue over a restart, until it has a point.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AROUND = 200  # bytes around a name
 
 
 class Quiet(msgspec.Struct, omit_defaults=True):
-    """A series that sends nothing. Times are epoch seconds by the clock of the worker."""
+    """An overdue series. Times are epoch seconds by the clock of the worker."""
 
     source: str
     since: float  # when it had its last point
@@ -53,7 +53,7 @@ def encode(overdue: Overdue) -> bytes:
 
 
 def decode(record: bytes) -> Overdue:
-    """Raises StateError if it is none."""
+    """Raises StateError if it is not such a record."""
     try:
         return _decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

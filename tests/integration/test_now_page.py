@@ -135,8 +135,8 @@ def test_open_episodes_stand_worst_first_with_who_was_told():
     async def scenario(page, url, server):
         await page.open(url)
         await page.until(f"{ENTRIES}.length === 3")
-        assert await page.run(text("#headline")) == "3 open, 1 critical, 1 silent, 1 of 3 told"
-        assert await page.run(text("#headline-note")) == "1 muted, 1 not told of"
+        assert await page.run(text("#headline")) == "3 open, 1 critical, 1 silent, 1 of 3 notified"
+        assert await page.run(text("#headline-note")) == "1 muted, 1 without a notification"
         assert await page.run(NAMES % "#episodes h3") == ["pump-7", "pump-8", "fan"]
         worst = await page.run("document.querySelector('#episodes article.open.critical').innerText")
         for words in (
@@ -145,10 +145,10 @@ def test_open_episodes_stand_worst_first_with_who_was_told():
             "44 to 46",
             "pump-7",
             "slack at",
-            "pager could not be told: 503 Service",
+            "pager failed: 503 Service",
         ):
             assert words in worst, worst
-        assert "slack not told: silenced by ann" in await page.run("document.querySelector('#episodes .low').innerText")
+        assert "slack muted: silenced by ann" in await page.run("document.querySelector('#episodes .low').innerText")
         await page.until("document.querySelectorAll('#episodes svg .band').length === 3")
 
     look(scenario, recent)

@@ -155,7 +155,7 @@ class Channel(BaseChannel):
         event = news.event
         known = changes[event.episode] if event.episode in changes else self._fired.get(event.episode)
         before = known
-        if before is None and news.began:  # told by another process, or before a restart
+        if before is None and news.began:  # sent by another process, or before a restart
             before = Fired(self._labels(news.began), news.began.severity)
         labels = before.labels if before else self._labels(event)
         over = {before.severity} if before else set()

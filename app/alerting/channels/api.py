@@ -121,7 +121,7 @@ class Context:
     check: Callable[[str, int], Coroutine[Any, Any, list[str]]] | None = None
     view_url: str = ""  # of the web view, for links; "" without
     log_file: str | None = None  # alerting.anomaly_log_file
-    # (channel, episode) -> reference of what was last told of the episode, unless it was its end; "" if unknown
+    # (channel, episode) -> reference of the last message about the episode, unless that said closed; "" if unknown
     reference: Callable[[str, str], str] = lambda channel, episode: ""
     # episode -> who takes care of it, None if nobody said so
     acknowledgement: Callable[[str], Acknowledgement | None] = lambda episode: None
@@ -142,8 +142,8 @@ class BaseChannel:
     """The base of every ``Channel``.
 
     ``MESSAGES_PER_MINUTE``: more become a digest of several episodes each; a few in a row go out at once.
-    ``REFRESH_S``: ``refresh`` is called so often, with all open episodes that this channel was told of, if any; None:
-    never.
+    ``REFRESH_S``: interval at which ``refresh`` is called with all open episodes that this channel was notified of;
+    None: never.
     """
 
     MESSAGES_PER_MINUTE = 6.0
@@ -154,7 +154,7 @@ class BaseChannel:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, notification: Notification) -> Answer:
-        """Deliver one message. Raises Retry or MessageRejected; whatever else it raises counts as Retry."""
+        """Deliver one message. Raises Retry or MessageRejected; any other exception counts as Retry."""
         raise NotImplementedError
 
     def hosts(self) -> list[tuple[str, int]]:
@@ -175,7 +175,7 @@ class BaseChannel:
         """Say again what is open."""
 
     async def silences(self) -> Sequence[Silence]:
-        """The silences that the receiver keeps: what they cover is told to no channel."""
+        """The silences that the receiver has: no channel is notified of matching episodes."""
         return []
 
     @property

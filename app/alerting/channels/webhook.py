@@ -54,7 +54,7 @@ class Channel(BaseChannel):
         self._secrets()
 
     async def send(self, notification: Notification) -> Answer:
-        secrets = self._secrets()  # anew each time: their files may have been renewed
+        secrets = self._secrets()  # each time: their files may have changed
         body = await asyncio.to_thread(payload, notification, self.context)  # that of a digest takes a while
         now = datetime.now(UTC)
         headers = {

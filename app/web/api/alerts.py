@@ -63,8 +63,8 @@ async def alert(services: Services, body: Alert, request: web.Request) -> Report
     """Report an anomaly that another program has found, or its end.
 
     Reports of one source, metric and type are one episode: it opens with the first anomalous one, changes when its
-    severity rises or a minute has passed, and closes with the first normal one, or after an hour without any. People
-    are told of it as `alerting.rules` says. What was not answered may be sent again.
+    severity rises or a minute has passed, and closes with the first normal one, or after an hour without any.
+    Notifications follow `alerting.rules`. A report without a response may be sent again.
     """
     by = request[CALLER].name
     client = f"token {by}" if by else request[CLIENT].address

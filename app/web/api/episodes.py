@@ -1,4 +1,4 @@
-"""Episodes: which there are, who was told of them, and what is decided on them."""
+"""Episodes, their notifications, and the decisions on them."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ class EpisodeMessage(Struct, kw_only=True, omit_defaults=True):
     created_at: float
     done_at: float | None = None
     attempts: int = 0
-    answer: str = ""  # of the receiver, or why it was not told
+    answer: str = ""  # of the receiver, or why nothing was sent
 
 
 class EpisodeMessages(Struct, omit_defaults=True):
-    """``notifications``, of the history, the first first; without it the last ``told`` to each channel is known."""
+    """``notifications`` of the history, oldest first; without a history only ``told``, the last one of each channel."""
 
     episode: str
     told: list[ChannelNotification]
@@ -147,18 +147,18 @@ async def anomalies_of_source(services: Services, asked: OfSource) -> EpisodePag
 
 @route("GET", "/api/episodes/{episode}", READ, {200: Episode}, problems=(404,))
 async def episode(services: Services, asked: EpisodeParameters) -> Episode:
-    """All that is known of one episode: with votes, attribution, who was told, and what was decided."""
+    """One episode with votes, attribution, notifications and decisions."""
     return await _known(services, asked.episode)
 
 
 @route("GET", "/api/episodes/{episode}/notifications", READ, {200: EpisodeMessages}, problems=(404,))
 async def notifications(services: Services, asked: EpisodeParameters) -> EpisodeMessages:
-    """Who was told of an episode, what they answered, or why they were not told."""
+    """The notifications of an episode, with answers, or reasons why none was sent."""
     one = await _known(services, asked.episode)
     stored = await services.episodes.messages(asked.episode)
     if stored is None:
         return EpisodeMessages(
-            one.episode, one.told, note="there is no history now: the last word of each channel is known"
+            one.episode, one.told, note="there is no history now: only the last notification of each channel is known"
         )
     found = [
         EpisodeMessage(
@@ -174,7 +174,7 @@ async def notifications(services: Services, asked: EpisodeParameters) -> Episode
 async def acknowledge(
     services: Services, asked: EpisodeParameters, body: NewAcknowledgement, request: web.Request
 ) -> ShownAcknowledgement:
-    """Acknowledge an episode: it is not repeated any more, and its end is still told."""
+    """Acknowledge an episode: its notification is not repeated; its end is still notified."""
     decider = await _to_decide(services, asked.episode)
     by, comment = _said(request, body)
     await decider.write(one := Acknowledgement(asked.episode, by, time.time(), comment))

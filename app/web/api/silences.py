@@ -60,7 +60,7 @@ async def silences(services: Services) -> SilenceList:
 
 @route("POST", "/api/silences", ADMIN, {201: ShownSilence}, problems=(404, 422, 503))
 async def begin(services: Services, body: NewSilence, request: web.Request) -> JsonResponse:
-    """Tell nobody of what matches, for some time. The end of what was told of before is still told."""
+    """Silence matching episodes for some time. The end of an episode that was notified before is still notified."""
     services.decider.check()
     now = time.time()
     if (body.duration_s is None) == (body.ends_at is None):

@@ -10,9 +10,9 @@ const TITLES = { acknowledge: "Acknowledge", silence: "Silence", end: "End the s
 const SAVES = { acknowledge: "Acknowledge", silence: "Silence", end: "End it", feedback: "Save" };
 
 const MEANS = {
-  acknowledge: "It is not told again, and its end still is.",
-  silence: "What matches is not told until the time is over. The end of what was told before is.",
-  end: "What it fits is told again: this episode with its next repeat, others when they open.",
+  acknowledge: "It is not repeated. Its end is still notified.",
+  silence: "No notifications of matching episodes until then. The end of an episode that was notified before is still notified.",
+  end: "Matching episodes are notified again: this one with its next repeat, others when they open.",
   feedback: "What it was stays with the episode.",
 };
 

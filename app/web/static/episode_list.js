@@ -1,7 +1,7 @@
 // Open episodes as entries, the worst first. An entry is made again when its row changes; its chart stays.
 
 import { count, h, nameOf, iso, say, severity, time, titleOf } from "./dom.js";
-import { REASONS, VERDICTS, factsOf, isOpen, since, tellings, toldState, worstFirst, worstMetric } from "./episodes.js";
+import { REASONS, VERDICTS, factsOf, isOpen, since, notificationsOf, notifiedState, worstFirst, worstMetric } from "./episodes.js";
 import { smallChart } from "./small_chart.js";
 
 const FIRST = 20, MORE = 50; // entries shown, and how many more at a time
@@ -91,22 +91,22 @@ export function makeEntry(row, now, chart, decide) {
         name,
         row.kind ? h("span", { class: "kind", title: "What was found" }, row.kind) : null,
         row.acknowledged ? h("span", { class: "kind done" }, "acknowledged") : null,
-        toldState(row) === "muted" ? h("span", { class: "kind done" }, "muted") : null),
+        notifiedState(row) === "muted" ? h("span", { class: "kind done" }, "muted") : null),
       row.explanation ? h("p", { class: "why" }, row.explanation) : null,
       h("dl", { class: "facts" }, ...facts),
       h("p", { class: "quiet since", title: iso(row.opened_at) }, since(row, now)),
       open ? null : h("p", { class: "quiet" }, `ended: ${REASONS[row.reason] ?? row.reason ?? "no reason is given"}`),
-      toldLine(row), ...decisions(row)),
+      notifiedLine(row), ...decisions(row)),
     chart,
     buttons.length ? h("div", { class: "does" }, ...buttons) : null);
 }
 
-// Who was told of it, when, or why not. What is muted as a whole is said by itself.
-export function toldLine(row) {
-  const words = tellings(row).filter(([, , state]) => !(row.muted && state === "muted"));
-  if (!words.length) return row.muted ? null : h("p", { class: "told" }, "nobody was told of it so far");
+// Who was notified, when, or why not. An episode that is muted as a whole has its own line.
+export function notifiedLine(row) {
+  const words = notificationsOf(row).filter(([, , state]) => !(row.muted && state === "muted"));
+  if (!words.length) return row.muted ? null : h("p", { class: "told" }, "nobody was notified so far");
   const parts = words.map(([channel, text, state, more]) => h("span", { class: `word ${state}`, title: more }, h("b", {}, channel), ` ${text}`));
-  return h("p", { class: "told" }, words[0][2] === "sent" ? "told " : null, ...parts);
+  return h("p", { class: "told" }, words[0][2] === "sent" ? "notified: " : null, ...parts);
 }
 
 export function decisions(row) {

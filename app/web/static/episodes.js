@@ -1,9 +1,9 @@
-// Episodes: which is worse, who was told of it, and the words for both. Rows are those of api/anomalies.
+// Episodes: which is worse, who was notified, and the texts for both. Rows are those of api/anomalies.
 
 import { cell, count, duration, number, rough, score, severity, time, valueOf, metricsOf } from "./dom.js";
 
 export const SEVERITIES = ["critical", "high", "medium", "low"]; // the worst first
-const REPLAYED_S = 3600; // between an episode's own time and Kafka's, from which on they are told apart: a replay
+const REPLAYED_S = 3600; // a larger difference between an episode's time and Kafka's is a replay
 
 export const isOpen = (row) => row.state !== "closed";
 export const peakOf = (row) => row.peak_score ?? row.alert_score ?? row.anomaly_score ?? 0;
@@ -31,10 +31,10 @@ const by = (...keys) => (a, b) => {
 // By severity, those that nobody has acknowledged first, then by peak, then the newest.
 export const worstFirst = by(rankOf, (row) => Boolean(row.acknowledged), (row) => -peakOf(row), (row) => -row.opened_at, (row) => row.episode);
 
-// --- told
+// --- notifications
 
-// sent: at least one channel was told; failed, queued, muted: none was, and this is why; none: nothing is known.
-export function toldState(row) {
+// sent: at least one channel was notified; failed, queued, muted: none was, for this reason; none: nothing is known.
+export function notifiedState(row) {
   const states = (row.told ?? []).map((word) => word.state);
   for (const state of ["sent", "queued", "failed", "muted"]) if (states.includes(state)) return state;
   return row.muted ? "muted" : "none";
@@ -46,31 +46,31 @@ export function counts(rows) {
     if (row.severity === "critical") found.critical += 1;
     if (row.kind === "silent") found.silent += 1;
     if (row.acknowledged) found.acknowledged += 1;
-    found[toldState(row)] += 1;
+    found[notifiedState(row)] += 1;
   }
   return found;
 }
 
-const PLAIN = { queued: "being told", failed: "could not be told", muted: "muted", none: "not told of" };
+const PLAIN = { queued: "queued", failed: "failed", muted: "muted", none: "without a notification" };
 
-// The headline as [[words, class]]; and what is behind "told" where it is not all.
+// The headline as [[words, class]]; and the other states, if not all were notified.
 export function headline(rows) {
   const of = counts(rows);
   const parts = [
     [`${count(of.open)} open`, ""], [`${count(of.critical)} critical`, of.critical ? "critical" : ""], [`${count(of.silent)} silent`, ""],
-    [`${count(of.sent)} of ${count(of.open)} told`, of.sent < of.open ? "short" : ""],
+    [`${count(of.sent)} of ${count(of.open)} notified`, of.sent < of.open ? "short" : ""],
   ];
   const behind = ["failed", "muted", "queued", "none"].filter((state) => of[state]).map((state) => `${count(of[state])} ${PLAIN[state]}`);
   if (of.acknowledged) behind.push(`${count(of.acknowledged)} acknowledged`);
   return { parts, behind };
 }
 
-const WORDS = { queued: "is being told", failed: "could not be told", muted: "not told" };
+const WORDS = { queued: "is queued", failed: "failed", muted: "muted" };
 
-// [[channel, words, state, more]] of who was told, and then of who was not, and why.
-export function tellings(row) {
-  const told = [...(row.told ?? [])].sort((a, b) => (b.state === "sent") - (a.state === "sent"));
-  return told.map((word) => {
+// [[channel, words, state, more]]: channels that were notified, then those that were not, and why.
+export function notificationsOf(row) {
+  const sentFirst = [...(row.told ?? [])].sort((a, b) => (b.state === "sent") - (a.state === "sent"));
+  return sentFirst.map((word) => {
     const why = word.state !== "sent" && word.said ? `: ${word.said}` : "";
     const text = word.state === "sent" ? `at ${time(word.at)}` : `${WORDS[word.state] ?? word.state}${why}`;
     return [word.channel, text, word.state, [word.why, word.said].filter(Boolean).join(": ")];

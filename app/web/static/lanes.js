@@ -29,7 +29,7 @@ export function lanesOf(rows, from, to, now, bySeverity) {
 }
 
 export class Lanes {
-  // `choose(from, to)` is told of a span, or of null; `open(row)` of an episode that somebody wants to see.
+  // `choose(from, to)` is called with a span, or null; `open(row)` with an episode that somebody opens.
   constructor({ box, readout, note }, choose, open) {
     this.box = box;
     this.readout = readout;
@@ -50,8 +50,8 @@ export class Lanes {
     box.addEventListener("pointerup", (event) => this.up(event));
     box.addEventListener("pointercancel", () => this.drop());
     box.addEventListener("keydown", (event) => this.key(event));
-    box.addEventListener("focusin", (event) => this.tell(event.target.closest(".bar")));
-    box.addEventListener("pointerover", (event) => this.tell(event.target.closest(".bar")));
+    box.addEventListener("focusin", (event) => this.describe(event.target.closest(".bar")));
+    box.addEventListener("pointerover", (event) => this.describe(event.target.closest(".bar")));
   }
 
   // `span`: null, or [from, to] within [from, to] of the picture; `chosen`: the episode that is shown
@@ -137,7 +137,7 @@ export class Lanes {
     for (const bar of this.bars.values()) bar.tabIndex = bar === at ? 0 : -1;
   }
 
-  tell(bar) {
+  describe(bar) {
     if (!bar) return;
     say(this.readout, `${[bar.row.source, bar.row.metric].filter(Boolean).join(" ")}: ${bar.getAttribute("aria-label")}`);
     if (bar === document.activeElement && this.current !== bar.row.episode) {

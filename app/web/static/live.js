@@ -4,7 +4,7 @@
 const SILENT_MS = 20000, LONGEST_WAIT_MS = 15000;
 
 export class Live {
-  // `receive(message)` gets each message; `changed(connected, again)` is told when the connection comes and goes.
+  // `receive(message)` gets each message; `changed(connected, again)` is called when the connection opens and closes.
   constructor(receive, changed = () => {}) {
     this.receive = receive;
     this.changed = changed;

@@ -1,9 +1,9 @@
-// The page of one series: what happened at any time, why, and what another threshold would have told. Without a source in
+// The page of one series: what happened at any time, why, and what another threshold would have reported. Without a source in
 // its address, the list of all. State stands in the address: source, metric, from and to or last, threshold.
 
 import { get } from "./api.js";
 import { count, duration, el, h, iso, nameOf, number, rough, say, score, severity, time, titleOf, valueOf, cell } from "./dom.js";
-import { decisions, toldLine } from "./episode_list.js";
+import { decisions, notifiedLine } from "./episode_list.js";
 import { REASONS, factsOf, isOpen } from "./episodes.js";
 import { firstTime, resultsBetween } from "./stored_results.js";
 import { SeriesChart, voteColour } from "./series_chart.js";
@@ -166,12 +166,12 @@ function spanAsked(own) {
   return { from: first, to: end, kind: "latest" };
 }
 
-const toldApart = (own) => { const { from, to, last } = given(); return JSON.stringify([own.of, from, to, last]); };
+const signatureOf = (own) => { const { from, to, last } = given(); return JSON.stringify([own.of, from, to, last]); };
 
 function chooseSpan() {
   const own = series;
   own.span = spanAsked(own);
-  const asked = toldApart(own), { kind, from, to } = own.span;
+  const asked = signatureOf(own), { kind, from, to } = own.span;
   const held = own.history;
   const inside = held && held.complete && !held.thinned && from !== null && from >= held.from && to <= held.to;
   if (kind === "latest") {
@@ -438,7 +438,7 @@ function judge(own) {
     const least = own.history?.thinned && tried < now ? "at least " : "";
     say(el("threshold-value"), tried.toFixed(2));
     el("threshold-back").hidden = same;
-    say(el("would"), same ? `At ${now}, as it is set: ${words(is)}. Move the slider to see what another threshold would have told.`
+    say(el("would"), same ? `At ${now}, as it is set: ${words(is)}. Move the slider to see what another threshold would have reported.`
       : `At ${tried}: ${least}${words(would)}; now ${now}: ${words(is)}.`);
     slider.setAttribute("aria-valuetext", `${tried.toFixed(2)}: ${words(would)}`);
     el("make-so").hidden = same;
@@ -508,8 +508,8 @@ function showEpisodes(own) {
   }
   const rows = [...known.values()].sort((a, b) => b.opened_at - a.opened_at);
   const most = own.listed ?? LISTED, texts = JSON.stringify([rows, given(), most]);
-  if (own.told === texts && el("episodes").children.length) return;
-  own.told = texts;
+  if (own.episodeTexts === texts && el("episodes").children.length) return;
+  own.episodeTexts = texts;
   const focused = document.activeElement?.closest?.("#episodes")?.querySelector("a:focus")?.href;
   el("episodes").replaceChildren(...rows.slice(0, most).map((row) => episode(own, row)));
   if (focused) [...el("episodes").querySelectorAll("a")].find((a) => a.href === focused)?.focus({ preventScroll: true });
@@ -534,7 +534,7 @@ function episode(own, row) {
       isOpen(row) ? h("a", { class: "decide", href: `./?${new URLSearchParams({ episode: row.episode })}` }, "Decide") : null),
     row.explanation ? h("p", { class: "sentence" }, row.explanation) : null,
     h("p", { class: "facts" }, ...facts.map(([name, text]) => h("span", {}, name ? h("span", { class: "quiet" }, `${name} `) : null, text))),
-    row.told || row.muted ? toldLine(row) : null, ...decisions(row));
+    row.told || row.muted ? notifiedLine(row) : null, ...decisions(row));
 }
 
 function sayShown() {

@@ -77,7 +77,7 @@ const STATES = {
 };
 
 function showGroup(group) {
-  const title = group.does === "scores" ? "score points" : "tell people of episodes";
+  const title = group.does === "scores" ? "score points" : "send notifications";
   const state = group.problem ? "" : STATES[group.state] ?? group.state;
   const head = h("h3", {}, `Those who ${title}`, h("span", { class: "quiet" }, [group.name, state].filter(Boolean).join(" · ")));
   if (group.problem) return h("div", { class: "group" }, head, h("p", { class: "trouble" }, `Not known: ${group.problem}`));
@@ -140,7 +140,7 @@ const CHANNEL = { up: ["up", "good"], failing: ["failing", "warn"], down: ["down
 
 function showChannels() {
   if (!found.channels.length) {
-    el("channels").replaceChildren(h("p", { class: "empty" }, "This process tells nobody: alerting.enabled is false."));
+    el("channels").replaceChildren(h("p", { class: "empty" }, "This process sends no notifications: alerting.enabled is false."));
     return;
   }
   const rows = found.channels.map((one) => {
@@ -170,7 +170,7 @@ function bytes(n) {
 function showProcess() {
   const { process, alerter } = found;
   const up = process.started_at === null ? null : process.now - process.started_at;
-  say(el("process-note"), process.engine ? "scores points" : "tells people, scores nothing");
+  say(el("process-note"), process.engine ? "scores points" : "sends notifications, scores nothing");
   const versions = Object.entries(process.packages).map(([name, version]) => `${name} ${version}`).join(", ");
   el("process").replaceChildren(...pairs([
     ["Version", process.version], ["Running for", up === null ? null : `${duration(up)}, since ${time(process.started_at)} UTC`],
@@ -186,7 +186,7 @@ function showHistory() {
   const state = el("history-state");
   if (!history) {
     state.replaceChildren();
-    el("history").replaceChildren(h("p", { class: "empty" }, "No history is kept here: storage.enabled is false, or nobody is told (alerting.enabled)."));
+    el("history").replaceChildren(h("p", { class: "empty" }, "There is no history here: storage.enabled or alerting.enabled is false."));
     return;
   }
   state.replaceChildren(h("span", { class: `pill ${history.trouble ? "bad" : "good"}` }, history.trouble ? "trouble" : history.state));
@@ -224,7 +224,7 @@ function troubles() {
   if (alerter && alerter.state !== "running") add("bad", `the alerter: ${alerter.state}`, "#channels-panel");
   for (const group of groups?.groups ?? []) {
     if (group.problem) continue;
-    if (!group.members.length) add("bad", group.does === "scores" ? "no worker scores" : "nobody tells of episodes", "#workers");
+    if (!group.members.length) add("bad", group.does === "scores" ? "no worker scores" : "no alerter runs", "#workers");
     else if (Object.keys(group.unassigned).length && group.state === "Stable") add("bad", "some partitions have no worker", "#workers");
   }
   return said;

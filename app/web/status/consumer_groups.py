@@ -1,6 +1,6 @@
-"""Which workers share the partitions: the consumer groups, as their coordinator knows them.
+"""The consumer groups of workers and alerters, as their coordinator describes them.
 
-Asked for only while somebody looks, and at most once in ``KEPT_S``, however many look.
+Asked for on request only, and at most once in ``CACHE_S``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from app.kafka.groups import GroupDescription, MemberDescription, describe_group
 from app.settings import KafkaSettings, Settings
 from app.web.status.probes import Check
 
-KEPT_S = 5.0
+CACHE_S = 5.0
 
 
 class GroupMember(Struct):
@@ -32,7 +32,7 @@ class GroupMember(Struct):
 
 
 class GroupState(Struct):
-    """``does``: scores or tells. ``state``: as Kafka says it, "" where ``problem`` says why it is not known.
+    """``does``: scores, or tells (sends notifications). ``state``: Kafka's; "" if ``problem`` says why not.
     ``unassigned``: partitions that nobody has, by topic. ``lag``: by topic and partition."""
 
     name: str
@@ -64,9 +64,9 @@ class ConsumerGroups:
         self._asked = float("-inf")
 
     async def now(self) -> ConsumerGroupsState:
-        """At most ``KEPT_S`` old, also when Kafka does not answer."""
+        """At most ``CACHE_S`` old, also when Kafka does not answer."""
         async with self._asking:
-            if self._found is None or time.monotonic() - self._asked >= KEPT_S:
+            if self._found is None or time.monotonic() - self._asked >= CACHE_S:
                 self._found, self._asked = await self._ask(), time.monotonic()
             return self._found
 
@@ -86,8 +86,8 @@ class ConsumerGroups:
     def _own(self) -> list[tuple[str, list[int]]]:
         """(topic, partitions) that this process has now."""
         details, kafka = self._health().details, self._settings.kafka
-        told = details.get("alerter", {}).get("partitions", [])
-        return [(kafka.log_topic, details.get("partitions", [])), (kafka.anomalies_topic, told)]
+        alerter_partitions = details.get("alerter", {}).get("partitions", [])
+        return [(kafka.log_topic, details.get("partitions", [])), (kafka.anomalies_topic, alerter_partitions)]
 
 
 def _shown(name: str, does: str, found: GroupDescription | str, own: Sequence[tuple[str, list[int]]]) -> GroupState:

@@ -1,4 +1,4 @@
-"""What a process says of itself on the page System: all that it knows without asking anybody."""
+"""What a process shows of itself on the page System, without asking other processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PartitionLag(Struct):
 
 
 class DeadLetters(Struct):
-    """Of one reason, since the start. ``last``: epoch seconds; ``example``: the last one; ``to_do``: what mends it."""
+    """Of one reason, since the start. ``last``: epoch seconds; ``example``: the last one; ``to_do``: the remedy."""
 
     reason: str
     total: int
@@ -174,7 +174,7 @@ def topics_of(settings: Settings) -> list[TopicUse]:
         kafka.anomalies_topic: "episodes: opened, changed, closed",
         kafka.dead_letters_topic: "what could not be read, with the reason",
         kafka.changelog_topic: "state of the sources, for restarts",
-        kafka.notifications_topic: "who was told of what",
+        kafka.notifications_topic: "notifications: what was sent to whom",
         kafka.decisions_topic: "acknowledgements, silences, feedback",
     }
     return [TopicUse(name, use) for name, use in uses.items()]

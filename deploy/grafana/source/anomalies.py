@@ -1,4 +1,4 @@
-"""Anomaly Analysis: what was found, and who was told."""
+"""Anomaly Analysis: what was found, and which notifications were sent."""
 
 from deploy.grafana.source.panels import (
     GREEN,
@@ -33,12 +33,12 @@ def build() -> Json:
     """The whole dashboard."""
     return dashboard(
         UID,
-        "Episodes by severity, the share of anomalous points, and who was told how soon. What is open, of which source "
+        "Episodes by severity, the share of anomalous points, delays of notifications. What is open, of which source "
         "and why, is in the view: metrics have no label for each source.",
         [
             row("In the time shown", *summary()),
             row("Episodes", *episodes()),
-            row("Who was told", *told()),
+            row("Notifications", *notifications()),
         ],
     )
 
@@ -47,7 +47,7 @@ def summary() -> list[Json]:
     return [
         stat(
             "Open episodes",
-            "Open episodes that somebody is to be told of, as alerters count them.",
+            "Open episodes that a rule takes, as alerters count them.",
             query("sum(faust_anomaly_episodes_open{$})"),
             unit="short",
             links=[OPEN],
@@ -80,7 +80,7 @@ def summary() -> list[Json]:
         ),
         stat(
             "Messages sent",
-            "Messages that channels took in the time shown. One may tell of several episodes.",
+            "Messages that channels accepted in the time shown. One message may have several episodes.",
             now('sum(increase(faust_anomaly_notifications_total{$,state="sent"}[$__range]))'),
             unit="short",
             decimals=0,
@@ -114,7 +114,7 @@ def episodes() -> list[Json]:
         ),
         lines(
             "Open episodes",
-            "Open episodes that somebody is to be told of. Normal: rises and falls. It only rises: episodes that "
+            "Open episodes that a rule takes. Normal: rises and falls. It only rises: episodes that "
             "never close, because data changed for good, or their sources stopped.",
             query("sum by (instance) (faust_anomaly_episodes_open{$})", "{{instance}}"),
             unit="short",
@@ -156,7 +156,7 @@ def episodes() -> list[Json]:
     ]
 
 
-def told() -> list[Json]:
+def notifications() -> list[Json]:
     return [
         lines(
             "Messages by channel",
@@ -180,8 +180,8 @@ def told() -> list[Json]:
             links=[runbook("FaustAnomalyChannelDown"), runbook("FaustAnomalyAllChannelsDown"), SYSTEM],
         ),
         lines(
-            "Time until somebody is told",
-            "From the newest point that a message tells of until the channel took it. Normal: group_wait and some "
+            "Time until a notification is sent",
+            "From the newest point of a message until the channel accepted it. Normal: group_wait and some "
             "seconds. Old data that are replayed count with their age.",
             *quantiles("notification_delay_seconds", 0.5, 0.9),
             unit="s",
@@ -197,8 +197,8 @@ def told() -> list[Json]:
         ),
         lines(
             "Partitions of each alerter",
-            "Partitions of the topic of anomalies of whose episodes each process tells. Normal: all, shared out "
-            "evenly. None: nobody is told.",
+            "Partitions of the topic of anomalies that each alerter has. Normal: all, evenly shared. None: "
+            "no notifications are sent.",
             query("faust_anomaly_alerter_assigned_partitions{$} > 0", "{{instance}}"),
             unit="short",
             size=(6, 8),
@@ -215,15 +215,14 @@ def told() -> list[Json]:
         ),
         lines(
             "Trouble of alerters",
-            "Records of the topics that the alerter skipped, and times it began anew after an error. Normal: none of "
-            "either.",
+            "Records of the topics that the alerter skipped, and its restarts after an error. Normal: none of either.",
             query("sum(increase(faust_anomaly_alerter_skipped_total{$}[$__interval]))", "skipped"),
-            query("sum(increase(faust_anomaly_alerter_restarts_total{$}[$__interval]))", "began anew"),
+            query("sum(increase(faust_anomaly_alerter_restarts_total{$}[$__interval]))", "restarts"),
             unit="short",
             size=(6, 8),
             bars=True,
             interval="1m",
-            overrides=colored({"skipped": ORANGE, "began anew": RED}),
+            overrides=colored({"skipped": ORANGE, "restarts": RED}),
             links=[runbook("FaustAnomalyAlerterRestarts")],
         ),
     ]

@@ -135,7 +135,7 @@ def use() -> list[Json]:
         ),
         lines(
             "Open files",
-            "Open files and connections. Normal: level. Without end more: a fault of ours, please tell us.",
+            "Open files and connections. Normal: level. Rises without end: a fault of this program, please report it.",
             query("process_open_fds{$}", "{{instance}}"),
             unit="short",
             size=(12, 8),
@@ -223,7 +223,7 @@ def history() -> list[Json]:
         ),
         lines(
             "History behind",
-            "Records of the topics that the history does not hold yet. Normal: 0 but for seconds. One process writes, "
+            "Records of the topics that the history has not read yet. Normal: 0 except for seconds. One writes, "
             "the others say 0.",
             query("max(faust_anomaly_history_lag_records{$})", "behind"),
             query("sum(rate(faust_anomaly_history_records_total{$}[$__rate_interval]))", "written each second"),

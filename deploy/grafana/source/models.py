@@ -34,7 +34,7 @@ def build() -> Json:
 
 
 def verdicts(narrower: str = "") -> str:
-    """Judged episodes: each process that tells of episodes knows of all."""
+    """Episodes with feedback: each alerter counts all of them."""
     return f"max by (verdict) (faust_anomaly_feedback_episodes{{${narrower}}})"
 
 

@@ -93,7 +93,7 @@ def healthy() -> list[Json]:
         ),
         stat(
             "Without a worker",
-            "Partitions of the input that there are, less those that workers have. Normal: 0, but for some seconds "
+            "Partitions of the input that no worker has. Normal: 0, except for some seconds "
             "after a worker came or went. Their records are not scored, and they show no lag.",
             query("max(faust_anomaly_partitions{$}) - sum(faust_anomaly_assigned_partitions{$})"),
             unit="short",
@@ -168,7 +168,7 @@ def workers() -> list[Json]:
         states(
             "Readiness",
             "Whether each process is ready: a worker is in its group, has its state, and the group takes its commits; "
-            "an alerter tells. Normal: not ready for some seconds after a start or a rebalance.",
+            "an alerter sends notifications. Normal: not ready for some seconds after a start or a rebalance.",
             query("faust_anomaly_ready{$}", "{{instance}}"),
             {"1": ("ready", GREEN), "0": ("not ready", ORANGE)},
             size=(12, 7),

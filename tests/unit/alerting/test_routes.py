@@ -36,7 +36,7 @@ def test_the_rules_that_one_writes_first_do_what_they_say(routes):
     first = routes("  rules: [{severity: critical, channels: [slack, email]}, {severity: all, channels: [log]}]\n")
     assert told(first, severity="critical") == [("rules[0]", "slack", "email"), ("rules[1]", "log")]
     assert told(first, severity="low") == [("rules[1]", "log")]
-    assert first.doubts() == []
+    assert first.warnings() == []
 
 
 def test_without_rules_all_goes_to_the_log():
@@ -225,5 +225,5 @@ def test_all_problems_are_told_at_once(routes):
     ],
 )
 def test_a_rule_that_never_takes_anything_is_doubted(routes, rules, doubted):
-    found = routes(f"  rules: {rules}\n").doubts()
+    found = routes(f"  rules: {rules}\n").warnings()
     assert [line.partition(" ")[0] for line in found] == [f"alerting.rules[{i}]" for i in doubted]

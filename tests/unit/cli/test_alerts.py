@@ -1,4 +1,4 @@
-"""``faust-anomaly alerts route``: who is told of an episode, and why."""
+"""``faust-anomaly alerts route``: who is notified of an episode, and why."""
 
 import json
 
@@ -41,7 +41,7 @@ def test_each_rule_is_a_line_that_says_why(route):
             "rules[1]  no   slack         source is pump-7, wanted: source: mill-*",
             "rules[2]  yes  log           takes all",
             "rules[3]  no   log           rules[0] took it, and does not say continue",
-            "told: slack, email, log",
+            "notified: slack, email, log",
         ],
     )
     assert got.stderr.startswith("warning: alerting.rules[3] never takes an episode")
@@ -51,32 +51,32 @@ def test_each_rule_is_a_line_that_says_why(route):
     "words", [["source=mill-1", "severity=low", 'room="b"'], ['{"source": "mill-1", "labels": {"room": "b"}}']]
 )
 def test_labels_are_given_as_json_or_as_amtool_takes_them(route, words):
-    assert route(*words, *SATURDAY).stdout.splitlines()[-1] == "told: slack, log"
+    assert route(*words, *SATURDAY).stdout.splitlines()[-1] == "notified: slack, log"
 
 
 def test_an_event_of_the_topic_is_taken_as_it_is(route):
-    assert route(json.dumps(EVENT), *SATURDAY).stdout.splitlines()[-1] == "told: slack, email, log"
+    assert route(json.dumps(EVENT), *SATURDAY).stdout.splitlines()[-1] == "notified: slack, email, log"
     assert set(EVENT) < set(Event.__struct_fields__)
 
 
 def test_what_is_muted_now_is_told(route):
     sunday = route("source=pump-7", "severity=critical", "--at", "2026-11-29T10:00:00Z").stdout.splitlines()
-    assert sunday[0].endswith("severity: critical; muted now: sunday") and sunday[-1] == "told: log"
+    assert sunday[0].endswith("severity: critical; muted now: sunday") and sunday[-1] == "notified: log"
     night = route("source=pump-7", "severity=low", "--at", "2026-11-27T22:30:00Z").stdout.splitlines()
-    assert night[2].endswith("takes all; muted now: 22:00-24:00") and night[-1] == "nobody is told: it is muted"
+    assert night[2].endswith("takes all; muted now: 22:00-24:00") and night[-1] == "nobody is notified: it is muted"
 
 
 def test_without_rules_the_log_is_told(monkeypatch):
     monkeypatch.delenv("ANOMALY_CONFIG", raising=False)
     got = CliRunner().invoke(main, ["alerts", "route", "source=pump-7"])
-    assert got.stdout.splitlines() == ["default  yes  log  takes all", "told: log"]
+    assert got.stdout.splitlines() == ["default  yes  log  takes all", "notified: log"]
 
 
 def test_nobody_is_told_if_no_rule_takes_it(tmp_path):
     path = tmp_path / "anomaly.yaml"
     path.write_text("alerting: {rules: [{source: a, channels: [log]}]}")
     got = CliRunner().invoke(main, ["alerts", "route", "source=b", "--config", str(path)])
-    assert got.exit_code == 0 and got.stdout.splitlines()[-1] == "nobody is told: no rule takes it"
+    assert got.exit_code == 0 and got.stdout.splitlines()[-1] == "nobody is notified: no rule takes it"
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_silences_are_listed_and_ended(alerts):
     got = alerts("silence", "--end", one.id)
     assert (got.exit_code, got.stdout) == (0, f'ended silence {one.id}: source="mill"\n')
     assert alerts.written[1].key == one.key and alerts.written[1].ends_at == NOW
-    assert alerts("silence", "--list").stderr == "no silence holds\n"
+    assert alerts("silence", "--list").stderr == "no silence is in force\n"
     got = alerts("silence", "--end", one.id)
     assert (got.exit_code, got.stderr) == (1, f"silence {one.id}: it has ended\n")
     assert alerts("silence", "--end", "other").stderr == "silence other: there is none\n"

@@ -63,19 +63,20 @@ def filled(topics):
     topics.write(Feedback("raw-data:0:1:0", "expected", "bob", AT + 99))
 
 
-def test_episodes_are_lines_with_who_was_told_and_what_they_answered(history):
+def test_episodes_are_lines_with_notifications_and_decisions(history):
     filled(history.topics)
     got = history()
     assert got.exit_code == 0, got.output
     assert got.stdout.splitlines() == [
-        "opened                lasted  severity  kind   series              episode         told                 said",
+        "opened                lasted  severity  kind   series              episode         notified             "
+        "decisions",
         "2023-11-14T22:15:20Z  open    critical  value  pump-2 temperature  raw-data:0:2:0  nobody",
         "2023-11-14T22:14:20Z  10 min  high      value  pump-1              raw-data:0:1:0  log, email (failed)  "
         "ann: acknowledgement, bob: expected",
     ]
 
 
-def test_one_episode_is_told_whole(history):
+def test_one_episode_is_shown_whole(history):
     filled(history.topics)
     assert history("raw-data:0:1:0").stdout.splitlines() == [
         "raw-data:0:1:0: high, value, pump-1",
@@ -84,10 +85,10 @@ def test_one_episode_is_told_whole(history):
         "    value 90.5, expected 50",
         "    at 1",
         "    labels site=north",
-        "told:",
+        "notified:",
         "    2023-11-14T22:14:21Z  log  opened  sent after 2 attempts: 200 OK",
         "    2023-11-14T22:13:20Z  email  opened  failed: no such mailbox",
-        "said:",
+        "decisions:",
         "    2023-11-14T22:14:50Z  ann  acknowledgement: on it",
         "    2023-11-14T22:14:59Z  bob  expected",
     ]

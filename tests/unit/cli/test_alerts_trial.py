@@ -60,7 +60,7 @@ alerting:
 def test_a_message_that_is_taken(tmp_path):
     with receiver() as (port, got):
         result = tried(tmp_path, port)
-    assert result.exit_code == 0 and result.output.startswith("hook: taken in ") and "200 well" in result.output
+    assert result.exit_code == 0 and result.output.startswith("hook: accepted in ") and "200 well" in result.output
     assert got[0]["type"] == "test" and got[0]["data"]["id"].startswith("test-")
     assert "with faust-anomaly alerts test hook." in got[0]["data"]["text"]
     assert tried(tmp_path, 1, "log").output.endswith(": 1 line\n")
@@ -70,8 +70,8 @@ def test_a_message_that_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("status", "headers", "said"),
     [
-        (422, None, "hook: not taken: http://127.0.0.1:{}: 422 well; an alerter gives it up\n"),
-        (500, None, "hook: not taken: http://127.0.0.1:{}: 500 well; an alerter tries it again\n"),
+        (422, None, "hook: not accepted: http://127.0.0.1:{}: 422 well; an alerter gives it up\n"),
+        (500, None, "hook: not accepted: http://127.0.0.1:{}: 500 well; an alerter tries it again\n"),
         (429, {"Retry-After": "7"}, "429 well; an alerter tries it again after 7 s, as it asks\n"),
     ],
 )
