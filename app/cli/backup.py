@@ -22,17 +22,17 @@ def backup(settings: "Settings", file: Path) -> None:
     docs/upgrades.md.
     """
     from app.kafka import patches  # not at the top: --help does without
-    from app.stream.copies import backup as out
+    from app.stream.copies import backup as copies
 
     patches.apply_to_clients()
     try:
-        made = asyncio.run(out.backup(settings, file))
+        result = asyncio.run(copies.backup(settings, file))
     except FileExistsError:
         raise click.UsageError(f"{file}: there is a file already; a backup needs a new file") from None
     except BaseException:
         file.unlink(missing_ok=True)  # it would be refused
         raise
-    _say("copied", made)
+    _report("copied", result)
 
 
 @click.command()
@@ -55,17 +55,17 @@ def restore(settings: "Settings", file: Path, at: Any, stale: bool, reuse_ids: b
     as they are.
     """
     from app.kafka import patches
-    from app.stream.copies import restore as back
+    from app.stream.copies import restore as copies
 
     if at is None and (stale or reuse_ids):
         raise click.UsageError("--stale and --reuse-ids go with --at")
     patches.apply_to_clients()
-    _say("put back", asyncio.run(back.restore(settings, file, at, stale, reuse_ids)))
+    _report("put back", asyncio.run(copies.restore(settings, file, at, stale, reuse_ids)))
 
 
-def _say(what: str, made: Any) -> None:
-    for topic, count in made.records.items():
-        click.echo(f"{topic}: {many(count, 'record')} {what}")
-    for sentence in made.said:
+def _report(verb: str, result: Any) -> None:
+    for topic, count in result.records.items():
+        click.echo(f"{topic}: {many(count, 'record')} {verb}")
+    for sentence in result.remarks:
         click.echo(sentence)
-    click.echo(f"done: {made.bytes:,} bytes")
+    click.echo(f"done: {result.bytes:,} bytes")

@@ -54,7 +54,7 @@ class ClientCredentials(TokenProvider):
             {"scope": kafka.sasl_oauth_scope} if kafka.sasl_oauth_scope else {}
         )
         password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else ""
-        said = aiohttp.encode_basic_auth(kafka.sasl_username or "", password)
+        credentials = aiohttp.encode_basic_auth(kafka.sasl_username or "", password)
         where = f"kafka.sasl_oauth_token_endpoint, {endpoint}"
         try:
             async with (
@@ -62,7 +62,7 @@ class ClientCredentials(TokenProvider):
                 session.post(
                     endpoint,
                     data=form,
-                    headers={"Accept": "application/json", "Authorization": said},
+                    headers={"Accept": "application/json", "Authorization": credentials},
                     allow_redirects=False,
                 ) as answer,
             ):

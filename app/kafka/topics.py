@@ -35,7 +35,7 @@ KAFKA_MESSAGE_BYTES = 1_048_588  # max.message.bytes unless somebody sets it
 MESSAGE_OVERHEAD = 1024  # bytes of a batch around one snapshot: headers, key of 264, lengths
 RESULT_BYTES, METRIC_BYTES, LABEL_BYTES = 4096, 5 * 56, 320  # of a result; each metric, its name 32; each label
 MESSAGE_BYTES = 600_000  # of a notification: app/alerting/engine.py has MOST_BYTES of news; the rest is overhead
-LETTER_BYTES = 4096  # of a dead letter with only the start of its record
+DEAD_LETTER_BYTES = 4096  # of a dead letter with only the start of its record
 REQUEST_BYTES = 100 * 2**20  # socket.request.max.bytes unless somebody sets it; a broker hangs up on what is larger
 IN_SYNC = "min.insync.replicas"
 CONFIGS = ("cleanup.policy", "max.message.bytes", "segment.bytes", IN_SYNC)
@@ -242,7 +242,7 @@ def problems(
     for name, what, needed, remedy in (
         (kafka.output_topic, "a result", largest_result_bytes, ", or lower input.max_metrics"),
         (kafka.anomalies_topic, "an episode's event", largest_result_bytes, ", or lower input.max_metrics"),
-        (kafka.dead_letters_topic, "a dead letter", LETTER_BYTES, ""),
+        (kafka.dead_letters_topic, "a dead letter", DEAD_LETTER_BYTES, ""),
         *(
             [(kafka.by_source_topic, "a point", largest_result_bytes, ", or lower input.max_metrics")]
             if kafka.rekeys

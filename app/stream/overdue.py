@@ -165,16 +165,16 @@ class OverdueDetector:
             self._forget([(*parted(sources.names[at.start + i]), round(float(of["since"][i]), 3)) for i in slots])
             of["since"][over], of["live"][over] = np.nan, False
             overdue &= ~over
-        judged = of["live"] & (gap > 0.0) & (points >= FEWEST_POINTS) & (KNOWN_FOR * limit <= arrived - met)
-        found = judged & ~overdue & (quiet_for > limit)
+        checked = of["live"] & (gap > 0.0) & (points >= FEWEST_POINTS) & (KNOWN_FOR * limit <= arrived - met)
+        found = checked & ~overdue & (quiet_for > limit)
         if found.any():
             seen_at = np.where(np.isinf(of["seen"]), np.minimum(arrived, wall - quiet_for), wall - (now - of["seen"]))
             of["since"][found], of["found_at"][found] = seen_at[found], wall
             overdue |= found
         late_after = LATE * usual + LATE_S
-        due = overdue | (judged & (late_after <= np.maximum(self._longest, after)) & ~np.isinf(after))
+        due = overdue | (checked & (late_after <= np.maximum(self._longest, after)) & ~np.isinf(after))
         late = overdue | (due & (quiet_for > late_after))
-        slow = pause[judged & ~np.isinf(of["seen"]) & (pause > 2.0 * gap)]
+        slow = pause[checked & ~np.isinf(of["seen"]) & (pause > 2.0 * gap)]
         return int(late.sum()), int(due.sum()), float(slow.max(initial=0.0))
 
     def _after(self, sources: Sources, slots: np.ndarray) -> float | list[float]:

@@ -31,7 +31,7 @@ async def backup(settings: Settings, path: Path) -> CopyResult:
     kafka = settings.kafka
     found = await topics.require(settings)
     copied = [kafka.changelog_topic, *(name for name in group.of_alerting(kafka) if name in found)]
-    made = CopyResult()
+    result = CopyResult()
     async with group.reader(kafka) as reader:
         commits = await group.commits(kafka)
         head = Head(
@@ -56,13 +56,13 @@ async def backup(settings: Settings, path: Path) -> CopyResult:
                         except StateError as error:
                             raise StateError(f"{topic}[{record.partition}]@{record.offset}: {error}") from error
                     writer.add(topic, record.partition, record.timestamp, record.key, value)
-                    made.records[topic] += 1
+                    result.records[topic] += 1
             not_drained = await _not_drained(kafka, reader, commits, group.partitions(kafka.log_topic, found))
             writer.end(not_drained)
-            made.bytes = writer.bytes
+            result.bytes = writer.bytes
     if not_drained:
-        made.said.append(f"It can be put back before the same {kafka.log_topic} only, as {not_drained}")
-    return made
+        result.remarks.append(f"It can be put back before the same {kafka.log_topic} only, as {not_drained}")
+    return result
 
 
 async def _not_drained(kafka: KafkaSettings, reader: LogReader, commits: Commits, logs: list[TopicPartition]) -> str:

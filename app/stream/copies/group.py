@@ -32,11 +32,11 @@ Commits = dict[TopicPartition, OffsetAndMetadata]
 
 @dataclass
 class CopyResult:
-    """What was copied or put back. ``said``: sentences for the user."""
+    """What was copied or restored. ``remarks``: sentences for the user."""
 
     records: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by topic
     bytes: int = 0
-    said: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def of_alerting(kafka: KafkaSettings) -> list[str]:
@@ -96,7 +96,7 @@ async def whole(
             at[tp] = await reader.position(tp)
 
 
-async def send(kafka: KafkaSettings, records: Iterable[tuple[str, CopyRecord]], made: CopyResult) -> None:
+async def send(kafka: KafkaSettings, records: Iterable[tuple[str, CopyRecord]], result: CopyResult) -> None:
     """Write records to their partitions, with their timestamps; returns when all are acknowledged."""
     codec = kafka.compression
     producer = AIOKafkaProducer(
@@ -108,8 +108,8 @@ async def send(kafka: KafkaSettings, records: Iterable[tuple[str, CopyRecord]], 
         acks: list[Any] = []
         for topic, one in records:
             acks.append(await producer.send(topic, one.value, one.key, one.partition, one.timestamp))
-            made.records[topic] += 1
-            made.bytes += len(one.value or b"")
+            result.records[topic] += 1
+            result.bytes += len(one.value or b"")
             if len(acks) >= SENT_AT_ONCE:
                 for ack in acks:
                     await ack
@@ -165,15 +165,15 @@ async def commit(kafka: KafkaSettings, commits: Commits) -> None:
 
 def is_ours(commit: OffsetAndMetadata) -> bool:
     try:
-        said = read_metadata(commit.metadata)
+        metadata = read_metadata(commit.metadata)
     except ValueError:
         return False
-    return "replay" in said or REKEYS in said
+    return "replay" in metadata or REKEYS in metadata
 
 
 def ids(commit: OffsetAndMetadata) -> dict[str, str]:
-    said = read_metadata(commit.metadata)
-    return {role: said[role] for role in ("input", "changelog") if said.get(role)}
+    metadata = read_metadata(commit.metadata)
+    return {role: metadata[role] for role in ("input", "changelog") if metadata.get(role)}
 
 
 def replay_point(commit: Any) -> int:

@@ -99,7 +99,7 @@ class _Restore:
         self.last, self.partitions = snapshots.last, snapshots.partitions
         self.logs = group.partitions(self.kafka.log_topic, found)
         self.ids = topic_ids(self.kafka, {name: topic.id for name, topic in found.items()})
-        self.made = CopyResult()
+        self.result = CopyResult()
 
     async def run(self, at: Where | None, stale: bool, reuse_ids: bool) -> CopyResult:
         kafka, head, log = self.kafka, self.head, self.kafka.log_topic
@@ -142,7 +142,7 @@ class _Restore:
             records = self._moved({tp.partition: of.offset for tp, of in commits.items()})
         await self._write(records, same or not reuse_ids)
         await group.commit(kafka, commits)
-        return self.made
+        return self.result
 
     # --- the same log
 
@@ -164,8 +164,10 @@ class _Restore:
             if of.offset > end[tp]:
                 raise HistoryLost(recreated(f"{name} ends at {end[tp]}", of.offset - 1))
             position = max([of.offset, *(one.offset for one in [present.get(tp)] if one and group.is_ours(one))])
-            said = {name: value for name, value in read_metadata(of.metadata).items() if name in ("replay", "origins")}
-            commits[tp] = OffsetAndMetadata(position, write_metadata(said, self.ids))
+            metadata = {
+                name: value for name, value in read_metadata(of.metadata).items() if name in ("replay", "origins")
+            }
+            commits[tp] = OffsetAndMetadata(position, write_metadata(metadata, self.ids))
         return commits
 
     async def _has_own_changelog(self) -> bool:
@@ -181,8 +183,10 @@ class _Restore:
                 f"group {self.kafka.group_id} has its offsets"
             )
         await group.commit(self.kafka, lost)
-        self.made.said.append(f"{self.kafka.changelog_topic} is as it was: only offsets of the group were put back")
-        return self.made
+        self.result.remarks.append(
+            f"{self.kafka.changelog_topic} is as it was: only offsets of the group were put back"
+        )
+        return self.result
 
     # --- another log
 
@@ -243,7 +247,7 @@ class _Restore:
             open_ += was_open
             yield record._replace(value=value)
         if open_:
-            self.made.said.append(
+            self.result.remarks.append(
                 f"episodes that were open: {open_}. They end here, without an event; what is anomalous from now on "
                 "opens others"
             )
@@ -264,12 +268,12 @@ class _Restore:
                     raise TopicError(
                         f"topic {topic} must be empty: delete it, make it with {topics.CREATE}, and try again"
                     )
-                self.made.said.append(f"{topic} is left as it is: it is not empty")
+                self.result.remarks.append(f"{topic} is left as it is: it is not empty")
                 continue
             if (needed := self.partitions.get(name, 0)) > self.found[topic].partitions:
                 raise TopicError(f"topic {topic} must have {needed} partitions or more, as in the copy")
             taken[name] = topic
-        await group.send(kafka, ((taken[one.topic], one) for one in records if one.topic in taken), self.made)
+        await group.send(kafka, ((taken[one.topic], one) for one in records if one.topic in taken), self.result)
 
     async def _is_empty(self, topic: str) -> bool:
         logs = group.partitions(topic, self.found)

@@ -20,8 +20,8 @@ def applied(input: InputSettings) -> InputSettings:
     if input.format is None:
         return input
     given = {name: getattr(input, name) for name in input.model_fields_set}
-    said = {name: value for name, value in given.items() if value is not None and value != []}
-    return InputSettings(**{**_of(input.format).INPUT, **said})
+    set_values = {name: value for name, value in given.items() if value is not None and value != []}
+    return InputSettings(**{**_of(input.format).INPUT, **set_values})
 
 
 def mapping(input: InputSettings) -> Mapping | None:

@@ -103,7 +103,7 @@ def test_where_the_changelog_is_still_there_only_lost_offsets_are_put_back(monke
     assert asyncio.run(put._has_own_changelog())
     commits = put._back({TP: 0}, {TP: 90}, {})
     made = asyncio.run(put._only_commits(commits, {}))
-    assert written == [commits] and "only offsets" in made.said[0]
+    assert written == [commits] and "only offsets" in made.remarks[0]
     with pytest.raises(StateError, match="nothing is to be put back"):
         asyncio.run(put._only_commits(commits, {TP: OffsetAndMetadata(60, OURS)}))
 
