@@ -1,4 +1,4 @@
-"""What a detector file may use, and what a detector of another kind has to offer.
+"""What a detector file declares and may use, and the interface of detectors that are objects of a library.
 
 A kernel detector is one plain file in this directory, found by its name. It declares
 
@@ -8,16 +8,16 @@ A kernel detector is one plain file in this directory, found by its name. It dec
                  points. A parameter that the state does not depend on has ``keeps_state=True``: see ``Param``.
                  A derived value named ``silent`` is the number of first points whose scores have no meaning: they
                  are not learned as past scores, and ``warmup`` counts from their end
-    STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p. Smaller ones save room:
-                 "f4" is written through ``single``, and counts of "i4", "u2" and "u1" must end
+    STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p. Smaller ones save memory:
+                 "f4" is written through ``single``, and counts in "i4", "u2" and "u1" need a limit
     SCALE        "deviations": the raw score is in standard deviations, or any unit that means the same for every
                  source; "own_past": in any unit, and is standardised by the detector's own past scores;
                  "surprise": a decimal logarithm of rarity
     ALERT_AT     the name of the parameter that is its alert line k
     step(s, p, x, at, w) -> raw score   score x by what was known before it, then learn it
     band(s, p, at, w) -> (expected, lower, upper)   optional: what the value should be; called before step
-    TARGETS      optional, what it is for: "spikes" (the default: single values far out), "shifts" (of the level, and
-                 no spike), "runs" (of equal values), "gaps" (in time); a law test holds it to that
+    TARGETS      optional, what it finds: "spikes" (the default: single values far out), "shifts" (of the level, and
+                 no spike), "runs" (of equal values), "gaps" (in time); a law test checks it
     INVARIANT    optional: ("scale", "shift"), one of them or none (the default): scores stay the same when all values
                  are multiplied by a number above 0, or another is added to them, as units are; tested likewise
     SEASONAL     optional, True: it uses at.week, so that its state depends on time zone and holidays; tested likewise
@@ -26,7 +26,7 @@ A kernel detector is one plain file in this directory, found by its name. It dec
                  below, and {middle}, from where. Where the usual one is a number of days: {span}, the same in words
     KINDS        optional, what an episode is that it opens: one of ``kinds.KINDS``, "value" unless said
 
-and where it is not as most are
+and where it differs from most detectors
 
     SCOPE        "metric" (unless said): one state for each metric of a source. "channel": likewise, but only for
                  sources with several metrics; the root mean square of its scores of a point's metrics is what they
@@ -34,26 +34,26 @@ and where it is not as most are
                  its only metric, or what its channels say jointly (without a detector of channels in the same
                  settings: each metric by itself)
     ROLE         "score" (unless said), or "episodes": its vote is the alert score, and no part of the anomaly score
-    why(s, p, x, w) -> (which, figure, usual)   called after step: which of several templates in EXPLANATION, then a
-                 tuple, is meant (a float); KINDS is then a tuple too, one kind for each. And the figure that it is
-                 about, with its usual size or what it is compared with
-    lasts(s, p, x, w) -> int    called after step: 1 where the source at x is still where the episode that this
-                 detector opened began: the episode goes on. 2 where that has become the new normal, 3 where it is
-                 over: it ends here, unless another detector says 1. Else 0.
+    why(s, p, x, w) -> (which, figure, usual)   called after step: the index (a float) of one of several templates in
+                 EXPLANATION, which is then a tuple, as is KINDS, one kind for each; the figure of that sentence; and
+                 its usual size or what it is compared with
+    lasts(s, p, x, w) -> int    called after step, about the episode that this detector opened: 1, its cause continues
+                 at x; 2, its cause has become the new normal; 3, it is over, and the episode ends here unless another
+                 detector returns 1; else 0
 
-where s is its state, p its parameters, and w the window of past values. ``at`` is where the value belongs: at.time, its
+where s is its state, p its parameters, and w the window of past values. ``at`` is the time of the value: at.time, its
 event time in UTC epoch seconds; at.week, the same in seconds since Monday 00:00 of the calendar, 0 <= week < 604800
-(hours of the day and of the week are taken from it); at.metrics, how many values its point has; at.since, for detectors
+(for hours of the day and of the week); at.metrics, how many values its point has; at.since, for detectors
 whose target is "gaps", the end of the last span of maintenance before it (-inf: none), until which no points were due.
-Warm-up, the vote's exclusion during it, and the reset after a score that is not finite are done for it. A
+The program does the warm-up, leaves out votes during it, and resets a detector whose score is not finite. A
 parameter called ``window_size`` makes the window at least that large, unless the file says ``WINDOW = None``: it does
 not read w. The file is run by CPython and compiled by numba, with the same bits: its kernels use + - * /, comparisons,
 loops and the names imported here; no ``**``, sum(), math or numpy
-(``tests/contract/test_kernel_lint.py`` holds it to that).
+(``tests/contract/test_kernel_lint.py`` checks it).
 
-A detector that is an object in some library takes part through an ``Adapter``; ``river.py`` offers one for
-every River detector. A module offers adapters by two functions: ``adapters() -> list[str]``, the names it
-knows, and ``adapter(method: str) -> Adapter | None``.
+A detector that is an object of a library is used through an ``Adapter``; ``river.py`` has one for every River
+detector. A module with adapters has two functions: ``adapters() -> list[str]``, the names it knows, and
+``adapter(method: str) -> Adapter | None``.
 """
 
 from __future__ import annotations
