@@ -2,8 +2,8 @@
 
 The files stand in $FAUST_ANOMALY_CACHE, else in the user's cache directory. A name holds two hashes: of the source of
 the function and of every function it calls, of the constants they take from elsewhere, of the types and of the versions
-of Python, numpy and numba; and of the processor that it was compiled for. So nothing stale is ever run, and whatever
-needs the same code, as two profiles with a detector in common, finds it compiled. Of processes that need the same code
+of Python, numpy and numba; and of the processor that it was compiled for. So stale code is never run, and two
+profiles with a detector in common share its compiled code. Of processes that need the same code
 at the same time one compiles it and the others wait, so that they share the work; what a killed one has compiled is
 there for the next. Without a writable place all is compiled in memory, at each start. What stands there is run, so the
 directory must be one that only the program's user can write to.

@@ -2,7 +2,7 @@
 
 Each is compiled by itself, and kept on disk: see ``code_cache``. What it calls are plain functions, which become part
 of it. ``address`` is for code that other compiled code calls without knowing what it is: a detector's step is
-compiled for its own state, parameters and window, whatever detectors stand beside it.
+compiled for its own state, parameters and window, independent of the other detectors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OPTIONS: Any = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True,
 
 
 def compiled(function: Callable) -> Callable:
-    """By numba, without holding the GIL, at the first call; unchanged without numba."""
+    """The function, compiled by numba at the first call, without holding the GIL; unchanged without numba."""
     if not AVAILABLE:
         return function
     from app.compiled.stages import ForPython
@@ -31,7 +31,7 @@ def compiled(function: Callable) -> Callable:
 
 
 def address(function: Callable, returns: Any, *takes: Any) -> int:
-    """Of the code for these types (numba's), compiled now unless it was; ``native`` calls it."""
+    """Address of the code for these types (numba's), which is compiled now unless it was; ``native`` calls it."""
     from numba.core.typing import signature
 
     dispatcher = by_address(function)
@@ -52,7 +52,7 @@ def is_kept(function: Callable, returns: Any, *takes: Any) -> bool:
 
 @cache
 def by_address(function: Callable) -> Any:
-    """What numba makes of a function that is called by its address."""
+    """numba's dispatcher of a function that is called by its address."""
     from app.compiled.stages import ByAddress
 
     return _dispatcher(function, ByAddress)

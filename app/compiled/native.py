@@ -14,7 +14,7 @@ from app.compiled import jit
 
 
 def in_place_of(function: Any) -> Callable:
-    """Decorates what tells numba how to do what ``function`` does: as numba.extending.intrinsic does, but with a
+    """Decorates a definition of ``function`` for compiled code: as numba.extending.intrinsic does, but with a
     function that CPython can call.
 
     It takes numba's typing context and the arguments' types, and returns a signature and what makes LLVM code.
@@ -22,7 +22,7 @@ def in_place_of(function: Any) -> Callable:
     from numba.core import types
     from numba.core.typing.templates import infer, infer_global, make_intrinsic_template
 
-    def tell(definition: Any) -> Any:
+    def register(definition: Any) -> Any:
         typing = inspect.Parameter("typing", inspect.Parameter.POSITIONAL_ONLY)
         definition.__signature__ = inspect.Signature([typing, *inspect.signature(function).parameters.values()])
         template = make_intrinsic_template(function, definition, function.__name__)
@@ -31,7 +31,7 @@ def in_place_of(function: Any) -> Callable:
         jit.is_known(function)
         return definition
 
-    return tell
+    return register
 
 
 class Arguments:

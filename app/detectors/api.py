@@ -8,8 +8,8 @@ A kernel detector is one plain file in this directory, found by its name. It dec
                  points. A parameter that the state does not depend on has ``keeps_state=True``: see ``Param``.
                  A derived value named ``silent`` is the number of first points whose scores have no meaning: they
                  are not learned as past scores, and ``warmup`` counts from their end
-    STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p. Smaller ones save memory:
-                 "f4" is written through ``single``, and counts in "i4", "u2" and "u1" need a limit
+    STATE        numpy fields ("f8", "i8", or fields again; one dimension), or a function of p. Smaller types save
+                 memory: "f4" is written through ``single``, and counts in "i4", "u2" and "u1" need a limit
     SCALE        "deviations": the raw score is in standard deviations, or any unit that means the same for every
                  source; "own_past": in any unit, and is standardised by the detector's own past scores;
                  "surprise": a decimal logarithm of rarity

@@ -10,7 +10,7 @@ lie near a line too, but their errors stay on one side for long: what is not sta
 left [2]_.
 
 They part where the mean size of the last 20 errors is rarer than ``LINE``; each of them is cut at 4 usual ones, or at
-3 times the mean size that one block in ten has, so that some 7 must be large. It is ranked among the highest of each of
+3 times the mean size that one block in ten has, so that about 7 are large. It is ranked among the highest of each of
 the last 128 blocks of 50 points (``block_maxima``), as ``prediction_interval`` ranks its signs, with the same allowance
 for many metrics, many episodes and the first points. That also finds a metric that lags behind its mate, or stands
 still while the mate goes on.

@@ -48,8 +48,8 @@ export function episodesAt(result, threshold) {
     }
   }
   if (open >= 0) found.push([open, score.length, "", "", ""]);
-  const told = new Map(result.episodes.map(([start, , text, kind]) => [start, [text, kind]]));
-  for (const one of found) [one[2], one[3]] = told.get(one[0]) ?? ["", ""];
+  const texts = new Map(result.episodes.map(([start, , text, kind]) => [start, [text, kind]]));
+  for (const one of found) [one[2], one[3]] = texts.get(one[0]) ?? ["", ""];
   return found;
 }
 

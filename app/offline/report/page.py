@@ -32,7 +32,7 @@ SCRIPTS = (
     ("app.offline.report", "counts.js"), ("app.offline.report", "plot.js"), ("app.offline.report", "report.js"),
 )  # fmt: skip
 STYLES = (("app.web", "static/base.css"), ("app.offline.report", "report.css"))
-MOST_POINTS = 2_000_000  # of all configurations together: what a browser can hold, at some 20 bytes each
+MOST_POINTS = 2_000_000  # of all configurations together: what a browser can hold, at about 20 bytes each
 FULL = 1_000_000  # of a score of 1, in the data: scores have 6 decimals
 
 
