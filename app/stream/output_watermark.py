@@ -9,7 +9,7 @@ name of that topic, so that results of another group are refused, and with the o
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from app.compiled.byte_columns import RecordColumns
 from app.compiled.jit import compiled
 from app.errors import StateError
 from app.kafka.fetched import Fetched, varint
+from app.wire.checked import Record
 
 WHOLE = 2**62  # an index no point has, not even one with a partition in it: all of the offset
 NOTHING = (-1, WHOLE)
@@ -30,6 +31,22 @@ REMEDY = (
 Position = tuple[int, int]  # (offset, index) of a point
 
 
+class JobTopics(Protocol):
+    """The names of the settings ``kafka`` that are needed here."""
+
+    @property
+    def input_topic(self) -> str: ...
+
+    @property
+    def log_topic(self) -> str: ...
+
+    @property
+    def output_topic(self) -> str: ...
+
+    @property
+    def rekeys(self) -> bool: ...
+
+
 class ResultId(msgspec.Struct):
     id: str
 
@@ -37,67 +54,67 @@ class ResultId(msgspec.Struct):
 _ids = msgspec.json.Decoder(ResultId)
 
 
-def last_emitted(kafka: Any, number: int, records: Iterable[Any]) -> Position:
+def last_emitted(topics: JobTopics, number: int, records: Iterable[Fetched | Record]) -> Position:
     """The highest position among records of anomaly-results, or fetches of them; NOTHING without any.
 
-    ``kafka`` are its settings, ``number`` the partition. Raises StateError for a record that is no result of ours, and
+    ``number``: of the partition. Raises StateError for a record that is no result of ours, and
     for a damaged fetch.
     """
     highest = NOTHING
     for record in records:
         if isinstance(record, Fetched):
-            found = (_by_header_of_fetch if kafka.rekeys else _of_fetch)(kafka, number, record)
-        elif kafka.rekeys:
-            found = _by_header(kafka, number, record)
+            found = (_by_header_of_fetch if topics.rekeys else _of_fetch)(topics, number, record)
+        elif topics.rekeys:
+            found = _by_header(topics, number, record)
         else:
-            found = _position(kafka, number, record.offset, record.value)
+            found = _position(topics, number, record.offset, record.value)
         highest = max(highest, found)
     return highest
 
 
-def _records(kafka: Any, number: int, fetched: Fetched) -> RecordColumns:
+def _records(topics: JobTopics, number: int, fetched: Fetched) -> RecordColumns:
     try:
         return fetched.records()
     except StateError as error:
-        raise StateError(f"{kafka.output_topic}[{number}]{error}. {REMEDY}") from error
+        raise StateError(f"{topics.output_topic}[{number}]{error}. {REMEDY}") from error
 
 
-def _of_fetch(kafka: Any, number: int, fetched: Fetched) -> Position:
-    records = _records(kafka, number, fetched)
-    begin = np.frombuffer(bytearray(b'{"id":"%b:%d:' % (kafka.input_topic.encode(), number)), np.uint8)
+def _of_fetch(topics: JobTopics, number: int, fetched: Fetched) -> Position:
+    records = _records(topics, number, fetched)
+    begin = np.frombuffer(bytearray(b'{"id":"%b:%d:' % (topics.input_topic.encode(), number)), np.uint8)
     other = np.zeros(len(records.offsets), np.bool_)
     highest: Position = _highest(np.frombuffer(records.data, np.uint8), records.spans, begin, other)
     for i in np.flatnonzero(other).tolist():
-        highest = max(highest, _position(kafka, number, int(records.offsets[i]), records.value(i)))
+        highest = max(highest, _position(topics, number, int(records.offsets[i]), records.value(i)))
     return highest
 
 
-def _by_header_of_fetch(kafka: Any, number: int, fetched: Fetched) -> Position:
-    records = _records(kafka, number, fetched)
-    name = np.frombuffer(bytearray(kafka.log_topic.encode()), np.uint8)
+def _by_header_of_fetch(topics: JobTopics, number: int, fetched: Fetched) -> Position:
+    records = _records(topics, number, fetched)
+    name = np.frombuffer(bytearray(topics.log_topic.encode()), np.uint8)
     offset, other = _highest_of_headers(np.frombuffer(records.data, np.uint8), records.spans, name)
     if other >= 0:
-        raise _foreign(kafka, number, int(records.offsets[other]), records.value(other))
+        raise _foreign(topics, number, int(records.offsets[other]), records.value(other))
     return (offset, WHOLE) if offset >= 0 else NOTHING
 
 
-def _by_header(kafka: Any, number: int, record: Any) -> Position:
+def _by_header(topics: JobTopics, number: int, record: Record) -> Position:
     names, values = zip(*record.headers) if record.headers else ((), ())
-    if names != (kafka.log_topic,) or not (values[0] or b"").isdigit():
-        raise _foreign(kafka, number, record.offset, record.value)
+    if names != (topics.log_topic,) or not (values[0] or b"").isdigit():
+        raise _foreign(topics, number, record.offset, record.value)
     return int(values[0]), WHOLE
 
 
-def _foreign(kafka: Any, number: int, at: int, value: bytes | None) -> StateError:
+def _foreign(topics: JobTopics, number: int, at: int, value: bytes | None) -> StateError:
     return StateError(
-        f"{kafka.output_topic}[{number}]@{at}: expected a result with the header {kafka.log_topic}, as this group "
+        f"{topics.output_topic}[{number}]@{at}: expected a result with the header {topics.log_topic}, as this group "
         f"writes them with input.rekey, got {(value or b'')[:80]!r} without. {REMEDY}"
     )
 
 
-def _position(kafka: Any, number: int, at: int, value: bytes | None) -> Position:
+def _position(topics: JobTopics, number: int, at: int, value: bytes | None) -> Position:
     """Of the result at this offset, from its id."""
-    where = f"{kafka.output_topic}[{number}]@{at}"
+    where = f"{topics.output_topic}[{number}]@{at}"
     try:
         of_topic, partition, offset, index = _ids.decode(value or b"").id.rsplit(":", 3)
         position = int(offset), int(index)
@@ -106,9 +123,9 @@ def _position(kafka: Any, number: int, at: int, value: bytes | None) -> Position
         raise StateError(
             f"{where}: expected a result with an id topic:partition:offset:index, got {found!r}. {REMEDY}"
         ) from error
-    if (of_topic, partition) != (kafka.input_topic, str(number)):
+    if (of_topic, partition) != (topics.input_topic, str(number)):
         raise StateError(
-            f"{where}: a result of {of_topic}[{partition}] among those of {kafka.input_topic}[{number}]: "
+            f"{where}: a result of {of_topic}[{partition}] among those of {topics.input_topic}[{number}]: "
             "give each job an output topic of its own"
         )
     return position

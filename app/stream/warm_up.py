@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,8 +37,17 @@ from app.stream.output_watermark import last_emitted
 from app.wire.by_source import BySourceReader, Times, encoded
 from app.wire.results import encode_columns
 
-TOPICS = SimpleNamespace(input_topic="warm", output_topic="warm", rekeys=False)
-REKEYED = SimpleNamespace(input_topic="warm", output_topic="warm", rekeys=True, log_topic="warm")
+
+class Topics(NamedTuple):
+    """Made-up names, in place of those of the settings."""
+
+    rekeys: bool
+    input_topic: str = "warm"
+    log_topic: str = "warm"
+    output_topic: str = "warm"
+
+
+PLAIN, REKEYED = Topics(rekeys=False), Topics(rekeys=True)
 SIMPLE = Detection(method="StandardAbsoluteDeviation")
 POINTS = 200  # more than any detector's default warm-up, so that both kinds of common results occur
 
@@ -119,7 +129,7 @@ def _recover(pipeline: Pipeline, results: list[bytes], snapshots: list[bytes]) -
     if not jit.AVAILABLE:
         return  # recovery reads records, not fetches: see app/kafka/fetched.py
     restored = pipeline.sources()
-    last_emitted(TOPICS, 0, [fetched for data in results if (fetched := Fetched.of(data, 0))])
+    last_emitted(PLAIN, 0, [fetched for data in results if (fetched := Fetched.of(data, 0))])
     for data in snapshots:
         if fetched := Fetched.of(data, 0):
             records = fetched.records()
