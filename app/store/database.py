@@ -15,6 +15,7 @@ import importlib.util
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -328,7 +329,7 @@ def _engine(url: sa.URL, reads_only: bool) -> AsyncEngine:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
         if not reads_only:
-            cursor.execute("PRAGMA journal_mode=WAL")
+            connection.run_async(use_write_ahead_log)
             cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
 
@@ -338,6 +339,20 @@ def _engine(url: sa.URL, reads_only: bool) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+async def use_write_ahead_log(connection: Any) -> None:
+    """A property of the file. SQLite itself does not wait for others that have just opened a new file, and do the same:
+    each holds what the other needs. Raises sqlite3.OperationalError."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            await connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        await asyncio.sleep(0.01)
 
 
 def _versions(connection: sa.Connection) -> tuple[str | None, str]:

@@ -1,6 +1,9 @@
 """Addresses, migrations, one writer of several; on both databases."""
 
 import asyncio
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -12,7 +15,7 @@ from alembic.migration import MigrationContext
 from app.errors import ConfigurationError, StoreError
 from app.settings import load
 from app.store import tables
-from app.store.database import Database, default_path
+from app.store.database import Database, default_path, use_write_ahead_log
 
 SECRET = "s3cr3t"
 
@@ -54,6 +57,38 @@ def test_several_that_open_one_database_at_the_same_time_make_its_tables_once(ur
             return list(await connection.execute(sa.text("SELECT version_num FROM alembic_version")))
 
     assert len(ended(*several)(opened())) == 1
+
+
+def test_a_new_file_is_locked_to_none_of_several_that_connect_at_once(tmp_path):
+    async def connected(database):
+        try:
+            async with database.connected():
+                pass
+        finally:
+            await database.close()
+
+    def connects(number):
+        together.wait()
+        asyncio.run(connected(of(f"sqlite:///{tmp_path / str(number)}")))
+
+    together = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(connects, [number for number in range(20) for _ in range(4)]))
+
+
+def test_sqlite_is_asked_again_where_it_does_not_wait_for_others():
+    class Locked:
+        left = 3
+
+        async def execute(self, statement):
+            if self.left:
+                self.left -= 1
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise error
+
+    asyncio.run(use_write_ahead_log(one := Locked()))
+    assert one.left == 0
 
 
 def test_a_database_that_knows_no_encoding_is_used_all_the_same(postgres):
