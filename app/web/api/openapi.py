@@ -1,8 +1,7 @@
-"""The document of the API, OpenAPI 3.1, made of the table of routes.
+"""The OpenAPI 3.1 document, generated from the routes.
 
-Types become schemas by msgspec, docstrings become descriptions, roles become security, and what the server's own
-checks refuse (parameters, bodies, callers) is added to what each route says of itself. Nothing is written twice: a
-route that is served and not in the document, or the other way round, cannot be.
+msgspec makes schemas of types; docstrings become descriptions and roles become security. Errors of the server's common
+checks (parameters, bodies, callers) are added to those of each route. So document and routes cannot differ.
 """
 
 import re
@@ -25,26 +24,26 @@ SCHEMA = "#/components/schemas/{name}"
 ABOUT = """\
 Send points, get their results, and decide on episodes of anomalies.
 
-- Times are Unix seconds (UTC) in answers; requests may say them as ISO 8601, too, where that is said.
+- Times are Unix seconds (UTC) in answers; some parameters also accept ISO 8601.
 - An answer from 400 on is `application/problem+json` (RFC 9457): `detail` says what is wrong, `errors` lists where.
-- Unknown parameters are refused, so that a misspelt one is not taken for no filter.
-- A name of a source in a path may hold any character, percent-encoded (`/` is `%2F`). Names that clients take out of
-  paths (`.` and `..`) can be asked for by `?source=` instead.
-- Clients should ignore fields that they do not know: later versions may add some.
+- Unknown parameters are refused, so that a misspelt filter is noticed.
+- A source name in a path may contain any character, percent-encoded (`/` is `%2F`). For the names `.` and `..`, which
+  clients remove from paths, use `?source=`.
+- Clients should ignore unknown fields: later versions may add some.
 """
 REFUSALS = {
     400: "The request is wrong; `errors` says where.",
-    401: "No token, or none that is known: send `Authorization: Bearer TOKEN`.",
-    403: "This token's roles do not allow it, or the name of the server, the origin or the CSRF token is wrong.",
-    404: "There is no such thing.",
-    409: "It cannot be done in the present state.",
-    410: "It was there, and is not kept any more.",
+    401: "No token, or an unknown one: send `Authorization: Bearer TOKEN`.",
+    403: "The token's roles do not allow it, or the host name, the origin or the CSRF token is wrong.",
+    404: "Not found.",
+    409: "Not possible in the present state or with the present settings.",
+    410: "It existed, but is no longer stored.",
     413: "The body, or the number of points in it, is larger than the limit.",
-    415: "The body's Content-Type is none of those that are taken here.",
-    422: "What is sent can be read, and cannot be taken; `errors` says why.",
+    415: "The Content-Type of the body is not supported.",
+    422: "The request can be read, but not accepted; `errors` says why.",
     429: "Too many requests or points; try again after the seconds in `Retry-After`.",
-    501: "The settings of this server rule it out; `detail` says which.",
-    503: "Cannot be answered now; try again later.",
+    501: "The settings of this server exclude it; `detail` says which.",
+    503: "Not available now; try again later.",
 }
 
 

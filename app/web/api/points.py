@@ -1,4 +1,4 @@
-"""Points that other programs send, and their results."""
+"""Points from other programs, and their results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from app.wire.writer import FIELDS, NewPoint, NewRecord
 
 TURN = 500  # points after which others have a turn: this is the event loop that scores
 RETRY = {"Retry-After": "1"}
-MAYBE = "it may have been written: sent again, it may be there twice"
+MAYBE = "it may have been written: if sent again, it may be there twice"
 BY_SETTINGS = ("settings", "too_many_metrics", "too_large")  # of points that other settings would allow
 REFUSED = (409, 413, 422, 429, 501, 503)
 PROCESSED = "Data received and processed"
@@ -189,7 +189,7 @@ async def data(services: Services, asked: DataParameters, request: web.Request) 
 
     A point is written to the topic of the input. When Kafka holds it, and its result has come within `wait`, the answer
     has both; without the result it is 202, and `Location` says where the result will be. Many points, as an array or as
-    NDJSON, are answered with 200 and an answer for each in its order: the good ones are kept, whatever the others are.
+    NDJSON, are answered with 200 and an answer for each in its order: valid points are written even if others are not.
     """
     raw = await raw_body(request, (JSON, NDJSON))
     several, elements = _elements(raw, request.content_type == NDJSON)
