@@ -396,11 +396,13 @@ def test_a_reference_without_one_of_its_parts_is_seen_to_differ():
 def compiled(name):
     import numba
 
+    from app.compiled.stages import ForPython
+
     kernel = detectors.kernel(name)
     step, push = kernel.step, window.push
     jit.let_be_called(*called_by(step)[0], *called_by(push)[0])
 
-    @numba.njit(error_model="numpy")
+    @numba.njit(**jit.OPTIONS, pipeline_class=ForPython)
     def over(cells, numbers, values, places, scores):
         for i in range(len(values)):
             cell = cells[0]
