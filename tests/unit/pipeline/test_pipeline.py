@@ -1,4 +1,9 @@
+import os
+import platform
+import subprocess
+import sys
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +13,9 @@ from support.points import alone, columns, detection, gaussian, points, scores, 
 from app import detectors
 from app.errors import ConfigurationError
 from app.pipeline import Pipeline
-from app.settings import DetectorSettings, SourceOverride
+from app.settings import Detection, DetectorSettings, SourceOverride
 
+ROOT = Path(__file__).parents[3]
 ENGINES = pytest.mark.parametrize("engine", ["numba", "python"])
 STEADY = [9.0, 11.0] * 10  # a window of mean 10 and standard deviation 1
 
@@ -366,3 +372,30 @@ def test_a_thousand_sources_grow_the_rows_and_keep_their_state():
         one.timestamp, one.offset = [60.0 * (1000 * k + 777)], [1000 * k + 777]
         pipeline.run(single, one)
     assert states(sources)["s777"] == states(single)["s777"]
+
+
+PAGES = """
+from resource import RUSAGE_SELF, getrusage
+from support.points import gaussian, points
+from app.pipeline import Pipeline
+from app.settings import Detection
+pipeline = Pipeline(Detection())
+sources, batch = pipeline.sources(), points(gaussian(4000), [f"s{i % 400}" for i in range(4000)])
+for again in range(25):
+    pipeline.run(sources, batch)
+    if again == 4:
+        before = getrusage(RUSAGE_SELF).ru_minflt
+print((getrusage(RUSAGE_SELF).ru_minflt - before) // 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others give memory back by other rules")
+def test_a_batch_takes_the_memory_of_the_one_before():
+    """Without new pages of 4 KiB from the kernel. Control: so it is where freed memory is given back at once."""
+    Pipeline(Detection()).compile()
+
+    def pages(**environ):
+        environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **environ}
+        return int(subprocess.check_output([sys.executable, "-c", PAGES], env=environ, text=True))
+
+    assert pages() < 100 < pages(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
