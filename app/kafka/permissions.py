@@ -91,7 +91,7 @@ def of_deciders(kafka: "KafkaSettings") -> list[Right]:
     ]
 
 
-def of_maker(kafka: "KafkaSettings", topics: Sequence[str]) -> list[Right]:
+def of_topic_creator(kafka: "KafkaSettings", topics: Sequence[str]) -> list[Right]:
     """Of ``faust-anomaly topics --create``, for these topics."""
     create = [Right("Create", "topic", name, "to make it") for name in topics]
     describe = [Right("Describe", "topic", name, "whether it is there") for name in topics]

@@ -112,7 +112,7 @@ async def require_for_alerter(kafka: "KafkaSettings") -> None:
 
 def _checked(kafka: "KafkaSettings", found: TopicReport) -> dict[str, Topic]:
     if found.problems:
-        raise errors.TopicError(listed(kafka, found.problems))
+        raise errors.TopicError(problems_message(kafka, found.problems))
     return found.topics
 
 
@@ -253,7 +253,7 @@ def problems(
         if (limit := limits(topics).get(name, needed)) < needed:
             problems_found.append(
                 f"topic {name}: max.message.bytes must be {needed} or more, as large as {what} can be, but is {limit}: "
-                f"`{altering(kafka, name)} max.message.bytes={needed}`{remedy}"
+                f"`{alter_command(kafka, name)} max.message.bytes={needed}`{remedy}"
             )
     return problems_found
 
@@ -269,7 +269,7 @@ def _missing(found: Mapping[str, Topic], names: Sequence[str], missing: Sequence
     return problems_found
 
 
-def grown(kafka: "KafkaSettings", known: int, now: int) -> str:
+def partitions_changed(kafka: "KafkaSettings", known: int, now: int) -> str:
     """The message when the number of partitions of the scored topic has changed while a worker runs."""
     return f"topic {kafka.log_topic} had {known} partitions when this worker started, now {now}" + (
         f": add as many to results and changelog, with {EXTEND}, and start the workers again"
@@ -306,23 +306,23 @@ def doubts(kafka: "KafkaSettings", found: Mapping[str, Topic]) -> list[str]:
         if in_sync == 1 and copies >= 3:
             found_doubts.append(
                 f"topic {name}: {IN_SYNC} is 1 of {copies} copies: a record is acknowledged when one broker has it, "
-                f"and lost with its disk: `{altering(kafka, name)} {IN_SYNC}=2`"
+                f"and lost with its disk: `{alter_command(kafka, name)} {IN_SYNC}=2`"
             )
         elif in_sync >= copies >= 2:
             found_doubts.append(
                 f"topic {name}: {IN_SYNC} is {in_sync} of {copies} copies: while one of their brokers is away nothing "
                 f"can be written, and workers end after kafka.ack_timeout_s: "
-                f"`{altering(kafka, name)} {IN_SYNC}={copies - 1}`"
+                f"`{alter_command(kafka, name)} {IN_SYNC}={copies - 1}`"
             )
     return found_doubts
 
 
-def altering(kafka: "KafkaSettings", name: str) -> str:
+def alter_command(kafka: "KafkaSettings", name: str) -> str:
     """The command that changes a topic's configuration; the values to set follow it."""
     return f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers[0]} --alter --topic {name} --add-config"
 
 
-def listed(kafka: "KafkaSettings", problems_found: list[str]) -> str:
+def problems_message(kafka: "KafkaSettings", problems_found: list[str]) -> str:
     """The problems as one message."""
     return f"{where(kafka)}: the topics do not fit:\n- " + "\n- ".join(problems_found)
 
@@ -378,7 +378,7 @@ def _alerting_problems(kafka: "KafkaSettings", topics: Mapping[str, Topic]) -> l
         if "compact" not in policy.split(","):
             problems_found.append(
                 f"topic {name}: cleanup.policy must be compact, or {lost} are forgotten after some time, but is "
-                f"{policy}: `{altering(kafka, name)} cleanup.policy=compact{more}`"
+                f"{policy}: `{alter_command(kafka, name)} cleanup.policy=compact{more}`"
             )
     events, notifications = topics.get(kafka.anomalies_topic), topics.get(kafka.notifications_topic)
     if events and notifications and notifications.partitions < events.partitions:
@@ -395,7 +395,7 @@ def _changelog_problems(kafka: "KafkaSettings", configs: Mapping[str, str] | Non
         return [
             f"topic {name}: it cannot be checked whether it is compacted: allow this user DescribeConfigs on the topic"
         ]
-    alter = altering(kafka, name)
+    alter = alter_command(kafka, name)
     problems_found = []
     if configs.get("cleanup.policy") != "compact":
         problems_found.append(

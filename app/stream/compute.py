@@ -21,7 +21,7 @@ from app.stream.batch_counts import BatchCounts
 from app.stream.ledger import Ledger, OpenBatch
 from app.stream.origins import Origins
 from app.stream.output_watermark import Position
-from app.stream.sources import PartitionSources
+from app.stream.state_table import PartitionSources
 from app.wire.by_source import BySourceReader
 from app.wire.dead_letters import DeadLetter
 from app.wire.reader import Reader, Record

@@ -11,7 +11,7 @@ from app.settings import Settings
 from app.stream.committer import Committer
 from app.stream.dead_letter_log import DeadLetterLog
 from app.stream.outbox import Outbox
-from app.stream.sources import StateTable
+from app.stream.state_table import StateTable
 
 
 @dataclass

@@ -87,7 +87,7 @@ class StallDetector:
     def verdict(self, seen: Observation) -> AnomalyError | None:
         """None, or what ends this process."""
         if self._topics.seconds(tuple(seen.problems) or None) >= SURE_S:
-            return TopicError(topics.listed(self._kafka, list(seen.problems)))
+            return TopicError(topics.problems_message(self._kafka, list(seen.problems)))
         return self._lost(seen) or self._without_partitions(seen) or self._not_taken(seen)
 
     def _lost(self, seen: Observation) -> AnomalyError | None:

@@ -46,8 +46,8 @@ from app.stream.ledger import Ledger
 from app.stream.origins import Origins, parsed
 from app.stream.output_watermark import NOTHING, WHOLE, Position, last_emitted
 from app.stream.partition import Partition
-from app.stream.sources import PartitionSources
 from app.stream.stall_detector import recreated
+from app.stream.state_table import PartitionSources
 
 # Records read at the end of anomaly-results. The last result is the watermark, even as the 40,000th of one array,
 # unless an owner that was suspended for longer than its session wrote its batches in flight after it: seldom more than

@@ -32,7 +32,7 @@ from mode.threads import MethodQueue, MethodQueueWorker
 
 from app.errors import DeliveryError, Stalled, TopicError
 from app.kafka import patches
-from app.kafka.topics import grown
+from app.kafka.topics import partitions_changed
 from app.metrics import Metrics
 from app.pipeline import Pipeline
 from app.settings import KafkaSettings, Settings
@@ -45,7 +45,7 @@ from app.stream.outbox import Outbox
 from app.stream.partition import AssignedPartition
 from app.stream.rekey import RekeyPartitions
 from app.stream.shutdown import Worker, end_within
-from app.stream.sources import StateTable
+from app.stream.state_table import StateTable
 from app.wire.reader import Record
 
 BATCH_BYTES = 900_000  # largest record batch, unless its topic accepts less; the default limit of a broker is 1 MiB
@@ -314,7 +314,7 @@ class Consumer(driver.Consumer):
         kafka = self.app.job.settings.kafka
         known = self.app.job.partitions_of[kafka.log_topic]
         if beyond := [tp.partition for tp in assigned if tp.topic == kafka.log_topic and tp.partition >= known]:
-            stop_process(TopicError(grown(kafka, known, max(beyond) + 1)))
+            stop_process(TopicError(partitions_changed(kafka, known, max(beyond) + 1)))
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

@@ -153,7 +153,7 @@ class Watchdog(Service):
         largest, name = job.pipeline.max_snapshot_bytes(), self._kafka.log_topic
         problems = topics.problems(self._kafka, found, largest, (), topics.result_bytes(job.settings))
         if not problems and found[name].partitions != (known := job.partitions_of[name]):
-            problems = [topics.grown(self._kafka, known, found[name].partitions)]
+            problems = [topics.partitions_changed(self._kafka, known, found[name].partitions)]
         kafka = self._kafka
         of_history = dict.fromkeys((kafka.input_topic, name, kafka.output_topic, kafka.changelog_topic))
         return problems + [

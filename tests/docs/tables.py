@@ -49,7 +49,7 @@ def rights_of_all() -> dict[str, list[permissions.Right]]:
         "alerter": permissions.of_alerter(kafka),
         "alerter, decisions": permissions.of_deciders(kafka),
         "generate": permissions.of_generator(kafka.input_topic),
-        "topics --create": permissions.of_maker(kafka, topics.names(kafka)),
+        "topics --create": permissions.of_topic_creator(kafka, topics.names(kafka)),
     }
 
 

@@ -93,7 +93,7 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
         environ = job.environ(ANOMALY_INPUT__REKEY="true", **entry)
         return CliRunner().invoke(main, arguments, env=environ)
 
-    secured.allow("maker", acls_of(permissions.of_maker(settings.kafka, topics.names(settings.kafka))))
+    secured.allow("maker", acls_of(permissions.of_topic_creator(settings.kafka, topics.names(settings.kafka))))
     wait_for(lambda: run("maker", "topics", "--create").exit_code == 0)
     assert run("worker", "topics").exit_code == 2
     secured.allow("worker", acls_of(permissions.of_worker(settings)))

@@ -69,8 +69,8 @@ def test_partitions_that_were_added_to_the_input_are_followed_by_a_command():
     reported = problems(raw_data=Topic(6))
     assert len(reported) == 2 and all("`faust-anomaly topics --extend` adds as many here" in told for told in reported)
     assert "--extend" not in "".join(problems(raw_data=Topic(3)))
-    assert "start the workers again" in topics.grown(KAFKA, 4, 6)
-    assert "--extend" not in topics.grown(KAFKA, 4, 3)
+    assert "start the workers again" in topics.partitions_changed(KAFKA, 4, 6)
+    assert "--extend" not in topics.partitions_changed(KAFKA, 4, 3)
 
 
 @pytest.mark.parametrize("policy", ["delete", "compact,delete", "delete,compact", ""])
