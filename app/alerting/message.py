@@ -1,8 +1,8 @@
-"""The words of a notification: what, how bad, by how much, since when, what it was like before; and how it ended.
+"""The text of a notification: what happened, how severe, since when, what was usual before, and how it ended.
 
-A ``Message`` is text without a format. Everything in it that comes from data is made harmless for a reader's eyes
-(``clean``): one line, bounded, no controls, nothing that reverses the direction of writing. Escaping for HTML, Slack
-or anything else is the channel's.
+A ``Message`` is text without a format. All of it that comes from data is cleaned (``clean``): one line of bounded
+length, no control characters, nothing that reverses the direction of writing. The channels escape it for HTML, Slack
+and others.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ TITLES = {
 
 
 class Links(Protocol):
-    """What a message needs of a channel's context."""
+    """The part of a channel's context that a message needs."""
 
     def link(self, event: Event) -> str:
         """The page of the view about an event; "" without a view."""
@@ -72,7 +72,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Message:
-    """What a notification says.
+    """The text of one notification.
 
     ``title`` is one line of at most 200 characters; ``severity`` the worst of the open episodes, "" if none is;
     ``lines`` are (label, text); ``items`` the worst of a digest, ``more`` how many are not among them.
@@ -95,7 +95,7 @@ class Message:
         return _of_many(notification.news, context)
 
     def plain(self) -> str:
-        """As plain text: title, sentence, and a line for each of the others."""
+        """Plain text: title, sentence, and one line for each other part."""
         width = max((len(label) for label, _ in self.lines), default=0)
         shown = [self.title]
         if self.text:
@@ -115,7 +115,7 @@ class Message:
 
 def _of_one(news: News, context: Links) -> Message:
     event, closed = news.event, news.why == "closed"
-    about = news.began if closed else event  # what the sentence and the votes are of
+    about = news.began if closed else event  # sentence and votes are of this event
     lines = [*(_end(news) if closed else _state(news)), ("kind", _kind(event))]
     if about:
         lines.append(("votes", _shares(about.detectors)))

@@ -1,10 +1,10 @@
-"""Where alerts may be sent: which addresses, and how long and how much of an answer.
+"""HTTP connections of channels: which addresses are allowed, timeouts, and the size of answers.
 
-A host is resolved once, each of its addresses is judged, and the connection goes to an address that was judged: a name
-that answers otherwise a moment later leads nowhere else. Redirects and further connections pass the same way. Refused
-is whatever is not the public internet: loopback, private and shared networks, link-local, multicast, reserved, in every
-notation, also inside IPv6 (mapped, 6to4, Teredo, NAT64). ``alerting.allowed_addresses`` allows names, addresses and
-networks; the addresses at which clouds give their credentials away are never allowed.
+A host is resolved once, each of its addresses is checked, and the connection goes to a checked address: a name that
+resolves to another address a moment later has no effect. Redirects and further connections are checked too. All
+addresses outside the public internet are refused: loopback, private and shared networks, link-local, multicast,
+reserved, in every notation, also inside IPv6 (mapped, 6to4, Teredo, NAT64). ``alerting.allowed_addresses`` allows
+names, addresses and networks; the addresses at which clouds give their credentials away are never allowed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from app.errors import AnomalyError
 
 CONNECT_S = 10.0  # for each address
-TOTAL_S = 30.0  # for a whole exchange, where a channel says nothing else
-MOST_BYTES = 65_536  # of an answer; what follows is not read
+TOTAL_S = 30.0  # for a whole exchange, unless a channel sets another limit
+MOST_BYTES = 65_536  # of an answer; the rest is not read
 AGENT = "faust-anomaly"
 
 Address = IPv4Address | IPv6Address
@@ -50,11 +50,11 @@ OTHERS = [
 
 
 class Forbidden(AnomalyError):
-    """A host that alerts may not be sent to; the message names the setting that would allow it."""
+    """A host that channels may not connect to; the message names the setting that would allow it."""
 
 
 class Outgoing:
-    """What channels connect with.
+    """Makes connections to allowed addresses.
 
     Parameters
     ----------
@@ -91,13 +91,13 @@ class Outgoing:
         raise Forbidden(f"{which} is {reason}: nothing is sent there{advice}")
 
     def session(self) -> aiohttp.ClientSession:
-        """A client that connects to nothing else, for the one who asks to close. It needs a running event loop."""
+        """A client that connects to nothing else; the caller closes it. Needs a running event loop."""
         return aiohttp.ClientSession(
             connector=_Connector(self, ssl=self._tls),
             timeout=aiohttp.ClientTimeout(total=TOTAL_S, sock_connect=CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
-            auto_decompress=False,  # a small answer cannot become a large one
+            auto_decompress=False,  # so a small answer cannot become a large one
         )
 
     @cached_property
@@ -106,7 +106,7 @@ class Outgoing:
         return ssl.create_default_context()
 
     def _refusal(self, address: Address, named: bool) -> str:
-        """Why this address is refused; "" if it is not. ``named``: the name that led there is allowed."""
+        """Why this address is refused; "" if it is allowed. ``named``: its host name is allowed."""
         carried = [address, *_carried(address)]
         if not METADATA.isdisjoint(carried):
             return CLOUDS
@@ -116,7 +116,7 @@ class Outgoing:
 
 
 async def read(response: aiohttp.ClientResponse, most: int = MOST_BYTES) -> bytes:
-    """The body of an answer, or its first bytes. Raises what aiohttp raises where it breaks off."""
+    """The body of an answer, or its first bytes. Raises aiohttp's error if it breaks off."""
     body = bytearray()
     while len(body) < most and (part := await response.content.read(most - len(body))):
         body += part
@@ -130,7 +130,7 @@ def _name(host: str) -> str:
 
 
 def _carried(address: Address) -> list[IPv4Address]:
-    """IPv4 addresses that packets to an IPv6 address are, or may be, for."""
+    """IPv4 addresses inside an IPv6 address, to which its packets may go."""
     if isinstance(address, IPv4Address):
         return []
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
@@ -140,7 +140,7 @@ def _carried(address: Address) -> list[IPv4Address]:
 
 
 def _kind(address: Address) -> str:
-    """What an address is that is not public; "" if it is, or if the IPv4 address that it carries decides."""
+    """The kind of a non-public address; "" if it is public, or if the IPv4 address inside it decides."""
     if isinstance(address, IPv6Address) and (address.ipv4_mapped or address in NAT64):
         return ""
     if address.is_unspecified:
@@ -190,7 +190,7 @@ class _Resolver(AbstractResolver):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Names go through the resolver; a literal address does not, so it is judged here."""
+    """Names go through the resolver; a literal address does not, so it is checked here."""
 
     def __init__(self, outgoing: Outgoing, ssl: ssl.SSLContext) -> None:
         super().__init__(resolver=_Resolver(outgoing), ssl=ssl)

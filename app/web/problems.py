@@ -1,6 +1,6 @@
-"""Refusals as RFC 9457 says: ``application/problem+json`` with type, title, status, detail, and what is wrong where.
+"""Error responses by RFC 9457: ``application/problem+json`` with type, title, status, detail and errors.
 
-A handler raises ``HttpProblem``; everything else that aiohttp raises becomes one here.
+A handler raises ``HttpProblem``; other errors of aiohttp become one here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ProblemDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class HttpProblem(Exception):
-    """Raise it in a handler or a middleware."""
+    """An error response, raised by handlers and middlewares."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The web application: all routes, and what stands before them.
+"""The web application: all routes, behind the middlewares.
 
-Routes are declared where their handlers are, in app/web/api. A request comes through the middlewares of
-app/web/security/guard.py first; there is no other way to a handler.
+Routes are declared with their handlers, in app/web/api. Every request passes the middlewares of
+app/web/security/guard.py first.
 """
 
 from collections.abc import Callable

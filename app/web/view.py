@@ -1,4 +1,4 @@
-"""The web view of one worker: its server, the two readers of topics, and their tasks."""
+"""The web view of one process: its server, the readers of topics, and their tasks."""
 
 import asyncio
 import errno
@@ -37,13 +37,13 @@ LOOK_S = 1.0
 class View:
     """Serves `settings.dashboard`; without `enabled` probes and metrics only.
 
-    ``health`` is asked at each probe. ``options`` are those of app.kafka.client.client_options. The worker
-    goes on when a reader fails: its fault is logged and shown in /api/statistics.
+    ``health`` is called at each probe. ``options`` are those of app.kafka.client.client_options. If a reader fails,
+    the worker goes on; the error is logged and shown in /api/statistics.
 
     Raises
     ------
     ConfigurationError
-        It would be open to others than it should be, or a file of tokens or certificates cannot be used.
+        The port would be open without protection, or a file of tokens or certificates cannot be used.
     """
 
     def __init__(

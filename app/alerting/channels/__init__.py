@@ -1,4 +1,4 @@
-"""Every channel there is, found by its file's name: a module with ``Options`` and ``Channel`` (api.py)."""
+"""All channels, found by their files' names: modules with ``Options`` and ``Channel`` (api.py)."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """Types of channels."""
+    """The types of channels."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "api")
 
 
 def find(name: str) -> ModuleType:
-    """The module of a type. Raises ConfigurationError naming those there are."""
+    """The module of a type. Raises ConfigurationError that lists all types."""
     if name not in names():
         raise ConfigurationError(unknown(name, names()).replace("setting", "type of channel"))
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def make(settings: Settings, context: Context) -> dict[str, BaseChannel]:
-    """The channels of the settings, and ``log``, which is always there; by name.
+    """The channels of the settings by name, and ``log``, which always exists.
 
     Raises ConfigurationError with a line for each problem.
     """

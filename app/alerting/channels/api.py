@@ -1,6 +1,6 @@
-"""What a channel is: one file of this folder, found by its name.
+"""The interface of channels. A channel is one file of this folder, found by its name.
 
-    class Options(ChannelOptions):     what the settings say, checked before anything is sent
+    class Options(ChannelOptions):     its settings, checked before anything is sent
         url: Url = setting(..., "where to send", expected="https://host/path")
 
     class Channel(BaseChannel):
@@ -71,9 +71,9 @@ UrlList = Annotated[list[Url], BeforeValidator(_split)]
 
 
 class Retry(AnomalyError):
-    """It was not taken now, and may be later.
+    """The message was not accepted now, but may be later.
 
-    ``after_s``: how long the receiver wants to be left alone, None if it did not say.
+    ``after_s``: seconds to wait, if the receiver said so; else None.
     """
 
     def __init__(self, reason: str, after_s: float | None = None) -> None:
@@ -82,11 +82,11 @@ class Retry(AnomalyError):
 
 
 class MessageRejected(AnomalyError):
-    """It was not taken and never will be: the message is given up, and the next one is tried."""
+    """The message will never be accepted: it is given up, and the next one is sent."""
 
 
 class Answer(NamedTuple):
-    """What the receiver said, in a few words; and what is needed to update this message, or to answer it."""
+    """The receiver's answer, short; and a reference that is needed to update the message or reply to it."""
 
     said: str
     reference: str = ""
@@ -113,9 +113,9 @@ class ChannelOptions(BaseModel):
 
 @dataclass
 class Context:
-    """What the program gives to its channels."""
+    """What channels may use of the program."""
 
-    # A client for HTTP, for the caller to close; it refuses addresses that nobody should be sent to (outgoing.py).
+    # An HTTP client that the caller closes; it refuses addresses that are not allowed (outgoing.py).
     session: Callable[[], aiohttp.ClientSession]
     # Addresses of a host and port that may be connected to by other means; raises outgoing.Forbidden, OSError.
     check: Callable[[str, int], Coroutine[Any, Any, list[str]]] | None = None
@@ -123,7 +123,7 @@ class Context:
     log_file: str | None = None  # alerting.anomaly_log_file
     # (channel, episode) -> reference of the last message about the episode, unless that said closed; "" if unknown
     reference: Callable[[str, str], str] = lambda channel, episode: ""
-    # episode -> who takes care of it, None if nobody said so
+    # episode -> its acknowledgement, None without one
     acknowledgement: Callable[[str], Acknowledgement | None] = lambda episode: None
     # The last points of the series of an event, up to it: results as JSON objects, the oldest first.
     history: Callable[[Event], Awaitable[Sequence[dict[str, Any]]]] | None = None
@@ -172,7 +172,7 @@ class BaseChannel:
         return found
 
     async def refresh(self, episodes: Sequence[Event]) -> None:
-        """Say again what is open."""
+        """Send the open episodes again."""
 
     async def silences(self) -> Sequence[Silence]:
         """The silences that the receiver has: no channel is notified of matching episodes."""
@@ -180,13 +180,13 @@ class BaseChannel:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """A client for HTTP, this channel's own: connections are kept from one message to the next."""
+        """The HTTP client of this channel; it reuses connections."""
         if self._session is None or self._session.closed:
             self._session = self.context.session()
         return self._session
 
     async def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         if self._session is not None:
             await self._session.close()
 
@@ -196,7 +196,7 @@ OF_THE_MESSAGE = (400, 413, 415, 422, 431)
 
 
 class Reply(NamedTuple):
-    """What a receiver answered that took a message: a status of 200 to 299."""
+    """The answer of a receiver that accepted a message: status 200 to 299."""
 
     status: int
     headers: Mapping[str, str]
@@ -215,10 +215,10 @@ async def exchange(
     hide: Iterable[str] = (),
     most: int = outgoing.MOST_BYTES,
 ) -> Reply:
-    """Ask over HTTP, without following redirects.
+    """Make an HTTP request, without following redirects.
 
     Neither errors nor ``Reply.said`` have more of the URL than scheme, host and port, because paths can be secrets.
-    An answer of 2xx whose body breaks off counts as taken: its status says so.
+    A 2xx answer whose body breaks off counts as accepted.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ async def exchange(
     ------
     Retry
         Not reached, too slow, broken off, an address that is not allowed, a redirect, or a status that is about the
-        receiver and not about this message: it may be mended while the message waits.
+        receiver and not about this message: somebody may fix it while the message waits.
     MessageRejected
         A status of OF_THE_MESSAGE.
     """

@@ -1,4 +1,4 @@
-"""Alerts of other programs: episodes that go the way of all others."""
+"""Alerts of other programs, which become episodes like all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the process says about itself: health, probes, statistics, the scrape."""
+"""Health, probes, statistics and metrics of the process."""
 
 from typing import Annotated
 

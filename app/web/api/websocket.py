@@ -12,7 +12,7 @@ from app.web.websocket.push import TYPES, Filter
 
 
 class LiveParameters(Struct):
-    """What is wanted; a client may say it later, too."""
+    """The filter; a client may also send it later."""
 
     source: Annotated[str, Meta(max_length=512)] = ""
     severity: Literal["", "low", "medium", "high", "critical"] = ""

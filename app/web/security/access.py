@@ -25,15 +25,15 @@ PLAUSIBLE = re.compile(rf"[A-Za-z0-9._~+/=-]{{1,{LONGEST}}}")  # as RFC 6750 has
 OPEN_BYTES = 1 << 16  # of a body without a token: of a login
 FAILED_LOGINS, FAILED_PER_S = 10, 60.0  # of one address
 REALM = 'Bearer realm="faust-anomaly"'
-# After a link from elsewhere, as in a message, the browser keeps the cookie back. This page asks again, from here.
+# After a link from another site the browser does not send the cookie. This page makes it ask again, from here.
 AGAIN = '<!doctype html><meta http-equiv="refresh" content="0"><title>faust-anomaly</title>'
 REFUSED = "this token is not valid: unknown, expired or revoked"
 
 
 class Access:
-    """Who is let in by which tokens; without ``tokens`` and ``issuer`` everybody is.
+    """Who may do what, by tokens; without ``tokens`` and ``issuer`` everybody may do everything.
 
-    ``open_roles``: of the routes for which no token is asked in any case. ``root_path``: which may stand before a path.
+    ``open_roles``: of routes that never require a token. ``root_path``: a prefix that paths may have.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the worker says about itself, for probes and the page's header."""
+"""The health of a process, for probes and the header of pages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The figures that every page shows, of the topics and of this worker."""
+"""Statistics of the topics and of this worker, for every page."""
 
 import time
 from typing import Annotated, Literal

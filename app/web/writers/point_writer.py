@@ -1,8 +1,8 @@
-"""Points that come over HTTP, into the input topic: checked, acknowledged by all replicas, each once.
+"""Writes points that come over HTTP to the input topic: checked, acknowledged by all in-sync replicas, each once.
 
-The producer is made when the first point comes, and a new one after each failure: what an idempotent producer has left
-over from a failure decides what brokers say of its next batch. Points without an acknowledgement are never said to be
-written. How many may wait for theirs is bounded, also while no broker answers.
+The producer is created with the first point, and again after each failure, because after a failure brokers may refuse
+the next batch of an idempotent producer. Points without an acknowledgement are never reported as written. The number
+of points that wait for theirs is bounded, also while no broker answers.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ log = logging.getLogger(__name__)
 
 MOST_IN_FLIGHT = 20_000  # points
 MOST_BYTES = 32 << 20  # of them
-RETRY_S = 1.0  # after which it is worth asking again
+RETRY_S = 1.0  # until a failed connection is tried again
 LINGER_MS = 2
-TURN = 200  # records after which others have a turn
+TURN = 200  # records until other tasks get a turn
 
 
 class Written(NamedTuple):
-    """All replicas that are in sync have it. ``id``: of its result, topic:partition:offset:index."""
+    """All in-sync replicas have it. ``id``: of its result, topic:partition:offset:index."""
 
     id: str
 
