@@ -1,4 +1,4 @@
-"""Writing decisions of people to their topic, from which every alerter and the history take them."""
+"""Writes and reads records of the topic of decisions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANSWER_S = 30.0
 
 
 async def write(kafka: KafkaSettings, decision: Decision) -> None:
-    """Return when every copy of the topic that is in sync has it. Raises as ``DecisionProducer.write`` does."""
+    """Return when all in-sync replicas have it. Raises as ``DecisionProducer.write`` does."""
     writer = DecisionProducer(kafka)
     try:
         await writer.write(kafka.decisions_topic, decision.key.encode(), decisions.encode(decision))
@@ -44,18 +44,18 @@ class DecisionProducer:
     def __init__(self, kafka: KafkaSettings, answer_s: float = ANSWER_S) -> None:
         self._kafka, self._answer_s = kafka, answer_s
         self._producer: AIOKafkaProducer | None = None
-        self._known: set[str] = set()  # topics that were there
+        self._known: set[str] = set()  # topics that exist
         self._connecting = asyncio.Lock()
 
     async def write(self, topic: str, key: bytes, value: bytes | None) -> None:
-        """Return when every copy of the topic that is in sync has it.
+        """Return when all in-sync replicas have it.
 
         Raises
         ------
         TopicError
             The topic is missing, or no broker can be reached.
         DeliveryError
-            The brokers did not take it in time, or refused it. It may come into the topic yet.
+            The brokers did not acknowledge it in time, or refused it. It may still be written.
         """
         try:
             async with asyncio.timeout(self._answer_s):
@@ -89,14 +89,14 @@ class DecisionProducer:
 
 
 async def silences(kafka: KafkaSettings) -> dict[str, Silence]:
-    """All that the topic holds, by id, also those that have ended. Raises TopicError, as ``write`` does."""
+    """All silences of the topic, by id, also ended ones. Raises TopicError, as ``write`` does."""
     found: dict[str, Silence] = {}
     await _read(kafka, await _partitions(kafka, kafka.decisions_topic), lambda key, value: _take(found, key, value))
     return found
 
 
 async def all_overdue(kafka: KafkaSettings) -> dict[int, Overdue]:
-    """What is overdue, by partition of what is scored. Raises TopicError, also if this user may not write it."""
+    """Overdue series, by partition of the scored topic. Raises TopicError, also without the right Write on it."""
     partitions = await _partitions(kafka, kafka.decisions_topic)
     async with connected(kafka) as admin:
         needed = [Right(what, "topic", kafka.decisions_topic, "") for what in ("Read", "Write")]
@@ -147,13 +147,13 @@ def _take(found: dict[str, Silence], key: bytes | None, value: bytes | None) -> 
     try:
         decision = decisions.decode(value)
     except StateError:
-        return  # of somebody else: alerters pass it over, too
+        return  # not ours: alerters skip it, too
     if isinstance(decision, Silence):
         found[decision.id] = decision
 
 
 async def _partitions(kafka: KafkaSettings, topic: str) -> int:
-    """How many the topic has; it is not made by asking."""
+    """The number of partitions; asking does not create the topic."""
     async with connected(kafka) as admin:
         answer = (await admin._send_request(TopicsWithIds([topic]))).to_object()
     [found] = answer["topics"]

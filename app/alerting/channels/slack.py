@@ -294,7 +294,7 @@ def _ts(at: str) -> str:
 
 
 def blocks(message: Message, about: str = "episodes") -> list[dict[str, Any]]:
-    """A message but for its details, in Slack's blocks."""
+    """A message without its details, as Slack's blocks."""
     emoji = ABOUT.get(about) or EMOJI[message.severity]
     shown = [_section(f"{emoji} *{escape(message.title, MOST_TITLE)}*")]
     if message.text:

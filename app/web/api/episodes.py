@@ -133,7 +133,7 @@ async def anomalies(services: Services, asked: EpisodesParameters) -> EpisodePag
     """Episodes, the last opened first.
 
     They are of the history, with what was read since; where there is no history, of recent events alone. `from` and
-    `note` say which. `cursor` goes on behind the last one, whatever has opened meanwhile.
+    `note` say which. `cursor` is for the next page, also if episodes open meanwhile.
     """
     limit = asked.limit if asked.limit is not None else (50 if asked.source else 100)
     return await _page(services, asked, limit, exact=False)

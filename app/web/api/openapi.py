@@ -103,7 +103,7 @@ def document(settings: Settings, routes: Sequence[HttpRoute]) -> dict[str, Any]:
 class Schemas:
     """JSON Schemas of types: structs are named components, everything else stands where it is used.
 
-    What a type's ``Meta`` has as ``INSTEAD`` stands in place of what msgspec makes of it.
+    A schema under ``INSTEAD`` in a type's ``Meta`` replaces the one that msgspec makes.
     """
 
     def __init__(self, kinds: Sequence[Any]) -> None:

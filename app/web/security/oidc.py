@@ -1,7 +1,7 @@
 """Bearer tokens of an OpenID Connect issuer: JWTs, checked against the keys that the issuer publishes.
 
-The keys are fetched when the first such token comes, kept, and fetched anew each hour and when a token names a key that
-is not known; never more often than once in `RETRY_S`, whatever is sent to us. An issuer that does not answer takes
+The keys are fetched when the first such token comes, and again each hour and when a token names an unknown key; at most
+once in `RETRY_S`, for any tokens that are sent to us. An issuer that does not answer takes
 nothing away from keys that are known. Import this only where an issuer is set: joserfc takes .15 s of a start.
 """
 

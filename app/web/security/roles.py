@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Of tokens. Admin may do whatever the other two may.
+# Of tokens. Admin includes the other two.
 READ, WRITE, ADMIN = "read", "write", "admin"
 ROLES = (READ, WRITE, ADMIN)
 # Of routes only.

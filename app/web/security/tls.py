@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Certificate:
-    """``key`` None: it stands in the same file as the certificate. ``taken`` is told of each that is used from now on.
+    """``key`` None: it is in the file of the certificate. ``taken`` is called with each new certificate in use.
 
     Raises
     ------

@@ -54,7 +54,7 @@ class StoredToken:
     expires: float | None = None
 
     def line(self) -> str:
-        """As it stands in the file, without a line end."""
+        """Its line in the file, without the line end."""
         roles = ",".join(role for role in ROLES if role in self.roles)
         return " ".join([self.name, roles, self.digest, *([iso(self.expires)] if self.expires is not None else [])])
 

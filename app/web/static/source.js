@@ -1,5 +1,5 @@
 // The page of one series: what happened at any time, why, and what another threshold would have reported. Without a source in
-// its address, the list of all. State stands in the address: source, metric, from and to or last, threshold.
+// its address, the list of all. The state is in the address: source, metric, from and to or last, threshold.
 
 import { get } from "./api.js";
 import { count, duration, el, h, iso, nameOf, number, rough, say, score, severity, time, titleOf, valueOf, cell } from "./dom.js";

@@ -1,4 +1,4 @@
-// What the page shows stands in its address, so that it can be sent to somebody, and Back works.
+// The address has the state of the page, so that it can be sent to somebody, and Back works.
 
 // {name: text} of the address; what is not there is "".
 export function read(names) {

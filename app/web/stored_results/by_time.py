@@ -120,7 +120,7 @@ _decode = msgspec.json.Decoder(_Fields).decode
 
 
 class SourceResult(NamedTuple):
-    """A result that is asked for but for its time."""
+    """A result of the source and metric, at any time."""
 
     offset: int
     written: float  # epoch s

@@ -1,4 +1,4 @@
-"""Results of one page: all of them, or so few that a chart of a long time can draw them and still shows every spike."""
+"""The results of one page: all of them, or downsampled for a chart, with every spike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The topics that results are looked up in, read piece by piece; what takes time runs in a thread.
+"""Reads partitions by offset and time, some batches at a time; slow work runs in a thread.
 
 Unpacking and searching let other threads run; 1 MB of packed results, some 9,000, takes 5 ms.
 """
@@ -17,8 +17,8 @@ from app.errors import StateError
 from app.kafka.fetched import BASE, Fetched
 from app.kafka.log_reader import PartitionData
 
-FETCH_BYTES = 1 << 20  # bytes of a fetch that reads on
-PROBE_BYTES = 1 << 16  # of one that looks what is there; the broker gives one batch at least
+FETCH_BYTES = 1 << 20  # bytes of a fetch of a longer read
+PROBE_BYTES = 1 << 16  # of a probe; the broker sends at least one whole batch
 
 
 class LogSource(Protocol):

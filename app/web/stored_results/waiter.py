@@ -1,11 +1,11 @@
-"""Results of points that were written a moment ago, as soon as they are in anomaly-results.
+"""Waits for the results of points that were just written.
 
-Who writes a point says first in which partitions its result will be (``expecting``): from then on these are read, so
-that no result is missed that is there before the point's id is known. What was read stays, unpacked, while anybody
-expects something since before it came. When nobody has for KEEP_S, nothing is read any more.
+Before a point is written, the writer names the partitions of its result (``expecting``). From then on these are read,
+so no result is missed that comes before the point's id is known. Read batches stay in memory, unpacked, while there is
+a user who began before they came. KEEP_S after the last user, reading stops.
 
-SHARE of a core may be used, over some seconds: at full load workers write more than can be looked through for that.
-The reader then falls behind, leaves out what is in between, and those who wait get nothing until their time is over.
+Reading uses at most SHARE of a core, averaged over some seconds. At full load workers write more than that allows. The
+reader then falls behind and skips records, and those who wait for these get nothing until their timeout.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REST_S = 0.3  # at a time, at most
 OWN_S = 0.0005  # CPU time of the client for one fetch, which cannot be measured apart
 MOST_LOOKED_UP = 20  # ids of one call whose results may have been written before anybody read
 OWN_S_PER_BYTE = 2e-9
-FEW = 4  # ids that are looked for one by one: of more, each id in a batch is looked at
+FEW = 4  # ids that are searched one by one; with more, each id of a batch is compared
 RETRY_S = 0.5
 Waiter = asyncio.Future[bytes]
 _ID = re.compile(rb'\{"id":"([^"\\]{1,400})"')
@@ -163,7 +163,7 @@ class ResultWaiter:
         self._opening = asyncio.Lock()
         self._clock = time.monotonic
         self._allowance = Allowance(self._clock)
-        self.left_out = 0  # records that were passed over to stay inside the share
+        self.left_out = 0  # records that were skipped to stay inside the share
 
     @asynccontextmanager
     async def expecting(self, partitions: Iterable[int]) -> AsyncIterator[ExpectedResults]:
