@@ -55,5 +55,6 @@ def test_silent_sources_are_dropped_and_return_as_new_whatever_is_killed_meanwhi
         assert sum(event.get("reason") == "silence" for event in closed) > 0
         print(f"\n{sent} records, {forgotten:.0f} sources forgotten, at most {most:.0f} held, {dict(report.counts)}")
         assert forgotten > 40 and most < 110, "of 160 that there were"
-        assert worker.term() < 10.0 and worker.code == 0
+        worker.term()
+        assert worker.code == 0
     assert PARTITIONS > 1

@@ -139,7 +139,8 @@ def test_every_program_does_its_work_with_exactly_its_rights(secured, job, tmp_p
         assert status == 503 and f"--operation Write --topic {hands.input_topic}" in refused["detail"]
         secured.allow("worker", acls_of(permissions.of_posts(hands.input_topic)))
         wait_for(lambda: worker.post("/data?wait=30", {"sourceId": "pump", "value": 1.5})[0] == 200)
-        assert worker.term() < 10.0 and worker.code == 0
+        worker.term()
+        assert worker.code == 0
         assert "Traceback" not in worker.said and told_no_password(worker.said)
 
 
@@ -157,7 +158,8 @@ def test_mutual_tls_asks_for_no_password_and_who_lacks_the_certificate_is_told(s
         load.produce([hands.servers], kafka.input_topic, points(400))
         worker = run.start().until_ready()
         wait_for(lambda: sum(logs.ends(kafka, kafka.output_topic)) == 400)
-        assert worker.term() < 10.0 and worker.code == 0
+        worker.term()
+        assert worker.code == 0
     monkeypatch.setattr(admin, "TIMEOUT_S", 2.0)  # it is tried again: brokers that come up close connections too
     for given in ({}, {"ssl_certfile": str(by_nobody_they_know)}):
         stranger = Job.of(job.name, secured.mutual, **known, **given)

@@ -277,7 +277,8 @@ def test_faust_worker_is_the_same_program(start, tmp_path):
     worker.until_ready()
     produce(run, [(b"pump-1", point(value=float(i))) for i in range(20)])
     assert [result["value"] for result in results(run, 20)[1]] == list(map(float, range(20)))
-    assert worker.term() < 10.0 and worker.code == 0
+    worker.term()
+    assert worker.code == 0
 
 
 def test_a_restart_of_an_idle_job_writes_nothing(start):
