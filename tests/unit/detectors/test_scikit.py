@@ -566,7 +566,7 @@ def test_no_state_is_larger_than_stated(method, given, monkeypatch):
     sizes = []
     for first in range(40):
         adapter, params, model = made(method, **given)
-        for i in range(0, 2200):
+        for i in range(2 * params["refit_every"] + 300):
             model.learn([float(first + i)], 0.0)
             sizes.append(12 + 8 * len(model.values))
         assert len(adapter.dumps(model)) == sizes[-1]
