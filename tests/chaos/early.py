@@ -9,7 +9,7 @@ from typing import Any
 
 def answer_early() -> None:
     """Say that points are written, where they would come if nothing else did, and write them a little later."""
-    from app.web import point_writer
+    from app.web.writers import point_writer
     from app.web.writers.point_writer import PointWriter, Written
     from app.wire.writer import NewRecord
 
