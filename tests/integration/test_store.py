@@ -47,7 +47,7 @@ async def abort(kafka):
 
 
 def test_the_history_follows_its_topics_whatever_happens_to_them(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_S", 0.2)
+    monkeypatch.setattr(module, "CHECK_S", 0.2)
     settings = job.settings(storage={"url": f"sqlite:///{tmp_path / 'history.db'}"})
     kafka, [servers] = settings.kafka, settings.kafka.bootstrap_servers
     now = time.time()
