@@ -39,11 +39,13 @@ class _Library(JITCodeLibrary):
 
 
 class _PartLibrary(_Library):
-    """LLVM code that others link into theirs as it is, without what it calls."""
+    """LLVM code that others link into theirs as it is."""
 
     codegen = _NoCodegen
 
     def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         self._finalized = True
 
     def get_pointer_to_function(self, name: str) -> int:
@@ -54,26 +56,10 @@ class _PartLibrary(_Library):
 class _WholeLibrary(_Library):
     """LLVM code of a function with all that it calls."""
 
-    def finalize(self) -> None:
-        # Each part once, however many call it: linking copies code.
-        self._linking_libraries = list(_parts(self))
-        super().finalize()
-
     def _optimize_final_module(self) -> None:
         # Once: numba first lets functions flow together, so that counted references meet.
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)
-
-
-def _parts(library: Any, found: dict[Any, None] | None = None) -> dict[Any, None]:
-    """What it calls, directly or not; libraries of numba's own are whole."""
-    found = {} if found is None else found
-    for one in library._linking_libraries:
-        if one not in found:
-            found[one] = None
-            if isinstance(one, _PartLibrary):
-                _parts(one, found)
-    return found
 
 
 class _Stage(LoweringPass):
