@@ -59,7 +59,7 @@ def _point_by_point(
     skipped: list[bool],
 ) -> list[float]:
     scores = []
-    columns = (cells[name].tolist() for name in ("row", "x", "anew"))
+    columns = (cells[name].tolist() for name in ("row", "x", "reset"))
     for row, x, reset, t, skip in zip(*columns, times, skipped):
         model = None if reset else models[row]
         if model is None:
@@ -99,7 +99,7 @@ def _by_metric(
     for at in by_row:  # all models before the first is needed: what loads() begins goes on in the background
         if type(models[row := rows[at[0]]]) is Stored:
             models[row] = adapter.loads(models[row], params)
-    skip, reset = np.array(skipped, bool), cells["anew"]
+    skip, reset = np.array(skipped, bool), cells["reset"]
     for at in by_row:
         row = rows[at[0]]
         for part in np.split(at, np.flatnonzero(np.diff(skip[at]) | reset[at][1:]) + 1):

@@ -184,7 +184,7 @@ CELL = rows.dtype(
         ("lower", "f8"),
         ("upper", "f8"),
         ("pair", "i8"),  # the row of what it has to do with other metrics; only where its point has a joint cell
-        ("anew", "?"),  # its detectors are reset before this value
-        ("told", "?"),  # a detector of episodes reports it
+        ("reset", "?"),  # its detectors are reset before this value
+        ("reported", "?"),  # a detector of episodes reports it
     ]
 )

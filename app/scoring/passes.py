@@ -70,7 +70,7 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
                 copy(keep, 0, cells, value.row)
             elif p.resets and head(cell_at(cells, value.row)).at <= source.anew:
                 copy(cells, value.row, keep, 1)
-                value.anew = True
+                value.reset = True
             cell = cell_at(cells, value.row)
             value.count = moments(cell, p).n
             for k in range(len(members)):
@@ -86,7 +86,7 @@ def learn(sources, cells, keep, profile, members, points, at, values, raw, bands
                     raw[c, k] = score
                     if m.has_lasts:
                         says = lasts(cell, p, m, x)
-                        value.told = value.told or says == 1
+                        value.reported = value.reported or says == 1
                         point.lasts = point.lasts or says == 1
                         point.adapted = point.adapted or says == 2
                         point.recovered = point.recovered or says == 3
@@ -116,13 +116,13 @@ def part(pairs, members, points, values, raw, cell_of):
         if point.joint < 0:
             continue
         learns = not point.repeat and point.maintenance < 0
-        jointly = values[point.joint].told or opens(members, raw, point.joint, JOINT)
+        jointly = values[point.joint].reported or opens(members, raw, point.joint, JOINT)
         places = 0
         for c in range(point.first, point.last):
             value = values[c]
-            value.told = value.told or opens(members, raw, c, ONE_OF_SEVERAL)
+            value.reported = value.reported or opens(members, raw, c, ONE_OF_SEVERAL)
             own = pairs[value.pair]
-            if value.anew:
+            if value.reset:
                 begin(own)
             cell_of[own.place] = c
             places = max(places, own.place + 1)
@@ -132,13 +132,13 @@ def part(pairs, members, points, values, raw, cell_of):
             y = values[c].x
             if places > 2 or own.mate == 0:
                 tried = cell_of[own.tried - 1] if 0 < own.tried <= places else -1
-                told = jointly or values[c].told or (tried >= 0 and values[tried].told)
-                try_mate(own, y, values[tried].x if tried >= 0 else 0.0, tried >= 0, places, told)
+                reported = jointly or values[c].reported or (tried >= 0 and values[tried].reported)
+                try_mate(own, y, values[tried].x if tried >= 0 else 0.0, tried >= 0, places, reported)
             mate = cell_of[own.mate - 1] if 0 < own.mate <= places else -1
             if mate < 0:
                 continue
-            told = jointly or values[c].told or values[mate].told
-            score, says = follow_mate(own, y, values[mate].x, point.last - point.first, told)
+            reported = jointly or values[c].reported or values[mate].reported
+            score, says = follow_mate(own, y, values[mate].x, point.last - point.first, reported)
             point.lasts = point.lasts or says == LASTS
             point.adapted = point.adapted or says == ADAPTED
             point.recovered = point.recovered or says == RECOVERED
