@@ -2,7 +2,7 @@
 
 What fails is sent again, in the same order, until the worker has it: refused connections, timeouts, 429 and 5xx, after
 the time in Retry-After or a growing one. A point whose answer was lost may then be there twice. What the worker refuses
-is counted and told of, and the others go on.
+is counted and reported, and the others go on.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def serve() -> list[str]:
         ready, _, _ = select.select([0, awake], [], [])
         if awake in ready:
             os.read(awake, 512)
-            _tell_ended()
+            _report_ended()
         if 0 not in ready:
             continue
         if not (line := sys.stdin.buffer.readline()):
@@ -132,7 +132,7 @@ def serve() -> list[str]:
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         if pid := os.fork():
             os.close(log)
-            _tell(pid, None)
+            _report(pid, None)
             continue
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -145,15 +145,15 @@ def serve() -> list[str]:
         return request["arguments"]
 
 
-def _tell_ended() -> None:
+def _report_ended() -> None:
     try:
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            _tell(ended[0], os.waitstatus_to_exitcode(ended[1]))
+            _report(ended[0], os.waitstatus_to_exitcode(ended[1]))
     except ChildProcessError:  # none is left
         pass
 
 
-def _tell(pid: int, code: int | None) -> None:
+def _report(pid: int, code: int | None) -> None:
     os.write(1, json.dumps([pid, code]).encode() + b"\n")
 
 
