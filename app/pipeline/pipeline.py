@@ -28,7 +28,7 @@ from app.state.expiry import NEVER
 from app.state.series import parted
 from app.state.sources import NONE, Sources
 
-FREED_BYTES = 4 << 20
+FREED_BYTES = 16 << 20
 _POINT_COLUMNS = (
     *("offset", "named", "index", "slot", "score", "alert", "anomaly", "status", "direction", "maintenance", "drift"),
     *("opened", "changed", "closed", "kind", "reason", "episode_offset", "episode_index", "opened_at"),
