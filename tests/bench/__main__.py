@@ -21,7 +21,7 @@ from app.local_kafka.jars import KAFKA
 from tests.bench import report
 from tests.bench.bench import Bench
 from tests.bench.cluster import Cluster
-from tests.bench.contestants import CONTESTANTS, MAPPED, REKEYED, UNTOLD
+from tests.bench.contestants import CONTESTANTS, MAPPED, REKEYED, WITHOUT_ALERTING
 from tests.bench.progress import say
 from tests.docs import pages
 
@@ -40,7 +40,7 @@ PARTS = ("start", "throughput", "latency", "recovery", "point")
 )
 @click.option("--mapped", is_flag=True, help="Also the throughput of records that are read by paths.")
 @click.option("--rekey", is_flag=True, help="Also faust-anomaly with input.rekey.")
-@click.option("--untold", is_flag=True, help="Also the default set without alerting.")
+@click.option("--without-alerting", is_flag=True, help="Also the default set without alerting.")
 @click.option("--broker", help="host:port of a Kafka that runs already; default: start one.")
 @click.option("--write-docs", is_flag=True, help="Write the tables into docs/benchmarks.md.")
 def main(
@@ -53,7 +53,7 @@ def main(
     codec: str,
     mapped: bool,
     rekey: bool,
-    untold: bool,
+    without_alerting: bool,
     broker: str | None,
     write_docs: bool,
 ) -> None:
@@ -64,7 +64,7 @@ def main(
     entrants = [c for c in CONTESTANTS if not names or any(name in c.name for name in names)]
     entrants += [MAPPED] if mapped else []
     entrants += [REKEYED] if rekey else []
-    entrants += [UNTOLD] if untold else []
+    entrants += [WITHOUT_ALERTING] if without_alerting else []
     text, failures = uvloop.run(_run(broker, codec, Bench(records, rounds, latency_s, entrants), only or PARTS))
     print(text)
     if write_docs and not failures:

@@ -74,7 +74,7 @@ def faust_anomaly_default(run: Run, worker: int) -> Command:
     return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(_settings(run, detection={}))}
 
 
-def faust_anomaly_untold(run: Run, worker: int) -> Command:
+def faust_anomaly_without_alerting(run: Run, worker: int) -> Command:
     """The same, and nobody is told."""
     settings = _settings(run, detection={}, alerting={"enabled": False})
     return [*PROGRAM, "worker"], {**environment(run), "ANOMALY_CONFIG": str(settings)}
@@ -148,9 +148,9 @@ MAPPED = Contestant(
     nested=True,
     note="source and value are read by paths from records twice as large",
 )
-UNTOLD = Contestant(
+WITHOUT_ALERTING = Contestant(
     "faust-anomaly, default set, no alerting",
-    faust_anomaly_untold,
+    faust_anomaly_without_alerting,
     faust_anomaly_topics,
     compared=0,
     note="the default set with alerting.enabled: false",
