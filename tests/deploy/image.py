@@ -27,6 +27,7 @@ from app.local_kafka import LocalKafka
 from tests.deploy.named import ROOT
 from tests.support.kafka_tools import produce, wait_for_records
 
+BASE = "localhost/python"
 SUITE = "trixie"
 USER = 65532
 WRITABLE = ("/tmp", "/var/cache/faust-anomaly", "/var/lib/faust-anomaly")
@@ -45,8 +46,8 @@ class Buildah:
         command = ["buildah", "--storage-driver", "vfs", *places, *words]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
-    def base(self, tag: str) -> None:
-        """A Debian with Python and pip in /usr/local/bin, under the name of the official image."""
+    def base(self) -> None:
+        """A Debian with Python and pip in /usr/local/bin, in place of the official image."""
         root = self.folder / "base"
         packages = "--include=python3,python3-venv,ca-certificates"
         subprocess.run(["debootstrap", "--variant=minbase", packages, SUITE, root], check=True, stdout=sys.stderr)
@@ -57,15 +58,14 @@ class Buildah:
         name = self("from", "scratch")
         self("copy", "--quiet", name, root, "/")
         self("config", "--env", "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", name)
-        self("commit", "--quiet", name, f"docker.io/library/{tag}")
+        self("commit", "--quiet", name, BASE)
         self("rm", name)
 
     def build(self) -> tuple[Path, dict[str, Any]]:
         """The image's files and its configuration."""
-        [tag] = re.findall(r"^ARG BASE=(\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.M)
-        self.base(tag)
+        self.base()
         options = ["--isolation", "chroot", "--layers=false", "--network", "host", "--format", "docker", "--pull-never"]
-        self("bud", *options, "-t", "faust-anomaly", ROOT)
+        self("bud", *options, "--build-arg", f"BASE={BASE}", "-t", "faust-anomaly", ROOT)
         name = self("from", "--pull-never", "localhost/faust-anomaly")
         return Path(self("mount", name)), json.loads(self("inspect", "localhost/faust-anomaly"))["Docker"]["config"]
 
