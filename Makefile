@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 # One more than the smallest machine has cores: tests of brokers wait for sessions and acknowledgements a third of the time.
 WORKERS ?= 3
-# Hundreds of processes of tests run the same modules: what one has read of them, the others load.
+# Hundreds of processes of tests import the same modules: one compiles them, the others load its bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python3.14, \
     $(shell $(p) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $(p))))
@@ -38,7 +38,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 demo: venv
 	$(BIN)/faust-anomaly demo $(ARGS)
 
-# Types are checked while the tests run, which leave a core idle now and then, and told after them.
+# Types are checked while the tests run, which leave a core idle now and then; the result is shown after theirs.
 test: lint
 	@$(BIN)/mypy >$(VENV)/types 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS); tests=$$?; \
